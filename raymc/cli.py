@@ -1,0 +1,79 @@
+"""The console script, and what the entry points share: options, the JSON line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from raymc.errors import InputError, Interrupted, RaymcError
+
+COMMANDS = ("tune", "train", "stability", "report", "check", "data")
+
+Run = Callable[[argparse.Namespace], Mapping[str, Any] | None]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `InputError`s: one line, exit code 2."""
+
+    def error(self, message: str) -> Any:
+        raise InputError(f"{message} ({self.prog} --help lists the options)")
+
+
+def make_parser(word: str, text: str) -> Parser:
+    """The parser of one command with the options that all commands have."""
+    parser = Parser(prog=f"python -m raymc.{word}", description=text)
+    parser.add_argument("--storage", help="studies and stages (default: RAYMC_STORAGE, else ./raymc-storage)")
+    parser.add_argument("--data", help="datasets (default: RAYMC_DATA, else the user's cache folder)")
+    parser.add_argument("--smoke", action="store_true", help="shorten every length: the whole path in two minutes")
+    parser.add_argument("--json", action="store_true", help="the last line of standard output is one JSON object")
+    return parser
+
+
+def storage_root(args: argparse.Namespace) -> str:
+    """Where studies and stages live: an absolute path or a URI."""
+    place: str = args.storage or os.environ.get("RAYMC_STORAGE") or "raymc-storage"
+    return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = None) -> int:
+    """Parse, run, print the JSON line if wanted; the exit code says how it ended (design: 0, 1, 2, 3, 130)."""
+    try:
+        args = parser.parse_args(argv)
+        result = run(args)
+    except RaymcError as error:
+        print(_told(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+    if args.json and result is not None:
+        sys.stderr.flush()
+        print(json.dumps(result, allow_nan=False), flush=True)
+    return 0
+
+
+def _told(error: RaymcError) -> str:
+    if isinstance(error, Interrupted):
+        return f"interrupted; go on with: {error}"
+    return f"raymc: {' '.join(str(error).split())}"
+
+
+def main() -> int:
+    """`raymc COMMAND …` is `python -m raymc.COMMAND …`."""
+    words = sys.argv[1:]
+    if not words or words[0] not in COMMANDS:
+        asked = bool(words) and words[0] in ("-h", "--help")
+        print(f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    module = importlib.import_module(f"raymc.{words[0]}")
+    return execute(module.parser(), module.run, words[1:])

@@ -1,0 +1,222 @@
+"""Typed, frozen configuration with one dotted name per hyperparameter.
+
+`heads.weight_decay` is the same name in a space file, on the command line, in Optuna, in MLflow and in
+the report. A key that a method's stage does not read is unknown for it, and an unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from raymc.errors import InputError
+
+Value = bool | int | float | str | None
+
+
+def option(
+    default: Value,
+    text: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A configuration field: its default, one line of help, and the values that it may take.
+
+    `low` is an inclusive, `above` an exclusive lower bound.
+    """
+    metadata = {"help": text, "low": low, "above": above, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """Hyperparameters of one stage. A stage reads those that its `Stage.keys` names."""
+
+    epochs: int = option(100, "passes over the data; 0 makes the hand-off and trains nothing", low=0)
+    batch_size: int = option(1024, "samples of a step, over all workers together", low=2)
+    optimizer: str = option("lars", "optimiser of the stage", choices=("lars", "adam", "sgd"))
+    learning_rate: float = option(0.3, "not rescaled by batch size or workers", above=0)
+    weight_decay: float = option(1e-4, "L2 term added to the gradient", low=0)
+    warmup_epochs: int = option(0, "linear warm-up of the learning rate", low=0)
+    schedule: str = option("cosine", "learning rate over the epochs", choices=("cosine", "constant"))
+    cluster_learning_rate: float = option(0.5, "of the cluster head's own SGD, constant", above=0)
+    cluster_weight_decay: float | None = option(None, "of the cluster head; null: as weight_decay", low=0)
+    eps_sq: float = option(0.2, "squared coding distortion (paper: epsilon)", above=0)
+    similarity_weight: float = option(0.0, "weight of the views' cosine similarity (paper: lambda)", low=0)
+    temperature: float = option(1.0, "of the Gumbel-softmax", above=0)
+    straight_through: bool = option(False, "hard cluster samples with the soft ones' gradient")
+    views: str = option(
+        "separate",
+        "separate: mean of the views' rates; mean: rate of the views' normalised mean",
+        choices=("separate", "mean"),
+    )
+    train_pre_feature: bool = option(False, "also train the pre-feature layer (published code: no)")
+    frozen_statistics: bool = option(
+        True, "frozen modules' BatchNorm statistics stand still (published code: false)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training: a method on a dataset, the bare keys and one `StageConfig` per stage."""
+
+    method: str
+    dataset: str
+    preset: str = "paper"
+    n_clusters: int | None = option(None, "clusters; null: as many as the labels have", low=2)
+    backbone: str = option("mlp", "name of a net in raymc.nets")
+    feature_dim: int = option(128, "width of the embedding z", low=2)
+    pre_feature_dim: int = option(4096, "width of the pre-feature layer; 0: none", low=0)
+    augmentation: str = option("none", "policy of the views, see raymc.datasets.augmentation")
+    clustering: str = option(
+        "head", "labels from the cluster head or by EnSC on z", choices=("head", "ensc")
+    )
+    ensc_gamma: float = option(50.0, "EnSC: weight of the self-expression error", above=0)
+    ensc_tau: float = option(0.9, "EnSC: share of the l1 norm", above=0)
+    seed: int = option(0, "seed of the training", low=0)
+    seeds_from: str | None = option(
+        None, "first stage that a group of seeds varies; null: the first stage that is searched"
+    )
+    workers: int = option(1, "data-parallel workers", low=1)
+    precision: str = option(
+        "auto", "auto: bfloat16 on a GPU that has it", choices=("auto", "float32", "bfloat16", "float64")
+    )
+    compile: bool = option(False, "torch.compile the backbone")
+    channels_last: bool = option(False, "memory format of image batches")
+    evaluate_every: int = option(10, "epochs between evaluations of a clustering stage", low=1)
+    stages: Mapping[str, StageConfig] = field(default_factory=dict)
+
+    def flat(self, stage_keys: Mapping[str, Iterable[str]]) -> dict[str, Value]:
+        """The effective values under their dotted names, without method, dataset and preset."""
+        flat: dict[str, Value] = {name: getattr(self, name) for name in BARE}
+        for stage, keys in stage_keys.items():
+            flat |= {f"{stage}.{key}": getattr(self.stages[stage], key) for key in keys}
+        return flat
+
+
+BARE = {
+    f.name: f
+    for f in dataclasses.fields(Config)
+    if f.name not in ("method", "dataset", "preset", "stages")
+}
+STAGE = {f.name: f for f in dataclasses.fields(StageConfig)}
+
+
+def known_keys(stage_keys: Mapping[str, Iterable[str]]) -> dict[str, dataclasses.Field[Any]]:
+    """Every dotted key of a method with its field; `stage_keys` maps a stage to the keys it reads."""
+    known: dict[str, dataclasses.Field[Any]] = dict(BARE)
+    for stage, keys in stage_keys.items():
+        known |= {f"{stage}.{key}": STAGE[key] for key in keys}
+    return known
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def check_value(key: str, value: object, spec: dataclasses.Field[Any]) -> Value:
+    """`value` in the type that the field `spec` wants.
+
+    Raises InputError where the type, the range or the choice is wrong.
+    """
+    kind = str(spec.type)
+    if value is None:
+        if "None" in kind:
+            return None
+        raise InputError(f"{key}: a value is needed, not null")
+    if kind.startswith("bool"):
+        if not isinstance(value, bool):
+            raise InputError(f"{key}: {value!r} is not true or false")
+        return value
+    if kind.startswith("str"):
+        if not isinstance(value, str):
+            raise InputError(f"{key}: {value!r} is not a text")
+        choices = spec.metadata["choices"]
+        if choices and value not in choices:
+            raise InputError(f"{key}: {value!r} is not one of {', '.join(choices)}")
+        return value
+    if isinstance(value, str):
+        raise InputError(f"{key}: {value!r} is a text, not a number{_number_hint(value)}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{key}: {value!r} is not a number")
+    if not math.isfinite(value):
+        raise InputError(f"{key}: {value} is not finite")
+    low, above = spec.metadata["low"], spec.metadata["above"]
+    if low is not None and value < low:
+        raise InputError(f"{key}: {value} is below {low:g}")
+    if above is not None and value <= above:
+        raise InputError(f"{key}: {value} is not above {above:g}")
+    if kind.startswith("int"):
+        if value != int(value):
+            raise InputError(f"{key}: {value} is not a whole number")
+        return int(value)
+    return float(value)
+
+
+def _number_hint(text: str) -> str:
+    try:
+        float(text)
+    except ValueError:
+        return ""
+    mantissa, e, exponent = text.lower().partition("e")
+    plain = f"{mantissa}.0e{exponent}" if e and "." not in mantissa else text
+    return f" (write {plain})"
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
+    """`KEY=VALUE` words of a command line; `1e-3` is a number here.
+
+    Raises InputError for a word without `=`.
+    """
+    flat: dict[str, Value] = {}
+    for word in words:
+        key, sign, text = word.partition("=")
+        if not sign or not key:
+            raise InputError(f"{word!r} is not KEY=VALUE")
+        try:
+            flat[key] = float(text) if not text.lstrip("+-").isdigit() else int(text)
+        except ValueError:
+            value = yaml.safe_load(text) if text in ("true", "false", "null") else text
+            flat[key] = value
+    return flat
+
+
+def resolve(
+    method: str,
+    dataset: str,
+    preset: str,
+    stage_keys: Mapping[str, Iterable[str]],
+    *layers: Mapping[str, Any],
+) -> Config:
+    """The configuration of `layers` of dotted keys, the later ones winning.
+
+    Raises InputError for an unknown key, naming the nearest known one, and for a bad value.
+    """
+    known = known_keys(stage_keys)
+    bare: dict[str, Any] = {}
+    staged: dict[str, dict[str, Any]] = {stage: {} for stage in stage_keys}
+    for key, value in ((k, v) for layer in layers for k, v in layer.items()):
+        if key not in known:
+            raise InputError(f"unknown key {key} of {method}{nearest(key, known)}")
+        checked = check_value(key, value, known[key])
+        stage, dot, name = key.partition(".")
+        if dot:
+            staged[stage][name] = checked
+        else:
+            bare[key] = checked
+    seeds_from = bare.get("seeds_from")
+    if seeds_from is not None and seeds_from not in staged:
+        raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(staged)}")
+    stages = MappingProxyType({name: StageConfig(**values) for name, values in staged.items()})
+    return Config(method=method, dataset=dataset, preset=preset, stages=stages, **bare)
