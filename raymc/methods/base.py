@@ -93,7 +93,7 @@ class Method:
     Attributes:
         stages: `(Config) -> stages`, since a key may say which modules a stage trains.
         stage_keys: the keys of each stage, in the order of the stages.
-        build: `(Config, input shape, n_clusters, module names) -> modules`, untrained, from torch's global generator.
+        build: `(module name, Config, input shape, n_clusters) -> module`, untrained, from torch's global generator.
         presets: `{dataset: {preset: {dotted key: value}}}`; `paper` is the default preset.
         features: `(model, x [n, ...]) -> {"pool", "pre_feature", "projection"}`, without augmentation.
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
@@ -102,7 +102,7 @@ class Method:
     name: str
     stages: Callable[[Config], tuple[Stage, ...]]
     stage_keys: Mapping[str, tuple[str, ...]]
-    build: Callable[..., nn.ModuleDict]
+    build: Callable[[str, Config, tuple[int, ...], int], nn.Module]
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]

@@ -1,0 +1,97 @@
+"""Hand-off between stages: which modules exist, which start fresh, what a stage's result is named by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from raymc.config import Config
+from raymc.methods.base import Method, Stage
+from raymc.nets import architecture
+from raymc.training.rng import derive_seed
+
+LOOP_NUMERICS = 1  # raised when the loop, the optimisers or the draws change their numbers
+
+Weights = dict[str, dict[str, torch.Tensor]]
+
+
+def module_names(stage: Stage) -> tuple[str, ...]:
+    """Modules that live in a stage: those that it trains, then those that it only reads."""
+    return (*stage.step.modules, *stage.reads)
+
+
+def seeds_of(stages: tuple[str, ...], seed: int, base_seed: int, seeds_from: str | None) -> dict[str, int]:
+    """The seed of each stage: `seed` from stage `seeds_from` on (None: from the first), `base_seed` before it."""
+    first = stages.index(seeds_from) if seeds_from else 0
+    return {name: seed if at >= first else base_seed for at, name in enumerate(stages)}
+
+
+def enter(
+    method: Method,
+    stage: Stage,
+    config: Config,
+    shape: tuple[int, ...],
+    n_clusters: int,
+    weights: Weights,
+    seed: int,
+) -> nn.ModuleDict:
+    """The stage's modules: carried over strictly from the stage before, or fresh from the stage's seed.
+
+    Raises RuntimeError when a module is neither carried over, nor fresh, nor dropped: a fault of the method.
+    """
+    names = module_names(stage)
+    carried = set(weights) - set(stage.drop)
+    fresh = set(names) if not weights else set(stage.fresh)
+    if (carried - fresh) | fresh != set(names) or len(set(names)) != len(names):
+        raise RuntimeError(f"stage {stage.name}: has {sorted(names)}, got {sorted(carried)}, fresh {sorted(fresh)}")
+    model = nn.ModuleDict()
+    for name in names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, stage.name, "init", name))
+            model[name] = method.build(name, config, shape, n_clusters)
+        if name not in fresh:
+            model[name].load_state_dict(weights[name], strict=True)
+    return model
+
+
+def prepare(model: nn.ModuleDict, stage: Stage, frozen_statistics: bool) -> None:
+    """Train what the stage trains and freeze the rest; frozen modules are in eval mode unless told otherwise."""
+    for name, module in model.items():
+        trained = name in stage.step.modules
+        module.requires_grad_(trained)
+        module.train(trained or not frozen_statistics)
+
+
+def weights_of(model: nn.ModuleDict) -> Weights:
+    """The state of each module, on the CPU."""
+    return {
+        name: {key: value.detach().to("cpu", copy=True) for key, value in module.state_dict().items()}
+        for name, module in model.items()
+    }
+
+
+def stage_key(
+    stage: Stage, config: Config, model: nn.ModuleDict, fingerprint: str, seed: int, previous: str | None
+) -> str:
+    """Name of a stage's result: a hash of all that decides its numbers and of nothing else (design section 5).
+
+    Not in it: names of the method, the space and the dataset, labels, device, workers, library versions.
+    """
+    settings = config.stages[stage.name]
+    facts: Mapping[str, object] = {
+        "loop": LOOP_NUMERICS,
+        "loss": [stage.step.loss.__name__, stage.numerics],
+        "groups": [[list(group.modules), group.prefix] for group in stage.step.groups],
+        "settings": {key: getattr(settings, key) for key in sorted(stage.keys)},
+        "augmentation": config.augmentation,
+        "precision": config.precision,
+        "architecture": {name: architecture(module) for name, module in sorted(model.items())},
+        "data": fingerprint,
+        "seed": seed,
+        "previous": previous,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

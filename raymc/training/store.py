@@ -1,0 +1,105 @@
+"""Content-addressed stage results: a folder, an NFS path or an object-store URI.
+
+`stages/<key>/result.json` names a payload by the hash of its content. The payload is written under a temporary
+name and renamed before the name is published, so a torn or foreign file is never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import torch
+
+from raymc.errors import InputError
+from raymc.training.lease import Lease
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored result or checkpoint: tensors in `state`, plain facts in `meta`."""
+
+    state: State
+    meta: dict[str, Any]
+
+
+class Store:
+    """Stage results and epoch checkpoints under `<root>/stages`."""
+
+    def __init__(self, root: str) -> None:
+        self.fs, path = fsspec.core.url_to_fs(root)
+        self.root = f"{path.rstrip('/')}/stages"
+        try:
+            self.fs.makedirs(self.root, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"storage {root} cannot be written: {error.strerror or error}") from error
+
+    def load(self, key: str, name: str = "result") -> Entry | None:
+        """The entry `name` of `key`, or None when it is absent, torn or not ours."""
+        try:
+            facts = json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))
+            payload = self.fs.cat_file(self._path(key, facts["file"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        if hashlib.sha256(payload).hexdigest() != facts["sha256"]:
+            return None
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        return Entry(state, facts["meta"])
+
+    def has(self, key: str) -> bool:
+        """Whether a result of `key` has been published."""
+        return bool(self.fs.exists(self._path(key, "result.json")))
+
+    def save(self, key: str, state: State, meta: dict[str, Any], name: str = "result") -> None:
+        """Publish an entry; the one of the same name before it goes."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        payload = buffer.getvalue()
+        digest = hashlib.sha256(payload).hexdigest()
+        file = f"{name}-{digest[:16]}.pt"
+        self.fs.makedirs(self._path(key), exist_ok=True)
+        former = self._former(key, name)
+        self._write(self._path(key, file), payload)
+        facts = {"file": file, "sha256": digest, "bytes": len(payload), "meta": meta}
+        self._write(self._path(key, f"{name}.json"), json.dumps(facts).encode())
+        if former is not None and former != file:
+            self._remove(self._path(key, former))
+
+    def discard(self, key: str, name: str) -> None:
+        """Remove an entry, the published name first."""
+        former = self._former(key, name)
+        if former is not None:
+            self._remove(self._path(key, f"{name}.json"))
+            self._remove(self._path(key, former))
+
+    def lease(self, key: str) -> Lease:
+        """The lease on computing `key`."""
+        return Lease(self.fs, self._path(key, "lease"))
+
+    def _former(self, key: str, name: str) -> str | None:
+        try:
+            return str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _path(self, key: str, *names: str) -> str:
+        return "/".join((self.root, key, *names))
+
+    def _write(self, path: str, payload: bytes) -> None:
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        with self.fs.open(temporary, "wb") as file:
+            file.write(payload)
+        self.fs.mv(temporary, path)
+
+    def _remove(self, path: str) -> None:
+        try:
+            self.fs.rm_file(path)
+        except FileNotFoundError:
+            pass
