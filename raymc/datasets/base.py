@@ -1,0 +1,89 @@
+"""What a dataset is: samples, labels where there are any, and words that say which split they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and their labels.
+
+    Attributes:
+        x: images uint8 `[n, c, h, w]` (c = 1 grey, 3 colour), or vectors float32 `[n, d]`.
+        y: labels int64 `[n]`, None where there are none.
+    """
+
+    x: Tensor
+    y: Tensor | None
+
+    def __post_init__(self) -> None:
+        dtype, dims = (torch.uint8, 4) if self.x.dtype == torch.uint8 else (torch.float32, 2)
+        if self.x.dtype != dtype or self.x.ndim != dims:
+            raise ValueError(
+                f"samples {tuple(self.x.shape)} of {self.x.dtype} are neither images nor vectors"
+            )
+        if self.y is not None and (self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]):
+            raise ValueError(f"{tuple(self.y.shape)} labels of {self.y.dtype} for {len(self.x)} samples")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as training and evaluation see it.
+
+    Attributes:
+        name: one of `raymc.datasets.NAMES`.
+        train: what is trained on and scored; of a stream, a fixed evaluation set.
+        test: the held-out split, None where the papers use every sample for training.
+        n_classes: classes of the labels, None without labels.
+        split: in words, which samples `train` holds.
+        fingerprint: sha256 of the samples that are trained on, without labels and name.
+        stream: `(generator, n) -> [n, d]` fresh samples, where the data are made while training; else None.
+        epoch_size: samples of one epoch: `len(train)`, or what a stream counts as one.
+        source: where the data come from, in words.
+    """
+
+    name: str
+    train: Split
+    test: Split | None
+    n_classes: int | None
+    split: str
+    fingerprint: str
+    stream: Callable[[torch.Generator, int], Tensor] | None
+    epoch_size: int
+    source: str
+
+
+def stored(
+    name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str
+) -> Dataset:
+    """The record of a dataset whose samples are all there; `n_classes` is the number of labels."""
+    print_ = fingerprint(train.x)
+    return Dataset(name, train, test, n_classes, split, print_, None, len(train), source)
+
+
+def fingerprint(x: Tensor) -> str:
+    """sha256 over dtype, shape and bytes of `x`: the same for the same samples, whatever they are called."""
+    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
+    digest.update(np.ascontiguousarray(x.cpu().numpy()))
+    return digest.hexdigest()
+
+
+def data_root(args_data: str | None = None) -> Path:
+    """The folder of the datasets: `--data`, else RAYMC_DATA, else `raymc/` in the user's cache folder."""
+    given = args_data or os.environ.get("RAYMC_DATA")
+    if given:
+        return Path(given).expanduser().resolve()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(cache).expanduser() / "raymc").resolve()
