@@ -1,0 +1,74 @@
+# `make tune` and `make test` are all that a newcomer needs: Python 3.11 or newer, make, a C compiler.
+PYTHON ?= python3
+SPACE ?= nmce_digits
+ARGS ?=
+PORT ?= 5000
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+READY := $(VENV)/.ready
+FLOOR := .venv-floor
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tune ui test test-slow test-floor lint bench requirements clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+setup: $(READY) ## .venv with the pinned requirements and the project (PYTHON=python3.12 picks an interpreter)
+
+$(READY): pyproject.toml requirements.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "raymc needs Python 3.11 or newer; '$(PYTHON)' was not found (make setup PYTHON=/path/to/python3)" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("raymc needs Python 3.11 or newer; $(PYTHON) is " \
+	  + sys.version.split()[0] + " (make setup PYTHON=/path/to/python3)")'
+	@"$(BIN)/python" -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)" || { \
+	  echo "'$(PYTHON) -m venv' failed: its venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint requirements.txt uv
+	"$(UV)" pip install --python "$(BIN)/python" --no-deps -r requirements.txt -e .
+	@"$(BIN)/python" -c 'import torch, torchvision' || { \
+	  echo "torch and torchvision do not match: install both from the same place in one go (rm -r $(VENV); make setup)" >&2; exit 2; }
+	@touch "$@"
+
+tune: $(READY) ## search a space: make tune SPACE=nmce_coil20 ARGS="--trials 8"
+	@"$(BIN)/python" -m raymc.tune $(SPACE) $(ARGS)
+
+ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING_URI)
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "$(BIN)/mlflow" ui --host 127.0.0.1 \
+	  --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+test: $(READY) ## the fast tests
+	@"$(BIN)/python" -m pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## the slow tests
+	@"$(BIN)/python" -m pytest -q -m slow $(ARGS)
+
+test-floor: $(FLOOR)/.ready ## the fast tests on Python 3.12 with the oldest torch, without ray, optuna and mlflow
+	@"$(FLOOR)/bin/python" -m pytest -q -m "not slow" $(ARGS)
+
+$(FLOOR)/.ready: pyproject.toml tests/floor.txt | $(READY)
+	@python=$${PYTHON312:-$$("$(UV)" python find --no-python-downloads 3.12 2>/dev/null)}; test -n "$$python" || { \
+	  echo "make test-floor needs a Python 3.12: put python3.12 on PATH or name it (make test-floor PYTHON312=...)" >&2; \
+	  exit 2; }; "$(UV)" venv --clear --python "$$python" "$(FLOOR)"
+	"$(UV)" pip install --python "$(FLOOR)/bin/python" --no-deps -r tests/floor.txt -e .
+	@touch "$@"
+
+lint: $(READY) ## ruff and mypy
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/mypy" --strict raymc
+
+bench: $(READY) ## every benchmark
+	@for script in benchmarks/*.py; do echo "== $$script"; "$(BIN)/python" "$$script" $(ARGS) || exit $$?; done
+
+requirements: $(READY) ## resolve the pins anew: requirements.txt and tests/floor.txt
+	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --extra dev --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
+	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.12 --no-emit-index-url --no-emit-find-links \
+	  --extra test --override tests/floor.in --custom-compile-command "make requirements" -o tests/floor.txt pyproject.toml
+	@! grep -nE '^--|https?://|==[^ ]*\+' requirements.txt tests/floor.txt
+
+clean: ## remove environments, caches and build results; studies and reports stay
+	rm -rf "$(VENV)" "$(FLOOR)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

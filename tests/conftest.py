@@ -1,0 +1,65 @@
+"""What all tests share: the environment, the datasets' folder, one line on what the run ran with."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: few cores are the usual case, and one thread gives the same sums everywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A developer's own store is no place for a test's results.
+for name in ("RAYMC_STORAGE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
+    os.environ.pop(name, None)
+
+OPTIONAL = ("ray", "optuna", "mlflow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line that says what the figures above were obtained with."""
+    import torch
+
+    absent = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    terminalreporter.write_line(
+        f"Python {platform.python_version()}, torch {torch.__version__} on {device}, "
+        f"data: {os.environ.get('RAYMC_DATA', 'RAYMC_DATA is not set')}"
+        + (f", without {', '.join(absent)}" if absent else "")
+    )
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The datasets' folder, RAYMC_DATA; a test that wants it is skipped where there is none."""
+    folder = os.environ.get("RAYMC_DATA")
+    if not folder:
+        pytest.skip("RAYMC_DATA is not set: no datasets")
+    if not Path(folder).is_dir():
+        pytest.skip(f"{folder} is missing (RAYMC_DATA)")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def need_data(data_root: Path) -> Callable[[str], Path]:
+    """`need_data("coil-20-proc")` is that file or folder; where it is missing the test is skipped, naming it."""
+
+    def need(relative: str) -> Path:
+        place = data_root / relative
+        if not place.exists():
+            pytest.skip(f"{place} is missing")
+        return place
+
+    return need
