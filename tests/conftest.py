@@ -54,7 +54,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def need_data(data_root: Path) -> Callable[[str], Path]:
-    """`need_data("coil-20-proc")` is that file or folder; where it is missing the test is skipped, naming it."""
+    """`need_data("coil-20-proc")` is that path; where it is missing the test is skipped, naming it."""
 
     def need(relative: str) -> Path:
         place = data_root / relative
