@@ -93,6 +93,8 @@ class Config:
     compile: bool = option(False, "torch.compile the backbone")
     channels_last: bool = option(False, "memory format of image batches")
     evaluate_every: int = option(10, "epochs between evaluations of a clustering stage", low=1)
+    probes: bool = option(False, "fit SVM, k-NN and nearest-subspace probes with the labels (Table 2)")
+    probe_views: int = option(16, "augmented views whose features the second half of the probes averages", low=1)
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
 
     def flat(self, stage_keys: Mapping[str, Iterable[str]]) -> dict[str, Value]:
@@ -147,7 +149,7 @@ def check_value(key: str, value: object, spec: dataclasses.Field[Any]) -> Value:
             raise InputError(f"{key}: {value!r} is not one of {', '.join(choices)}")
         return value
     if isinstance(value, str):
-        raise InputError(f"{key}: {value!r} is a text, not a number{_number_hint(value)}")
+        raise InputError(f"{key}: {value!r} is a text, not a number{number_hint(value)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{key}: {value!r} is not a number")
     if not math.isfinite(value):
@@ -164,7 +166,8 @@ def check_value(key: str, value: object, spec: dataclasses.Field[Any]) -> Value:
     return float(value)
 
 
-def _number_hint(text: str) -> str:
+def number_hint(text: str) -> str:
+    """How to write a number that YAML reads as a text (`1e-4`), or an empty string."""
     try:
         float(text)
     except ValueError:

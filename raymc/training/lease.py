@@ -56,6 +56,10 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        self.release()
+
+    def release(self) -> None:
+        """Give the lease back if it is still ours."""
         held = self._read()
         if held is not None and json.loads(held)["owner"] == self.owner:
             self.fs.rm_file(self.path)

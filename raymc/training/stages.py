@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from raymc.config import Config
+from raymc.datasets import Dataset
+from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
 from raymc.nets import architecture
 from raymc.training.rng import derive_seed
@@ -28,6 +30,14 @@ def seeds_of(stages: tuple[str, ...], seed: int, base_seed: int, seeds_from: str
     """The seed of each stage: `seed` from stage `seeds_from` on (None: from the first), `base_seed` before it."""
     first = stages.index(seeds_from) if seeds_from else 0
     return {name: seed if at >= first else base_seed for at, name in enumerate(stages)}
+
+
+def clusters_of(config: Config, dataset: Dataset) -> int:
+    """The number of clusters: the configured one, else that of the labels (InputError without either)."""
+    count = config.n_clusters or dataset.n_classes
+    if count is None:
+        raise InputError(f"{config.dataset} has no labels: give n_clusters")
+    return count
 
 
 def enter(

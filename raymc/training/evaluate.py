@@ -1,0 +1,130 @@
+"""Evaluation on whole splits: labels, clustering scores, geometry of the embedding, probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raymc.config import Config
+from raymc.datasets import Dataset, Split
+from raymc.methods.base import Method
+from raymc.metrics import clustering_scores, cluster_shares
+from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
+from raymc.metrics.subspace import cluster_singular_values, ensc, numerical_rank, z_similarity
+from raymc.ops import cluster_coding_rate, coding_rate
+from raymc.training.feed import Feed
+
+ROWS = 1024  # samples of one forward pass
+REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
+
+
+@torch.no_grad()
+def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views: int = 0) -> dict[str, Tensor]:
+    """Features of samples `[n, …]` in eval mode, on the CPU; means over `views` augmented passes (0: plain).
+
+    The projection is normalised again after averaging (published code: only the projection is).
+    """
+    modes = _to_eval(model)
+    parts: dict[str, list[Tensor]] = {}
+    for at in range(0, len(x), ROWS):
+        rows = x[at : at + ROWS]
+        inputs = [feed.augmented(rows, "probe", v, at) for v in range(views)] or [feed.plain(rows)]
+        passes = [method.features(model, one) for one in inputs]
+        for name in passes[0]:
+            parts.setdefault(name, []).append(torch.stack([p[name].float() for p in passes]).mean(0).cpu())
+    _restore(modes)
+    whole = {name: torch.cat(rows) for name, rows in parts.items()}
+    if "projection" in whole:
+        whole["projection"] = nn.functional.normalize(whole["projection"], dim=1)
+    return whole
+
+
+@torch.no_grad()
+def assign(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels `[n]` and embedding `[n, d]` of samples `[n, …]` in eval mode, on the CPU."""
+    modes = _to_eval(model)
+    pairs = [method.assign(model, feed.plain(x[at : at + ROWS])) for at in range(0, len(x), ROWS)]
+    _restore(modes)
+    return torch.cat([p[0].cpu() for p in pairs]), torch.cat([p[1].float().cpu() for p in pairs])
+
+
+def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
+    """ACC, NMI and ARI of `labels`, or nothing where the split has no labels."""
+    if split.y is None:
+        return {}
+    return {f"{prefix}{name}": value for name, value in clustering_scores(split.y, labels).items()}
+
+
+def final_metrics(
+    method: Method, model: nn.ModuleDict, config: Config, data: Dataset, feed: Feed, n_clusters: int, seed: int
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding)."""
+    if config.clustering == "ensc":
+        z = features(method, model, feed, data.train.x)["projection"]
+        found = ensc(z, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
+        labels = torch.as_tensor(found)
+    else:
+        labels, z = assign(method, model, feed, data.train.x)
+    metrics = scores(data.train, labels)
+    arrays = {"labels": labels, "embedding": z}
+    if data.test is not None and config.clustering == "head":
+        arrays["test_labels"], _ = assign(method, model, feed, data.test.x)
+        metrics |= scores(data.test, arrays["test_labels"], "test_")
+    metrics |= cluster_shares(labels, n_clusters)
+    metrics |= rate_reduction(z, labels, n_clusters)
+    return metrics, arrays
+
+
+def rate_reduction(z: Tensor, labels: Tensor, n_clusters: int) -> dict[str, float]:
+    """R - R_c of a labelled embedding (NMCE eq. 3, weighted by cluster mass) at the reference distortion."""
+    member = nn.functional.one_hot(labels.long(), n_clusters).to(z.dtype)
+    rate = coding_rate(z, REFERENCE_EPS_SQ)
+    return {"rate_reduction": float(rate - cluster_coding_rate(z, member, REFERENCE_EPS_SQ))}
+
+
+def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
+    """Tables of appendix A: |cos| within and across clusters, singular values and numerical rank per cluster."""
+    values = cluster_singular_values(z, labels)
+    return {
+        "z_similarity": z_similarity(z, labels, y),
+        "numerical_rank": {"all": numerical_rank(z)}
+        | {str(k): numerical_rank(z[labels == k]) for k in labels.unique().tolist()},
+        "singular_values": {str(k): list(map(float, v)) for k, v in values.items()},
+    }
+
+
+def probes(
+    method: Method, model: nn.ModuleDict, data: Dataset, feed: Feed, views: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Table 2: SVM, k-NN and nearest-subspace accuracy on the held-out split, by feature, plain and averaged.
+
+    Fitted on the training split with its labels: figures about the features, not about the clustering.
+    """
+    if data.test is None or data.train.y is None or data.test.y is None:
+        return {}
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for title, count in (("plain", 0), (f"average_{views}", views)):
+        train = features(method, model, feed, data.train.x, count)
+        test = features(method, model, feed, data.test.x, count)
+        table[title] = {
+            name: {
+                "svm": svm_accuracy(train[name], data.train.y, test[name], data.test.y),
+                "knn": knn_accuracy(train[name], data.train.y, test[name], data.test.y),
+                "nearest_subspace": nearest_subspace_accuracy(train[name], data.train.y, test[name], data.test.y),
+            }
+            for name in train
+        }
+    return table
+
+
+def _to_eval(model: nn.ModuleDict) -> list[tuple[nn.Module, bool]]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    return modes
+
+
+def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        module.training = training

@@ -1,0 +1,110 @@
+"""Batches of augmented views: drawn for the global batch, of which each worker makes its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raymc.datasets import POLICIES, Dataset
+from raymc.errors import InputError
+from raymc.methods.base import Batch
+from raymc.training.dist import Workers, rows_of
+from raymc.training.rng import generator
+
+VIEWS = 2
+DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The samples on the training device and the policy that augments them."""
+
+    data: Dataset
+    samples: Tensor
+    augmentation: str
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+    workers: Workers
+
+    @staticmethod
+    def build(
+        data: Dataset,
+        augmentation: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        channels_last: bool,
+        workers: Workers,
+    ) -> Feed:
+        """Move the samples to the device when they fit; raises InputError for an unknown policy."""
+        if augmentation not in POLICIES:
+            raise InputError(f"augmentation: {augmentation!r} is not one of {', '.join(POLICIES)}")
+        samples = data.train.x
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            fits = samples.nbytes < DEVICE_SHARE * free
+            samples = samples.to(device) if fits else samples.pin_memory()
+        return Feed(data, samples, augmentation, device, dtype, channels_last, workers)
+
+    def steps(self, batch_size: int) -> tuple[int, int]:
+        """Steps of an epoch and the global batch: full batches only, one batch where there are fewer samples."""
+        size = self.data.epoch_size
+        batch = min(batch_size, size)
+        return size // batch, batch
+
+    def epoch(self, stage: str, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
+        """This worker's rows of each global batch of one epoch."""
+        steps, batch = self.steps(batch_size)
+        stream = self.data.stream
+        order = None
+        if stream is None:
+            order = torch.randperm(self.data.epoch_size, generator=generator(seed, stage, epoch, "order"))
+        rows = rows_of(batch, self.workers.rank, self.workers.size)
+        for step in range(steps):
+            words = (seed, stage, epoch, step)
+            if order is None:
+                assert stream is not None
+                index = torch.arange(rows.start, rows.stop)
+                samples = stream(generator(*words, "samples"), batch)[rows].to(self.device)
+            else:
+                index = order[step * batch + rows.start : step * batch + rows.stop]
+                samples = self.samples[index.to(self.samples.device)].to(self.device, non_blocking=True)
+            yield self._batch(samples, index, batch, rows, words)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Un-augmented network input of samples `[n, …]`."""
+        return self._shaped(POLICIES[self.augmentation].plain(x.to(self.device)))
+
+    def augmented(self, x: Tensor, *words: str | int) -> Tensor:
+        """One augmented view of samples `[n, …]`, drawn by `words`."""
+        policy = POLICIES[self.augmentation]
+        drawn = policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
+        return self._shaped(policy.apply(x.to(self.device), self._moved(drawn)))
+
+    def _batch(
+        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[int, str, int, int]
+    ) -> Batch:
+        policy = POLICIES[self.augmentation]
+        views = []
+        for view in range(VIEWS):
+            drawn = policy.draw(generator(*words, "view", view), batch, tuple(samples.shape[1:]))
+            mine = {name: value[rows] for name, value in drawn.items()}
+            views.append(self._shaped(policy.apply(samples, self._moved(mine))))
+
+        def uniform(name: str, width: int) -> Tensor:
+            noise = torch.rand(batch, width, generator=generator(*words, "uniform", name))
+            return noise[rows].to(self.device, non_blocking=True)
+
+        return Batch(tuple(views), index, uniform)
+
+    def _moved(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device, non_blocking=True) for name, value in drawn.items()}
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if self.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x

@@ -1,0 +1,278 @@
+"""One training: the stages of a method from the store or computed, then evaluation and output files."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from raymc import datasets
+from raymc.config import Config
+from raymc.datasets import Dataset
+from raymc.errors import CollapsedError, DeviceMemoryError, InputError
+from raymc.methods import METHODS
+from raymc.methods.base import Method, Stage
+from raymc.training import evaluate, outputs
+from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
+from raymc.training.feed import Feed
+from raymc.training.lease import Lease
+from raymc.training.loop import Hooks, Progress, Report, Row, fit
+from raymc.training.smoke import shorten
+from raymc.training.stages import Weights, clusters_of, enter, stage_key, weights_of
+from raymc.training.store import Store
+
+POLL_SECONDS = 0.5
+
+
+def run(
+    config: Config,
+    *,
+    storage: str,
+    out: Path,
+    stage_seeds: Mapping[str, int],
+    data: str | None = None,
+    workers: Workers = Workers(),
+    device: str | torch.device | None = None,
+    report: Report = lambda row: None,
+    start_from: str | None = None,
+    smoke: bool = False,
+    keep_model: bool = False,
+) -> Row:
+    """Train `config`, leave the results in `out` and return the content of `metrics.json`.
+
+    Args:
+        storage: folder or URI of the stage store.
+        stage_seeds: the seed of each stage, see `stages.seeds_of`.
+        data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
+        report: called with rows `{"event": "epoch" | "stage" | "done", …}` on every worker.
+        start_from: take the stages before this one from the store and compute this and later ones anew.
+        smoke: shorten every length and mark the results.
+        keep_model: also leave `model.pt`.
+
+    Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
+    """
+    dataset = _load(config.dataset, data)
+    if smoke:
+        config, dataset = shorten(config, dataset)
+    try:
+        return _Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke).run(
+            out, start_from, keep_model
+        )
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, root: str | None) -> Dataset:
+    return datasets.load(name, root)
+
+
+def pick_device(asked: str | torch.device | None) -> torch.device:
+    """The device asked for, else the current GPU, else the CPU."""
+    if asked is not None:
+        return torch.device(asked)
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+class _Training:
+    """What the stages of one training share."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        storage: str,
+        seeds: dict[str, int],
+        workers: Workers,
+        device: str | torch.device | None,
+        report: Report,
+        smoke: bool,
+    ) -> None:
+        self.config, self.dataset, self.seeds, self.smoke = config, dataset, seeds, smoke
+        self.workers, self.report = workers, report
+        self.method: Method = METHODS[config.method]
+        self.n_clusters = clusters_of(config, dataset)
+        self.device = pick_device(device)
+        self.dtype, self.autocast = _precision(config.precision, self.device)
+        self.store = Store(storage)
+        self.feed = Feed.build(
+            dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers
+        )
+
+    @property
+    def leads(self) -> bool:
+        return self.workers.rank == 0
+
+    def run(self, out: Path, start_from: str | None, keep_model: bool) -> Row:
+        started = time.monotonic()
+        weights: Weights = {}
+        key: str | None = None
+        records: list[Row] = []
+        curve: list[Row] = []
+        anew = start_from is None
+        for stage in self.method.stages(self.config):
+            begins = stage.name == start_from
+            anew = anew or begins
+            model = self._enter(stage, weights)
+            seed = self.seeds[stage.name]
+            key = stage_key(stage, self.config, model, self.dataset.fingerprint, seed, key)
+            begun = time.monotonic()
+            rows, cached = self._obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
+            weights = weights_of(model)
+            record = {
+                "name": stage.name,
+                "epochs": self.config.stages[stage.name].epochs,
+                "cached": cached,
+                "seconds": time.monotonic() - begun,
+                "key": key,
+            }
+            records.append(record)
+            curve += [row | {"cached": cached} for row in rows]
+            self.report({"event": "stage", **record})
+        result = self._finish(model, out, records, curve, keep_model) if self.leads else None
+        result = broadcast_object(result, self.workers.group)
+        assert result is not None
+        if result["metrics"]["clusters_used"] < 2 and not self.smoke:
+            raise CollapsedError("all points fell into one cluster")
+        self.report({"event": "done", "metrics": result["metrics"], "seconds": time.monotonic() - started})
+        return result
+
+    def _enter(self, stage: Stage, weights: Weights) -> nn.ModuleDict:
+        shape = tuple(self.dataset.train.x.shape[1:])
+        seed = self.seeds[stage.name]
+        return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
+
+    def _obtain(
+        self, stage: Stage, model: nn.ModuleDict, key: str, seed: int, *, anew: bool, needed: bool
+    ) -> tuple[list[Row], bool]:
+        """Bring the model to the stage's end, from the store or by training; its curve, and whether it was stored."""
+        if self.config.stages[stage.name].epochs == 0:
+            self._place(model)
+            return [], False
+        if needed and not self.store.has(key):
+            raise InputError(f"stage {stage.name} of this configuration is not in the store: train without --from first")
+        lease = self.store.lease(key) if self.leads else None
+        entry = self._wait(key, lease, anew) if lease is not None else None
+        entry = broadcast_object(entry, self.workers.group)
+        if entry is not None:
+            for name, state in entry.state["weights"].items():
+                model[name].load_state_dict(state, strict=True)
+            self._place(model)
+            return list(entry.meta["curve"]), True
+        with lease or contextlib.nullcontext():
+            curve = self._train(stage, model, key, seed)
+        barrier(self.workers.group)
+        return curve, False
+
+    def _wait(self, key: str, lease: Lease, anew: bool) -> Any:
+        """The stored result, waiting while another process computes it; None once the lease is ours."""
+        while True:
+            entry = None if anew else self.store.load(key)
+            if entry is not None:
+                return entry
+            if lease.try_acquire():
+                # It may have been published between the look and the lease.
+                entry = None if anew else self.store.load(key)
+                if entry is not None:
+                    lease.release()
+                return entry
+            time.sleep(POLL_SECONDS)
+
+    def _train(self, stage: Stage, model: nn.ModuleDict, key: str, seed: int) -> list[Row]:
+        self._place(model)
+        for module in model.values():
+            synchronise_batchnorm(module, self.workers.group)
+        if self.config.compile:
+            model["backbone"].compile()
+        progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
+        clusters = stage.clusters and self.config.clustering == "head" and self.dataset.train.y is not None
+        hooks = Hooks(
+            report=self.report,
+            save=(lambda at: self._save(key, at)) if self.leads else None,
+            evaluate=self._scores if clusters and self.leads else None,
+            evaluate_every=self.config.evaluate_every,
+        )
+        settings = self.config.stages[stage.name]
+        curve = fit(model, stage, settings, self.feed, seed, hooks, self.autocast, progress)
+        if self.leads:
+            self.store.save(key, {"weights": weights_of(model)}, {"stage": stage.name, "curve": curve})
+            self.store.discard(key, "epoch")
+        return curve
+
+    def _place(self, model: nn.ModuleDict) -> None:
+        model.to(self.device, self.dtype)
+        if self.config.channels_last:
+            for module in model.values():
+                for parameter in module.parameters():
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def _progress(self, key: str) -> Progress | None:
+        entry = self.store.load(key, "epoch")
+        if entry is None:
+            return None
+        return Progress(entry.meta["epoch"], entry.state["weights"], entry.state["optimisers"], entry.meta["curve"])
+
+    def _save(self, key: str, at: Progress) -> None:
+        state = {"weights": at.weights, "optimisers": at.optimisers}
+        self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve}, "epoch")
+
+    def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
+        labels, _ = evaluate.assign(self.method, model, self.feed, self.dataset.train.x)
+        return evaluate.scores(self.dataset.train, labels)
+
+    def _finish(
+        self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool
+    ) -> Row:
+        config, data = self.config, self.dataset
+        metrics, arrays = evaluate.final_metrics(
+            self.method, model, config, data, self.feed, self.n_clusters, config.seed
+        )
+        z = arrays.pop("embedding")
+        result: Row = {
+            "method": config.method,
+            "dataset": config.dataset,
+            "seed": config.seed,
+            "seeds": self.seeds,
+            "metrics": metrics,
+            "stages": records,
+            "n_clusters": self.n_clusters,
+            "n": len(data.train.x),
+            "split": data.split,
+            "test_n": 0 if data.test is None else len(data.test.x),
+            "smoke": self.smoke,
+            "out": str(out),
+        }
+        result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
+        if config.probes:
+            result["probes"] = evaluate.probes(self.method, model, data, self.feed, config.probe_views)
+        flat = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
+        outputs.write_json(out / "config.json", flat | config.flat(self.method.stage_keys))
+        labels = {f"{name}": value for name, value in arrays.items()}
+        if data.train.y is not None:
+            labels["y"] = data.train.y
+        if data.test is not None and data.test.y is not None:
+            labels["test_y"] = data.test.y
+        outputs.write_arrays(out / "labels.npz", labels)
+        outputs.write_curve(out / "curve.jsonl", curve)
+        if data.train.x.dim() == 4:
+            outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))
+        if keep_model:
+            outputs.write_model(out / "model.pt", {"config": flat | config.flat(self.method.stage_keys), "weights": weights_of(model)})
+        outputs.write_json(out / "metrics.json", result)
+        return result
+
+
+def _precision(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype | None]:
+    """The type of weights and inputs, and that of autocast (None: off)."""
+    if name == "float64":
+        return torch.float64, None
+    half = name == "bfloat16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return torch.float32, torch.bfloat16 if half else None

@@ -1,0 +1,73 @@
+"""Shortened trainings: `--smoke`, and the single step that `raymc.check` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+
+import torch
+
+from raymc.config import Config
+from raymc.datasets import Dataset, Split
+from raymc.methods import METHODS
+from raymc.training.dist import Workers
+from raymc.training.feed import Feed
+from raymc.training.loop import Hooks, fit
+from raymc.training.stages import Weights, clusters_of, enter, weights_of
+
+STEP_ROWS = 8
+
+
+def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
+    """The same training with two short epochs a stage on few samples (`--smoke`)."""
+    clusters = clusters_of(config, dataset)
+    heavy = dataset.train.x[0].numel() > 1000
+    rows = max(64 if heavy else 512, 2 * clusters)
+    stages = {
+        name: dataclasses.replace(
+            stage, epochs=min(stage.epochs, 2), batch_size=min(stage.batch_size, 64), warmup_epochs=0
+        )
+        for name, stage in config.stages.items()
+    }
+    config = dataclasses.replace(config, stages=MappingProxyType(stages), probe_views=min(config.probe_views, 2))
+    return config, limit(dataset, rows)
+
+
+def limit(dataset: Dataset, rows: int) -> Dataset:
+    """The dataset cut to `rows` samples drawn without labels; a stream keeps its source and a short epoch."""
+
+    def cut(split: Split) -> Split:
+        order = torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
+        return Split(split.x[order], None if split.y is None else split.y[order])
+
+    train = cut(dataset.train)
+    return dataclasses.replace(
+        dataset,
+        train=train,
+        test=None if dataset.test is None else cut(dataset.test),
+        split=f"{dataset.split}, cut to {len(train)}",
+        fingerprint=f"{dataset.fingerprint}/{rows}",
+        epoch_size=min(dataset.epoch_size, rows),
+    )
+
+
+def one_step(config: Config, dataset: Dataset) -> None:
+    """One step of every stage that trains, on eight samples on the CPU; nothing is stored.
+
+    Raises what a training would: InputError, DivergedError.
+    """
+    method = METHODS[config.method]
+    clusters = clusters_of(config, dataset)
+    few = limit(dataset, STEP_ROWS)
+    feed = Feed.build(few, config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
+    hooks = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
+    weights: Weights = {}
+    for stage in method.stages(config):
+        shape = tuple(few.train.x.shape[1:])
+        model = enter(method, stage, config, shape, clusters, weights, config.seed)
+        asked = config.stages[stage.name]
+        settings = dataclasses.replace(
+            asked, epochs=min(asked.epochs, 1), batch_size=STEP_ROWS, warmup_epochs=0
+        )
+        fit(model, stage, settings, feed, config.seed, hooks)
+        weights = weights_of(model)
