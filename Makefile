@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
 FLOOR := .venv-floor
+# uv trusts the certificates that it brings along unless told otherwise; the machine's own include a proxy's.
+CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
+export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tune ui test test-slow test-floor lint bench requirements clean
