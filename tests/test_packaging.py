@@ -1,0 +1,54 @@
+"""What ships: the search spaces are package data, and their names resolve from an installed wheel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SPACES = sorted(path.name for path in (ROOT / "search_spaces").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    uv = pytest.importorskip("uv").find_uv_bin()
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", str(out), str(ROOT)], check=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_every_search_space(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    shipped = sorted(Path(name).name for name in names if name.startswith("raymc/search_spaces/"))
+    assert shipped == SPACES
+    assert "raymc/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"raymc"}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "raymc").rglob("*.py")}
+    assert sources <= set(names)
+
+
+@pytest.mark.slow
+def test_names_resolve_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """In a working folder of the user's own, with the wheel in place of the repository."""
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import raymc, raymc.space as space\n"
+        f"assert raymc.__file__.startswith({str(site)!r}), raymc.__file__\n"
+        "for name in space.space_names(): print(space.load_space(name) and name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [name.removesuffix(".yaml") for name in SPACES]
