@@ -73,7 +73,10 @@ def main() -> int:
     words = sys.argv[1:]
     if not words or words[0] not in COMMANDS:
         asked = bool(words) and words[0] in ("-h", "--help")
-        print(f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)", file=sys.stdout if asked else sys.stderr)
+        print(
+            f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)",
+            file=sys.stdout if asked else sys.stderr,
+        )
         return 0 if asked else 2
     module = importlib.import_module(f"raymc.{words[0]}")
     return execute(module.parser(), module.run, words[1:])

@@ -60,9 +60,7 @@ class StageConfig:
         choices=("separate", "mean"),
     )
     train_pre_feature: bool = option(False, "also train the pre-feature layer (published code: no)")
-    frozen_statistics: bool = option(
-        True, "frozen modules' BatchNorm statistics stand still (published code: false)"
-    )
+    frozen_statistics: bool = option(True, "frozen modules' BatchNorm statistics stand still (published code: false)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +75,7 @@ class Config:
     feature_dim: int = option(128, "width of the embedding z", low=2)
     pre_feature_dim: int = option(4096, "width of the pre-feature layer; 0: none", low=0)
     augmentation: str = option("none", "policy of the views, see raymc.datasets.augmentation")
-    clustering: str = option(
-        "head", "labels from the cluster head or by EnSC on z", choices=("head", "ensc")
-    )
+    clustering: str = option("head", "labels from the cluster head or by EnSC on z", choices=("head", "ensc"))
     ensc_gamma: float = option(50.0, "EnSC: weight of the self-expression error", above=0)
     ensc_tau: float = option(0.9, "EnSC: share of the l1 norm", above=0)
     seed: int = option(0, "seed of the training", low=0)
@@ -105,11 +101,7 @@ class Config:
         return flat
 
 
-BARE = {
-    f.name: f
-    for f in dataclasses.fields(Config)
-    if f.name not in ("method", "dataset", "preset", "stages")
-}
+BARE = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("method", "dataset", "preset", "stages")}
 STAGE = {f.name: f for f in dataclasses.fields(StageConfig)}
 
 
@@ -167,14 +159,17 @@ def check_value(key: str, value: object, spec: dataclasses.Field[Any]) -> Value:
 
 
 def number_hint(text: str) -> str:
-    """How to write a number that YAML reads as a text (`1e-4`), or an empty string."""
+    """How to write a number that YAML reads as a text (`1e-4`, `2e5`), or an empty string."""
     try:
         float(text)
     except ValueError:
         return ""
-    mantissa, e, exponent = text.lower().partition("e")
-    plain = f"{mantissa}.0e{exponent}" if e and "." not in mantissa else text
-    return f" (write {plain})"
+    mantissa, e, exponent = text.strip().lower().partition("e")
+    if e:
+        sign = "" if exponent[0] in "+-" else "+"
+        mantissa += ("" if "." in mantissa else ".0") + f"e{sign}{exponent}"
+    is_number = isinstance(yaml.safe_load(mantissa), int | float)
+    return f" (write {mantissa})" if is_number else ""
 
 
 def parse_overrides(words: Iterable[str]) -> dict[str, Value]:

@@ -29,9 +29,7 @@ class Batch:
     uniform: Callable[[str, int], Tensor]
 
 
-Loss = Callable[
-    [nn.ModuleDict, Batch, StageConfig, ProcessGroup | None], tuple[Tensor, dict[str, Tensor]]
-]
+Loss = Callable[[nn.ModuleDict, Batch, StageConfig, ProcessGroup | None], tuple[Tensor, dict[str, Tensor]]]
 """`loss(model, batch, config, group) -> (loss, terms)`.
 
 The loss is that of the whole batch on every worker. `terms` are the weighted summands: they add up to the loss.

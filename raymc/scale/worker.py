@@ -54,9 +54,7 @@ def run_workers(
         _work,
         train_loop_config={"job": job, "cpus": cpus_per_worker},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(
-            backend="nccl" if gpu else "gloo", timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())
-        ),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
         run_config=RunConfig(
             name="train",
             storage_path=str(job.out / "ray"),

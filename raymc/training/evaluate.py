@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from raymc.config import Config
 from raymc.datasets import Dataset, Split
 from raymc.methods.base import Method
-from raymc.metrics import clustering_scores, cluster_shares
+from raymc.metrics import cluster_shares, clustering_scores
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.metrics.subspace import cluster_singular_values, ensc, numerical_rank, z_similarity
 from raymc.ops import cluster_coding_rate, coding_rate
@@ -58,7 +58,13 @@ def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
 
 
 def final_metrics(
-    method: Method, model: nn.ModuleDict, config: Config, data: Dataset, feed: Feed, n_clusters: int, seed: int
+    method: Method,
+    model: nn.ModuleDict,
+    config: Config,
+    data: Dataset,
+    feed: Feed,
+    n_clusters: int,
+    seed: int,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding)."""
     if config.clustering == "ensc":
@@ -90,7 +96,7 @@ def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
     return {
         "z_similarity": z_similarity(z, labels, y),
         "numerical_rank": {"all": numerical_rank(z)}
-        | {str(k): numerical_rank(z[labels == k]) for k in labels.unique().tolist()},
+        | {str(k): numerical_rank(z[labels == k]) for k in torch.unique(labels).tolist()},
         "singular_values": {str(k): list(map(float, v)) for k, v in values.items()},
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +86,8 @@ def fit(
             row |= hooks.evaluate(model)
         curve.append(row)
         if hooks.save is not None and not last and pace.is_time():
-            save = hooks.save
-            pace.timed(lambda: save(Progress(epoch + 1, weights_of(model), optimisers.state_dict(), curve)))
+            with pace.timed():
+                hooks.save(Progress(epoch + 1, weights_of(model), optimisers.state_dict(), curve))
         hooks.report({"event": "epoch", **row})
     _check_finite(model, stage)
     return curve
@@ -96,7 +97,7 @@ def _train_epoch(
     model: nn.ModuleDict,
     stage: Stage,
     settings: StageConfig,
-    batches: Any,
+    batches: Iterator[Batch],
     optimisers: Optimisers,
     workers: Workers,
     autocast: torch.dtype | None,
@@ -152,8 +153,9 @@ class _Pace:
     def is_time(self) -> bool:
         return time.monotonic() - self.last >= SAVE_SHARE * self.cost
 
-    def timed(self, write: Callable[[], None]) -> None:
+    @contextmanager
+    def timed(self) -> Iterator[None]:
         begun = time.monotonic()
-        write()
+        yield
         self.last = time.monotonic()
         self.cost = self.last - begun

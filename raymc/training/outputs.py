@@ -33,7 +33,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
     """Write tensors as a compressed npz."""
     temporary = _temporary(path)
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})
+        np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
     os.replace(temporary, path)
 
 
@@ -61,7 +61,7 @@ def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
     `[k, components, m, h, w, c]`, `shares` `[k]` and `clusters` `[k]`, the largest clusters first;
     a cluster of fewer points repeats its nearest ones.
     """
-    found, counts = labels.unique(return_counts=True)
+    found, counts = torch.unique(labels, return_counts=True)
     largest = counts.argsort(descending=True, stable=True)[:GALLERY_CLUSTERS]
     small = _reduced(images)
     panels = []

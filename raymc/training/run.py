@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from raymc.training.stages import Weights, clusters_of, enter, stage_key, weight
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
+ALONE = Workers()
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     out: Path,
     stage_seeds: Mapping[str, int],
     data: str | None = None,
-    workers: Workers = Workers(),
+    workers: Workers = ALONE,
     device: str | torch.device | None = None,
     report: Report = lambda row: None,
     start_from: str | None = None,
@@ -102,9 +102,7 @@ class _Training:
         self.device = pick_device(device)
         self.dtype, self.autocast = _precision(config.precision, self.device)
         self.store = Store(storage)
-        self.feed = Feed.build(
-            dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers
-        )
+        self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
 
     @property
     def leads(self) -> bool:
@@ -157,7 +155,9 @@ class _Training:
             self._place(model)
             return [], False
         if needed and not self.store.has(key):
-            raise InputError(f"stage {stage.name} of this configuration is not in the store: train without --from first")
+            raise InputError(
+                f"stage {stage.name} of this configuration is not in the store: train without --from first"
+            )
         lease = self.store.lease(key) if self.leads else None
         entry = self._wait(key, lease, anew) if lease is not None else None
         entry = broadcast_object(entry, self.workers.group)
@@ -228,9 +228,7 @@ class _Training:
         labels, _ = evaluate.assign(self.method, model, self.feed, self.dataset.train.x)
         return evaluate.scores(self.dataset.train, labels)
 
-    def _finish(
-        self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool
-    ) -> Row:
+    def _finish(self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool) -> Row:
         config, data = self.config, self.dataset
         metrics, arrays = evaluate.final_metrics(
             self.method, model, config, data, self.feed, self.n_clusters, config.seed
@@ -253,9 +251,10 @@ class _Training:
         result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
         if config.probes:
             result["probes"] = evaluate.probes(self.method, model, data, self.feed, config.probe_views)
-        flat = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
-        outputs.write_json(out / "config.json", flat | config.flat(self.method.stage_keys))
-        labels = {f"{name}": value for name, value in arrays.items()}
+        effective = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
+        effective |= config.flat(self.method.stage_keys)
+        outputs.write_json(out / "config.json", effective)
+        labels = dict(arrays)
         if data.train.y is not None:
             labels["y"] = data.train.y
         if data.test is not None and data.test.y is not None:
@@ -265,7 +264,7 @@ class _Training:
         if data.train.x.dim() == 4:
             outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))
         if keep_model:
-            outputs.write_model(out / "model.pt", {"config": flat | config.flat(self.method.stage_keys), "weights": weights_of(model)})
+            outputs.write_model(out / "model.pt", {"config": effective, "weights": weights_of(model)})
         outputs.write_json(out / "metrics.json", result)
         return result
 

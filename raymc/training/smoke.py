@@ -66,8 +66,6 @@ def one_step(config: Config, dataset: Dataset) -> None:
         shape = tuple(few.train.x.shape[1:])
         model = enter(method, stage, config, shape, clusters, weights, config.seed)
         asked = config.stages[stage.name]
-        settings = dataclasses.replace(
-            asked, epochs=min(asked.epochs, 1), batch_size=STEP_ROWS, warmup_epochs=0
-        )
+        settings = dataclasses.replace(asked, epochs=min(asked.epochs, 1), batch_size=STEP_ROWS, warmup_epochs=0)
         fit(model, stage, settings, feed, config.seed, hooks)
         weights = weights_of(model)

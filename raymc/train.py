@@ -1,0 +1,96 @@
+"""`python -m raymc.train SPACE [KEY=VALUE ...]`: train one configuration on one machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from raymc.cli import Parser, execute, make_parser, storage_root
+from raymc.config import Config, parse_overrides
+from raymc.datasets import data_root
+from raymc.errors import InputError
+from raymc.space import load_space
+from raymc.training.progress import progress
+from raymc.training.run import run as train
+from raymc.training.stages import seeds_of
+
+
+def parser() -> Parser:
+    """The options of `train`."""
+    parser = make_parser("train", "Train one configuration: a space's preset and fixed values, and KEY=VALUE.")
+    parser.add_argument("space", help="a name in search_spaces/ or a path to a file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. heads.weight_decay=1e-3")
+    parser.add_argument("--seed", type=int, help="seed of every stage (default: the key seed, 0)")
+    parser.add_argument("--workers", type=int, help="data-parallel workers, under Ray Train when above 1")
+    parser.add_argument("--from", dest="start_from", metavar="STAGE", help="compute this stage and later ones anew")
+    parser.add_argument("--out", type=Path, help="output folder (default: runs/<space>-<time>)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, print where the results are, and return what `--json` prints."""
+    space = load_space(args.space)
+    given = {"seed": args.seed, "workers": args.workers}
+    flags = {key: value for key, value in given.items() if value is not None}
+    config = space.config(parse_overrides(args.overrides) | flags)
+    stages = tuple(space.stage_keys)
+    if args.start_from is not None and args.start_from not in stages:
+        raise InputError(f"--from: {args.start_from} is not one of {', '.join(stages)}")
+    out = (args.out or Path("runs") / f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    result = _train(config, stages, args, out)
+    _tell(result)
+    return {
+        "method": result["method"],
+        "dataset": result["dataset"],
+        "seed": result["seed"],
+        "metrics": result["metrics"],
+        "stages": [{k: stage[k] for k in ("name", "epochs", "cached", "seconds")} for stage in result["stages"]],
+        "n": result["n"],
+        "split": result["split"],
+        "smoke": result["smoke"],
+        "out": str(out),
+    }
+
+
+def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "storage": storage_root(args),
+        "data": str(data_root(args.data)),
+        "out": out,
+        "start_from": args.start_from,
+        "smoke": args.smoke,
+        "keep_model": True,
+        # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0.
+        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from),
+    }
+    if config.workers == 1:
+        with progress() as report:
+            return train(config, report=report, **common)
+    import torch
+
+    from raymc.scale.local import ray_session
+    from raymc.scale.worker import Job, run_workers
+
+    gpus = float(torch.cuda.is_available())
+    print(f"{config.workers} workers under Ray Train", file=sys.stderr)
+    with ray_session(None, dashboard=True):
+        return run_workers(Job(config=config, **common), config.workers, gpus, 1.0)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    shown = ("acc", "nmi", "ari", "test_acc", "rate_reduction")
+    metrics = "  ".join(f"{name} {result['metrics'][name]:.4f}" for name in shown if name in result["metrics"])
+    mark = "  (smoke: shortened)" if result["smoke"] else ""
+    print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=sys.stderr)
+    print(f"model, labels, metrics and configuration: {result['out']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(execute(parser(), run))

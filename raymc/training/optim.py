@@ -1,0 +1,135 @@
+"""The optimisers of a stage and their learning rates.
+
+LARS is timm's, set as in NMCE's published code: trust coefficient 0.02, clipped at the learning rate,
+momentum 0.9; biases and BatchNorm parameters (one-dimensional) are neither adapted nor decayed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from raymc.config import StageConfig
+from raymc.methods.base import Group, Step
+
+MOMENTUM = 0.9
+ADAM_BETAS = (0.9, 0.99)
+LARS_TRUST = 0.02
+
+
+def learning_rate(epoch: int, epochs: int, base: float, warmup: int, schedule: str) -> float:
+    """Learning rate in `epoch`, counted from 0.
+
+    Linear to `base` over the first `warmup` epochs, (epoch + 1) / warmup of it; then constant, or the cosine
+    of the whole stage scaled to leave the warm-up at `base`:
+    base * (1 + cos(pi epoch / epochs)) / (1 + cos(pi (warmup - 1) / epochs)).
+    That is what NMCE's published code does (it overwrites the rate of a running CosineAnnealingLR); without
+    warm-up it is the usual half cosine. Never 0, since the last epoch is `epochs` - 1.
+    """
+    if epoch < warmup:
+        return base * (epoch + 1) / warmup
+    if schedule == "constant":
+        return base
+    start = max(warmup - 1, 0)
+    return base * (1 + math.cos(math.pi * epoch / epochs)) / (1 + math.cos(math.pi * start / epochs))
+
+
+class Optimisers:
+    """One optimiser per group of a step.
+
+    A group without prefix follows `config.optimizer` and the schedule; one with prefix `cluster_` is SGD at
+    the constant rate `cluster_learning_rate`. A group whose modules have no parameters gets no optimiser.
+    Raises ValueError when a parameter is in two groups.
+    """
+
+    def __init__(self, model: nn.ModuleDict, step: Step, config: StageConfig) -> None:
+        self._config = config
+        self._optimisers: dict[str, torch.optim.Optimizer] = {}
+        seen: set[nn.Parameter] = set()
+        for group in step.groups:
+            parameters = [p for name in group.modules for p in model[name].parameters()]
+            if len(seen | set(parameters)) < len(seen) + len(parameters):
+                raise ValueError(f"a parameter of {', '.join(group.modules)} is in two optimiser groups")
+            seen |= set(parameters)
+            if parameters:
+                self._optimisers[_title(group)] = _make(parameters, group, config)
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the learning rates of `epoch`, counted from 0."""
+        for title, optimiser in self._optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = self._rate(title, epoch)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate of each group: `main`, `cluster`."""
+        return {title: float(o.param_groups[0]["lr"]) for title, o in self._optimisers.items()}
+
+    def zero_grad(self) -> None:
+        for optimiser in self._optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for optimiser in self._optimisers.values():
+            optimiser.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {title: optimiser.state_dict() for title, optimiser in self._optimisers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of the same groups; raises ValueError when the groups differ."""
+        if set(state) != set(self._optimisers):
+            raise ValueError(f"optimiser state of {sorted(state)}, wanted {sorted(self._optimisers)}")
+        for title, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(state[title])
+
+    def _rate(self, title: str, epoch: int) -> float:
+        config = self._config
+        if title == "cluster":
+            return config.cluster_learning_rate
+        return learning_rate(epoch, config.epochs, config.learning_rate, config.warmup_epochs, config.schedule)
+
+
+def _title(group: Group) -> str:
+    return group.prefix.removesuffix("_") or "main"
+
+
+def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig) -> torch.optim.Optimizer:
+    if group.prefix == "cluster_":
+        decay = config.cluster_weight_decay
+        return _sgd(parameters, config.weight_decay if decay is None else decay)
+    if group.prefix:
+        raise ValueError(f"no optimiser settings have the prefix {group.prefix!r}")
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, betas=ADAM_BETAS, weight_decay=config.weight_decay)
+    if config.optimizer == "sgd":
+        return _sgd(parameters, config.weight_decay)
+    return _lars(parameters, config.weight_decay)
+
+
+def _sgd(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=1.0, momentum=MOMENTUM, weight_decay=weight_decay)
+
+
+def _lars(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    from timm.optim.lars import Lars  # seconds to import, which Adam and SGD need not wait for
+
+    weights = [p for p in parameters if p.ndim != 1]
+    others = [p for p in parameters if p.ndim == 1]
+    # timm adapts a group without weight decay only when told to; the published code adapts all weights.
+    groups = [
+        {"params": weights, "weight_decay": weight_decay, "always_adapt": True},
+        {"params": others, "weight_decay": 0.0, "always_adapt": False},
+    ]
+    optimiser: torch.optim.Optimizer = Lars(
+        [group for group in groups if group["params"]],
+        momentum=MOMENTUM,
+        trust_coeff=LARS_TRUST,
+        trust_clip=True,
+        eps=1e-8,
+    )
+    return optimiser
