@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from raymc.config import nearest
 from raymc.errors import InputError, Interrupted, RaymcError
 
 COMMANDS = ("tune", "train", "stability", "report", "check", "data")
@@ -45,10 +46,13 @@ def storage_root(args: argparse.Namespace) -> str:
 def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = None) -> int:
     """Parse, run, print the JSON line if wanted; the exit code says how it ended (design: 0, 1, 2, 3, 130)."""
     try:
-        args = parser.parse_args(argv)
+        # Intermixed: KEY=VALUE may stand before and after options.
+        args = parser.parse_intermixed_args(argv)
         result = run(args)
     except RaymcError as error:
         print(_told(error), file=sys.stderr)
+        if error.result is not None and args.json:
+            _print_json(error.result)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -57,9 +61,13 @@ def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = 
         traceback.print_exc()
         return 1
     if args.json and result is not None:
-        sys.stderr.flush()
-        print(json.dumps(result, allow_nan=False), flush=True)
+        _print_json(result)
     return 0
+
+
+def _print_json(result: Mapping[str, Any]) -> None:
+    sys.stderr.flush()
+    print(json.dumps(result, allow_nan=False), flush=True)
 
 
 def _told(error: RaymcError) -> str:
@@ -72,11 +80,12 @@ def main() -> int:
     """`raymc COMMAND …` is `python -m raymc.COMMAND …`."""
     words = sys.argv[1:]
     if not words or words[0] not in COMMANDS:
-        asked = bool(words) and words[0] in ("-h", "--help")
-        print(
-            f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)",
-            file=sys.stdout if asked else sys.stderr,
-        )
-        return 0 if asked else 2
+        usage = f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)"
+        if words and words[0] in ("-h", "--help"):
+            print(usage)
+            return 0
+        wrong = f"raymc: unknown command {words[0]}{nearest(words[0], COMMANDS)}\n" if words else ""
+        print(f"{wrong}{usage}", file=sys.stderr)
+        return 2
     module = importlib.import_module(f"raymc.{words[0]}")
     return execute(module.parser(), module.run, words[1:])

@@ -1,10 +1,17 @@
 """The errors that raymc raises on purpose, each with the exit code that a command ends with."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class RaymcError(Exception):
-    """An error that is told in one line; `exit_code` is what a command returns for it."""
+    """An error that is told in one line; `exit_code` is what a command returns for it.
+
+    `result` is what `--json` prints all the same, where there is something to say.
+    """
 
     exit_code = 1
+    result: Mapping[str, Any] | None = None
 
 
 class InputError(RaymcError):
