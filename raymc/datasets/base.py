@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,9 +27,7 @@ class Split:
     def __post_init__(self) -> None:
         dtype, dims = (torch.uint8, 4) if self.x.dtype == torch.uint8 else (torch.float32, 2)
         if self.x.dtype != dtype or self.x.ndim != dims:
-            raise ValueError(
-                f"samples {tuple(self.x.shape)} of {self.x.dtype} are neither images nor vectors"
-            )
+            raise ValueError(f"samples {tuple(self.x.shape)} of {self.x.dtype} are neither images nor vectors")
         if self.y is not None and (self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]):
             raise ValueError(f"{tuple(self.y.shape)} labels of {self.y.dtype} for {len(self.x)} samples")
 
@@ -65,9 +62,7 @@ class Dataset:
     source: str
 
 
-def stored(
-    name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str
-) -> Dataset:
+def stored(name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str) -> Dataset:
     """The record of a dataset whose samples are all there; `n_classes` is the number of labels."""
     print_ = fingerprint(train.x)
     return Dataset(name, train, test, n_classes, split, print_, None, len(train), source)
@@ -76,7 +71,7 @@ def stored(
 def fingerprint(x: Tensor) -> str:
     """sha256 over dtype, shape and bytes of `x`: the same for the same samples, whatever they are called."""
     digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
-    digest.update(np.ascontiguousarray(x.cpu().numpy()))
+    digest.update(x.contiguous().cpu().numpy().data)
     return digest.hexdigest()
 
 

@@ -46,10 +46,8 @@ def labels(n: int) -> Tensor:
     return torch.arange(n) % 2
 
 
-def manifold_points(
-    generator: torch.Generator, n: int, networks: list[list[tuple[Tensor, Tensor]]]
-) -> Tensor:
-    """`[n, AMBIENT]` float32: N(0, I) of 3 (even rows) and 6 dimensions (odd rows), each through its network."""
+def manifold_points(generator: torch.Generator, n: int, networks: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
+    """`[n, AMBIENT]` float32: N(0, I) of 3 (even rows) or 6 dimensions (odd rows) through its network."""
     out = torch.empty(n, AMBIENT)
     for k, (dims, network) in enumerate(zip(MANIFOLD_DIMS, networks, strict=True)):
         rows = out[k::2]
@@ -64,7 +62,7 @@ def random_networks(seed: int, biases: bool) -> list[list[tuple[Tensor, Tensor]]
     """One leaky-ReLU net per manifold: dims -> 64 -> 64 -> 16, weights N(0, 1/inputs), biases N(0, 1) or 0.
 
     The paper (A.1) names neither widths, depth, ambient dimension nor scale; these are ours. With biases the
-    means of the two manifolds are 6 apart and each is 2 wide; without, both are dense around 0, where they meet.
+    means of the two are 6 apart and each is 2 wide; without, both are dense around 0, where they meet.
     """
     generator = torch.Generator().manual_seed(seed)
     networks = []
@@ -79,7 +77,7 @@ def random_networks(seed: int, biases: bool) -> list[list[tuple[Tensor, Tensor]]
 
 
 def double_spiral(noise: float, name: str) -> Dataset:
-    """Two interleaved spiral arms, Figure 1 of NMCE; noise is 0.1 in the published code, 0.05 in the paper."""
+    """Two interleaved spiral arms, Figure 1 of NMCE; noise 0.1 in the published code, 0.05 in the paper."""
     return _streamed(
         name,
         lambda generator, n: spiral_points(generator, n, noise),
@@ -97,7 +95,7 @@ def manifolds(biases: bool, name: str) -> Dataset:
 
 
 def digits(root: Path) -> Dataset:
-    """The 8x8 handwritten digits inside scikit-learn; a value v of 0..16 is stored as uint8 round(255/16 v)."""
+    """The 8x8 handwritten digits inside scikit-learn; v of 0..16 is stored as uint8 round(255/16 v)."""
     from sklearn.datasets import load_digits  # half a second that no other dataset needs
 
     bunch = load_digits()
