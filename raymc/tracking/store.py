@@ -1,0 +1,213 @@
+"""The MLflow side: an experiment, its runs and what is logged to them, through a client without global state."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raymc.tracking.uri import database_file, masked
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Point = tuple[str, float, int, int]
+"""A metric's key, value, time in milliseconds, and step."""
+
+METRICS_PER_CALL, TEXTS_PER_CALL = 800, 100
+"""MLflow takes at most 1,000 entries in a call, of which 100 parameters and 100 tags."""
+
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
+"""The shipper tries again by itself; a client that does so for minutes would only hide an outage."""
+
+logger = logging.getLogger("raymc.tracking")
+
+
+class Away(Exception):
+    """MLflow did not answer, or not as it should; the message is one line."""
+
+
+class Forgotten(Exception):
+    """MLflow answers, and no longer knows a run or an experiment."""
+
+
+class Refused(Exception):
+    """MLflow answers, and does not take a value."""
+
+
+def prepare() -> None:
+    """Import MLflow, with `SETTINGS` where the user has set nothing, and keep its own lines out of the terminal."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow.tracking  # noqa: F401
+
+    for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+class Store:
+    """One experiment on a tracking server or in a database.
+
+    Methods raise Away, Forgotten or Refused and nothing else.
+
+    Args:
+        tags: given to every run and, with the run's name, what a run is found by.
+    """
+
+    def __init__(self, uri: str, experiment: str, tags: Mapping[str, str]) -> None:
+        self._uri = uri
+        self._experiment = experiment
+        self._tags = dict(tags)
+        self._client: MlflowClient | None = None
+        self.experiment_id: str | None = None
+
+    def connect(self) -> None:
+        """Reach MLflow and find or make the experiment; a new database is made by one process at a time."""
+        with _translated(), _alone(self._uri):
+            from mlflow import MlflowClient
+
+            self._client = client = MlflowClient(tracking_uri=self._uri)
+            found = client.get_experiment_by_name(self._experiment)
+            if found is not None and found.lifecycle_stage != "active":
+                fix = f"mlflow experiments restore -x {found.experiment_id}"
+                raise Away(f"experiment {self._experiment} is deleted there; {fix} brings it back")
+            made = None if found else client.create_experiment(self._experiment, _artifact_folder(self._uri))
+            self.experiment_id = str(found.experiment_id if found else made)
+
+    def knows(self, run_id: str) -> bool:
+        """Whether a run is there, deleted or not."""
+        try:
+            with _translated():
+                self._reached.get_run(run_id)
+        except Forgotten:
+            return False
+        return True
+
+    def open_run(self, name: str, shown: str, parent_id: str | None, start_ms: int | None) -> tuple[str, bool]:
+        """The id of the run called `name`, and whether it is new."""
+        tags = self._tags | {"raymc.run": name}
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        parent = {"mlflow.parentRunId": parent_id} if parent_id else {}
+        experiment = str(self.experiment_id)
+        with _translated():
+            found = self._reached.search_runs([experiment], filter_string=where, max_results=1)
+            if found:
+                return str(found[0].info.run_id), False
+            run = self._reached.create_run(experiment, start_ms, tags | parent, run_name=shown)
+            return str(run.info.run_id), True
+
+    def set_status(self, run_id: str, status: str, end_ms: int | None = None) -> None:
+        """Mark a run as RUNNING, or end it."""
+        with _translated():
+            if end_ms is None:
+                self._reached.update_run(run_id, status=status)
+            else:
+                self._reached.set_terminated(run_id, status=status, end_time=end_ms)
+
+    def deliver(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Log in batches. What MLflow refuses is left out with a warning, the rest is logged."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        kinds: tuple[tuple[list[Any], int], ...] = (
+            ([Metric(key, value, time, step) for key, value, time, step in points], METRICS_PER_CALL),
+            ([Param(key, value) for key, value in params.items()], TEXTS_PER_CALL),
+            ([RunTag(key, value) for key, value in tags.items()], TEXTS_PER_CALL),
+        )
+        calls = max(-(-len(entries) // most) for entries, most in kinds)
+        for call in range(calls):
+            metrics, texts, marks = (entries[call * most : (call + 1) * most] for entries, most in kinds)
+            self._log(run_id, [*metrics, *texts, *marks])
+
+    def artifact(self, run_id: str, path: Path, folder: str | None) -> None:
+        """Copy a file to the run's artifacts; one that is gone by now is left out with a warning."""
+        if not path.is_file():
+            logger.warning("%s is gone and cannot be kept in MLflow", path)
+            return
+        with _translated():
+            self._reached.log_artifact(run_id, str(path), folder)
+
+    def _log(self, run_id: str, entries: list[Any]) -> None:
+        """One call; where MLflow refuses it, its halves, down to the entry that is at fault."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        try:
+            with _translated():
+                self._reached.log_batch(
+                    run_id,
+                    [e for e in entries if isinstance(e, Metric)],
+                    [e for e in entries if isinstance(e, Param)],
+                    [e for e in entries if isinstance(e, RunTag)],
+                )
+        except Refused as refusal:
+            if self._is_deleted(run_id):
+                logger.info("run %s is deleted in MLflow; nothing more is sent to it", run_id)
+            elif len(entries) == 1:
+                logger.warning("MLflow does not take %s: %s", entries[0].key, refusal)
+            else:
+                middle = len(entries) // 2
+                self._log(run_id, entries[:middle])
+                self._log(run_id, entries[middle:])
+
+    def _is_deleted(self, run_id: str) -> bool:
+        with _translated():
+            return bool(self._reached.get_run(run_id).info.lifecycle_stage == "deleted")
+
+    @property
+    def _reached(self) -> MlflowClient:
+        if self._client is None:
+            raise Away("not connected yet")
+        return self._client
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Whatever the client raises, as Away, Forgotten or Refused."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (Away, Forgotten, Refused):
+        raise
+    except MlflowException as error:
+        kind = {"RESOURCE_DOES_NOT_EXIST": Forgotten} | dict.fromkeys(REFUSALS, Refused)
+        raise kind.get(error.error_code, Away)(_line(error)) from error
+    except Exception as error:
+        raise Away(_line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return masked(text if len(text) <= 160 else f"{text[:159]}…")
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Hold the folder of a database file, since two migrations of a new file at once break it."""
+    file = database_file(uri)
+    if file is None or os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _artifact_folder(uri: str) -> str | None:
+    """Beside a database file; a server knows its own place."""
+    file = database_file(uri)
+    return None if file is None else (file.parent / "mlartifacts").as_uri()
