@@ -1,0 +1,80 @@
+"""Coding rates: how many nats a set of features takes at distortion eps, as a whole and by cluster."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from raymc.ops.gram import logdet_plus_identity, weighted_gram
+from raymc.training.dist import sum_over_workers
+
+LEAST_MASS = 1e-8
+"""A cluster of less mass is scaled as if it had this much: an empty one has rate 0 and gradient 0."""
+
+
+def coding_rate(z: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> Tensor:
+    """R(Z) = 1/2 logdet(I + d/(n eps^2) Z^T Z), in nats (NMCE eq. 2; MLC eq. 1 has no 1/2).
+
+    Args:
+        z: features `[n, d]` with unit rows. Half precision is computed in float32, float64 in float64.
+        eps_sq: squared distortion, above 0.
+        group: workers over which the rows are sharded; the rate is that of all rows, and averaging the
+            workers' gradients gives one process's.
+
+    Returns:
+        A scalar. It is at most d/2 ln(1 + 1/eps^2), for features spread evenly over all directions.
+
+    Raises:
+        ValueError: z is not a matrix or eps_sq is not positive.
+    """
+    _check(z, eps_sq)
+    z = z.to(at_least_float32(z.dtype))
+    width = z.shape[1]
+    count = sum_over_workers(z.new_tensor([float(len(z))]), group)
+    if group is None and len(z) < width:  # Sylvester: the smaller of the two Gram matrices will do
+        z = z.mT
+    gram = sum_over_workers(weighted_gram(z, z.new_ones(len(z), 1)), group)
+    return logdet_plus_identity(gram, width / (count * eps_sq)).squeeze(0) / 2
+
+
+def cluster_coding_rate(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> Tensor:
+    """R_c(Z, Pi) = sum_j tr_j/(2n) logdet(I + d/(tr_j eps^2) Z^T diag(pi_j) Z), tr_j = sum_i pi_ij, in nats.
+
+    Each cluster's rate is weighted by its share of the mass, as in MCR2 (Yu et al. 2020) and in NMCE's
+    published code; NMCE's eq. 3 and 4 print the sum without weights.
+
+    Args:
+        z: features `[n, d]` with unit rows.
+        pi: memberships `[n, k]`, not negative. Empty clusters add 0 to the value and to every gradient.
+        eps_sq: squared distortion, above 0.
+        group: workers over which the rows of z and pi are sharded, as in `coding_rate`.
+
+    Returns:
+        A scalar of the finer of z's and pi's types, at least float32.
+
+    Raises:
+        ValueError: z and pi are not matrices of equally many rows, or eps_sq is not positive.
+    """
+    _check(z, eps_sq)
+    if pi.ndim != 2 or len(pi) != len(z):
+        raise ValueError(f"pi must be [{len(z)}, k], got {list(pi.shape)}")
+    dtype = at_least_float32(torch.promote_types(z.dtype, pi.dtype))
+    z, pi = z.to(dtype), pi.to(dtype)
+    totals = sum_over_workers(torch.cat([pi.sum(0), z.new_tensor([float(len(z))])]), group)
+    mass, count = totals[:-1], totals[-1]
+    gram = sum_over_workers(weighted_gram(z, pi), group)
+    rates = logdet_plus_identity(gram, z.shape[1] / (mass.clamp(min=LEAST_MASS) * eps_sq)) / 2
+    return (mass / count * rates).sum()
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The type to compute in: float32, or float64 where that is given."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _check(z: Tensor, eps_sq: float) -> None:
+    if z.ndim != 2:
+        raise ValueError(f"z must be [n, d], got {list(z.shape)}")
+    if not eps_sq > 0:
+        raise ValueError(f"eps_sq must be positive, got {eps_sq}")
