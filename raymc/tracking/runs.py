@@ -93,7 +93,7 @@ def close_run(spool: Spool, state: str) -> None:
 def log_event(spool: Spool, event: Mapping[str, Any]) -> None:
     """Write an event that a training reports to the seed's run.
 
-    An epoch's numbers become `<stage>.<name>` at step = epoch, a stage's `<stage>.seconds` and `<stage>.cached`, and the
+    An epoch's numbers become `<stage>.<name>` at step = epoch, a stage's `<stage>.seconds` and `<stage>.cached`; the
     final metrics keep their names. Other events and values that are no numbers are passed over.
     """
     if event["event"] == "epoch":

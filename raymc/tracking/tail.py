@@ -114,7 +114,7 @@ class Tail:
             record = json.loads(line)
         except ValueError:
             record = None
-        if isinstance(record, dict) and "kind" in record:
+        if isinstance(record, dict) and {"kind", "time"} <= record.keys():
             return [record]
         if not self._told:
             log.info("%s: a line that a killed process left torn is skipped", self._path)
