@@ -14,7 +14,7 @@ CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs
 export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tune ui test test-slow test-floor lint bench requirements clean
+.PHONY: help setup tune ui test test-slow test-floor lint bench requirements clean python312
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -22,8 +22,8 @@ help: ## this list
 setup: $(READY) ## .venv with the pinned requirements and the project (PYTHON=python3.12 picks an interpreter)
 
 $(READY): pyproject.toml requirements.txt
-	@command -v "$(PYTHON)" >/dev/null || { \
-	  echo "raymc needs Python 3.11 or newer; '$(PYTHON)' was not found (make setup PYTHON=/path/to/python3)" >&2; exit 2; }
+	@"$(PYTHON)" -c '' || { \
+	  echo "raymc needs Python 3.11 or newer; '$(PYTHON)' does not run (make setup PYTHON=/path/to/python3)" >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("raymc needs Python 3.11 or newer; $(PYTHON) is " \
 	  + sys.version.split()[0] + " (make setup PYTHON=/path/to/python3)")'
 	@"$(BIN)/python" -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)" || { \
@@ -51,11 +51,17 @@ test-floor: $(FLOOR)/.ready ## the fast tests on Python 3.12 with the oldest tor
 	@"$(FLOOR)/bin/python" -m pytest -q -m "not slow" $(ARGS)
 
 $(FLOOR)/.ready: pyproject.toml tests/floor.txt | $(READY)
-	@python=$${PYTHON312:-$$("$(UV)" python find --no-python-downloads 3.12 2>/dev/null)}; test -n "$$python" || { \
-	  echo "make test-floor needs a Python 3.12: put python3.12 on PATH or name it (make test-floor PYTHON312=...)" >&2; \
-	  exit 2; }; "$(UV)" venv --clear --python "$$python" "$(FLOOR)"
+	@python=$$($(MAKE) -s python312) && "$(UV)" venv --clear --python "$$python" "$(FLOOR)"
 	"$(UV)" pip install --python "$(FLOOR)/bin/python" --no-deps -r tests/floor.txt -e .
 	@touch "$@"
+
+# A python3.12 on PATH may be a version manager's stand-in that does not run: the first that does is taken.
+python312:
+	@for python in "$(PYTHON312)" python3.12 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12.*/bin/python3.12; do \
+	  "$$python" -c 'import sys; print(sys.executable) if sys.version_info[:2] == (3, 12) else sys.exit(1)' 2>/dev/null && exit; \
+	done; \
+	echo "make test-floor needs Python 3.12: put python3.12 on PATH, or name it (make test-floor PYTHON312=/path/to/it)" >&2; \
+	exit 2
 
 lint: $(READY) ## ruff and mypy
 	@"$(BIN)/ruff" check .
