@@ -76,9 +76,10 @@ def fingerprint(x: Tensor) -> str:
 
 
 def data_root(args_data: str | None = None) -> Path:
-    """The folder of the datasets: `--data`, else RAYMC_DATA, else `raymc/` in the user's cache folder."""
+    """The folder of the datasets: `--data`, else RAYMC_DATA, else `raymc` in the user's cache folder."""
     given = args_data or os.environ.get("RAYMC_DATA")
     if given:
         return Path(given).expanduser().resolve()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(cache).expanduser() / "raymc").resolve()
+    from platformdirs import user_cache_path  # not needed where a folder is given
+
+    return user_cache_path("raymc").resolve()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -94,7 +93,7 @@ def manifolds(biases: bool, name: str) -> Dataset:
     return _streamed(name, lambda generator, n: manifold_points(generator, n, networks), text)
 
 
-def digits(root: Path) -> Dataset:
+def digits() -> Dataset:
     """The 8x8 handwritten digits inside scikit-learn; v of 0..16 is stored as uint8 round(255/16 v)."""
     from sklearn.datasets import load_digits  # half a second that no other dataset needs
 

@@ -1,0 +1,99 @@
+"""CIFAR-10, CIFAR-100 and its 20 superclasses, in two layouts.
+
+torchvision's: pickles in `cifar-10-batches-py/` or `cifar-100-python/`. Compact: `cifar10/` or `cifar100/` with
+`train/*.webp` and `test/*.webp` (lossless strips 32 pixels wide, images one below the other, files in name order)
+and `labels.npz` (`train`, `test`; for CIFAR-100 `train_fine`, `train_coarse`, `test_fine`, `test_coarse`).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.files import Bytes, as_labels, read, read_images, read_npz
+from raymc.datasets.source import Source
+from raymc.errors import InputError
+
+PICKLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "cifar-10-batches-py": {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    "cifar-100-python": {"train": ("train",), "test": ("test",)},
+}
+LABELS = {"cifar10": "labels", "cifar20": "coarse_labels", "cifar100": "fine_labels"}
+COMPACT_LABELS = {"cifar10": "{}", "cifar20": "{}_coarse", "cifar100": "{}_fine"}
+
+
+def read_cifar(source: Source, root: Path) -> Dataset:
+    """Train (50000, in the order of the files) and test (10000) of one of the three."""
+    folder = source.folder(root)
+    part = _pickled if folder in PICKLES else _compact
+    train, test = (
+        Split(*part(source, root / folder, name, n)) for name, n in zip(("train", "test"), source.samples, strict=True)
+    )
+    words = f"train, {len(train)}"
+    return stored(source.name, train, test, n_classes=source.classes, split=words, source=folder)
+
+
+def _pickled(source: Source, folder: Path, part: str, n: int) -> tuple[Tensor, Tensor]:
+    images, labels = [], []
+    for name in PICKLES[folder.name][part]:
+        x, y = _read_pickle(folder / name, LABELS[source.name])
+        images.append(x)
+        labels.append(as_labels(y, len(x), source.classes, folder / name))
+    pixels = np.concatenate(images).reshape(-1, *source.shape)
+    if len(pixels) != n:
+        raise InputError(f"{folder}: {len(pixels)} images for {part}; expected: {n}")
+    return torch.from_numpy(pixels), torch.cat(labels)
+
+
+def _read_pickle(path: Path, key: str) -> tuple[Bytes, Any]:
+    expected = f"a CIFAR batch (pickle) with data and {key}"
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(read(path, expected)), encoding="latin1").load()
+    except InputError:
+        raise
+    except Exception as error:  # a torn pickle can raise nearly anything
+        raise InputError(f"{path} is torn or no CIFAR batch ({error}); expected: {expected}") from error
+    if not isinstance(batch, dict) or not {"data", key} <= batch.keys():
+        raise InputError(f"{path} lacks data or {key}; expected: {expected}")
+    data = np.asarray(batch["data"])
+    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+        raise InputError(f"{path} holds data {data.shape} of {data.dtype}; expected: rows of 3072 bytes")
+    return data, batch[key]
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles arrays, numbers and texts; anything else in a downloaded file could be code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = {"ndarray", "dtype", "_reconstruct", "encode"}
+        if name in wanted and (module.split(".")[0] == "numpy" or module == "_codecs"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _compact(source: Source, folder: Path, part: str, n: int) -> tuple[Tensor, Tensor]:
+    paths = sorted((folder / part).glob("*.webp"))
+    expected = f"{n} images in strips 32 pixels wide (*.webp)"
+    if not paths:
+        raise InputError(f"{folder / part} holds no *.webp; expected: {expected}")
+    pixels = np.concatenate(read_images(paths, expected, _strip))
+    if len(pixels) != n:
+        raise InputError(f"{folder / part} holds {len(pixels)} images; expected: {expected}")
+    key = COMPACT_LABELS[source.name].format(part)
+    path = folder / "labels.npz"
+    return torch.from_numpy(pixels), as_labels(read_npz(path, [key])[key], n, source.classes, path)
+
+
+def _strip(image: Image.Image) -> Bytes | None:
+    width, height = image.size
+    if width != 32 or height % 32 or image.mode != "RGB":
+        return None
+    return np.ascontiguousarray(np.asarray(image).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
