@@ -9,8 +9,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models import resnet as torchvision_resnet
-from torchvision.models.resnet import BasicBlock
 
 RESNET10 = (1, 1, 1, 1)
 RESNET18 = (2, 2, 2, 2)
@@ -23,7 +21,9 @@ def cifar_resnet(blocks: Sequence[int]) -> nn.Module:
     Initialised as torchvision does (He, fan out), but for the new first layer: it has PyTorch's default, as
     in the published code.
     """
-    net: nn.Module = torchvision_resnet.ResNet(BasicBlock, list(blocks))
+    from torchvision.models.resnet import BasicBlock, ResNet  # seconds to import, which other nets need not wait for
+
+    net: nn.Module = ResNet(BasicBlock, list(blocks))
     net.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
     net.maxpool = nn.Identity()
     net.fc = nn.Identity()
@@ -53,10 +53,10 @@ def pooled_resnet(blocks: Sequence[int], channels: int, width: int) -> nn.Module
 
 def _stage(planes: int, wider: int, count: int) -> nn.Sequential:
     """`count` blocks; the first one halves the image and widens it, except in the first stage."""
+    from torchvision.models.resnet import BasicBlock
+
     first = BasicBlock(planes, wider)
     if wider != planes:
-        shortcut = nn.Sequential(
-            nn.Conv2d(planes, wider, kernel_size=1, stride=2, bias=False), nn.BatchNorm2d(wider)
-        )
+        shortcut = nn.Sequential(nn.Conv2d(planes, wider, kernel_size=1, stride=2, bias=False), nn.BatchNorm2d(wider))
         first = BasicBlock(planes, wider, stride=2, downsample=shortcut)
     return nn.Sequential(first, *(BasicBlock(wider, wider) for _ in range(count - 1)))
