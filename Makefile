@@ -38,8 +38,11 @@ tune: $(READY) ## search a space: make tune SPACE=nmce_coil20 ARGS="--trials 8"
 	@"$(BIN)/python" -m raymc.tune $(SPACE) $(ARGS)
 
 ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING_URI)
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "$(BIN)/mlflow" ui --host 127.0.0.1 \
-	  --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@case "$$MLFLOW_TRACKING_URI" in \
+	  http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI" ;; \
+	  *) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "$(BIN)/mlflow" ui --host 127.0.0.1 \
+	       --port $(PORT) --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
+	esac
 
 test: $(READY) ## the fast tests
 	@"$(BIN)/python" -m pytest -q -m "not slow" $(ARGS)
