@@ -124,14 +124,21 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
 def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
     """What is allowed but probably not meant, one line each."""
     config = space.default_config()
+    stages = methods[space.method].stages(config)
+    read = {f"{stage.name}.{key}" for stage in stages for key in stage.keys if config.stages[stage.name].epochs}
+    found = [
+        f"{key} is searched, but the default configuration does not read it"
+        for key in space.params
+        if "." in key and key not in read and not key.endswith(".epochs")
+    ]
     searched = seeds_from(space, dataclasses.replace(config, seeds_from=None), methods)
     order = list(space.stage_keys)
     if config.seeds_from and order.index(config.seeds_from) > order.index(searched):
-        return [
+        found.append(
             f"seeds_from {config.seeds_from} comes after {searched}, the first stage that is searched: that "
             f"stage would run with one seed only, and its luck would pass for a property of the configuration"
-        ]
-    return []
+        )
+    return found
 
 
 def _folder() -> Path:
@@ -188,6 +195,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         resources=file.resources,
     )
     _check_keys(space)
+    method.stages(space.default_config())
     return dataclasses.replace(space, first=_first(space, file.first, known))
 
 
@@ -204,7 +212,6 @@ def _check_keys(space: Space) -> None:
             )
     if "workers" in space.fixed:
         raise InputError("fixed.workers: belongs under resources, as workers")
-    space.default_config()
 
 
 def _default(space: Space, key: str) -> Value:

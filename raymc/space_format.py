@@ -68,9 +68,7 @@ class Range(Section):
     low: Number = Field(description="smallest value")
     high: Number = Field(description="largest value, included")
     log: bool = Field(default=False, description="search the logarithm: for keys that span powers of ten")
-    step: Number | None = Field(
-        default=None, description="only low, low + step, low + 2 step, ... up to high", gt=0
-    )
+    step: Number | None = Field(default=None, description="only low, low + step, low + 2 step, ... up to high", gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -94,9 +92,7 @@ class Choices(Section):
 class Objective(Section):
     """What a trial is judged by."""
 
-    metric: str = Field(
-        default="acc", description="what is compared", json_schema_extra={"enum": [*OBJECTIVES]}
-    )
+    metric: str = Field(default="acc", description="what is compared", json_schema_extra={"enum": [*OBJECTIVES]})
     mode: Literal["max", "min"] = Field(default="max", description="whether larger or smaller is better")
     uses_labels: bool | None = Field(
         default=None,
@@ -110,9 +106,7 @@ class Objective(Section):
         if not isinstance(content, dict) or not isinstance(metric, str):
             return content
         if metric not in OBJECTIVES:
-            raise _wrong(
-                f"unknown metric {metric}{nearest(metric, OBJECTIVES)} (known: {', '.join(OBJECTIVES)})"
-            )
+            raise _wrong(f"unknown metric {metric}{nearest(metric, OBJECTIVES)} (known: {', '.join(OBJECTIVES)})")
         labels = metric in LABEL_METRICS
         if content.get("uses_labels", labels) is (not labels):
             told = f"{metric} {'needs' if labels else 'looks at no'} labels"
@@ -142,9 +136,7 @@ class Resources(Section):
     """What one training takes."""
 
     workers: int = Field(default=1, description="data-parallel workers of a training", ge=1)
-    gpus_per_worker: Number = Field(
-        default=0.0, description="may be a fraction: several trials share a GPU", ge=0
-    )
+    gpus_per_worker: Number = Field(default=0.0, description="may be a fraction: several trials share a GPU", ge=0)
     cpus_per_worker: Number = Field(default=1.0, description="CPU cores of a worker", gt=0)
 
 
@@ -165,15 +157,9 @@ class SpaceFile(Section):
     method: str = Field(description="clustering method")
     dataset: str = Field(description="name of a dataset")
     preset: str = Field(default="paper", description="the values that everything else starts from")
-    question: str = Field(
-        default="", description="what the study is to answer, in words; the report quotes it"
-    )
-    fixed: dict[str, Scalar] = Field(
-        default={}, description="values that differ from the preset and are not searched"
-    )
-    space: dict[str, Searched] = Field(
-        default={}, description="what is searched; empty: only the preset is trained"
-    )
+    question: str = Field(default="", description="what the study is to answer, in words; the report quotes it")
+    fixed: dict[str, Scalar] = Field(default={}, description="values that differ from the preset and are not searched")
+    space: dict[str, Searched] = Field(default={}, description="what is searched; empty: only the preset is trained")
     first: list[dict[str, Scalar]] | None = Field(
         default=None, description="configurations that are tried first; left out: the preset's own"
     )

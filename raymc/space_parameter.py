@@ -10,7 +10,7 @@ from raymc.config import Value, check_value
 from raymc.errors import InputError
 from raymc.space_format import Choices, Range, on_grid
 
-NOT_SEARCHED = ("seed", "seeds_from", "workers", "evaluate_every")
+NOT_SEARCHED = ("seed", "seeds_from", "workers", "evaluate_every", "probes", "probe_views")
 """Keys that say how a training is run or watched, not what it is."""
 
 
@@ -50,9 +50,7 @@ class Parameter:
     def __str__(self) -> str:
         if self.choices:
             return f"the choices {', '.join(str(choice) for choice in self.choices)}"
-        return f"the range {self.low:g} to {self.high:g}" + (
-            f" in steps of {self.step:g}" if self.step else ""
-        )
+        return f"the range {self.low:g} to {self.high:g}" + (f" in steps of {self.step:g}" if self.step else "")
 
 
 def make_parameter(key: str, spec: Range | Choices, field: dataclasses.Field[Any]) -> Parameter:
@@ -68,9 +66,7 @@ def make_parameter(key: str, spec: Range | Choices, field: dataclasses.Field[Any
     if kind not in ("int", "float"):
         wanted = "true or false" if kind == "bool" else "a text"
         raise InputError(f"space.{key}: is {wanted}; give choices, not a range")
-    low, high, step = (
-        _number(f"{key}.{name}", getattr(spec, name), field) for name in ("low", "high", "step")
-    )
+    low, high, step = (_number(f"{key}.{name}", getattr(spec, name), field) for name in ("low", "high", "step"))
     return Parameter(kind, low, high, spec.log, step)
 
 

@@ -1,0 +1,154 @@
+"""What every command shares: exit codes, one line per complaint, the JSON line, storage, the console script."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymc import cli
+from raymc.errors import (
+    CollapsedError,
+    DeviceMemoryError,
+    DivergedError,
+    InputError,
+    Interrupted,
+    RaymcError,
+    TrainingError,
+)
+
+
+def run_with(outcome: Mapping[str, Any] | BaseException | None, argv: list[str]) -> int:
+    """The exit code of a command that ends with `outcome`."""
+    parser = cli.make_parser("train", "A command.")
+    parser.add_argument("space")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--seed", type=int)
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any] | None:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return cli.execute(parser, run, argv)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ({"a": 1}, 0),
+        (None, 0),
+        (RuntimeError("a fault"), 1),
+        (RaymcError("a fault"), 1),
+        (InputError("a bad value"), 2),
+        (TrainingError("no trial"), 3),
+        (DivergedError("nan"), 3),
+        (CollapsedError("one cluster"), 3),
+        (DeviceMemoryError("memory"), 3),
+        (Interrupted("raymc tune x --resume"), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(outcome: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_with(outcome, ["x", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert out == ('{"a": 1}\n' if code == 0 and outcome else "")
+    assert ("Traceback" in err) == isinstance(outcome, RuntimeError)
+    if isinstance(outcome, RaymcError | KeyboardInterrupt):
+        assert len(err.splitlines()) == 1
+
+
+def test_a_complaint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_with(InputError("first\n  second"), ["x"]) == 2
+    assert capsys.readouterr().err == "raymc: first second\n"
+
+
+def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    run_with(Interrupted("raymc tune x --resume"), ["x"])
+    assert capsys.readouterr().err == "interrupted; go on with: raymc tune x --resume\n"
+
+
+def test_json_is_printed_when_asked_for_and_keeps_every_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    run_with({"acc": 1 / 3}, ["x"])
+    assert capsys.readouterr().out == ""
+    run_with({"acc": 1 / 3}, ["x", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"acc": 1 / 3}
+
+
+def test_a_failing_command_may_still_have_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    error = InputError("2 are invalid")
+    error.result = {"invalid": 2}
+    assert run_with(error, ["x"]) == 2
+    assert capsys.readouterr().out == ""
+    assert run_with(error, ["x", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {"invalid": 2}
+
+
+def test_json_knows_no_nan() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        run_with({"acc": float("nan")}, ["x", "--json"])
+
+
+@pytest.mark.parametrize("argv", [[], ["x", "--unknown"], ["x", "--seed", "three"]])
+def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_with({"a": 1}, argv) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "--help" in err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["x", "a=1", "b=2", "--seed", "3"], ["x", "--seed", "3", "a=1", "b=2"], ["x", "a=1", "--seed", "3", "b=2"]],
+)
+def test_options_and_overrides_may_mix(argv: list[str]) -> None:
+    parser = cli.make_parser("train", "A command.")
+    parser.add_argument("space")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--seed", type=int)
+    seen: list[argparse.Namespace] = []
+    assert cli.execute(parser, lambda args: seen.append(args), argv) == 0
+    assert (seen[0].space, seen[0].overrides, seen[0].seed) == ("x", ["a=1", "b=2"], 3)
+
+
+def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAYMC_STORAGE", raising=False)
+    asked = argparse.Namespace(storage=None)
+    assert cli.storage_root(asked) == str(tmp_path.resolve() / "raymc-storage")
+    monkeypatch.setenv("RAYMC_STORAGE", "elsewhere")
+    assert cli.storage_root(asked) == str(tmp_path.resolve() / "elsewhere")
+    assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
+
+
+@pytest.mark.parametrize("word", cli.COMMANDS)
+def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"raymc.{word}")
+    assert callable(module.run)
+    parser = module.parser()
+    assert parser.prog == f"python -m raymc.{word}"
+    with pytest.raises(SystemExit) as ended:
+        cli.execute(parser, module.run, ["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in ("--storage", "--data", "--smoke", "--json"))
+
+
+def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def called(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["raymc", *words])
+        return cli.main(), *capsys.readouterr()
+
+    code, out, err = called("tuen", "nmce_digits")
+    assert code == 2 and out == "" and err.startswith("raymc: unknown command tuen; did you mean tune?\nusage: ")
+    code, out, err = called()
+    assert code == 2 and err.startswith("usage: raymc {tune,") and out == ""
+    code, out, err = called("--help")
+    assert code == 0 and out.startswith("usage: raymc {tune,") and err == ""
+    code, out, err = called("check", "no_such_space", "--json")
+    assert code == 2 and json.loads(out.splitlines()[-1])["spaces"][0]["valid"] is False

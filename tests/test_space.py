@@ -1,0 +1,337 @@
+"""Search spaces: those that come with raymc, and one clear line for every mistake in a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from raymc import space_docs
+from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.space import Space, load_space, remarks, seeds_from, space_names
+from raymc.space_format import parse_yaml
+
+SPACES = Path(__file__).parent.parent / "search_spaces"
+SHIPPED = {
+    "nmce_double_spiral",
+    "nmce_manifolds",
+    "nmce_digits",
+    "nmce_coil20",
+    "nmce_coil100",
+    "nmce_cifar10",
+    "nmce_cifar20",
+    "nmce_stl10",
+    "nmce_imagenet10",
+    "nmce_imagenet_dogs",
+    "nmce_mnist",
+    "nmce_fashion_mnist",
+}
+EPS = "space: {heads.eps_sq: {low: 0.02, high: 1.0, log: true}}"
+
+
+def load(tmp_path: Path, text: str, head: str = "method: nmce\ndataset: digits\n") -> Space:
+    path = tmp_path / "mine.yaml"
+    path.write_text(head + text, encoding="utf-8")
+    return load_space(path)
+
+
+def complaint(tmp_path: Path, text: str, head: str = "method: nmce\ndataset: digits\n") -> str:
+    """What is said of a file, without its path."""
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text, head)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert told.startswith(f"{tmp_path / 'mine.yaml'}: ")
+    return told.removeprefix(f"{tmp_path / 'mine.yaml'}: ")
+
+
+def test_every_experiment_of_the_paper_has_its_space() -> None:
+    assert set(space_names()) >= SHIPPED
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_a_shipped_space(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = load_space(name)
+    assert space.name == name == f"{space.method}_{space.dataset}"
+    assert space.question.endswith("?")
+    assert space.params and space.first and space.budget.confirm
+    assert not remarks(space)
+    for point in space.corners().values():
+        flat = space.config(params=point).flat(space.stage_keys)
+        assert {key: flat[key] for key in point} == point
+    default = space.default_config().flat(space.stage_keys)
+    assert space.first[0] == {key: default[key] for key in space.params}, "the preset's values come first"
+    content = yaml.safe_load((SPACES / f"{name}.yaml").read_text())
+    jsonschema.validate(content, json.loads(space_docs.SCHEMA.read_text()))
+    assert content == space.content
+
+
+def test_the_schema_and_the_documented_keys_are_those_of_the_code() -> None:
+    advice = "out of date: run python -m raymc.space_docs"
+    assert space_docs.SCHEMA.read_text(encoding="utf-8") == space_docs.schema_text(), advice
+    docs = space_docs.DOCS.read_text(encoding="utf-8")
+    assert docs == space_docs.with_tables(docs), advice
+    schema = json.loads(space_docs.schema_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for wrong in ({"spacee": {}}, {"space": {"heads.eps_s": {"low": 1, "high": 2}}}, {"dataset": "digit"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"method": "nmce", "dataset": "digits"} | wrong, schema)
+
+
+def test_two_lines_are_enough(tmp_path: Path) -> None:
+    space = load(tmp_path, "")
+    assert (space.name, space.preset, space.params, space.first) == ("mine", "paper", {}, ())
+    assert space.objective.metric == "acc" and space.objective.uses_labels is True
+    assert space.default_config() == space.config()
+    assert list(space.corners()) == ["preset"]
+
+
+def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, EPS)
+    monkeypatch.chdir(tmp_path)
+    assert load_space("mine.yaml").params == load_space(tmp_path / "mine.yaml").params
+    with pytest.raises(InputError, match=r"unknown search space nmce_digit; did you mean nmce_digits\?"):
+        load_space("nmce_digit")
+    with pytest.raises(InputError, match=r"^absent\.yaml: no such file$"):
+        load_space("absent.yaml")
+    with pytest.raises(InputError, match="no such file"):
+        load_space(tmp_path / "absent" / "mine.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="binary.yaml"):
+        load_space("binary.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "the file is empty"),
+        ("# only a comment", "the file is empty"),
+        ("- nmce", "the file is not a mapping of keys to values"),
+        ("nmce", "the file is not a mapping of keys to values"),
+        ("method: nmce\nmethod: mlc", "line 2: method stands twice"),
+        ("a: {b: 1, b: 2}", "line 1: b stands twice"),
+        ("? [a]\n: 1", "line 1: a key is not a single word"),
+        ("method: [", "line 1: expected the node content"),
+        ("method: a: b", "line 1: mapping values are not allowed here"),
+        ("\tmethod: nmce", "line 1: "),
+        ("method: nmce", "dataset: is missing"),
+        ("dataset: digits", "method: is missing"),
+        ("method: nmc\ndataset: digits", "unknown method nmc; did you mean nmce?"),
+        ("method: nmce\ndataset: digts", "unknown dataset digts; did you mean digits?"),
+        ("method: nmce\ndataset: {path: rows.npz}", "dataset: files of your own come in a later version"),
+        ("method: 3\ndataset: true", "method: 3 is not a text; dataset: true is not a text"),
+    ],
+)
+def test_a_file_that_is_no_space(text: str, told: str, tmp_path: Path) -> None:
+    assert complaint(tmp_path, text, head="").startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("spce: {}", "unknown key spce; did you mean space?"),
+        ("preset: papr", "unknown preset papr; did you mean paper?"),
+        ("question: 5", "question: 5 is not a text"),
+        ("3: 4", "unknown key 3"),
+        ("budget: {trails: 3}", "budget: unknown key trails; did you mean trials?"),
+        ("budget: {confirm: {topp: 3}}", "budget.confirm: unknown key topp; did you mean top?"),
+        ("budget: {trials: '8'}", "budget.trials: '8' is a text, not a number (write 8)"),
+        ("budget: {trials: 0, seeds: 1.5}", "budget.trials: 0 is below 1; budget.seeds: 1.5 is not a whole number"),
+        ("budget: {trials: true}", "budget.trials: true is not a whole number"),
+        ("budget: {fidelity: epoch}", "budget.fidelity: \"epoch\" is not 'none', 'epochs' or 'seeds'"),
+        ("budget: null", "budget: null is not a mapping"),
+        ("resources: {gpus_per_worker: -1}", "resources.gpus_per_worker: -1 is below 0"),
+        ("resources: {cpus_per_worker: 0}", "resources.cpus_per_worker: 0 is not above 0"),
+        ("resources: {cpus_per_worker: .nan}", "resources.cpus_per_worker: NaN is not finite"),
+        ("objective: acc", 'objective: "acc" is not a mapping'),
+        ("objective: {metric: accuracy}", "objective: unknown metric accuracy; did you mean acc?"),
+        ("objective: {metric: 3}", "objective.metric: 3 is not a text"),
+        ("objective: {mode: up}", "objective.mode: \"up\" is not 'max' or 'min'"),
+        ("objective: {uses_labels: 1}", "objective.uses_labels: 1 is not true or false"),
+        ("objective: {metric: acc, uses_labels: false}", "objective: acc needs labels: write uses_labels: true"),
+        (
+            "objective: {metric: rate_reduction, uses_labels: true}",
+            "objective: rate_reduction looks at no labels: write uses_labels: false",
+        ),
+    ],
+)
+def test_sections(text: str, told: str, tmp_path: Path) -> None:
+    assert complaint(tmp_path, text).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("key", "spec", "told"),
+    [
+        ("heads.eps", "{low: 1, high: 2}", "unknown key in space: heads.eps; did you mean heads.eps_sq?"),
+        ("heads.eps_sq", "{low: 1e-4, high: 1.0}", ".low: '1e-4' is a text, not a number (write 1.0e-4)"),
+        ("heads.eps_sq", "{low: 0.1, high: 2e0}", ".high: '2e0' is a text, not a number (write 2.0e+0)"),
+        ("heads.eps_sq", "{low: 0.1}", ".high: is missing"),
+        ("heads.eps_sq", "{low: 0.1, hihg: 1}", ": unknown key hihg; did you mean high?"),
+        ("heads.eps_sq", "{low: 1, high: 1}", ": low 1 is not below high 1"),
+        ("heads.eps_sq", "{low: 2, high: 1}", ": low 2 is not below high 1"),
+        ("heads.eps_sq", "{low: 0.1, high: .inf}", ".high: Infinity is not finite"),
+        ("heads.weight_decay", "{low: 0, high: 1, log: true}", ": log needs low above 0, not 0"),
+        ("heads.eps_sq", "{low: 0, high: 1}", ".low: 0.0 is not above 0"),
+        ("heads.eps_sq", "{low: 0.1, high: 1, log: 1}", ".log: 1 is not true or false"),
+        ("heads.eps_sq", "{low: 0.1, high: 1, log: true, step: 0.1}", ": step and log exclude each other"),
+        ("heads.eps_sq", "{low: 0.1, high: 1, step: 0.2}", ": high 1 is not low 0.1 plus a multiple of step 0.2"),
+        ("heads.epochs", "{low: 1, high: 9.5}", ".high: 9.5 is not a whole number"),
+        ("heads.epochs", "{low: 1, high: 2, step: 0.5}", ".step: 0.5 is not a whole number"),
+        ("heads.epochs", "{low: -3, high: 20000}", ".low: -3.0 is below 0"),
+        ("heads.eps_sq", "[0.1, 0.2]", ": [0.1, 0.2] is not a mapping"),
+        ("heads.eps_sq", "0.1", ": 0.1 is not a mapping"),
+        ("heads.eps_sq", "{choices: 0.1}", ".choices: 0.1 is not a list"),
+        ("heads.eps_sq", "{choices: [0.2]}", ".choices: [0.2] has not 2 values or more"),
+        ("heads.eps_sq", "{choices: [[0.1], 0.2]}", ".choices.0: [0.1] is not a single number or text"),
+        ("heads.eps_sq", "{choices: [{a: 0.1}, 0.2]}", ".choices.0: {'a': 0.1} is not a single number or text"),
+        ("heads.eps_sq", "{choices: [1, 1.0]}", ".choices: 1.0 stands twice"),
+        ("heads.eps_sq", "{choices: [0.2, 3e-1]}", ".choices: '3e-1' is a text, not a number (write 3.0e-1)"),
+        ("heads.eps_sq", "{choices: [0.2, null]}", ".choices: a value is needed, not null"),
+        ("heads.eps_sq", "{choices: [0.2, -1]}", ".choices: -1 is not above 0"),
+        ("heads.eps_sq", "{choices: [0.2, 0.3], log: true}", ": unknown key log"),
+        ("clustering", "{low: 1, high: 2}", ": is a text; give choices, not a range"),
+        ("compile", "{low: 0, high: 1}", ": is true or false; give choices, not a range"),
+        ("clustering", "{choices: [head, kmeans]}", ".choices: 'kmeans' is not one of head, ensc"),
+        ("seed", "{low: 0, high: 9}", ": is not searched"),
+        ("workers", "{low: 1, high: 9}", ": is not searched"),
+        ("heads.eps_sq", "{low: 99, high: 100}", ": the preset's "),
+        ("heads.eps_sq", "{choices: [99, 100]}", ": the preset's "),
+    ],
+)
+def test_searched_keys(key: str, spec: str, told: str, tmp_path: Path) -> None:
+    said = complaint(tmp_path, f"space: {{{key}: {spec}}}")
+    assert said.removeprefix(f"space.{key}").startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("first: {heads.eps_sq: 0.2}", 'first: {"heads.eps_sq": 0.2} is not a list'),
+        ("first: [0.2]", "first, entry 1: 0.2 is not a mapping"),
+        ("first: [{heads.eps_sq: 0.2}, {}]", "first, entry 2: heads.eps_sq is missing"),
+        ("first: [{heads.eps_sq: 0.2, heads.epochs: 3}]", "first, entry 1: heads.epochs is not searched"),
+        ("first: [{heads.eps: 0.2}]", "unknown key in first: heads.eps; did you mean heads.eps_sq?"),
+        ("first: [{heads.eps_sq: 1.5}]", "first, entry 1: heads.eps_sq 1.5 is outside the range 0.02 to 1"),
+        (
+            "first: [{heads.eps_sq: 2e-1}]",
+            "first, entry 1: heads.eps_sq: '2e-1' is a text, not a number (write 2.0e-1)",
+        ),
+        ("first: [{heads.eps_sq: [0.2]}]", "first, entry 1.heads.eps_sq: [0.2] is not a single number or text"),
+        ("fixed: {heads.eps_sq: 0.2}", "heads.eps_sq: is both fixed and searched; leave one of them out"),
+        ("fixed: {heads.eps: 0.2}", "unknown key in fixed: heads.eps; did you mean heads.eps_sq?"),
+        (
+            "fixed: {heads.weight_decay: 1e-3}",
+            "fixed.heads.weight_decay: '1e-3' is a text, not a number (write 1.0e-3)",
+        ),
+        ("fixed: {heads.weight_decay: -1}", "fixed.heads.weight_decay: -1 is below 0"),
+        ("fixed: {heads.epochs: [1, 2]}", "fixed.heads.epochs: [1, 2] is not a single number or text"),
+        ("fixed: {workers: 2}", "fixed.workers: belongs under resources, as workers"),
+        ("fixed: {seeds_from: head}", "seeds_from: 'head' is not one of pretrain, heads, finetune"),
+        ("fixed: {n_clusters: 1}", "fixed.n_clusters: 1 is below 2"),
+    ],
+)
+def test_first_and_fixed(text: str, told: str, tmp_path: Path) -> None:
+    assert complaint(tmp_path, f"{EPS}\n{text}").startswith(told)
+
+
+def test_whole_numbers_make_whole_ranges(tmp_path: Path) -> None:
+    epochs = load(tmp_path, "space: {heads.epochs: {low: 0, high: 20000, step: 1}}").params["heads.epochs"]
+    assert (epochs.kind, epochs.low, epochs.high, epochs.step) == ("int", 0, 20000, 1)
+    assert all(isinstance(bound, int) for bound in (epochs.low, epochs.high, epochs.step))
+    assert epochs.contains(7) and not epochs.contains(-1)
+    eps = load(tmp_path, "space: {heads.eps_sq: {low: 0.1, high: 1, step: 0.1}}").params["heads.eps_sq"]
+    assert eps.as_dict() == {"low": 0.1, "high": 1.0, "log": False, "step": 0.1}
+    assert eps.contains(0.1 + 0.1 + 0.1) and not eps.contains(0.25)
+
+
+def test_choices_take_the_type_of_their_key(tmp_path: Path) -> None:
+    space = load(
+        tmp_path,
+        "space:\n  heads.similarity_weight: {choices: [0, 30, 50]}\n  clustering: {choices: [head, ensc]}\n"
+        "  heads.cluster_weight_decay: {choices: [null, 0.1]}",
+    )
+    assert space.params["heads.similarity_weight"].choices == (0.0, 30.0, 50.0)
+    assert isinstance(space.params["heads.similarity_weight"].choices[1], float)
+    assert space.params["heads.cluster_weight_decay"].contains(None)
+    assert not space.params["heads.cluster_weight_decay"].contains(0.0)
+    assert space.params["clustering"].as_dict() == {"choices": ["head", "ensc"]}
+    assert space.corners()["high"]["heads.similarity_weight"] == 50.0
+
+
+def test_what_is_tried_first(tmp_path: Path) -> None:
+    default = load(tmp_path, EPS).config().stages["heads"].eps_sq
+    assert load(tmp_path, EPS).first == ({"heads.eps_sq": default},), "left out: the preset's own"
+    assert load(tmp_path, f"{EPS}\nfirst: []").first == ()
+    twice = load(tmp_path, f"{EPS}\nfirst: [{{heads.eps_sq: 1}}, {{heads.eps_sq: 1.0}}]")
+    assert twice.first == ({"heads.eps_sq": 1.0},), "the same point again says nothing new"
+
+
+def test_layers_of_a_configuration(tmp_path: Path) -> None:
+    space = load(tmp_path, f"{EPS}\nfixed: {{heads.epochs: 3, heads.temperature: 2}}\nresources: {{workers: 2}}")
+    config = space.config({"heads.epochs": 5, "workers": 3}, {"heads.eps_sq": 0.5})
+    heads = config.stages["heads"]
+    assert (heads.epochs, heads.temperature, heads.eps_sq, config.workers) == (5, 2.0, 0.5, 3)
+    assert space.default_config().workers == 2
+    with pytest.raises(InputError, match=r"unknown key heads\.eps of nmce; did you mean heads\.eps_sq"):
+        space.config({"heads.eps": 1})
+
+
+def test_a_key_given_on_the_command_line_is_no_longer_searched(tmp_path: Path) -> None:
+    text = "space: {heads.eps_sq: {low: 0.02, high: 1.0}, heads.temperature: {low: 0.1, high: 5.0}}\n"
+    first = "first: [{heads.eps_sq: 0.1, heads.temperature: 1}, {heads.eps_sq: 0.5, heads.temperature: 1}]"
+    space = load(tmp_path, text + first).pinned({"heads.eps_sq": 7.0, "heads.epochs": 3})
+    assert list(space.params) == ["heads.temperature"]
+    assert space.first == ({"heads.temperature": 1.0},)
+    assert space.fixed["heads.eps_sq"] == 7.0
+    assert space.default_config().stages["heads"].epochs == 3
+    assert space.pinned({"heads.temperature": 1.0}).first == ()
+    with pytest.raises(InputError, match="did you mean"):
+        space.pinned({"heads.epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("keys", "fixed", "stage"),
+    [
+        ([], "", "pretrain"),
+        (["heads.eps_sq"], "", "heads"),
+        (["finetune.eps_sq"], "", "finetune"),
+        (["finetune.eps_sq", "heads.eps_sq"], "", "heads"),
+        (["heads.eps_sq", "pretrain.eps_sq"], "", "pretrain"),
+        (["n_clusters"], "", "heads"),
+        (["finetune.eps_sq", "n_clusters"], "", "heads"),
+        (["feature_dim"], "", "pretrain"),
+        (["heads.eps_sq"], "pretrain", "pretrain"),
+        (["heads.eps_sq"], "finetune", "finetune"),
+    ],
+)
+def test_where_seeds_begin_to_differ(keys: list[str], fixed: str, stage: str, tmp_path: Path) -> None:
+    searched = "".join(f"\n  {key}: {{low: 0.001, high: 1000}}" for key in keys if "." in key)
+    searched += "".join(f"\n  {key}: {{low: 2, high: 10000}}" for key in keys if "." not in key)
+    text = (f"space:{searched}\n" if keys else "") + (f"fixed: {{seeds_from: {fixed}}}" if fixed else "")
+    space = load(tmp_path, text)
+    assert seeds_from(space, space.default_config()) == stage
+    late = fixed == "finetune"
+    assert len(remarks(space)) == late and all("one seed only" in remark for remark in remarks(space))
+
+
+def test_a_space_travels_between_processes() -> None:
+    space = load_space("nmce_digits")
+    assert pickle.loads(pickle.dumps(space)) == space
+    json.dumps({key: parameter.as_dict() for key, parameter in space.params.items()})
+    json.dumps(space.content)
+
+
+def test_yaml_keeps_what_is_not_wrong() -> None:
+    text = "a: &x {low: 1.0e-3, high: 2}\nb: *x\nc: [1, two, null, true]\nd: .inf"
+    content: Any = parse_yaml(text)
+    assert content["a"] == content["b"] == {"low": 1.0e-3, "high": 2}
+    assert content["c"] == [1, "two", None, True] and math.isinf(content["d"])
+    assert all(name == method.name for name, method in METHODS.items())
