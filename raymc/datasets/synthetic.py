@@ -17,6 +17,7 @@ from torch.nn.functional import leaky_relu
 from raymc.datasets.base import Dataset, Split, stored
 
 EVALUATION_POINTS = 4096
+EPOCH_POINTS = 100 * 4096  # what a stream counts as an epoch: 100 steps at the papers' batch size
 EVALUATION_SEED = 20_211_115
 NETWORK_SEED = 2022
 MANIFOLD_DIMS = (3, 6)
@@ -121,6 +122,6 @@ def _streamed(name: str, draw: Callable[[torch.Generator, int], Tensor], text: s
         split=f"evaluation set, {EVALUATION_POINTS} fixed points; training draws fresh ones",
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
         stream=draw,
-        epoch_size=EVALUATION_POINTS,
+        epoch_size=EPOCH_POINTS,
         source=text,
     )
