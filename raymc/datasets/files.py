@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,10 +61,9 @@ def read_images(paths: Sequence[Path], expected: str, convert: Callable[[Image.I
 def read_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The named arrays of an .npz file; raises InputError where it is missing, torn or lacks one of them."""
     expected = f"an .npz with {', '.join(keys)}"
-    if not path.is_file():
-        raise InputError(f"{path} is missing; expected: {expected}")
+    content = io.BytesIO(read(path, expected))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(content, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in keys}
     except KeyError as error:
         raise InputError(f"{path} lacks an array ({error.args[0]}); expected: {expected}") from None

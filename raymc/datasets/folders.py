@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raymc.datasets.base import Dataset, Split, stored
-from raymc.datasets.files import Bytes, as_labels, read, read_images
+from raymc.datasets.files import Bytes, as_labels, read, read_image, read_images
 from raymc.datasets.source import Source
 from raymc.errors import InputError
 
@@ -37,7 +37,8 @@ def read_coil(source: Source, root: Path) -> Dataset:
         kinds.add(f"{image.width}x{image.height} {'grey' if image.mode == 'L' else 'colour'}")
         return grey_64(image)
 
-    x = torch.from_numpy(np.stack(read_images(paths, expected, convert)))[:, None]
+    # One after the other: such small files are decoded faster than threads change over.
+    x = torch.from_numpy(np.stack([read_image(path, expected, convert) for path in paths]))[:, None]
     if len(kinds) > 1:
         raise InputError(f"{root / folder} mixes images of {' and '.join(sorted(kinds))}; expected: one kind")
     y = torch.arange(source.classes).repeat_interleave(VIEWS)

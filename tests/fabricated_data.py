@@ -1,0 +1,60 @@
+"""Small folders laid out as each dataset's files are, with random content."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from raymc.datasets.catalogue import SOURCES
+from raymc.datasets.source import Source
+
+RNG = np.random.default_rng(0)
+
+
+def small(name: str, samples: tuple[int, ...], classes: int | None = None) -> Source:
+    """A known source as if its files held fewer samples."""
+    source = SOURCES[name]
+    return dataclasses.replace(source, samples=samples, classes=classes or source.classes)
+
+
+def bytes_of(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes())
+
+
+def write_mnist(root: Path) -> Path:
+    """12 and 5 images; labels count up from 0."""
+    for part, n in (("train", 12), ("t10k", 5)):
+        write_idx(root / "MNIST/raw" / f"{part}-images-idx3-ubyte", bytes_of(n, 28, 28))
+        write_idx(root / "MNIST/raw" / f"{part}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8) % 10)
+    return root
+
+
+def write_coil(root: Path) -> Path:
+    """Two objects of COIL-20."""
+    folder = root / "coil-20-proc"
+    folder.mkdir()
+    for n in (1, 2):
+        for view in range(72):
+            Image.fromarray(bytes_of(128, 128)).save(folder / f"obj{n}__{view}.png", compress_level=0)
+    return root
+
+
+def write_compact(root: Path) -> Path:
+    """CIFAR-100 in strips: 7 and 2 images; labels count up from 0."""
+    for part, strips in (("train", (4, 3)), ("test", (2,))):
+        (root / "cifar100" / part).mkdir(parents=True)
+        for i, n in enumerate(strips):
+            path = root / "cifar100" / part / f"{part}_{i:03}.webp"
+            Image.fromarray(bytes_of(32 * n, 32, 3)).save(path, lossless=True)
+    numbers = {f"{part}_{kind}": np.arange(n) for part, n in (("train", 7), ("test", 2)) for kind in ("fine", "coarse")}
+    np.savez(root / "cifar100/labels.npz", **numbers)
+    return root
