@@ -14,9 +14,9 @@ from raymc.tracking.tail import Record, Tail
 class Sender:
     """Sends `<folder>/*.jsonl` to the runs of one experiment, each line once.
 
-    A run is found by the tags `raymc.study`, `raymc.spool` (an id kept in the folder, so that studies of one name are
-    not mixed) and `raymc.run` (the spool's name): a resumed study goes on with its runs. What is sent twice after
-    all, MLflow keeps once, since the time of a point comes from its record.
+    A run is found by the tags `raymc.spool` (an id kept in the folder, so that studies of one name are not mixed) and
+    `raymc.run` (the spool's name): a resumed study goes on with its runs. What is sent twice after all, MLflow keeps
+    once, since the time of a point comes from its record.
     """
 
     def __init__(self, folder: Path, tracking_uri: str, experiment: str, *, study: str) -> None:
@@ -25,7 +25,8 @@ class Sender:
         self._folder = folder
         self._sent = folder / "sent" / place
         self._tails: dict[str, Tail] = {}
-        self.store = Store(tracking_uri, experiment, {"raymc.study": study, "raymc.spool": _identity(folder)})
+        tags = {"raymc.study": study, "raymc.spool": _identity(folder)}
+        self.store = Store(tracking_uri, experiment, tags, found_by=("raymc.spool",))
 
     def run_ids(self) -> dict[str, str]:
         """MLflow's run ids by spool name, also those of earlier sittings."""

@@ -26,8 +26,9 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""The shipper tries again by itself; a client that does so for minutes would only hide an outage."""
+"""Standard output is the command's. The shipper tries again by itself; a client that does would hide an outage."""
 
 logger = logging.getLogger("raymc.tracking")
 
@@ -60,13 +61,15 @@ class Store:
     Methods raise Away, Forgotten or Refused and nothing else.
 
     Args:
-        tags: given to every run and, with the run's name, what a run is found by.
+        tags: given to every run.
+        found_by: names of those tags that, with the run's name, tell it from all other runs.
     """
 
-    def __init__(self, uri: str, experiment: str, tags: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, experiment: str, tags: Mapping[str, str], found_by: Sequence[str] = ()) -> None:
         self._uri = uri
         self._experiment = experiment
         self._tags = dict(tags)
+        self._found_by = (*found_by, "raymc.run")
         self._client: MlflowClient | None = None
         self.experiment_id: str | None = None
 
@@ -95,7 +98,7 @@ class Store:
     def open_run(self, name: str, shown: str, parent_id: str | None, start_ms: int | None) -> tuple[str, bool]:
         """The id of the run called `name`, and whether it is new."""
         tags = self._tags | {"raymc.run": name}
-        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        where = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in self._found_by)
         parent = {"mlflow.parentRunId": parent_id} if parent_id else {}
         experiment = str(self.experiment_id)
         with _translated():
@@ -106,12 +109,15 @@ class Store:
             return str(run.info.run_id), True
 
     def set_status(self, run_id: str, status: str, end_ms: int | None = None) -> None:
-        """Mark a run as RUNNING, or end it."""
-        with _translated():
-            if end_ms is None:
-                self._reached.update_run(run_id, status=status)
-            else:
-                self._reached.set_terminated(run_id, status=status, end_time=end_ms)
+        """Mark a run as RUNNING, or end it; one that the user has deleted is left alone."""
+        try:
+            with _translated():
+                if end_ms is None:
+                    self._reached.update_run(run_id, status=status)
+                else:
+                    self._reached.set_terminated(run_id, status=status, end_time=end_ms)
+        except Refused as refusal:
+            logger.info("run %s does not become %s: %s", run_id, status, refusal)
 
     def deliver(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Log in batches. What MLflow refuses is left out with a warning, the rest is logged."""
@@ -128,12 +134,15 @@ class Store:
             self._log(run_id, [*metrics, *texts, *marks])
 
     def artifact(self, run_id: str, path: Path, folder: str | None) -> None:
-        """Copy a file to the run's artifacts; one that is gone by now is left out with a warning."""
-        if not path.is_file():
-            logger.warning("%s is gone and cannot be kept in MLflow", path)
-            return
-        with _translated():
-            self._reached.log_artifact(run_id, str(path), folder)
+        """Copy a file to the run's artifacts. Where that fails with MLflow there, it is left out with a warning."""
+        try:
+            with _translated():
+                self._reached.log_artifact(run_id, str(path), folder)
+        except (Away, Refused) as error:
+            # A misconfigured artifact store must not hold the metrics up.
+            if not self.knows(run_id):
+                raise Forgotten(str(error)) from error
+            logger.warning("%s is not kept in MLflow: %s", path, error)
 
     def _log(self, run_id: str, entries: list[Any]) -> None:
         """One call; where MLflow refuses it, its halves, down to the entry that is at fault."""

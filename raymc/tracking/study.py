@@ -12,6 +12,9 @@ from raymc.tracking import runs
 from raymc.tracking.shipper import Shipper
 from raymc.tracking.spool import Spool, ending
 
+CLOSE_SECONDS, INTERRUPTED_SECONDS = 30.0, 5.0
+"""How long the last lines may take into MLflow: at the end of a study, and after Ctrl-C or an error."""
+
 
 class StudyTracker:
     """Tracks a study from its driver, as a context manager or between `start` and `close`.
@@ -79,7 +82,7 @@ class StudyTracker:
         """Wait until MLflow has all that is written so far; False where that takes longer than `timeout` seconds."""
         return self._shipper.flush(timeout)
 
-    def close(self, state: str = "finished", timeout: float = 30.0) -> bool:
+    def close(self, state: str = "finished", timeout: float = CLOSE_SECONDS) -> bool:
         """End the study's run with one of `runs.ENDINGS`, and send what is left; False where MLflow lacks something.
 
         What it lacks waits in the spools: the study's next sitting sends it.
@@ -95,4 +98,4 @@ class StudyTracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         states = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
-        self.close(states[ending(kind)])
+        self.close(states[ending(kind)], timeout=CLOSE_SECONDS if kind is None else INTERRUPTED_SECONDS)
