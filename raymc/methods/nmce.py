@@ -1,0 +1,161 @@
+"""NMCE: Neural Manifold Clustering and Embedding (Li, Chen, LeCun, Sommer; arXiv 2201.10000).
+
+A net maps a sample to a unit vector z and to a cluster; two augmented views of a sample constrain both.
+    pretrain   -R(Z) + lambda D                    eq. 5, the total coding rate (TCR)
+    heads      sum_j R(Z_j) - R(Z) + lambda D      eq. 4, new heads on the frozen net
+    finetune   the same; the net trains too
+D is minus the mean cosine similarity of the two views. Toy problems go straight to `finetune`; COIL stops after
+`pretrain` and clusters z by EnSC.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+from raymc.config import Config, StageConfig
+from raymc.errors import InputError
+from raymc.methods.base import Batch, Group, Method, Stage, Step
+from raymc.methods.nmce_presets import PRESETS
+from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
+from raymc.ops import gumbel_softmax, nmce_objective, tcr_objective
+
+_TRAINING = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
+    *("eps_sq", "similarity_weight"),
+)
+_CLUSTERING = (*_TRAINING, "temperature", "straight_through", "frozen_statistics")
+_CLUSTER_SGD = ("cluster_learning_rate", "cluster_weight_decay")
+
+STAGE_KEYS = {
+    "pretrain": (*_TRAINING, "views"),
+    "heads": (*_CLUSTERING, *_CLUSTER_SGD),
+    "finetune": (*_CLUSTERING, *_CLUSTER_SGD, "train_pre_feature"),
+}
+
+
+def tcr_loss(
+    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 5 on the projections of the views; how they enter the rate is `config.views`."""
+    z = model["projection"](_pre_features(model, torch.cat(batch.views)))
+    views = z.chunk(len(batch.views))
+    return tcr_objective(views, config.eps_sq, config.similarity_weight, config.views, group)
+
+
+def nmce_loss(
+    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 4 on the views' mean z and mean membership, each membership a Gumbel-softmax sample of its own."""
+    h = _pre_features(model, torch.cat(batch.views))
+    z = model["subspace"](h).chunk(len(batch.views))
+    logits = model["cluster"](h).chunk(len(batch.views))
+    pi = tuple(
+        gumbel_softmax(
+            view,
+            batch.uniform(f"gumbel{index}", view.shape[1]),
+            config.temperature,
+            config.straight_through,
+        )
+        for index, view in enumerate(logits)
+    )
+    return nmce_objective(z, pi, config.eps_sq, config.similarity_weight, group)
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """The stages that a configuration runs.
+
+    The published code fine-tunes all but the pre-feature layer; `finetune.train_pre_feature` trains it too, and
+    so does a `finetune` that has no stage 1 to start from. Raises InputError where stages would train heads that
+    EnSC does not use.
+    """
+    pretrain, heads, finetune = (config.stages[name] for name in STAGE_KEYS)
+    net = ("backbone", "pre_feature")
+    first = Stage("pretrain", Step(tcr_loss, (Group((*net, "projection")),)), keys=STAGE_KEYS["pretrain"])
+    if config.clustering == "ensc":
+        if heads.epochs or finetune.epochs:
+            raise InputError("clustering ensc is on pretrain's z: heads.epochs and finetune.epochs must be 0")
+        return (first,)
+    whole = finetune.train_pre_feature or pretrain.epochs == 0
+    return (
+        first,
+        Stage(
+            "heads",
+            _clustering_step(heads, "subspace"),
+            keys=_keys("heads", heads),
+            reads=net,
+            fresh=("subspace", "cluster"),
+            drop=("projection",),
+            clusters=True,
+        ),
+        Stage(
+            "finetune",
+            _clustering_step(finetune, *(net if whole else net[:1]), "subspace"),
+            keys=_keys("finetune", finetune),
+            reads=() if whole else net[1:],
+            clusters=True,
+        ),
+    )
+
+
+def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clusters: int) -> nn.Module:
+    """One module of the model, untrained, from torch's global generator.
+
+    `backbone` `[b, ...]` -> `[b, pool]`, `pre_feature` -> `[b, h]`, `projection` and `subspace` -> unit rows
+    `[b, feature_dim]`, `cluster` -> logits `[b, n_clusters]`. Raises InputError for a backbone that is unknown or
+    does not fit the samples.
+    """
+    if name == "backbone":
+        return build_backbone(config.backbone, input_shape)
+    pool = backbone_width(config.backbone)
+    if name == "pre_feature":
+        return pre_feature_layer(pool, config.pre_feature_dim)
+    width = config.pre_feature_dim or pool
+    if name == "cluster":
+        return nn.Linear(width, n_clusters)
+    if name in ("projection", "subspace"):
+        return UnitLinear(width, config.feature_dim)
+    raise ValueError(f"NMCE has no module {name}")
+
+
+def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
+    """`pool`, `pre_feature` and z, under the name of the head that the model has, for samples `[n, ...]`."""
+    pool = model["backbone"](x)
+    h = model["pre_feature"](pool)
+    heads = {name: model[name](h) for name in ("projection", "subspace") if name in model}
+    return {"pool": pool, "pre_feature": h, **heads}
+
+
+def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Most likely cluster `[n]` (without Gumbel noise) and z `[n, d]` of samples `[n, ...]`, old or new."""
+    h = _pre_features(model, x)
+    return model["cluster"](h).argmax(1), model["subspace"](h)
+
+
+def _pre_features(model: nn.ModuleDict, x: Tensor) -> Tensor:
+    h: Tensor = model["pre_feature"](model["backbone"](x))
+    return h
+
+
+def _clustering_step(config: StageConfig, *modules: str) -> Step:
+    """The cluster head has an SGD of its own, but under Adam: there the published code has one for all."""
+    if config.optimizer == "adam":
+        return Step(nmce_loss, (Group((*modules, "cluster")),))
+    return Step(nmce_loss, (Group(modules), Group(("cluster",), prefix="cluster_")))
+
+
+def _keys(stage: str, config: StageConfig) -> tuple[str, ...]:
+    unread = _CLUSTER_SGD if config.optimizer == "adam" else ()
+    return tuple(key for key in STAGE_KEYS[stage] if key not in unread)
+
+
+METHOD = Method(
+    name="nmce",
+    stages=stages,
+    stage_keys=STAGE_KEYS,
+    build=build_module,
+    presets=PRESETS,
+    features=features,
+    assign=assign,
+)
