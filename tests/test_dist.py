@@ -1,0 +1,136 @@
+"""Several workers against one process: different, unequal rows on each worker, compared in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from raymc.training import dist
+from tests import worker_functions as work
+from tests.worker_pool import on_workers
+
+SIZES = (1, 2, 3)
+
+
+def views(n: int = 41, seed: int = 0) -> np.ndarray:
+    """Two views `[2, n, 5]` whose rows drift along n, so that shards differ in mean and in spread."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 5)) * np.linspace(0.3, 3, n)[:, None] + np.linspace(-2, 2, n)[:, None]
+    return np.stack([x, x + 0.1 * rng.normal(size=(n, 5))])
+
+
+def shards(x: np.ndarray, size: int, axis: int = 0) -> list[np.ndarray]:
+    n = x.shape[axis]
+    return [np.take(x, range(*dist.rows_of(n, rank, size).indices(n)), axis) for rank in range(size)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "batchnorm"])
+@pytest.mark.parametrize("name", sorted(work.objectives()))
+def test_loss_and_averaged_gradient_equal_one_process(name: str, norm: bool, size: int) -> None:
+    x = views()
+    loss, gradients = work.loss_and_gradients(None, x, name, norm=norm)
+    for found, grads in on_workers(work.loss_and_gradients, shards(x, size, 1), name=name, norm=norm):
+        assert found == pytest.approx(loss, rel=1e-12)
+        for mine, expected in zip(grads, gradients, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_shards_without_the_group_would_be_another_loss() -> None:
+    """The check above has power: a loss per shard is nine orders of magnitude further off than its tolerance."""
+    x = views()
+    whole, _ = work.loss_and_gradients(None, x, "nmce")
+    parts = [work.loss_and_gradients(None, part, "nmce")[0] for part in shards(x, 2, 1)]
+    assert abs(np.mean(parts) - whole) > 1e-3
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("shape", [(11, 3), (7, 3, 4), (5, 3, 2, 3)], ids=["rows", "series", "images"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batchnorm_is_that_of_the_global_batch(shape: tuple[int, ...], momentum: float | None, size: int) -> None:
+    x = np.random.default_rng(3).normal(size=shape) + np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    one = work.batch_norm(None, x, momentum)
+    several = on_workers(work.batch_norm, shards(x, size), momentum=momentum)
+    for name, expected in (("out", one["out"]), ("rows", size * one["rows"]), ("eval", one["eval"])):
+        found = np.concatenate([result[name] for result in several])
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    for result in several:
+        assert result["state"].keys() == one["state"].keys()
+        for key, expected in one["state"].items():
+            np.testing.assert_allclose(result["state"][key], expected, rtol=1e-12)
+        for mine, expected in zip(result["gradients"], one["gradients"], strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_synchronising_keeps_parameters_and_refuses_a_bare_norm() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3)))
+    before = [id(p) for p in model.parameters()]
+    group = object()
+    dist.synchronise_batchnorm(model, group)  # type: ignore[arg-type]
+    assert isinstance(model[1][0], dist.GlobalBatchNorm)
+    assert [id(p) for p in model.parameters()] == before
+    with pytest.raises(ValueError, match="holds the BatchNorm"):
+        dist.synchronise_batchnorm(nn.BatchNorm1d(3), group)  # type: ignore[arg-type]
+
+
+def test_global_batchnorm_without_rows_to_compare() -> None:
+    norm = dist.GlobalBatchNorm(3)
+    with pytest.raises(ValueError, match="more than one value"):
+        norm(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="axes"):
+        norm(torch.ones(3))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_gathered_rows_and_their_gradient(size: int) -> None:
+    x = np.random.default_rng(1).normal(size=(8, 2))
+    one = work.gathered(None, x)
+    several = on_workers(work.gathered, shards(x, size))
+    for result in several:
+        np.testing.assert_array_equal(result["rows"], x)
+    found = np.concatenate([result["gradient"] for result in several])
+    np.testing.assert_allclose(found, size * one["gradient"], rtol=1e-12)
+
+
+def test_gathering_labels_when_a_worker_has_none() -> None:
+    for result in on_workers(work.gathered_labels, [np.arange(3), np.arange(0)]):
+        np.testing.assert_array_equal(result, [0, 1, 2])
+
+
+def test_average_of_gradients_of_several_types() -> None:
+    values = np.arange(5.0)
+    for result in on_workers(work.averaged, [values, values + 4]):
+        np.testing.assert_array_equal(result[0], values + 2)
+        np.testing.assert_array_equal(result[1], values + 2)
+        assert result[2] is None
+        np.testing.assert_array_equal(result[3], np.full((3, 2), 2.0))
+
+
+def test_buckets_keep_order_and_part_by_size_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "BUCKET_BYTES", 20)
+    grads = [torch.zeros(4), torch.zeros(4), torch.zeros(1), torch.zeros(1, dtype=torch.float64)]
+    assert [len(bucket) for bucket in dist._buckets(grads)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 3), (2, 3), (0, 2), (9, 3), (7, 1)])
+def test_shards_cover_all_rows_once_and_evenly(n: int, size: int) -> None:
+    parts = [list(range(n))[dist.rows_of(n, rank, size)] for rank in range(size)]
+    assert sum(parts, []) == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_needs_no_group() -> None:
+    x = torch.ones(2, 3)
+    assert dist.world(None) == (0, 1)
+    assert dist.sum_over_workers(x, None) is x
+    assert dist.gather_rows(x, None) is x
+    assert dist.broadcast_object("a", None) == "a"
+    assert dist.total_rows(4, None) == 4
+    dist.barrier(None)
+    assert dist.Workers() == dist.Workers(0, 1, None)
+
+
+def test_objects_and_counts_reach_every_worker() -> None:
+    assert on_workers(work.agreed, [1, 2, 3]) == [("said by 1", 6, rank, 3) for rank in range(3)]

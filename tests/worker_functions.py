@@ -1,0 +1,114 @@
+"""What the distributed tests run on every worker: losses of a small net, gradients averaged as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.nn import functional
+
+from raymc import ops
+from raymc.training.dist import (
+    average_gradients,
+    barrier,
+    broadcast_object,
+    gather_rows,
+    sum_over_workers,
+    synchronise_batchnorm,
+    total_rows,
+    world,
+)
+
+Result = tuple[float, list[np.ndarray]]
+
+
+def net(dtype: torch.dtype = torch.float64, norm: bool = False) -> nn.Sequential:
+    """Weights that are the same wherever it is called: 5 features to 6 for z and 4 for the clusters."""
+    torch.manual_seed(1)
+    middle = [nn.BatchNorm1d(7)] if norm else []
+    return nn.Sequential(nn.Linear(5, 7), *middle, nn.ELU(), nn.Linear(7, 10)).to(dtype)
+
+
+def objectives() -> dict[str, Callable[[list[Tensor], list[Tensor], ProcessGroup | None], Tensor]]:
+    """Losses of two views' z and pi, by name."""
+    return {
+        "coding_rate": lambda z, pi, group: ops.coding_rate(z[0], 0.2, group),
+        "cluster_coding_rate": lambda z, pi, group: ops.cluster_coding_rate(z[0], pi[0], 0.2, group),
+        "cosine": lambda z, pi, group: ops.cosine_similarity_mean(z[0], z[1], group),
+        "tcr_separate": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "separate", group)[0],
+        "tcr_mean": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "mean", group)[0],
+        "nmce": lambda z, pi, group: ops.nmce_objective(z, pi, 0.2, 3.0, group)[0],
+    }
+
+
+def loss_and_gradients(
+    group: ProcessGroup | None, x: np.ndarray, name: str, dtype: torch.dtype = torch.float64, norm: bool = False
+) -> Result:
+    """An objective of the net on two views `[2, n, 5]` of this worker's rows, and the averaged gradients."""
+    model = net(dtype, norm)
+    synchronise_batchnorm(model, group)
+    views = torch.as_tensor(x).to(dtype)
+    out = model(views.reshape(-1, 5)).reshape(2, -1, 10)
+    z = functional.normalize(out[:, :, :6], dim=2)
+    pi = out[:, :, 6:].softmax(2)
+    loss = objectives()[name](list(z), list(pi), group)
+    loss.backward()
+    average_gradients(model.parameters(), group)
+    return float(loss.detach()), [p.grad.numpy() for p in model.parameters()]
+
+
+def batch_norm(group: ProcessGroup | None, x: np.ndarray, momentum: float | None) -> dict[str, Any]:
+    """A training step of BatchNorm on rows `[n, 3, ...]`: output, gradients, buffers, and the output in eval mode."""
+    kind = nn.BatchNorm1d if x.ndim < 4 else nn.BatchNorm2d
+    model = nn.Sequential(kind(3, momentum=momentum)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+    synchronise_batchnorm(model, group)
+    rows = torch.as_tensor(x).requires_grad_()
+    out = model(rows)
+    sum_over_workers((out.sin() * torch.linspace(0, 1, 3).view(-1, *[1] * (x.ndim - 2))).sum(), group).backward()
+    average_gradients(model.parameters(), group)
+    state = {key: value.numpy() for key, value in model.state_dict().items()}
+    gradients = [p.grad.numpy() for p in model.parameters()]
+    model.eval()
+    return {
+        "out": out.detach().numpy(),
+        "rows": rows.grad.numpy(),
+        "gradients": gradients,
+        "state": state,
+        "eval": model(torch.as_tensor(x)).detach().numpy(),
+    }
+
+
+def gathered(group: ProcessGroup | None, x: np.ndarray) -> dict[str, Any]:
+    """All rows on every worker, and the gradient of a loss that weights them by their place."""
+    rows = torch.as_tensor(x).requires_grad_()
+    everything = gather_rows(rows, group)
+    weights = torch.arange(everything.numel(), dtype=everything.dtype).view_as(everything)
+    (everything.square() * weights).sum().backward()
+    return {"rows": everything.detach().numpy(), "gradient": rows.grad.numpy()}
+
+
+def gathered_labels(group: ProcessGroup | None, x: np.ndarray) -> np.ndarray:
+    return gather_rows(torch.as_tensor(x), group).numpy()
+
+
+def averaged(group: ProcessGroup | None, values: np.ndarray) -> list[np.ndarray | None]:
+    """`average_gradients` of parameters of two types, of which one has no gradient."""
+    parameters = [nn.Parameter(torch.zeros(len(values), dtype=t)) for t in (torch.float32, torch.float64)]
+    parameters += [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3, 2))]
+    for parameter in (parameters[0], parameters[1]):
+        parameter.grad = torch.as_tensor(values).to(parameter.dtype)
+    parameters[3].grad = torch.full((2, 3), float(values[0])).mT  # not contiguous
+    average_gradients(parameters, group)
+    return [None if p.grad is None else p.grad.numpy() for p in parameters]
+
+
+def agreed(group: ProcessGroup, n: int) -> tuple[str, int, int, int]:
+    """Worker 0's word, the rows of all workers, and this worker's place."""
+    barrier(group)
+    return broadcast_object(f"said by {n}", group), total_rows(n, group), *world(group)
