@@ -99,8 +99,10 @@ def test_a_study_arrives_whole(tmp_path: Path, database: Path) -> None:
     assert params["trial-0001", "heads.weight_decay"] == "0.001" and params["a study", "heads.epochs"] == "30"
     states = dict(query(database, "select name, status from runs"))
     assert states == dict.fromkeys(ids, "FINISHED") | {"trial-0001": "KILLED"}
-    (experiment,) = query(database, "select name from experiments where experiment_id != 0")
-    assert experiment == ("space",)
+    assert query(database, "select name from experiments where experiment_id != 0") == [("space",)]
+    later = sender(tmp_path, database)  # a sitting that never reaches MLflow still knows where the runs are
+    assert later.run_ids().keys() == {"study", "trial-0001", "trial-0001.seed-0", "trial-0001.seed-1"}
+    assert later.experiment_id() == "1"
 
 
 def test_sending_again_from_the_first_byte_changes_nothing(tmp_path: Path, database: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from pathlib import Path
 
 from raymc.tracking.store import Away, Forgotten, Point, Store
-from raymc.tracking.tail import Record, Tail
+from raymc.tracking.tail import Record, Tail, replace
 
 
 class Sender:
@@ -34,6 +33,11 @@ class Sender:
         tails = [self._tails.get(name) or self._new_tail(name) for name in sorted(names)]
         return {tail.name: tail.run_id for tail in tails if tail.run_id is not None}
 
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment, now or in an earlier sitting; None where MLflow was never reached."""
+        kept = self._sent / "experiment"
+        return self.store.experiment_id or (kept.read_text() if kept.exists() else None)
+
     def send_all(self) -> None:
         """Send what is new in all spools. Raises Away where MLflow does not take it; the next call goes on."""
         try:
@@ -49,6 +53,7 @@ class Sender:
 
     def _connect(self) -> None:
         self.store.connect()
+        replace(self._sent / "experiment", str(self.store.experiment_id))
         known = next(iter(self.run_ids().values()), None)
         if known is not None and not self.store.knows(known):
             raise Forgotten("it does not know the study's runs")
@@ -134,7 +139,5 @@ def _identity(folder: Path) -> str:
     """The id of a spool folder, made when it is first asked for."""
     file = folder / "id"
     if not file.exists():
-        new = folder / "id.new"
-        new.write_text(uuid.uuid4().hex)
-        os.replace(new, file)
+        replace(file, uuid.uuid4().hex)
     return file.read_text().strip()

@@ -45,8 +45,8 @@ class Shipper:
 
     @property
     def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment, None as long as MLflow was not reached."""
-        return self._sender.store.experiment_id
+        """MLflow's id of the experiment, now or in an earlier sitting; None where MLflow was never reached."""
+        return self._sender.experiment_id()
 
     def run_ids(self) -> dict[str, str]:
         """MLflow's run ids by spool name, also those of earlier sittings."""

@@ -50,12 +50,12 @@ class StudyTracker:
 
     @property
     def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment, None as long as MLflow was not reached."""
+        """MLflow's id of the experiment, now or in an earlier sitting; None where MLflow was never reached."""
         return self._shipper.experiment_id
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the study's run, None as long as MLflow was never reached."""
+        """MLflow's id of the study's run, now or in an earlier sitting; None where MLflow was never reached."""
         return self.run_ids().get(runs.STUDY)
 
     def run_ids(self) -> dict[str, str]:

@@ -122,10 +122,15 @@ class Tail:
         return []
 
     def _save(self) -> None:
-        self._state.parent.mkdir(parents=True, exist_ok=True)
-        new = self._state.with_suffix(".new")
-        new.write_text(json.dumps({"run_id": self.run_id, "offset": self.offset}))
-        os.replace(new, self._state)
+        replace(self._state, json.dumps({"run_id": self.run_id, "offset": self.offset}))
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a small file in one step: a reader, or a process that follows a killed one, finds all of it or the old one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, file)
 
 
 def _news(record: Record, seen: dict[str, set[int]]) -> dict[str, float]:
