@@ -1,0 +1,53 @@
+"""`python -m raymc.report STUDY`: write the report of a study, finished or not, from what it left in the storage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from raymc.cli import Parser, execute, make_parser, storage_root
+from raymc.config import nearest
+from raymc.errors import InputError
+from raymc.reporting.page import write_report
+
+
+def parser() -> Parser:
+    """The options of `report`."""
+    parser = make_parser("report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.")
+    parser.add_argument("study", help="name of a study in the storage")
+    parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the report, print where it is, and return what `--json` prints."""
+    folder = find_study(storage_root(args), args.study)
+    out = (args.out or Path("reports") / args.study).expanduser().resolve()
+    try:
+        page = write_report(folder, out)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    print(f"report: {page}", file=sys.stderr)
+    return {"study": args.study, "report": str(page)}
+
+
+def find_study(storage: str, name: str) -> Path:
+    """The folder of the study `name`.
+
+    Raises InputError where there is none, naming the nearest one, and where the storage is no folder of this machine.
+    """
+    if "://" in storage:
+        raise InputError(f"{storage} is not a folder: copy its studies/{name} into one and give that to --storage")
+    studies = Path(storage) / "studies"
+    known = sorted(path.parent.name for path in studies.glob("*/study.json"))
+    if name in known:
+        return studies / name
+    if not known:
+        raise InputError(f"no study in {studies}; --storage or RAYMC_STORAGE says where to look")
+    raise InputError(f"unknown study {name}{nearest(name, known)}")
+
+
+if __name__ == "__main__":
+    sys.exit(execute(parser(), run))

@@ -1,0 +1,59 @@
+"""The files that one training leaves beside its record: learning curve, labels, gallery. Absent or torn: empty."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raymc.reporting.records import SeedRun, number
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def read_curve(run: SeedRun) -> list[dict[str, Any]]:
+    """The epoch events of one training. A torn line, the last one of a killed process, is dropped."""
+    try:
+        text = (run.folder / "curve.jsonl").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    events = []
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "stage" in event and number(event.get("epoch")) is not None:
+            events.append(event)
+    return events
+
+
+def read_labels(run: SeedRun) -> Arrays:
+    """`labels` int `[n]`, and `y` int `[n]` where the true labels are known."""
+    found = _arrays(run.folder / "labels.npz", ("labels", "y"))
+    return found if "labels" in found and all(a.ndim == 1 and a.size for a in found.values()) else {}
+
+
+def read_gallery(run: SeedRun) -> Arrays:
+    """`images` uint8 `[k, components, m, h, w, c]` with c 1 or 3, `shares` `[k]` of the samples, `clusters` `[k]`."""
+    found = dict(_arrays(run.folder / "gallery.npz", ("images", "shares", "clusters")))
+    images = found.get("images")
+    if images is None or images.ndim != 6 or images.shape[-1] not in (1, 3) or not images.size:
+        return {}
+    k = len(images)
+    found.setdefault("shares", np.full(k, np.nan))
+    found.setdefault("clusters", np.arange(k))
+    return found if len(found["shares"]) == len(found["clusters"]) == k else {}
+
+
+def _arrays(path: Path, names: tuple[str, ...]) -> Arrays:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names if name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}

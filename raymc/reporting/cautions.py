@@ -1,0 +1,126 @@
+"""What a reader of a report must be warned of: `{"kind", "text"}` each, the gravest first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from raymc.reporting.records import Record, Study
+from raymc.reporting.words import count, listing, score, setting, state
+
+EDGE = 0.05
+"""Share of a range's width that counts as its edge."""
+
+ENOUGH_SEEDS = 10
+"""Confirmation seeds below which an interval is called weak."""
+
+LOST = ("collapsed", "diverged", "out_of_memory", "failed")
+
+Caution = tuple[str, str]
+
+
+def cautions(study: Study, best: Record | None, confirmed: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """The warnings of a study; `confirmed` is the winner's entry of `confirmed.confirmation`, if there is one."""
+    found = [*_of_the_study(study), *_of_confirmation(study, best, confirmed)]
+    if best is not None:
+        found += _edges(study, best)
+    found += _of_trials(study)
+    return [{"kind": kind, "text": text} for kind, text in found]
+
+
+def edge(value: object, spec: Mapping[str, Any]) -> str | None:
+    """`lower` or `upper` where a number lies within 5 % of its range's end (in the logarithm on a log scale)."""
+    low, high = spec.get("low"), spec.get("high")
+    if isinstance(value, bool) or not isinstance(value, int | float) or low is None or high is None or low >= high:
+        return None
+    if spec.get("log"):
+        if min(value, low) <= 0:
+            return None
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    place = (value - low) / (high - low)
+    return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else None
+
+
+def _of_the_study(study: Study) -> Iterator[Caution]:
+    if study.get("smoke"):
+        yield "smoke", "Smoke run: every length was shortened. It shows that the path works; its figures mean nothing."
+    unfinished = sum(trial.state == "running" for trial in (*study.trials, *study.confirmations))
+    if unfinished:
+        yield "unfinished", f"{count(unfinished, 'record')} unfinished: the study runs still, or waits for --resume."
+    if study.unreadable:
+        yield "unreadable", f"Left out as unreadable: {listing(study.unreadable)}."
+    if not study.finished:
+        yield "nothing_finished", "No trial finished with a score, so there is no winner."
+
+
+def _of_confirmation(study: Study, best: Record | None, confirmed: Mapping[str, Any] | None) -> Iterator[Caution]:
+    if best is None:
+        return
+    if confirmed is None:
+        yield (
+            "unconfirmed",
+            "The winner was not run on fresh seeds. Its search score is the best of many, so optimistic.",
+        )
+        return
+    lost = {name: n for name, n in confirmed["states"].items() if name in LOST}
+    for name, n in lost.items():
+        among = count(len(confirmed["seeds"]), "fresh seed")
+        yield name, f"{n} of the winner's {among} ended {state(name)}. The statistics leave them out and flatter it."
+    yield from _few_seeds(study, confirmed)
+    reused = sorted(set(study.get("seeds") or ()) & set(confirmed["seeds"]))
+    if reused:
+        yield "seeds_reused", f"Not fresh: the search also used {listing([f'seed {seed}' for seed in reused])}."
+    found = confirmed["statistics"].get(study.objective.metric, {})
+    if found.get("ci95") and confirmed["drop"] is not None and confirmed["drop"] > 0 and _outside(confirmed, found):
+        yield (
+            "optimistic",
+            (
+                f"The search score {score(confirmed['search_score'])} lies outside the interval of the fresh seeds: "
+                "the search flattered the winner."
+            ),
+        )
+
+
+def _outside(confirmed: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    low, high = found["ci95"]
+    return not low <= confirmed["search_score"] <= high
+
+
+def _few_seeds(study: Study, confirmed: Mapping[str, Any]) -> Iterator[Caution]:
+    n, asked = confirmed["states"].get("finished", 0), study.get("confirm", "seeds") or ()
+    if len(confirmed["seeds"]) < len(asked):
+        missing = len(asked) - len(confirmed["seeds"])
+        yield "confirmation_incomplete", f"{count(missing, 'fresh seed')} of {len(asked)} not run yet."
+    if n < ENOUGH_SEEDS:
+        only = count(n, "fresh seed") + " finished"
+        yield "few_seeds", f"Only {only}: with fewer than {ENOUGH_SEEDS} the spread is itself uncertain."
+
+
+def _edges(study: Study, best: Record) -> Iterator[Caution]:
+    for key, spec in study.searched.items():
+        side = edge(best.params.get(key), spec)
+        if side:
+            end = setting(spec["low" if side == "lower" else "high"])
+            yield (
+                "edge",
+                (
+                    f"{key} = {setting(best.params[key])} lies at the {side} edge of its range ({end}): "
+                    "better values may lie beyond it. Widen the range and search again."
+                ),
+            )
+
+
+def _of_trials(study: Study) -> Iterator[Caution]:
+    n = len(study.trials)
+    states = Counter(trial.state for trial in study.trials)
+    lost = [f"{states[name]} {state(name)}" for name in LOST if states[name]]
+    if lost:
+        yield "lost_trials", f"Of {count(n, 'trial')}, {listing(lost)}: the space reaches where training breaks down."
+    if n and states["pruned"] / n > 0.5:
+        share = round(100 * states["pruned"] / n)
+        yield (
+            "pruned",
+            (f"{share} % of the trials were stopped early: slow starters may have been judged by their first epochs."),
+        )

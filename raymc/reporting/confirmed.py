@@ -1,0 +1,81 @@
+"""Configurations on fresh seeds: their statistics, the drop from the search, and winner against runner-up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from raymc.metrics.names import LABEL_METRICS
+from raymc.metrics.seeds import pairwise_ari, summary
+from raymc.reporting.artefacts import read_labels
+from raymc.reporting.records import Record, SeedRun, Study, best_of, confirmation_of
+
+
+def confirmation(study: Study, record: Record) -> dict[str, Any]:
+    """One configuration on fresh seeds: statistics of every metric over the seeds that finished.
+
+    `drop` is how much worse than in the search it did: positive is worse, whichever way the objective points.
+    """
+    metrics = metric_order((name for run in record.seeds for name in run.metrics), study.objective.metric)
+    values = {metric: list(record.values(metric).values()) for metric in metrics}
+    before = next((trial.score for trial in study.trials if trial.trial == record.trial), None)
+    after, sign = record.score, direction(study)
+    return {
+        "trial": record.trial,
+        "state": record.state,
+        "params": dict(record.params),
+        "seeds": [run.seed for run in record.seeds],
+        "states": dict(Counter(run.state for run in record.seeds)),
+        "search_score": before,
+        "score": after,
+        "drop": None if before is None or after is None else sign * (before - after),
+        "statistics": {metric: statistics(found) for metric, found in values.items() if found},
+        "pairwise_ari": agreement(record.seeds),
+        "per_seed": [
+            {"seed": run.seed, "state": run.state, "metrics": dict(run.metrics), "seconds": run.seconds}
+            for run in record.seeds
+        ],
+    }
+
+
+def statistics(values: Sequence[float]) -> dict[str, Any]:
+    """`raymc.metrics.seeds.summary` and the values; one value has no spread, so `std` and `ci95` are None then."""
+    unknown = {"std": None, "ci95": None} if len(values) < 2 else {}
+    return {**summary(values), **unknown, "values": list(values)}
+
+
+def agreement(runs: Sequence[SeedRun]) -> dict[str, float] | None:
+    """Adjusted Rand index between the labellings of each two seeds; None with fewer than two of one length."""
+    found = [read_labels(run).get("labels") for run in runs if run.state == "finished"]
+    labels = [one for one in found if one is not None]
+    if len(labels) < 2 or len({len(one) for one in labels}) > 1:
+        return None
+    return pairwise_ari(labels)
+
+
+def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:
+    """The winner's advantage over the next best confirmed configuration, paired over the seeds that both finished.
+
+    None with fewer than two such seeds.
+    """
+    mine = confirmation_of(study, best.trial) if best else None
+    other = best_of((r for r in study.confirmations if mine and r.trial != mine.trial), study.objective.mode)
+    if mine is None or other is None:
+        return None
+    ours, theirs = mine.values(study.objective.metric), other.values(study.objective.metric)
+    gaps = [direction(study) * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
+    if len(gaps) < 2:
+        return None
+    return {"a": mine.trial, "b": other.trial, "metric": study.objective.metric, "advantage": statistics(gaps)}
+
+
+def direction(study: Study) -> float:
+    """1 where larger is better, else -1."""
+    return -1.0 if study.objective.mode == "min" else 1.0
+
+
+def metric_order(names: Iterable[str], first: str) -> list[str]:
+    """Each name once: the objective, the label metrics, those of the held-out split, then the others."""
+    ranked = (first, *LABEL_METRICS, *(f"test_{name}" for name in LABEL_METRICS))
+    return sorted(set(names), key=lambda name: (ranked.index(name) if name in ranked else len(ranked), name))

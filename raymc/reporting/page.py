@@ -1,0 +1,62 @@
+"""Writes a study's report: one HTML file that needs no network, with `trials.csv` and `summary.json` beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from raymc.reporting import words
+from raymc.reporting.facts import gather
+from raymc.reporting.study_reader import read_study
+from raymc.reporting.table import write_csv
+from raymc.reporting.view import build_view
+
+HERE = Path(__file__).parent
+
+
+def write_report(study_dir: Path, out: Path) -> Path:
+    """The report of the study in `study_dir`, written to the folder `out`; returns the path of `index.html`.
+
+    A report that is there already is replaced. Raises InputError where `study_dir` holds no readable study.
+    """
+    study = read_study(study_dir)
+    facts = gather(study)
+    page = _page().render(build_view(study, facts) | _inlined())
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(study, facts, out / "trials.csv")
+    _replace(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    _replace(out / "index.html", page)
+    return out / "index.html"
+
+
+def _page() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
+    }  # fmt: skip
+    return environment.get_template("report.html.j2")
+
+
+def _inlined() -> dict[str, Markup]:
+    """Style and script with the hashes that the page's security policy allows: nothing else on it can run."""
+    found: dict[str, Markup] = {}
+    for name, file in (("style", "report.css"), ("script", "report.js")):
+        text = (HERE / file).read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        found |= {name: Markup(text), f"{name}_hash": Markup(digest)}
+    return found
+
+
+def _replace(path: Path, text: str) -> None:
+    """A whole file or the one before, never a torn one."""
+    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    passing.write_text(text, encoding="utf-8")
+    passing.replace(path)

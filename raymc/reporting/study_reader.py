@@ -1,0 +1,108 @@
+"""Reads a study's folder into records.
+
+Unknown keys are ignored and absent ones get a neutral value, so that a report of an older or a newer study, or of one
+that was killed in mid-air, can still be written. Numbers that are not finite are treated as absent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raymc.errors import InputError
+from raymc.reporting.records import Objective, Record, SeedRun, StageRun, Study, number
+
+
+def read_study(folder: Path) -> Study:
+    """The study in `folder`.
+
+    Raises InputError where there is no `study.json` or it is torn. Torn trial records are left out and named in
+    `unreadable`.
+    """
+    manifest = _load(folder / "study.json")
+    if manifest is None:
+        raise InputError(f"{folder}: no readable study.json here")
+    objective = _mapping(manifest.get("objective"))
+    metric = str(objective.get("metric") or "acc")
+    searched = {str(key): _mapping(spec) for key, spec in _mapping(manifest.get("searched")).items()}
+    trials, torn = _records(folder / "trials", "search")
+    confirmations, torn_too = _records(folder / "confirm", "confirm")
+    return Study(
+        folder=folder,
+        name=str(manifest.get("study") or folder.name),
+        manifest=manifest,
+        objective=Objective(metric, str(objective.get("mode") or "max"), bool(objective.get("uses_labels"))),
+        searched=searched,
+        trials=trials,
+        confirmations=confirmations,
+        unreadable=(*torn, *torn_too),
+    )
+
+
+def _records(folder: Path, kind: str) -> tuple[tuple[Record, ...], list[str]]:
+    records, torn = [], []
+    for path in sorted(folder.glob("*/record.json")):
+        content = _load(path)
+        if content is None or number(content.get("trial")) is None:
+            torn.append(str(path.relative_to(folder.parent)))
+        else:
+            records.append(_record(content, path.parent, kind))
+    return tuple(sorted(records, key=lambda record: record.trial)), torn
+
+
+def _record(content: Mapping[str, Any], folder: Path, kind: str) -> Record:
+    seeds = [_mapping(seed) for seed in content.get("per_seed") or ()]
+    return Record(
+        trial=int(content["trial"]),
+        kind=kind,
+        state=str(content.get("state") or "failed"),
+        params=_mapping(content.get("params")),
+        score=number(content.get("score")),
+        metrics=_numbers(content.get("metrics")),
+        seeds=tuple(_seed_run(seed, folder) for seed in seeds if number(seed.get("seed")) is not None),
+        started=str(content.get("started") or ""),
+        seconds=number(content.get("seconds")) or 0.0,
+        error=str(content["error"]) if content.get("error") else None,
+        run_id=str(content["run_id"]) if content.get("run_id") else None,
+    )
+
+
+def _seed_run(content: Mapping[str, Any], folder: Path) -> SeedRun:
+    stages = [_mapping(stage) for stage in content.get("stages") or ()]
+    return SeedRun(
+        seed=int(content["seed"]),
+        state=str(content.get("state") or "failed"),
+        metrics=_numbers(content.get("metrics")),
+        stages=tuple(_stage_run(stage) for stage in stages),
+        seconds=number(content.get("seconds")) or 0.0,
+        folder=folder / f"seed-{int(content['seed'])}",
+    )
+
+
+def _stage_run(content: Mapping[str, Any]) -> StageRun:
+    return StageRun(
+        name=str(content.get("name") or "stage"),
+        epochs=int(number(content.get("epochs")) or 0),
+        cached=bool(content.get("cached")),
+        seconds=number(content.get("seconds")) or 0.0,
+        key=str(content.get("key") or ""),
+    )
+
+
+def _numbers(content: object) -> dict[str, float]:
+    pairs = ((str(key), number(value)) for key, value in _mapping(content).items())
+    return {key: value for key, value in pairs if value is not None}
+
+
+def _mapping(content: object) -> Mapping[str, Any]:
+    return content if isinstance(content, Mapping) else {}
+
+
+def _load(path: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)  # NaN, Infinity
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, Mapping) else None

@@ -1,0 +1,134 @@
+"""The sentences of a report that are about this one study: verdict, choice, drop, trials, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raymc.reporting import words
+from raymc.reporting.words import count, duration, listing, score
+
+Facts = Mapping[str, Any]
+
+
+def verdict(facts: Facts, mine: Facts | None) -> str:
+    """The report in one or two sentences."""
+    best, metric = facts["winner"], facts["objective"]["metric"]
+    if best is None:
+        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score."
+    found = (mine or {}).get("statistics", {}).get(metric)
+    if found is None:
+        return (
+            f"Trial {best['trial']} has the best search score, {metric} {score(best['search_score'])} "
+            f"of {count(_trials(facts), 'trial')}. It has no result on fresh seeds."
+        )
+    spread = f" ± {score(found['std'])}" if found["std"] is not None else ""
+    lost = len((mine or {})["seeds"]) - found["n"]
+    but = f" (of {found['n'] + lost}; the others did not finish)" if lost else ""
+    return (
+        f"The configuration of trial {best['trial']} reaches {metric} {score(found['mean'])}{spread} on "
+        f"{count(found['n'], 'fresh seed')}{but} that the search never saw.{_against_first(facts)}"
+    )
+
+
+def _against_first(facts: Facts) -> str:
+    first, best = facts["tried_first"], facts["winner"]
+    if first is None or first["score"] is None or first["trial"] == best["trial"]:
+        return ""
+    values = f"The values tried first (trial {first['trial']})"
+    fresh = next((one["score"] for one in facts["confirmation"] if one["trial"] == first["trial"]), None)
+    if fresh is not None:
+        return f" {values} reach {score(fresh)} there."
+    return f" {values} scored {score(first['score'])} in the search, this configuration {score(best['search_score'])}."
+
+
+def chosen(facts: Facts) -> str:
+    """By what the winner was picked, which decides how far its figures flatter it."""
+    n = len([one for one in facts["confirmation"] if one["state"] == "finished"])
+    if facts["winner"]["chosen_by"] == "search":
+        why = " No configuration finished on all of its fresh seeds." if facts["confirmation"] else ""
+        return f"Chosen by its search score, the best of all trials: that score is optimistic.{why}"
+    if n == 1:
+        return "Chosen by its search score and then run on fresh seeds, whose figures are therefore unbiased."
+    return (
+        f"The best on fresh seeds of the {n} configurations that led the search. Being the best of {n}, its mean is "
+        "still slightly optimistic."
+    )
+
+
+def drops(facts: Facts) -> list[str]:
+    """Search score against confirmation for each confirmed configuration, and winner against runner-up."""
+    lines = [_drop(one) for one in facts["confirmation"]]
+    rival = facts["comparison"]
+    if rival is not None:
+        lines.append(_rivalry(rival))
+    return lines or ["There is no result on fresh seeds to compare the search with."]
+
+
+def _drop(one: Facts) -> str:
+    change = one["drop"]
+    if change is None:
+        ended = listing([f"{n} {words.state(name)}" for name, n in one["states"].items()])
+        return f"Trial {one['trial']}: no score on its fresh seeds ({ended or 'none has ended'})."
+    verb = f"a drop of {score(change)}" if change > 0 else f"a gain of {score(-change)}" if change < 0 else "no change"
+    before, after = score(one["search_score"]), score(one["score"])
+    return f"Trial {one['trial']}: {before} in the search, {after} on fresh seeds, {verb}."
+
+
+def _rivalry(rival: Facts) -> str:
+    gap = rival["advantage"]
+    if gap["ci95"] is None:
+        return f"Trial {rival['a']} is ahead of trial {rival['b']} by {score(gap['mean'])} on {gap['n']} common seeds."
+    low, high = gap["ci95"]
+    apart = "so they can be told apart" if low > 0 or high < 0 else "which includes 0: they cannot be told apart"
+    return (
+        f"On {gap['n']} common seeds trial {rival['a']} is ahead of trial {rival['b']} by {score(gap['mean'])} "
+        f"(95 % interval {score(low)} to {score(high)}), {apart}."
+    )
+
+
+def trials(facts: Facts) -> str:
+    """How many trials ended how."""
+    states = {name: n for name, n in facts["trials"].items() if name != "planned"}
+    told = listing([f"{n} {words.state(name)}" for name, n in sorted(states.items(), key=lambda pair: -pair[1])])
+    planned = facts["trials"]["planned"]
+    total = _trials(facts)
+    asked = f" of {planned} planned" if planned and planned != total else ""
+    return f"{count(total, 'trial')}{asked}: {told}." if total else "No trial was started."
+
+
+def cost(facts: Facts) -> list[str]:
+    """Wall clock, seconds of training, and what the stage store gave back."""
+    time, stages = facts["time"], facts["stages"]
+    lines = []
+    if time["sittings"]:
+        each = [duration(s["seconds"]) for s in time["sittings"]]
+        several = f" in {len(each)} sittings ({listing(each)})" if len(each) > 1 else ""
+        lines.append(f"Wall clock: {duration(time['wall_seconds'])}{several}.")
+    lines.append(
+        f"Trials took {duration(time['trial_seconds'])} in sum, confirmation {duration(time['confirmation_seconds'])}; "
+        "what ran at the same time counts in full."
+    )
+    total = stages["computed"] + stages["reused"]
+    if stages["reused"]:
+        lines.append(
+            f"{stages['reused']:,} of {count(total, 'stage')} came from the store instead of being computed, "
+            f"which saved {duration(stages['seconds_saved'])} of training."
+        )
+    elif total:
+        lines.append(f"All {count(total, 'stage')} were computed: none could be reused.")
+    return lines
+
+
+def tracking(facts: Facts) -> str:
+    """Where the links to MLflow lead."""
+    place = facts["tracking"]
+    if place["runs"] is None:
+        return "The study names no MLflow experiment, so its runs are not linked."
+    if place["served"]:
+        return f"Links lead to the MLflow server {place['uri']}."
+    return f"Links lead to MLflow's pages once they are served: mlflow ui --backend-store-uri {place['uri']}"
+
+
+def _trials(facts: Facts) -> int:
+    return sum(n for name, n in facts["trials"].items() if name != "planned")

@@ -1,0 +1,139 @@
+"""What the page's template shows: the facts with their sentences, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raymc.metrics.names import LABEL_METRICS
+from raymc.reporting import telling, words
+from raymc.reporting.artefacts import read_gallery
+from raymc.reporting.cautions import edge
+from raymc.reporting.confusion import confusion_matrix
+from raymc.reporting.curves import learning_curves
+from raymc.reporting.figures import course, fresh_seeds, importance_bars, slices
+from raymc.reporting.gallery import build_gallery
+from raymc.reporting.records import Record, SeedRun, Study, confirmation_of
+from raymc.reporting.table import trial_table
+
+Facts = Mapping[str, Any]
+
+
+def build_view(study: Study, facts: Facts) -> dict[str, Any]:
+    """Every name that `report.html.j2` uses, beside its style and script."""
+    best = facts["winner"]["trial"] if facts["winner"] else None
+    mine = next((one for one in facts["confirmation"] if one["trial"] == best), None)
+    headers, rows = trial_table(study, facts)
+    shares = facts["importance"]["values"]
+    shown = -1 if best is None else best
+    return {
+        "f": facts,
+        "mine": mine,
+        "verdict": telling.verdict(facts, mine),
+        "cards": _cards(study, mine),
+        "settings": _settings(study, facts),
+        "chosen": telling.chosen(facts) if best is not None else "",
+        "fresh_plot": fresh_seeds(study, facts["confirmation"], shown),
+        "drops": telling.drops(facts),
+        "statistics": _statistics(mine),
+        "objective": words.objective(study),
+        "asked": _asked(study, facts),
+        "importance_plot": importance_bars(shares) if shares else None,
+        "course_plot": course(study, shown),
+        "slice_plots": list(zip(study.searched, slices(study, shown), strict=False)),
+        "trials_words": telling.trials(facts),
+        "headers": headers,
+        "rows": rows,
+        "tracking_words": telling.tracking(facts),
+        "errors": [(trial.trial, trial.error) for trial in study.trials if trial.error],
+        "curve_plots": learning_curves(study, best),
+        "cost_words": telling.cost(facts),
+        "manifest": _manifest(facts),
+        **_clusters(study, best),
+    }
+
+
+def _statistics(mine: Facts | None) -> list[dict[str, Any]]:
+    return [{"metric": name, **found} for name, found in (mine or {}).get("statistics", {}).items()]
+
+
+def _cards(study: Study, mine: Facts | None) -> list[dict[str, Any]]:
+    """The objective and the label metrics."""
+    wanted = (study.objective.metric, *LABEL_METRICS)
+    return [one for one in _statistics(mine) if one["metric"] in wanted]
+
+
+def _settings(study: Study, facts: Facts) -> list[dict[str, Any]]:
+    params = (facts["winner"] or {}).get("params", {})
+    return [
+        {"key": key, "value": params.get(key), "range": words.searched_range(spec), "edge": edge(params.get(key), spec)}
+        for key, spec in study.searched.items()
+    ]
+
+
+def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
+    data = facts["data"] or {}
+    classes = f", {data['n_classes']} classes" if data.get("n_classes") else ", no labels"
+    held_out = f"; held out: {data['test_n']:,}" if data.get("test_n") else ""
+    seeds = study.get("seeds") or ()
+    fresh = study.get("confirm", "seeds") or ()
+    found = [
+        ("search space", facts["space"]),
+        ("method", f"{facts['method']}, preset {facts['preset']}" if facts["method"] else None),
+        ("data", f"{facts['dataset']}: {data.get('split') or data.get('n')}{classes}{held_out}" if data else None),
+        ("trials", facts["trials"]["planned"]),
+        ("search seeds", _seeds(seeds)),
+        ("fresh seeds", f"{_seeds(fresh)}, for the best {study.get('confirm', 'top')}" if fresh else None),
+    ]
+    return [(name, str(value)) for name, value in found if value]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{len(seeds)} ({words.listing([str(seed) for seed in seeds])})" if seeds else ""
+
+
+def _clusters(study: Study, best: int | None) -> dict[str, Any]:
+    """Gallery and confusion matrix of the winner's first fresh seed that finished, else of its first search seed."""
+    runs = _runs(study, best)
+    shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run))), None)
+    confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
+    where = "No training of the winner" if best is not None else "There is no winner, so no training"
+    return {
+        "gallery": build_gallery(shown[1]) if shown else None,
+        "gallery_of": f"From seed {shown[0].seed}." if shown else "",
+        "no_gallery": f"{where} left a gallery: it is drawn for image data only.",
+        "confusion": confusion,
+        "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
+    }
+
+
+def _runs(study: Study, best: int | None) -> list[SeedRun]:
+    if best is None:
+        return []
+    records: list[Record | None] = [confirmation_of(study, best), *(t for t in study.trials if t.trial == best)]
+    return [run for record in records if record is not None for run in record.seeds if run.state == "finished"]
+
+
+def _manifest(facts: Facts) -> list[tuple[str, str]]:
+    manifest, data = facts["manifest"], facts["data"] or {}
+    found = [
+        ("versions", ", ".join(f"{name} {version}" for name, version in (manifest["versions"] or {}).items())),
+        ("hardware", _hardware(manifest["hardware"] or {})),
+        ("git revision", manifest["git"]),
+        ("data fingerprint", data.get("fingerprint")),
+        ("study's seed", manifest["seed"]),
+        ("tracking", facts["tracking"]["uri"]),
+        ("created", manifest["created"]),
+    ]
+    return [(name, str(value)) for name, value in found if value is not None and value != ""]
+
+
+def _hardware(machine: Facts) -> str:
+    gpus = [str(gpu) for gpu in machine.get("gpus") or ()]
+    parts = [
+        machine.get("cpu"),
+        words.count(machine["cores"], "core") if machine.get("cores") else None,
+        f"{machine['memory_gib']:.1f} GiB" if machine.get("memory_gib") else None,
+        f"GPUs: {words.listing(gpus)}" if gpus else "no GPU" if machine else None,
+    ]
+    return ", ".join(str(part) for part in parts if part)

@@ -1,0 +1,145 @@
+"""Numbers and facts of a study as text: how values are printed, and the sentences that say what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raymc.reporting.records import Study
+
+METRIC_WORDS = {
+    "acc": "clustering accuracy (clusters matched to classes by the Hungarian method)",
+    "nmi": "normalised mutual information (arithmetic mean)",
+    "ari": "adjusted Rand index",
+    "rate_reduction": "rate reduction, which needs no labels",
+    "stability": "agreement between seeds, which needs no labels",
+}
+STATE_WORDS = {"out_of_memory": "out of memory", "running": "unfinished"}
+
+
+def score(value: float | None) -> str:
+    """A metric: four decimals, or five significant digits where it is large; a dash where absent."""
+    if value is None:
+        return "–"
+    shown = f"{value:.4f}" if abs(value) < 10 else f"{value:.5g}"
+    return shown.replace("-", "−")
+
+
+def setting(value: object) -> str:
+    """A hyperparameter's value."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """`2 h 05 min`, `3 min 20 s`, `4.2 s`; a dash where absent."""
+    if seconds is None:
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """`1 trial`, `3 trials`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def listing(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def state(name: str) -> str:
+    """The state of a trial or seed in words."""
+    return STATE_WORDS.get(name, name)
+
+
+def searched_range(spec: Mapping[str, Any]) -> str:
+    """The values that a searched key may take."""
+    if "choices" in spec:
+        return "one of " + ", ".join(setting(choice) for choice in spec["choices"])
+    scale = ", log scale" if spec.get("log") else ""
+    return f"{setting(spec.get('low'))} to {setting(spec.get('high'))}{scale}"
+
+
+def objective(study: Study) -> str:
+    """What the search made large or small, and whether labels took part in choosing the winner."""
+    goal = study.objective
+    verb = "lowest" if goal.mode == "min" else "highest"
+    metric = METRIC_WORDS.get(goal.metric, goal.metric)
+    sought = f"The search looked for the {verb} {goal.metric}: {metric}."
+    if goal.uses_labels:
+        return (
+            f"{sought} Labels chose the winner, so its figures show what a search with labels at hand can reach, "
+            "not what would have been found without them."
+        )
+    return (
+        f"{sought} No label took part in choosing the winner; labels, where there are any, only measured it afterwards."
+    )
+
+
+def seeds_varied(study: Study) -> str:
+    """Which stages a seed changes in this study and which are shared, hiding their own variance."""
+    stages, first = study.stage_names, study.get("seeds_from")
+    if not first:
+        return "The study does not say which stages its seeds vary."
+    if first not in stages:
+        return f"Seeds vary the stages from {first} on."
+    position = stages.index(first)
+    if position == 0:
+        return f"Seeds vary every stage ({listing(stages)})."
+    varied, shared = stages[position:], stages[:position]
+    keep, their = ("keeps", "its") if len(shared) == 1 else ("keep", "their")
+    return (
+        f"Seeds vary {_stages(varied)}. Over all of them {_stages(shared)} {keep} the base seed {study.get('seed')}: "
+        f"the spread shown here leaves out what {their} own seed would add."
+    )
+
+
+def _stages(names: Sequence[str]) -> str:
+    return f"the {'stage' if len(names) == 1 else 'stages'} {listing(names)}"
+
+
+def conclusions(study: Study, best: Mapping[str, Any] | None) -> list[str]:
+    """What the winner's confirmation allows one to say, and what not; `best` as in `facts.confirmation`."""
+    metric = study.objective.metric
+    found = (best or {}).get("statistics", {}).get(metric)
+    if best is None or found is None:
+        return [
+            f"Nothing about new seeds: no configuration has {metric} on seeds that the search did not use. The search "
+            "score is the best of several and therefore optimistic."
+        ]
+    n, spread = found["n"], found.get("std")
+    if n < 2 or spread is None:
+        return [f"Little: one fresh seed gave {metric} {score(found['mean'])} and says nothing about the spread."]
+    said = [
+        f"The mean {metric} of this configuration lies between {score(found['ci95'][0])} and {score(found['ci95'][1])} "
+        f"(95 % t-interval, {n} fresh seeds). One new training is less certain than that mean: the seeds seen here "
+        f"ran from {score(found['min'])} to {score(found['max'])}."
+    ]
+    if spread == 0:
+        said = [f"All {n} fresh seeds gave {metric} {score(found['mean'])} exactly: they say nothing about the spread."]
+    else:
+        said.append(
+            f"With this spread, {n} seeds on each side tell two configurations apart (5 % level, 80 % power) only if "
+            f"they differ by about {score(detectable(spread, n))} or more. Smaller gaps between trials are no evidence."
+        )
+    said.append("Nothing here speaks of other data, other lengths of training, or values outside the ranges searched.")
+    return said
+
+
+def detectable(std: float, n: int) -> float:
+    """Difference of two means that a two-sided 5 % test finds with 80 % power, `n` seeds on each side.
+
+    Normal approximation: (1.960 + 0.842) std sqrt(2 / n).
+    """
+    return (1.959964 + 0.841621) * std * math.sqrt(2 / n)

@@ -1,0 +1,206 @@
+"""The parts of a report one by one: edges, stage reuse, importance, commands, curves, gallery, confusion, axes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raymc.config import parse_overrides
+from raymc.reporting.cautions import edge
+from raymc.reporting.commands import reproduce
+from raymc.reporting.confusion import confusion_matrix
+from raymc.reporting.cost import stage_use
+from raymc.reporting.curves import learning_curves
+from raymc.reporting.gallery import build_gallery
+from raymc.reporting.importance import parameter_importance
+from raymc.reporting.records import Record, SeedRun, StageRun, Study, winner
+from raymc.reporting.study_reader import read_study
+from raymc.reporting.svg import Axis, axis, thinned
+from raymc.reporting.words import count, detectable, duration, listing, score, seeds_varied
+from tests.fabricated_study import SEARCHED, fabricate
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return read_study(fabricate(tmp_path_factory.mktemp("parts") / "digits", 40, confirm=1))
+
+
+@pytest.mark.parametrize("value, low, high, log, side", [
+    (1e-5, 1e-5, 1e-1, True, "lower"),
+    (10**-4.81, 1e-5, 1e-1, True, "lower"),  # 4.75 % of the four decades
+    (10**-4.79, 1e-5, 1e-1, True, None),
+    (0.0949, 1e-5, 1e-1, True, "upper"),
+    (0.0949, 1e-5, 1e-1, False, None),  # linear: 94.9 %
+    (0.0951, 1e-5, 1e-1, False, "upper"),
+    (0.5, 0.0, 1.0, False, None),
+    (True, 0, 1, False, None),
+    ("x", 0, 1, False, None),
+])  # fmt: skip
+def test_edge_is_five_per_cent_of_the_range_on_its_scale(
+    value: object, low: float, high: float, log: bool, side: str | None
+) -> None:
+    assert edge(value, {"low": low, "high": high, "log": log}) == side
+
+
+def test_choices_have_no_edge() -> None:
+    assert edge(30, {"choices": [30, 40]}) is None
+
+
+def run_of(*stages: StageRun) -> SeedRun:
+    return SeedRun(0, "finished", {}, stages, 0.0, Path())
+
+
+def record_of(trial: int, *runs: SeedRun) -> Record:
+    return Record(trial, "search", "finished", {}, 0.5, {}, runs, "", 0.0, None, None)
+
+
+def test_reuse_saves_what_the_study_spent_on_the_key() -> None:
+    first = run_of(StageRun("pretrain", 9, False, 60.0, "a"), StageRun("heads", 3, False, 7.0, "b"))
+    second = run_of(StageRun("pretrain", 9, True, 0.5, "a"), StageRun("heads", 3, False, 8.0, "c"))
+    other = run_of(StageRun("pretrain", 9, True, 0.5, "of another study"))
+    found = stage_use([record_of(0, first, second), record_of(1, other)])
+    assert (found["computed"], found["reused"], found["unknown"]) == (3, 2, 1)
+    assert found["seconds_saved"] == pytest.approx(59.5)
+    assert found["by_stage"]["heads"] == {
+        "computed": 2, "reused": 0, "seconds": 15.0, "seconds_saved": 0.0, "unknown": 0,
+    }  # fmt: skip
+
+
+def test_importance_finds_the_key_that_matters(study: Study) -> None:
+    pytest.importorskip("optuna")
+    found = parameter_importance(study)
+    assert set(found["values"]) == set(SEARCHED)
+    assert sum(found["values"].values()) == pytest.approx(1)
+    assert next(iter(found["values"])) == "heads.weight_decay"
+
+
+def test_importance_says_why_it_is_missing(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = parameter_importance(read_study(fabricate(tmp_path / "few", 4, confirm=0)))
+    assert few["values"] == {}
+    assert "3 finished trials" in few["note"]
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    absent = parameter_importance(study)
+    assert absent["values"] == {}
+    assert "Optuna is not installed" in absent["note"]
+
+
+def test_the_winner_is_trained_again_with_every_digit(study: Study) -> None:
+    best = winner(study)
+    assert best is not None
+    lines = reproduce(study, best)
+    assert lines["search"] == study.get("command")
+    words = shlex.split(lines["train"])
+    assert words[:4] == ["python", "-m", "raymc.train", "nmce_digits"]
+    settings = parse_overrides(word for word in words[4:] if "=" in word)
+    assert {key: settings[key] for key in best.params} == best.params
+    assert settings["pretrain.epochs"] == 24  # the study's own override
+    assert settings["seeds_from"] == "heads"
+    assert words[-2:] == ["--seed", "1000"]
+    assert lines["stability"] == "python -m raymc.stability digits"
+
+
+def test_curves_show_every_trial_and_the_winner_last(study: Study) -> None:
+    best = winner(study)
+    assert best is not None
+    panels = dict(learning_curves(study, best.trial))
+    assert list(panels) == ["heads: acc", "heads: loss", "finetune: acc", "finetune: loss"]
+    drawn = str(panels["heads: loss"])
+    assert drawn.count('<path class="curve') == len(study.trials)
+    assert drawn.rindex("curve best") > drawn.rindex('class="curve"')
+
+
+def test_seeds_varied_names_what_is_shared(study: Study) -> None:
+    said = seeds_varied(study)
+    assert "vary the stages heads and finetune" in said
+    assert "the stage pretrain keeps the base seed 0" in said
+
+
+def decoded(source: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+
+
+def test_gallery_keeps_grey_levels_and_clear_gaps() -> None:
+    images = np.zeros((2, 3, 4, 8, 8, 1), dtype=np.uint8)
+    images[1, 2, 3] = 255
+    gallery = build_gallery({"images": images, "shares": np.array([0.75, np.nan]), "clusters": np.array([5, 2])})
+    assert gallery is not None
+    first, second = gallery.sprites
+    assert (first.cluster, first.share, second.cluster, second.share) == (5, 0.75, 2, None)
+    pixels = np.asarray(decoded(second.source).convert("LA"))
+    assert pixels.shape[:2] == (3 * 32 + 2 * 8, 4 * 32 + 3 * 2) == (second.height, second.width)
+    assert pixels[-1, -1].tolist() == [255, 255]
+    assert pixels[0, 0].tolist() == [0, 255]
+    assert pixels[0, 33, 1] == 0 and pixels[33, 0, 1] == 0  # between samples, between components
+
+
+def test_gallery_shrinks_until_it_fits() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 6, 8, 32, 32, 3), dtype=np.uint8)
+    arrays = {"images": noise, "shares": np.full(20, 0.05), "clusters": np.arange(20)}
+    gallery = build_gallery(arrays, budget=700_000)
+    assert gallery is not None
+    assert sum(len(sprite.source) for sprite in gallery.sprites) <= 700_000
+    assert len(gallery.sprites) == 20
+    assert gallery.components == 4
+    assert "the first 4 of 6 components" in gallery.note
+
+
+def test_confusion_puts_each_cluster_under_its_class(tmp_path: Path) -> None:
+    y = np.repeat(np.arange(4), 25)
+    labels = np.array([2, 0, 3, 1])[y]
+    labels[:5] = 0  # a fifth of class 0 falls into the cluster of class 1
+    np.savez(tmp_path / "labels.npz", labels=labels, y=y)
+    found = confusion_matrix(SeedRun(3, "finished", {}, (), 0.0, tmp_path))
+    assert found is not None
+    assert "20 % of class 0 in cluster 0" in found.words
+    assert str(found.plot).count("100.0 %") == 3
+    (tmp_path / "labels.npz").unlink()
+    np.savez(tmp_path / "labels.npz", labels=labels)
+    assert confusion_matrix(SeedRun(3, "finished", {}, (), 0.0, tmp_path)) is None
+
+
+def test_confusion_with_more_clusters_than_classes(tmp_path: Path) -> None:
+    y = np.repeat(np.arange(3), 20)
+    labels = np.where(np.arange(60) % 4 == 0, 3, y)
+    np.savez(tmp_path / "labels.npz", labels=labels, y=y)
+    found = confusion_matrix(SeedRun(0, "finished", {}, (), 0.0, tmp_path))
+    assert found is not None
+    assert "3 classes and 4 clusters" in str(found.plot)
+
+
+def test_axes_hold_their_values() -> None:
+    assert Axis(1e-5, 1e-1, log=True).place(1e-3) == pytest.approx(0.5)
+    assert Axis(0, 1).place(7) == 1.0
+    assert [label for _, label in Axis(1e-5, 1e-1, log=True).ticks()] == ["1e−5", "1e−4", "0.001", "0.01", "0.1"]
+    assert [label for _, label in Axis(0.05, 0.5, log=True).ticks()] == ["0.05", "0.1", "0.2", "0.5"]
+    assert [value for value, _ in Axis(0, 1).ticks()] == [0.0, 0.5, 1.0]
+    flat = axis([0.7, 0.7])
+    assert flat.low < 0.7 < flat.high
+    assert axis([0.0]).high > 0
+
+
+def test_thinning_keeps_the_ends() -> None:
+    points = [(float(i), float(i)) for i in range(1000)]
+    kept = thinned(points, 50)
+    assert len(kept) == 50
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+
+
+def test_words() -> None:
+    assert (score(0.12345), score(-0.5), score(1234.5678), score(None)) == ("0.1235", "−0.5000", "1234.6", "–")
+    assert (duration(4.21), duration(59.99), duration(200), duration(7500)) == (
+        "4.2 s", "1 min 00 s", "3 min 20 s", "2 h 05 min",
+    )  # fmt: skip
+    assert (listing([]), listing(["a"]), listing(["a", "b", "c"])) == ("", "a", "a, b and c")
+    assert (count(1, "seed"), count(1200, "seed")) == ("1 seed", "1,200 seeds")
+
+
+def test_detectable_difference_agrees_with_the_sample_size_rule() -> None:
+    # n = 15.7 (std / difference)^2 per arm at 5 % and 80 % power: std 3.69 and a difference of 1 need 213 seeds.
+    assert detectable(3.69, 213) == pytest.approx(1.0, abs=5e-3)
