@@ -10,6 +10,13 @@ from contextlib import contextmanager
 from raymc.errors import InputError
 
 
+STARTS = 3
+"""How often a start is tried: Ray gives its processes 30 seconds, which a busy machine may exceed."""
+
+OBJECT_STORE = 256 * 2**20
+"""Bytes of shared memory: only reports and small settings travel, data sets are read by the workers themselves."""
+
+
 @contextmanager
 def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     """Ray for the length of the block: a private one on this machine, or the cluster at `address`.
@@ -28,13 +35,7 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
         else:
             # Without an address Ray would attach to any cluster that already runs on this machine.
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            ray.init(
-                address="local",
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            _start(dashboard)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address:
             raise InputError(f"no Ray cluster answers at {address}: {error}") from error
@@ -43,3 +44,23 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(dashboard: bool) -> None:
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                object_store_memory=OBJECT_STORE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == STARTS or "timed out during startup" not in str(error):
+                raise

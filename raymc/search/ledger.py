@@ -1,0 +1,234 @@
+"""Which unit is next and how each one ended: the search as bookkeeping over an Optuna study, without Ray.
+
+The study's database says which trials there are; the records say how they ended. A record is written before
+Optuna is told, so whatever moment a process is killed at, `Ledger` finds every trial either told, or with a final
+record that is told now, or running: then it is taken up again under its own number, before anything new.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from raymc.config import Value
+from raymc.search import records
+from raymc.search.distributions import Distributions, next_number, reseed, suggest
+from raymc.search.records import BAD, FINAL, FINISHED, PRUNED, Row, Unit
+from raymc.tracking import runs
+from raymc.tracking.spool import Spool
+
+STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
+
+
+class Work(Protocol):
+    """Hands out units and takes their ends; the search, a confirmation, or the seeds of a stability run."""
+
+    def next(self) -> Unit | None:
+        """The unit to start now; None where one must end first, or all have been handed out."""
+
+    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+        """A report of a running unit."""
+
+    def ended(self, unit: Unit, error: str | None = None) -> Row:
+        """A unit came to its end; `error` says why where its process was lost. Returns its group's record."""
+
+    @property
+    def left(self) -> int:
+        """At most as many units are still to be handed out."""
+
+
+class SeedQueue:
+    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        metric: str,
+        configurations: Mapping[int, Mapping[str, Value]],
+        seeds: Sequence[int],
+    ) -> None:
+        self.folder, self.metric = folder, metric
+        group = tuple(seeds)
+        # Seed by seed, so that the configurations have about as many seeds each at any moment.
+        pairs = [(seed, trial) for seed in seeds for trial in configurations]
+        units = [Unit(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
+        self._queue = deque(unit for unit in units if records.read_seed(folder, unit, unit.seeds[0]) is None)
+        self._logs: dict[int, Spool] = {}
+        for unit in units[: len(configurations)]:
+            before = records.read_record(folder, kind, unit.trial)
+            if before is not None and before["state"] in FINAL and before["seeds"] == list(group):
+                continue
+            if kind == "confirm":
+                self._logs[unit.trial] = runs.open_trial(folder, unit.trial, kind=kind, params=unit.params)
+            self._record(unit)
+
+    def next(self) -> Unit | None:
+        return self._queue.popleft() if self._queue else None
+
+    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+        pass
+
+    def ended(self, unit: Unit, error: str | None = None) -> Row:
+        (seed,) = unit.seeds
+        if records.read_seed(self.folder, unit, seed) is None:
+            lost = {"seed": seed, "state": "failed", "metrics": {}, "stages": [], "seconds": 0.0}
+            records.write_seed(self.folder, unit, lost | {"error": error or "its process was lost"})
+        return self._record(unit)
+
+    @property
+    def left(self) -> int:
+        return len(self._queue)
+
+    def _record(self, unit: Unit) -> Row:
+        record = records.make_record(self.folder, unit, self.metric)
+        records.write_record(self.folder, record)
+        if record["state"] in FINAL and unit.trial in self._logs:
+            log = self._logs.pop(unit.trial)
+            runs.log_statistics(log, records.statistics_of(record["per_seed"]), step=len(record["per_seed"]))
+            runs.close_run(log, record["state"])
+        return record
+
+
+class Ledger:
+    """The units of a search up to `trials` trials, then those of the confirmation of its `top` best.
+
+    Args:
+        seeds: what every trial runs; `fresh`: what the best are confirmed on.
+        seed: the study's; with a trial's number it seeds the sampler of that trial.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        study: optuna.Study,
+        distributions: Distributions,
+        *,
+        metric: str,
+        trials: int,
+        seeds: Sequence[int],
+        seed: int,
+        top: int,
+        fresh: Sequence[int],
+    ) -> None:
+        self.folder, self.study, self.distributions = folder, study, dict(distributions)
+        self.metric, self.trials, self.seeds, self.seed = metric, trials, tuple(seeds), seed
+        self.top, self.fresh = top, tuple(fresh)
+        self._running: set[int] = set()
+        self._confirmation: SeedQueue | None = None
+        self._interrupted = deque(self._settle())
+
+    def next(self) -> Unit | None:
+        if self._interrupted:
+            return self._start(self._interrupted.popleft())
+        if self._asked() < self.trials:
+            number = next_number(self.study)
+            reseed(self.study, self.seed, number)
+            return self._start(self._unit(self.study.ask(self.distributions)))
+        return self._confirm().next() if not self._running else None
+
+    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+        if unit.kind != "search" or "resource" not in row:
+            return
+        trial = self._frozen(unit.trial)
+        if row["resource"] not in trial.intermediate_values:  # a trial taken up again repeats what it has
+            optuna.trial.Trial(self.study, trial._trial_id).report(row["running"], row["resource"])
+
+    def ended(self, unit: Unit, error: str | None = None) -> Row:
+        if unit.kind != "search":
+            assert self._confirmation is not None
+            return self._confirmation.ended(unit, error)
+        record = records.read_record(self.folder, "search", unit.trial)
+        if record is None or record["state"] not in FINAL:
+            lost = error or "its process was lost"
+            record = records.make_record(self.folder, unit, self.metric, "failed", lost)
+            records.write_record(self.folder, record)
+        self._tell(unit.trial, record)
+        self._running.discard(unit.trial)
+        return record
+
+    @property
+    def left(self) -> int:
+        searching = max(0, self.trials - self._asked()) + len(self._interrupted)
+        if searching or self._running:
+            return searching + self.top * len(self.fresh)
+        return self._confirm().left
+
+    def counts(self) -> dict[str, int]:
+        """Trials by how they ended, over all sittings."""
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        names = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        return {name: states.count(state) for name, state in names.items()}
+
+    def best(self, count: int) -> list[FrozenTrial]:
+        """The finished trials with the best scores, the best first; of equal ones the earlier."""
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        sign = -1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        return sorted(done, key=lambda trial: (sign * _value(trial), trial.number))[:count]
+
+    def history(self) -> Iterable[tuple[int, dict[int, float]]]:
+        """What the scheduler heard of the trials that have ended, in the order of their ends."""
+        ended = [t for t in self.study.get_trials(deepcopy=False) if t.datetime_complete is not None]
+        for trial in sorted(ended, key=lambda t: (t.datetime_complete, t.number)):
+            yield trial.number, trial.intermediate_values
+
+    def _confirm(self) -> SeedQueue:
+        if self._confirmation is None:
+            best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
+            self._confirmation = SeedQueue(self.folder, "confirm", self.metric, best, self.fresh)
+        return self._confirmation
+
+    def _settle(self) -> list[Unit]:
+        """Tell what a killed driver could not; the units that were interrupted, in the order of their numbers."""
+        interrupted = []
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            record = records.read_record(self.folder, "search", trial.number)
+            if record is not None and record["state"] in FINAL:
+                self._tell(trial.number, record)
+            else:
+                interrupted.append(self._unit(self._completed(trial)))
+        return interrupted
+
+    def _completed(self, trial: FrozenTrial) -> optuna.trial.Trial:
+        """The running trial with all its parameters: a driver killed while asking may have left some out."""
+        reseed(self.study, self.seed, trial.number)
+        again = optuna.trial.Trial(self.study, trial._trial_id)
+        together = again.relative_params
+        for key, distribution in self.distributions.items():
+            if key in trial.params and key not in together:  # draw it once more, so that the next draw is the same
+                self.study.sampler.sample_independent(self.study, trial, key, distribution)
+            suggest(again, key, distribution)
+        return again
+
+    def _unit(self, trial: optuna.trial.Trial) -> Unit:
+        return Unit("search", trial.number, dict(trial.params), self.seeds, self.seeds)
+
+    def _start(self, unit: Unit) -> Unit:
+        self._running.add(unit.trial)
+        return unit
+
+    def _asked(self) -> int:
+        return sum(t.state != TrialState.WAITING for t in self.study.get_trials(deepcopy=False))
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _tell(self, number: int, record: Mapping[str, Any]) -> None:
+        trial = self._frozen(number)
+        if trial.state.is_finished():
+            return
+        state = STATES[record["state"]]
+        handle = optuna.trial.Trial(self.study, trial._trial_id)
+        handle.set_user_attr("state", record["state"])
+        handle.set_user_attr("metrics", dict(record["metrics"]))
+        self.study.tell(number, record["score"] if state == TrialState.COMPLETE else None, state=state)
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value

@@ -1,0 +1,119 @@
+"""What a study is asked to do, settled before anything runs: `study.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from raymc.config import Config, Value
+from raymc.datasets import Dataset
+from raymc.errors import InputError
+from raymc.search import provenance, records
+from raymc.search.records import Row
+from raymc.space import Space, seeds_from
+from raymc.tracking.uri import masked
+
+SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a study runs; `top` of 0 means no confirmation."""
+
+    trials: int
+    seeds: tuple[int, ...]
+    top: int
+    fresh: tuple[int, ...]
+    fidelity: str
+
+
+def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, smoke: bool) -> Budget:
+    """The space's budget, with what the command line says instead, shortened for a smoke run.
+
+    The seeds of the search are `seed`, `seed` + 1, …; the fresh ones begin a thousand later, or after the last of
+    the search if it has more. Without anything to search there is one trial. Raises InputError.
+    """
+    confirm = space.budget.confirm
+    top, fresh = (confirm.top, confirm.seeds) if confirm is not None else (0, 0)
+    if smoke:
+        trials, seeds = trials or SMOKE_TRIALS, seeds or 1
+        top, fresh = min(top, SMOKE_TOP), min(fresh, SMOKE_FRESH)
+    count = seeds or space.budget.seeds
+    if not space.params and trials not in (None, 1) and not smoke:
+        raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
+    return Budget(
+        trials=(trials or space.budget.trials) if space.params else 1,
+        seeds=tuple(range(seed, seed + count)),
+        top=top,
+        fresh=fresh_seeds(seed, count, fresh),
+        fidelity=space.budget.fidelity,
+    )
+
+
+def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
+    """`count` seeds that a search with `searched` seeds from `seed` on has not seen."""
+    first = seed + max(1000, searched)
+    return tuple(range(first, first + count))
+
+
+def check_data(space: Space, config: Config, dataset: Dataset) -> None:
+    """Raises InputError where the objective needs labels that the data do not have, or clusters are unknown."""
+    metric = space.objective.metric
+    if space.objective.uses_labels and dataset.train.y is None:
+        raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
+    if config.n_clusters is None and dataset.n_classes is None:
+        raise InputError(f"{dataset.name} has no labels: give n_clusters")
+
+
+def make_manifest(
+    name: str,
+    space: Space,
+    overrides: Mapping[str, Value],
+    budget: Budget,
+    dataset: Dataset,
+    *,
+    seed: int,
+    smoke: bool,
+    tracking_uri: str,
+    words: Sequence[str] | None = None,
+) -> Row:
+    """The content of a new study's `study.json`; `space` has the overrides pinned."""
+    config = space.config()
+    flat = config.flat(space.stage_keys)
+    return {
+        "study": name,
+        "space": {"name": space.name, "path": str(space.path), "content": dict(space.content)},
+        "question": space.question,
+        "method": space.method,
+        "dataset": space.dataset,
+        "preset": space.preset,
+        "overrides": dict(overrides),
+        "fixed": {key: value for key, value in flat.items() if key not in space.params and key != "seed"},
+        "searched": {key: parameter.as_dict() for key, parameter in space.params.items()},
+        "first": [dict(point) for point in space.first],
+        "seed": seed,
+        "seeds": list(budget.seeds),
+        "seeds_from": seeds_from(space, config),
+        "confirm": {"top": budget.top, "seeds": list(budget.fresh)},
+        "objective": space.objective.model_dump(),
+        "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
+        "resources": space.resources.model_dump(),
+        "data": provenance.data_facts(dataset),
+        "versions": provenance.versions(),
+        "git": provenance.revision(),
+        "hardware": provenance.hardware(),
+        "command": masked(provenance.command("tune", words)),
+        "created": records.now(),
+        "smoke": smoke,
+        "tracking_uri": masked(tracking_uri),
+        "experiment_id": None,
+        "run_id": None,
+        "sittings": [],
+    }
+
+
+def budget_of(manifest: Row) -> Budget:
+    """The budget of an existing study."""
+    asked = manifest["budget"]
+    confirm = manifest["confirm"]
+    return Budget(asked["trials"], tuple(manifest["seeds"]), confirm["top"], tuple(confirm["seeds"]), asked["fidelity"])

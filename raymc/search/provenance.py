@@ -1,0 +1,90 @@
+"""Where a study's figures come from: versions, revision, hardware, command line, data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import raymc
+from raymc.datasets import Dataset
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, raymc and the packages that numbers depend on."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "raymc": raymc.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def revision() -> str | None:
+    """The git revision of the source, with `-dirty` where files differ from it; None outside a repository."""
+    root = Path(raymc.__file__).parent
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    """This machine: CPU, cores that this process may use, memory, GPUs."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(_memory() / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def command(module: str, words: Sequence[str] | None = None) -> str:
+    """The command line of this process, as it can be typed again."""
+    return shlex.join(["python", "-m", f"raymc.{module}", *(sys.argv[1:] if words is None else words)])
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What a study's manifest says of its data."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "n": len(dataset.train),
+        "test_n": 0 if dataset.test is None else len(dataset.test),
+        "n_classes": dataset.n_classes,
+        "split": dataset.split,
+    }
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0

@@ -1,0 +1,151 @@
+"""One sitting of a study: from its folder to as many finished trials as were asked for, or until interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raymc.errors import Interrupted
+from raymc.search import records, study
+from raymc.search.body import TrainSeed
+from raymc.search.distributions import compile_space
+from raymc.search.driver import Needs, Place, Slots, run_on_ray
+from raymc.search.ledger import Ledger
+from raymc.search.manifest import Budget, budget_of
+from raymc.search.outcome import finish
+from raymc.search.records import Row
+from raymc.search.request import Request, existing_study, new_study, resume_line, take_up, tracking_uri_of
+from raymc.search.unit import Plan
+from raymc.space import Space
+from raymc.tracking import uri
+from raymc.tracking.study import StudyTracker
+
+if TYPE_CHECKING:
+    import optuna
+
+    from raymc.search.tuning import Halving
+
+SEED_FACTOR, EPOCH_FACTOR = 2, 3
+"""Of the trials that reach a rung, one in so many goes on past the bar that the others set."""
+
+
+def tune(request: Request) -> Row:
+    """Run a new study, or go on with one, and return what `tune --json` prints.
+
+    Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
+    Ctrl-C; TrainingError when no trial finished.
+    """
+    folder = existing_study(request) if request.resume else new_study(request)
+    with study.locked(folder):
+        manifest = study.read_manifest(folder)
+        space = study.read_space(folder, manifest)
+        if request.resume:
+            take_up(request, folder, manifest, space)
+        try:
+            return _sit(request, folder, manifest, space)
+        except KeyboardInterrupt as error:
+            raise Interrupted(resume_line(request, folder.name)) from error
+
+
+def _sit(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
+    tracking_uri = tracking_uri_of(request, manifest)
+    manifest["tracking_uri"] = uri.masked(tracking_uri)
+    tracker = StudyTracker(
+        folder,
+        study=folder.name,
+        space=space.name,
+        tracking_uri=tracking_uri,
+        params=manifest["fixed"],
+        tags={f"raymc.{key}": manifest[key] for key in ("method", "dataset", "preset", "smoke")},
+    )
+    with study.open_database(folder) as database, tracker:
+        ledger = _ledger(folder, manifest, budget_of(manifest), database, space)
+        with timed(folder, manifest) as tick:
+            if ledger.left:
+                _run(request, folder, manifest, space, ledger, tick)
+        return finish(folder, manifest, ledger, tracker, tracking_uri)
+
+
+def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Ledger, tick: Callable[[], None]) -> None:
+    budget, metric = budget_of(manifest), manifest["objective"]["metric"]
+    needs = needs_of(space)
+    # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
+    fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
+    plan = Plan(folder, metric, fidelity)
+
+    def body(slots: Slots) -> TrainSeed:
+        return TrainSeed(
+            space=space,
+            storage=request.storage,
+            data=request.data,
+            base_seed=manifest["seed"],
+            seeds_from=manifest["seeds_from"],
+            smoke=manifest["smoke"],
+            workers=needs.workers,
+            gpus=slots.gpus_per_worker,
+            cpus=slots.cpus_per_worker,
+        )
+
+    def scheduler(body: TrainSeed) -> Halving | None:
+        return _halving(plan, body, budget, ledger, space)
+
+    place = Place(needs, request.concurrent, request.address)
+    run_on_ray(ledger, plan, body, place, f"study {folder.name}", tick, scheduler)
+
+
+def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
+    """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
+    from raymc.search.tuning import Halving
+
+    mode, seeds = space.objective.mode, len(budget.seeds)
+    if plan.fidelity == "epochs":
+        epochs = max(1, sum(body.epochs({}).values()))
+        first = max(1, epochs // EPOCH_FACTOR**2)
+        scheduler = Halving(plan.folder, mode, first, epochs * seeds, EPOCH_FACTOR)
+    elif plan.fidelity == "seeds" and seeds > 1:
+        scheduler = Halving(plan.folder, mode, 1, seeds, SEED_FACTOR)
+    else:
+        return None
+    scheduler.replay(ledger.history())
+    return scheduler
+
+
+def needs_of(space: Space) -> Needs:
+    """What one training of the space takes."""
+    resources = space.resources
+    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker)
+
+
+@contextmanager
+def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
+    """Note this sitting in the manifest; the function given brings its seconds up to date."""
+    begun = time.monotonic()
+    sitting: Row = {"started": records.now(), "seconds": 0.0}
+    manifest["sittings"].append(sitting)
+
+    def tick() -> None:
+        sitting["seconds"] = time.monotonic() - begun
+        study.write_manifest(folder, manifest)
+
+    tick()
+    try:
+        yield tick
+    finally:
+        tick()
+
+
+def _ledger(folder: Path, manifest: Row, budget: Budget, database: optuna.Study, space: Space) -> Ledger:
+    return Ledger(
+        folder,
+        database,
+        compile_space(space.params),
+        metric=manifest["objective"]["metric"],
+        trials=budget.trials,
+        seeds=budget.seeds,
+        seed=manifest["seed"],
+        top=budget.top,
+        fresh=budget.fresh,
+    )

@@ -1,0 +1,113 @@
+"""The search as Ray Tune sees it: a searcher that hands out units, ASHA whose verdict a trial carries out itself."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from raymc.search.ledger import Work
+from raymc.search.live import Board
+from raymc.search.records import RUNNING, Row, Unit, unit_of, unit_row
+from raymc.search.unit import stop_mark
+from raymc.training.outputs import write_json
+
+
+class UnitSearch(OptunaSearch):
+    """Ray's Optuna searcher with its bookkeeping replaced by a `Work`.
+
+    As it comes, it tells a stopped trial as complete, leaves a trial without a finite metric running for ever,
+    draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its old
+    number.
+    """
+
+    def __init__(self, work: Work, board: Board) -> None:
+        super().__init__(metric="score", mode="max")
+        self.work, self.board = work, board
+        self._units: dict[str, Unit] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        unit = self.work.next()
+        if unit is None:
+            return None if self._units or self.work.left else Searcher.FINISHED
+        self._units[trial_id] = unit
+        self.board.started(unit)
+        return {"unit": unit_row(unit)}
+
+    def on_trial_result(self, trial_id: str, result: Row) -> None:
+        if trial_id in self._units:
+            self.work.heard(self._units[trial_id], result)
+
+    def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
+        unit = self._units.pop(trial_id, None)
+        if unit is not None:
+            record = self.work.ended(unit, "its worker process died again and again" if error else None)
+            self.board.ended(unit, record)
+
+    # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).write_bytes(pickle.dumps({}))
+
+    def __getstate__(self) -> Row:
+        return {}
+
+
+class Halving(ASHAScheduler):
+    """Asynchronous successive halving over the resource that a trial reports.
+
+    A trial that Tune stops stays blocked in its report, with its leases and files, until its process is needed
+    again. So the verdict is left as a mark in the trial's folder; the trial sees it on return from the report and
+    ends itself.
+
+    Args:
+        first: resource at which a trial is judged first; then at every multiple by `factor`, up to `longest`.
+    """
+
+    def __init__(self, folder: Path, mode: str, first: int, longest: int, factor: int) -> None:
+        super().__init__(
+            time_attr="resource",
+            metric="running",
+            mode=mode,
+            grace_period=first,
+            max_t=longest,
+            reduction_factor=factor,
+            stop_last_trials=False,
+        )
+        self.folder = folder
+
+    def replay(self, history: Iterable[tuple[int, Mapping[int, float]]]) -> None:
+        """Set the bar by what trials of earlier sittings had reported: `{resource: running mean}` by trial."""
+        nobody: Any = None  # Tune's controller, which neither call looks at
+        for number, values in history:
+            before: Any = SimpleNamespace(trial_id=f"before-{number}")
+            self.on_trial_add(nobody, before)
+            for resource, value in sorted(values.items()):
+                super().on_trial_result(nobody, before, {"resource": resource, "running": value})
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Row) -> str:
+        verdict = super().on_trial_result(tune_controller, trial, result)
+        if verdict == TrialScheduler.STOP and result["state"] == RUNNING:
+            mark = {"resource": result["resource"], "running": result["running"]}
+            write_json(stop_mark(self.folder, trial.config["unit"]["trial"]), mark)
+        return str(TrialScheduler.CONTINUE)
+
+
+class Watch(Callback):
+    """Passes the reports of trials on to the live table."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def __getstate__(self) -> Row:  # for Tune's snapshot, which nobody reads
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Row, **info: Any) -> None:
+        self.board.heard(unit_of(trial.config["unit"]), result)

@@ -1,0 +1,205 @@
+"""What one trial does, in whatever process it runs: train its seeds, leave their results, report, stop when told.
+
+Nothing here imports Ray or Optuna. Results are on disk before they are reported, so that a process killed at any
+moment loses at most the epochs since the last checkpoint of a stage.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from raymc.config import Value
+from raymc.errors import RaymcError, TrainingError
+from raymc.search import records
+from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
+from raymc.tracking import runs
+from raymc.tracking.spool import Spool
+
+Report = Callable[[Row], None]
+
+LIVE_SECONDS = 1.0
+"""The least time between two reports that only feed the live table."""
+
+
+class Body(Protocol):
+    """Trains one configuration with one seed."""
+
+    def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
+        """Train, leave files in `out`, call `report` with the events of `raymc.training`, return metrics.json.
+
+        Raises TrainingError where the training ended without a usable result.
+        """
+
+    def epochs(self, params: Mapping[str, Value]) -> Mapping[str, int]:
+        """The stages that assign clusters, in their order, with their epochs: what fidelity `epochs` counts."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all units of a study share: its folder, the metric that counts, and what a trial is stopped after."""
+
+    folder: Path
+    metric: str
+    fidelity: str = "none"
+
+
+class Pruned(Exception):
+    """The scheduler stopped this trial; raised inside its training so that leases and files are given back."""
+
+
+def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Row:
+    """Run the seeds of `unit` that have no result yet and return the record of its group.
+
+    `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the mean so far) where the
+    scheduler may judge, and one last row with the final state. A trial that went wrong is no exception: the
+    record names its state.
+    """
+    return _UnitRun(plan, unit, body, report).run()
+
+
+def stop_mark(folder: Path, trial: int) -> Path:
+    """The file by which the scheduler stops a trial of the search."""
+    return records.trial_folder(folder, "search", trial) / "stop.json"
+
+
+class _UnitRun:
+    def __init__(self, plan: Plan, unit: Unit, body: Body, report: Report) -> None:
+        self.plan, self.unit, self.body = plan, unit, body
+        self._report = report
+        self._done: list[Row] = []
+        self._judged = unit.kind == "search" and plan.fidelity != "none"
+        self._resource = 0
+        self._told = -math.inf
+
+    def run(self) -> Row:
+        self._write(RUNNING)
+        if self.unit.kind == "search":
+            with runs.open_trial(self.plan.folder, self.unit.trial, params=self.unit.params) as log:
+                record = self._group(log)
+                runs.close_run(log, record["state"])
+        else:
+            record = self._group(None)
+        last = record if self.unit.kind == "search" else self._done[-1]
+        score = last["metrics"].get(self.plan.metric) if last["state"] == FINISHED else None
+        self._report({"state": last["state"], "score": score, "seeds_done": len(self._done)})
+        return record
+
+    def _group(self, log: Spool | None) -> Row:
+        record: Row = {}
+        try:
+            for seed in self.unit.seeds:
+                self._seed(seed)
+                record = self._write()
+                if log is not None:
+                    runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
+                if record["state"] != RUNNING:
+                    break
+                self._judge(self._mean(), self._passed())
+        except Pruned:
+            record = self._write(PRUNED)
+        return record
+
+    def _seed(self, seed: int) -> None:
+        row = records.read_seed(self.plan.folder, self.unit, seed)
+        if row is None:
+            row = self._train(seed)
+            records.write_seed(self.plan.folder, self.unit, row)
+        self._done.append(row)
+
+    def _train(self, seed: int) -> Row:
+        unit, folder = self.unit, self.plan.folder
+        begun = time.monotonic()
+        row: Row = {"seed": seed, "state": FINISHED, "metrics": {}, "stages": [], "error": None}
+        trial = None if unit.kind == "stability" else unit.trial
+        with runs.open_seed(folder, seed, trial=trial, kind=unit.kind) as log:
+
+            def heard(event: Row) -> None:
+                runs.log_event(log, event)
+                self._heard(seed, event)
+
+            out = records.seed_folder(folder, unit.kind, unit.trial, seed)
+            try:
+                result = self.body(unit.params, seed, out, heard)
+                row |= {"metrics": _finite(result["metrics"]), "stages": list(result["stages"])}
+                if self.plan.metric not in row["metrics"]:
+                    row |= {"state": "failed", "error": f"the training gave no finite {self.plan.metric}"}
+            except TrainingError as error:
+                row |= {"state": error.state, "error": str(error)}
+            except Pruned:
+                runs.close_run(log, PRUNED)
+                raise
+            except Exception as error:
+                row |= {"state": "failed", "error": _told(error)}
+            runs.close_run(log, row["state"])
+        return row | {"seconds": time.monotonic() - begun}
+
+    def _heard(self, seed: int, event: Row) -> None:
+        """An event of the training: judge by it where epochs count, else show it now and then."""
+        if event.get("event") == "stage" and event.get("cached"):
+            self._live({"seed": seed, "stage": event["name"], "epoch": event["epochs"], "epochs": event["epochs"]})
+        if event.get("event") != "epoch":
+            return
+        place = {"seed": seed, "stage": event["stage"], "epoch": event["epoch"], "epochs": event["epochs"]}
+        value = event.get(self.plan.metric)
+        if self.plan.fidelity == "epochs" and isinstance(value, float) and math.isfinite(value):
+            before = [row["metrics"][self.plan.metric] for row in self._done]
+            mean = (sum(before) + value) / (len(before) + 1)
+            self._judge(mean, self._passed(event["stage"], event["epoch"]), place)
+        else:
+            self._live(place)
+
+    def _judge(self, mean: float | None, resource: int, place: Row | None = None) -> None:
+        """Report the mean so far. Raises Pruned if the scheduler then wants no more of this trial."""
+        row: Row = {"state": RUNNING, "seeds_done": len(self._done), **(place or {})}
+        if mean is not None:
+            row["running"] = mean
+        judged = self._judged and mean is not None and resource > self._resource
+        if judged:
+            self._resource = resource
+            row["resource"] = resource
+        self._told = time.monotonic()
+        self._report(row)
+        if judged and stop_mark(self.plan.folder, self.unit.trial).exists():
+            raise Pruned
+
+    def _live(self, place: Row) -> None:
+        if time.monotonic() - self._told >= LIVE_SECONDS:
+            self._told = time.monotonic()
+            self._report({"state": RUNNING, "seeds_done": len(self._done), **place})
+
+    def _passed(self, stage: str | None = None, epoch: int = 0) -> int:
+        """What fidelity counts: seeds that ended, or epochs over all seeds, whether trained or taken from the store."""
+        if self.plan.fidelity != "epochs":
+            return len(self._done)
+        epochs = self.body.epochs(self.unit.params)
+        names = list(epochs)
+        before = sum(epochs[name] for name in names[: names.index(stage)]) if stage in epochs and stage else 0
+        return len(self._done) * sum(epochs.values()) + before + epoch
+
+    def _mean(self) -> float | None:
+        """The objective's mean over the seeds so far; None where there is none to judge by."""
+        return records.mean_metrics(self._done).get(self.plan.metric)
+
+    def _write(self, state: str | None = None) -> Row:
+        record = records.make_record(self.plan.folder, self.unit, self.plan.metric, state)
+        if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
+            records.write_record(self.plan.folder, record)
+        return record
+
+
+def _finite(metrics: Mapping[str, object]) -> dict[str, float]:
+    numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _told(error: Exception) -> str:
+    """One line for what the user can mend, the whole trace for what is a fault of ours."""
+    if isinstance(error, RaymcError):
+        return str(error)
+    return "".join(traceback.format_exception(error)).strip()

@@ -1,0 +1,97 @@
+"""A body that trains nothing, and a driver that runs units one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+from raymc.search.ledger import Ledger, Work
+from raymc.search.records import unit_of, unit_row
+from raymc.search.unit import Plan, run_unit
+
+SPACE: dict[str, BaseDistribution] = {
+    "heads.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),
+    "heads.epochs": IntDistribution(2, 6),
+}
+FIRST = {"heads.weight_decay": 1e-3, "heads.epochs": 3}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours may catch it."""
+
+
+class FakeBody:
+    """Scores a configuration by a formula; `calls` lists the trainings that began, `ended` those that came to an end.
+
+    `before` is called before each epoch and may raise.
+    """
+
+    def __init__(
+        self, before: Callable[[Mapping[str, Any], int, int], None] = lambda params, seed, epoch: None
+    ) -> None:
+        self.before = before
+        self.calls: list[tuple[str, int]] = []
+        self.ended: list[tuple[str, int]] = []
+
+    def __call__(
+        self, params: Mapping[str, Any], seed: int, out: Path, report: Callable[[Any], None]
+    ) -> dict[str, Any]:
+        self.calls.append((out.parent.name, seed))
+        out.mkdir(parents=True, exist_ok=True)
+        epochs = params.get("heads.epochs", 3)
+        for epoch in range(1, epochs + 1):
+            self.before(params, seed, epoch)
+            row = {"loss": 1 / epoch, "acc": accuracy(params, seed)}
+            report({"event": "epoch", "stage": "heads", "epoch": epoch, "epochs": epochs, **row})
+        stage = {"name": "heads", "epochs": epochs, "cached": False, "seconds": 0.0, "key": "0"}
+        report({"event": "stage", **stage})
+        metrics = {"acc": accuracy(params, seed), "nmi": 0.5}
+        report({"event": "done", "metrics": metrics})
+        self.ended.append((f"{out.parent.parent.name}/{out.parent.name}", seed))
+        return {"metrics": metrics, "stages": [stage]}
+
+    def epochs(self, params: Mapping[str, Any]) -> dict[str, int]:
+        return {"heads": params.get("heads.epochs", 3)}
+
+
+def accuracy(params: Mapping[str, Any], seed: int) -> float:
+    """Best at weight decay 1e-3 and many epochs, a little different for each seed."""
+    import math
+
+    distance = abs(math.log10(params.get("heads.weight_decay", 1e-3)) + 3)
+    return 0.9 - 0.1 * distance + 0.01 * params.get("heads.epochs", 3) + 0.001 * (seed % 7)
+
+
+def make_ledger(folder: Path, study: optuna.Study, **changes: Any) -> Ledger:
+    settings: dict[str, Any] = {
+        "metric": "acc", "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
+    }  # fmt: skip
+    return Ledger(folder, study, SPACE, **settings | changes)
+
+
+def new_study(mode: str = "maximize", storage: Any = None) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction=mode, storage=storage, study_name="s")
+
+
+def run_here(work: Work, folder: Path, body: FakeBody, fidelity: str = "none", judge: Any = None) -> list[Any]:
+    """Run all units in turn; the units in the order in which they started. `judge(unit, row)` hears each report."""
+    units = []
+    plan = Plan(folder, "acc", fidelity)
+    while (unit := work.next()) is not None:
+        unit = unit_of(unit_row(unit))
+        units.append(unit)
+
+        def report(row: dict[str, Any], unit: Any = unit) -> None:
+            work.heard(unit, row)
+            if judge is not None:
+                judge(unit, row)
+
+        run_unit(plan, unit, body, report)
+        work.ended(unit)
+    assert work.left == 0
+    return units

@@ -1,0 +1,140 @@
+"""What one trial does: done seeds stay done, reports carry what the scheduler needs, a stop unwinds cleanly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymc.errors import InputError
+from raymc.search import records
+from raymc.search.records import Unit, unit_of, unit_row
+from raymc.search.unit import Plan, run_unit, stop_mark
+from tests.search_fakes import FIRST, FakeBody, accuracy
+
+SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))
+
+
+def _run(folder: Path, body: Any, fidelity: str = "none", unit: Unit = SEARCH) -> tuple[Any, list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    return run_unit(Plan(folder, "acc", fidelity), unit, body, rows.append), rows
+
+
+def test_a_unit_leaves_results_and_a_record_and_reports_them(tmp_path: Path) -> None:
+    record, rows = _run(tmp_path, FakeBody())
+    expected = [accuracy(FIRST, seed) for seed in (3, 4, 5)]
+    assert record["state"] == "finished" and record["score"] == pytest.approx(sum(expected) / 3)
+    assert record == json.loads((tmp_path / "trials/0007/record.json").read_text())
+    assert set(record) >= {"trial", "kind", "state", "params", "score", "metrics", "per_seed", "started", "seconds"}
+    assert set(record) >= {"error", "run_id"} and record["metrics"]["nmi"] == 0.5
+    assert [row["metrics"]["acc"] for row in record["per_seed"]] == expected
+    assert rows[-1] == {"state": "finished", "score": record["score"], "seeds_done": 3}
+    assert all(row["state"] == "running" and "resource" not in row for row in rows[:-1])
+
+
+def test_the_record_of_a_running_trial_says_so(tmp_path: Path) -> None:
+    seen = []
+
+    def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
+        seen.append(records.read_record(tmp_path, "search", 7))
+
+    _run(tmp_path, FakeBody(before))
+    assert {record["state"] for record in seen if record} == {"running"}
+    assert [len(record["per_seed"]) for record in seen if record] == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_seeds_with_a_result_are_not_run_again(tmp_path: Path) -> None:
+    _run(tmp_path, FakeBody())
+    (records.seed_folder(tmp_path, "search", 7, 4) / "result.json").write_text('{"seed": 4, "sta')
+    (records.seed_folder(tmp_path, "search", 7, 5) / "result.json").unlink()
+    body = FakeBody()
+    record, _ = _run(tmp_path, body)
+    assert [seed for _, seed in body.calls] == [4, 5]
+    assert [row["seed"] for row in record["per_seed"]] == [3, 4, 5]
+
+
+def test_with_fidelity_seeds_the_running_mean_is_reported_after_each(tmp_path: Path) -> None:
+    _, rows = _run(tmp_path, FakeBody(), "seeds")
+    judged = [(row["resource"], row["running"]) for row in rows if "resource" in row]
+    values = [accuracy(FIRST, seed) for seed in (3, 4)]
+    assert judged == [(1, values[0]), (2, pytest.approx(sum(values) / 2))]
+    assert "running" not in rows[-1], "the end of a trial is no rung"
+
+
+def test_with_fidelity_epochs_the_resource_grows_over_stages_and_seeds(tmp_path: Path) -> None:
+    _, rows = _run(tmp_path, FakeBody(), "epochs")
+    judged = [row["resource"] for row in rows if "resource" in row]
+    assert judged == list(range(1, 10)), "three seeds of three epochs, each once"
+
+    class TwoStages(FakeBody):
+        def epochs(self, params: Mapping[str, Any]) -> dict[str, int]:
+            return {"before": 10, "heads": 3}
+
+    _, rows = _run(tmp_path / "two", TwoStages(), "epochs")
+    judged = [row["resource"] for row in rows if "resource" in row]
+    assert judged == [11, 12, 13, 24, 25, 26, 37, 38, 39]
+
+
+def test_a_stop_unwinds_the_training_and_is_recorded(tmp_path: Path) -> None:
+    left = []
+
+    class Careful(FakeBody):
+        def __call__(self, *args: Any) -> dict[str, Any]:
+            try:
+                return super().__call__(*args)
+            finally:
+                left.append(args[1])  # as a lease is given back
+
+    rows: list[dict[str, Any]] = []
+
+    def report(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if row.get("resource") == 5:
+            stop_mark(tmp_path, 7).write_text("{}")
+
+    record = run_unit(Plan(tmp_path, "acc", "epochs"), SEARCH, Careful(), report)
+    assert record["state"] == "pruned" and record["score"] is None and left == [3, 4]
+    assert [row["seed"] for row in record["per_seed"]] == [3], "the seed that was stopped has no result"
+    assert rows[-1]["state"] == "pruned" and "resource" not in rows[-1]
+    lines = (tmp_path / "spool/trial-0007.seed-4.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1]) | {"time": 0} == {"kind": "end", "time": 0, "status": "KILLED"}
+
+
+def test_only_trials_of_the_search_are_stopped(tmp_path: Path) -> None:
+    unit = Unit("confirm", 7, FIRST, (1000,), (1000,))
+    stop_mark(tmp_path, 7).parent.mkdir(parents=True)
+    stop_mark(tmp_path, 7).write_text("{}")
+    record, rows = _run(tmp_path, FakeBody(), "epochs", unit)
+    assert record["state"] == "finished" and not [row for row in rows if "resource" in row]
+
+
+def test_a_fault_keeps_its_trace_and_a_user_s_mistake_its_line(tmp_path: Path) -> None:
+    def fault(*_: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    record, _ = _run(tmp_path / "a", FakeBody(fault))
+    assert record["error"].startswith("Traceback") and record["error"].endswith("ZeroDivisionError: oh")
+
+    def mistake(*_: Any) -> None:
+        raise InputError("no such file")
+
+    record, _ = _run(tmp_path / "b", FakeBody(mistake))
+    assert record["error"] == "no such file" and record["state"] == "failed"
+
+
+def test_epochs_and_statistics_are_in_the_spool(tmp_path: Path) -> None:
+    _run(tmp_path, FakeBody())
+    lines = [json.loads(line) for line in (tmp_path / "spool/trial-0007.jsonl").read_text().splitlines()]
+    means = {line["step"]: line["values"]["acc_mean"] for line in lines if line["kind"] == "metrics"}
+    assert means[1] == accuracy(FIRST, 3) and set(means) == {1, 2, 3}
+    seed = [json.loads(line) for line in (tmp_path / "spool/trial-0007.seed-3.jsonl").read_text().splitlines()]
+    epochs = [line["step"] for line in seed if line["kind"] == "metrics" and "heads.loss" in line["values"]]
+    assert epochs == [1, 2, 3]
+
+
+def test_a_unit_travels_as_plain_types() -> None:
+    assert unit_of(json.loads(json.dumps(unit_row(SEARCH)))) == SEARCH
+    assert SEARCH.name == "search 7" and Unit("confirm", 1, {}, (9,), (8, 9)).name == "confirm 1 seed 9"
