@@ -1,87 +1,31 @@
-"""From the spools into MLflow: every point once, whatever breaks in between. Read back with SQL, not by the client."""
+"""From the spools into MLflow: every point once, whatever breaks in between."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-import socket
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raymc.tracking import runs
-from raymc.tracking.sender import Sender
-from raymc.tracking.shipper import Shipper
-from raymc.tracking.spool import Spool
-from raymc.tracking.store import SETTINGS, Away, Store, prepare
-from raymc.tracking.study import StudyTracker
+from raymc.tracking.store import SETTINGS, Away, prepare
 from raymc.tracking.tail import Tail
+from tests.mlflow_database import DEPRECATED, metrics, new_database, query, sender, table, write_study
 
 pytest.importorskip("mlflow", reason="mlflow is not installed: nothing to ship to")
 
-# MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
-
-
-@pytest.fixture(scope="session")
-def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database after its migrations, which take seconds."""
-    file = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    prepare()
-    Store(f"sqlite:///{file}", "space", {}).connect()
-    return file
+pytestmark = pytest.mark.filterwarnings(DEPRECATED)
 
 
 @pytest.fixture
-def database(blank: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(blank, tmp_path / "mlflow.db"))
-
-
-def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def metrics(database: Path) -> Counter[tuple[str, str, int, float]]:
-    """How often each (run's name, key, step, value) is there."""
-    sql = "select r.name, m.key, m.step, m.value from metrics m join runs r using (run_uuid)"
-    return Counter(query(database, sql))
-
-
-def table(database: Path, name: str) -> dict[tuple[str, str], str]:
-    rows = query(database, f"select r.name, t.key, t.value from {name} t join runs r using (run_uuid)")
-    return {(run, key): value for run, key, value in rows}
-
-
-def sender(folder: Path, database: Path, study: str = "a study") -> Sender:
-    return Sender(folder / "spool", f"sqlite:///{database}", "space", study=study)
-
-
-def write_study(folder: Path, epochs: int = 30) -> Counter[tuple[str, str, int, float]]:
-    """A study with a trial of two seeds, and what MLflow must have of it."""
-    expected: Counter[tuple[str, str, int, float]] = Counter()
-    with Spool(folder / "spool" / "study.jsonl") as study:
-        study.start(name="a study", params={"heads.epochs": epochs})
-        with runs.open_trial(folder, 1, params={"heads.weight_decay": 1e-3}) as trial:
-            for seed in (0, 1):
-                with runs.open_seed(folder, seed, trial=1) as log:
-                    for epoch in range(1, epochs + 1):
-                        row = {"loss": seed + 1 / epoch, "rate": 1e-9 * epoch / 3}
-                        runs.log_event(log, {"event": "epoch", "stage": "heads", "epoch": epoch, **row})
-                        name = runs.run_name(1, seed)
-                        expected.update((name, f"heads.{key}", epoch, value) for key, value in row.items())
-            runs.log_statistics(trial, {"acc": {"mean": 0.5}}, step=2)
-            expected["trial-0001", "acc_mean", 2, 0.5] += 1
-            runs.close_run(trial, "pruned")
-    return expected
+def database(tmp_path: Path) -> Path:
+    return new_database(tmp_path)
 
 
 def test_a_study_arrives_whole(tmp_path: Path, database: Path) -> None:
@@ -280,102 +224,6 @@ def test_files_are_kept_with_the_run(tmp_path: Path, database: Path, caplog: pyt
 
     client = MlflowClient(tracking_uri=f"sqlite:///{database}")
     assert [f.path for f in client.list_artifacts(one.run_ids()["trial-0001"], "report")] == ["report/report.html"]
-
-
-WRITER = """
-import sys, time
-from pathlib import Path
-from raymc.tracking import runs
-for seed in range(2):
-    with runs.open_seed(Path(sys.argv[1]), seed, trial=int(sys.argv[2])) as log:
-        for epoch in range(1, 101):
-            row = {f"m{i}": epoch + i / 10 for i in range(10)}
-            runs.log_event(log, {"event": "epoch", "stage": "heads", "epoch": epoch, **row})
-            time.sleep(0.002)
-"""
-
-
-def test_the_thread_follows_writers_at_work(tmp_path: Path, database: Path) -> None:
-    with StudyTracker(
-        tmp_path, study="a study", space="space", tracking_uri=f"sqlite:///{database}", params={"seed": 0}
-    ) as tracker:
-        writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(i)]) for i in range(3)]
-        tracker.log_statistics({"acc": {"mean": 0.9}}, step=1)
-        assert [process.wait() for process in writers] == [0, 0, 0]
-        assert tracker.flush(60.0)
-        assert tracker.run_id == tracker.run_ids()["study"] and tracker.experiment_id == "1"
-    expected = {
-        (runs.run_name(trial, seed), f"heads.m{i}", epoch, epoch + i / 10)
-        for trial in range(3)
-        for seed in range(2)
-        for i in range(10)
-        for epoch in range(1, 101)
-    } | {("a study", "acc_mean", 1, 0.9)}
-    assert metrics(database) == Counter(expected)
-    assert set(query(database, "select status from runs where name like '%seed%' or name = 'a study'")) == {
-        ("FINISHED",)
-    }
-
-
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def test_an_outage_is_one_warning_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_study(tmp_path)
-    uri = f"http://me:secret@127.0.0.1:{closed_port()}"
-    with caplog.at_level(logging.INFO):
-        shipper = Shipper(tmp_path / "spool", uri, "space", study="a study", interval=0.02)
-        assert not shipper.flush(0.1)
-        shipper.start()
-        assert not shipper.flush(1.5)
-        assert shipper.run_ids() == {} and shipper.experiment_id is None
-        assert not shipper.close(0.2)
-    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert len(said) == 2
-    assert "does not take metrics" in said[0] and "goes with --resume" in said[1]
-    assert "secret" not in caplog.text
-
-
-def test_the_thread_outlives_what_nobody_foresaw(
-    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    expected = write_study(tmp_path)
-    faults = iter([KeyError("unforeseen"), RecursionError(), None, None, None, None])
-    real = Sender.send_all
-
-    def faulty(self: Sender) -> None:
-        fault = next(faults, None)
-        if fault is not None:
-            raise fault
-        real(self)
-
-    monkeypatch.setattr(Sender, "send_all", faulty)
-    shipper = Shipper(tmp_path / "spool", f"sqlite:///{database}", "space", study="a study", interval=0.02)
-    shipper.start()
-    assert shipper.close(60.0)
-    assert metrics(database) == expected
-    assert len([r for r in caplog.records if "does not take metrics" in r.getMessage()]) == 1
-
-
-FIRST_USE = """
-import sys
-from raymc.tracking.store import Store, prepare
-prepare()
-store = Store(sys.argv[1], "space", {})
-store.connect()
-print(store.experiment_id)
-"""
-
-
-@pytest.mark.slow
-def test_processes_that_meet_at_a_new_database_do_not_break_it(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/new folder/mlflow.db"
-    command = [sys.executable, "-c", FIRST_USE, uri]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0] for process in processes] == ["1\n"] * 2
 
 
 def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ class Tail:
 
 
 def replace(file: Path, text: str) -> None:
-    """Write a small file in one step: a reader, or a process that follows a killed one, finds all of it or the old one."""
+    """Write a small file in one step: whoever reads it finds all of it, or what it was before."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(text)
