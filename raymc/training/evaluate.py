@@ -16,6 +16,7 @@ from raymc.metrics.subspace import cluster_singular_values, ensc, numerical_rank
 from raymc.ops import cluster_coding_rate, coding_rate
 from raymc.training.feed import Feed
 
+HEADS = ("projection", "subspace")  # features with unit rows
 ROWS = 1024  # samples of one forward pass
 REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
 
@@ -24,7 +25,7 @@ REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at th
 def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views: int = 0) -> dict[str, Tensor]:
     """Features of samples `[n, …]` in eval mode, on the CPU; means over `views` augmented passes (0: plain).
 
-    The projection is normalised again after averaging (published code: only the projection is).
+    A head's unit rows are normalised again after averaging, other features are not, as in the published code.
     """
     modes = _to_eval(model)
     parts: dict[str, list[Tensor]] = {}
@@ -36,9 +37,8 @@ def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views:
             parts.setdefault(name, []).append(torch.stack([p[name].float() for p in passes]).mean(0).cpu())
     _restore(modes)
     whole = {name: torch.cat(rows) for name, rows in parts.items()}
-    if "projection" in whole:
-        whole["projection"] = nn.functional.normalize(whole["projection"], dim=1)
-    return whole
+    heads = {name: nn.functional.normalize(whole[name], dim=1) for name in HEADS if name in whole}
+    return whole | heads
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raymc.datasets import POLICIES, Dataset
+from raymc.datasets import Dataset
+from raymc.datasets.augmentation import POLICIES
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.training.dist import Workers, rows_of

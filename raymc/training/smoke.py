@@ -16,13 +16,14 @@ from raymc.training.loop import Hooks, fit
 from raymc.training.stages import Weights, clusters_of, enter, weights_of
 
 STEP_ROWS = 8
+LIGHT_ROWS, HEAVY_ROWS = 512, 64  # samples of a smoke run; heavy ones have more than 1000 numbers
 
 
 def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     """The same training with two short epochs a stage on few samples (`--smoke`)."""
     clusters = clusters_of(config, dataset)
     heavy = dataset.train.x[0].numel() > 1000
-    rows = max(64 if heavy else 512, 2 * clusters)
+    rows = max(HEAVY_ROWS if heavy else LIGHT_ROWS, 2 * clusters)
     stages = {
         name: dataclasses.replace(
             stage, epochs=min(stage.epochs, 2), batch_size=min(stage.batch_size, 64), warmup_epochs=0

@@ -1,0 +1,168 @@
+"""Whole trainings on the digits, shortened: reuse, interruption, divergence, workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raymc.config import Config, resolve
+from raymc.datasets import load
+from raymc.errors import DivergedError, InputError
+from raymc.methods import METHODS
+from raymc.training import loop, smoke
+from raymc.training.run import run
+from raymc.training.smoke import limit
+from raymc.training.stages import seeds_of
+
+NMCE = METHODS["nmce"]
+STAGES = tuple(NMCE.stage_keys)
+
+
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 digits are enough to see bookkeeping go wrong."""
+    few = limit(load("digits"), 300)
+    monkeypatch.setattr("raymc.training.run._load", lambda name, root: few)
+
+
+def make_config(overrides: Mapping[str, Any] | None = None) -> Config:
+    """NMCE on the digits, small and with a few epochs a stage."""
+    small = {"pre_feature_dim": 32, "feature_dim": 16}
+    small |= {f"{stage}.epochs": epochs for stage, epochs in zip(STAGES, (3, 3, 2), strict=True)}
+    small |= {f"{stage}.batch_size": 64 for stage in STAGES}
+    layers = (NMCE.presets["digits"]["paper"], small, overrides or {})
+    return resolve("nmce", "digits", "paper", NMCE.stage_keys, *layers)
+
+
+def train(config: Config, storage: Path, out: Path, **more: Any) -> dict[str, Any]:
+    seeds = seeds_of(STAGES, config.seed, 0, config.seeds_from)
+    return run(config, storage=str(storage), out=out, stage_seeds=seeds, **more)
+
+
+def weights(storage: Path, key: str) -> dict[str, torch.Tensor]:
+    from raymc.training.store import Store
+
+    entry = Store(str(storage)).load(key)
+    assert entry is not None
+    return {f"{m}.{k}": v for m, module in entry.state["weights"].items() for k, v in module.items()}
+
+
+def test_a_second_run_reuses_every_stage_and_gives_the_same_result(tmp_path: Path) -> None:
+    config = make_config()
+    first = train(config, tmp_path / "s", tmp_path / "a")
+    second = train(config, tmp_path / "s", tmp_path / "b")
+    assert [stage["cached"] for stage in first["stages"]] == [False] * 3
+    assert [stage["cached"] for stage in second["stages"]] == [True] * 3
+    assert first["metrics"] == second["metrics"]
+    curves = [(tmp_path / name / "curve.jsonl").read_text().splitlines() for name in ("a", "b")]
+    without = [[{k: v for k, v in json.loads(line).items() if k != "cached"} for line in c] for c in curves]
+    assert without[0] == without[1] and len(without[0]) == 8
+
+
+def test_what_a_training_leaves(tmp_path: Path) -> None:
+    config = make_config({"heads.weight_decay": 2e-3})
+    result = train(config, tmp_path / "s", tmp_path / "a", keep_model=True)
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == result
+    effective = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert effective["heads.weight_decay"] == 2e-3 and effective["method"] == "nmce"
+    arrays = np.load(tmp_path / "a" / "labels.npz")
+    assert arrays["labels"].shape == (300,) and arrays["test_labels"].shape == (300,)
+    assert {"acc", "nmi", "ari", "test_acc", "rate_reduction", "clusters_used"} <= set(result["metrics"])
+    gallery = np.load(tmp_path / "a" / "gallery.npz")
+    assert gallery["images"].dtype == np.uint8 and gallery["images"].shape[3:] == (8, 8, 1)
+    assert gallery["shares"].sum() == pytest.approx(1.0)
+    model = torch.load(tmp_path / "a" / "model.pt", weights_only=True)
+    assert model["config"] == effective and set(model["weights"]) == {"backbone", "pre_feature", "subspace", "cluster"}
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_an_interrupted_training_goes_on_to_the_unbroken_result(
+    tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_SHARE", 0)
+    config = make_config()
+    whole = train(config, tmp_path / "whole", tmp_path / "a")
+
+    class Killed(Exception):
+        pass
+
+    def kill(row: dict[str, Any]) -> None:
+        if row["event"] == "epoch" and (row["stage"], row["epoch"]) == (stage, 1):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, tmp_path / "broken", tmp_path / "b", report=kill)
+    seen: list[int] = []
+
+    def note(row: dict[str, Any]) -> None:
+        if row["event"] == "epoch" and row["stage"] == stage:
+            seen.append(row["epoch"])
+
+    resumed = train(config, tmp_path / "broken", tmp_path / "b", report=note)
+    assert seen[0] == 2
+    assert resumed["metrics"] == whole["metrics"]
+    for one, other in zip(whole["stages"], resumed["stages"], strict=True):
+        assert one["key"] == other["key"]
+        left, right = weights(tmp_path / "whole", one["key"]), weights(tmp_path / "broken", other["key"])
+        assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_from_a_stage_needs_the_earlier_ones_and_computes_the_later_ones_anew(tmp_path: Path) -> None:
+    config = make_config()
+    with pytest.raises(InputError, match="pretrain of this configuration is not in the store"):
+        train(config, tmp_path / "s", tmp_path / "a", start_from="heads")
+    train(config, tmp_path / "s", tmp_path / "a")
+    again = train(config, tmp_path / "s", tmp_path / "b", start_from="heads")
+    assert [stage["cached"] for stage in again["stages"]] == [True, False, False]
+
+
+def test_seeds_vary_the_later_stages_and_share_the_earlier(tmp_path: Path) -> None:
+    base = make_config({"seeds_from": "heads"})
+    one = train(base, tmp_path / "s", tmp_path / "a")
+    other = train(dataclasses.replace(base, seed=1), tmp_path / "s", tmp_path / "b")
+    assert [stage["cached"] for stage in other["stages"]] == [True, False, False]
+    assert one["stages"][1]["key"] != other["stages"][1]["key"]
+
+
+def test_a_stage_of_no_epochs_hands_over_and_trains_nothing(tmp_path: Path) -> None:
+    config = make_config({"pretrain.epochs": 0, "heads.epochs": 0, "finetune.learning_rate": 0.3})
+    result = train(config, tmp_path / "s", tmp_path / "a")
+    assert [stage["epochs"] for stage in result["stages"]] == [0, 0, 2]
+    assert len((tmp_path / "a" / "curve.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence_and_stores_nothing(tmp_path: Path) -> None:
+    config = make_config({"pretrain.optimizer": "sgd", "pretrain.learning_rate": 1e30})
+    with pytest.raises(DivergedError, match="pretrain"):
+        train(config, tmp_path / "s", tmp_path / "a")
+    assert not list((tmp_path / "s" / "stages").glob("*/result.json"))
+
+
+def test_smoke_shortens_and_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "LIGHT_ROWS", 64)
+    config = make_config({"pretrain.epochs": 500})
+    result = train(config, tmp_path / "s", tmp_path / "a", smoke=True)
+    assert result["smoke"] and result["n"] == 64 and "cut to 64" in result["split"]
+    assert all(stage["epochs"] <= 2 for stage in result["stages"])
+
+
+def test_no_clusters_given_and_no_labels_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = limit(load("digits"), 300)
+    bare = dataclasses.replace(digits, n_classes=None, train=dataclasses.replace(digits.train, y=None), test=None)
+    monkeypatch.setattr("raymc.training.run._load", lambda name, root: bare)
+    with pytest.raises(InputError, match="n_clusters"):
+        train(make_config(), tmp_path / "s", tmp_path / "a")
+    result = train(make_config({"n_clusters": 4}), tmp_path / "s", tmp_path / "b")
+    assert "acc" not in result["metrics"] and result["metrics"]["clusters_used"] <= 4
+
+
+def test_a_configuration_maps_stages_read_only() -> None:
+    assert isinstance(make_config().stages, MappingProxyType)

@@ -1,0 +1,69 @@
+"""Ray Train gives what one process gives, on different data per worker; errors keep their kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from raymc.config import Config, resolve  # noqa: E402
+from raymc.errors import DivergedError  # noqa: E402
+from raymc.methods import METHODS  # noqa: E402
+from raymc.scale.local import ray_session  # noqa: E402
+from raymc.scale.worker import Job, run_workers  # noqa: E402
+from raymc.training.run import run  # noqa: E402
+from raymc.training.stages import seeds_of  # noqa: E402
+
+NMCE = METHODS["nmce"]
+STAGES = tuple(NMCE.stage_keys)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),  # Ray's own start-up warns about sockets and processes
+]
+
+
+def _config(**more: Any) -> Config:
+    small = {"pre_feature_dim": 32, "feature_dim": 16, "precision": "float64"}
+    small |= {f"{stage}.epochs": 2 for stage in STAGES} | {"evaluate_every": 1}
+    layers = (NMCE.presets["digits"]["paper"], small, {k.replace("__", "."): v for k, v in more.items()})
+    return resolve("nmce", "digits", "paper", NMCE.stage_keys, *layers)
+
+
+def _job(config: Config, folder: Path) -> Job:
+    seeds = seeds_of(STAGES, config.seed, 0, None)
+    return Job(config=config, storage=str(folder / "s"), data=None, out=folder / "out", stage_seeds=seeds)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    with ray_session(None, dashboard=True):
+        yield
+
+
+def _curve(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
+
+
+def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(tmp_path: Path, ray_here: None) -> None:
+    config = _config()
+    job = _job(config, tmp_path / "one")
+    one = run(config, storage=job.storage, out=job.out, stage_seeds=job.stage_seeds)
+    two = run_workers(_job(config, tmp_path / "two"), 2, 0.0, 0.5)
+    left, right = _curve(tmp_path / "one"), _curve(tmp_path / "two")
+    assert len(left) == len(right) == 6
+    for a, b in zip(left, right, strict=True):
+        assert a == pytest.approx(b, rel=1e-9, abs=1e-9)
+    assert one["metrics"] == pytest.approx(two["metrics"], rel=1e-9)
+    assert [s["key"] for s in one["stages"]] == [s["key"] for s in two["stages"]]
+
+
+def test_a_divergence_on_a_worker_is_a_divergence_here(tmp_path: Path, ray_here: None) -> None:
+    config = _config(pretrain__optimizer="sgd", pretrain__learning_rate=1e200)
+    with pytest.raises(DivergedError, match="pretrain"):
+        run_workers(_job(config, tmp_path), 2, 0.0, 0.5)
