@@ -95,7 +95,7 @@ def test_an_interrupted_training_goes_on_to_the_unbroken_result(
         pass
 
     def kill(row: dict[str, Any]) -> None:
-        if row["event"] == "epoch" and (row["stage"], row["epoch"]) == (stage, 1):
+        if row["event"] == "epoch" and (row["stage"], row["epoch"]) == (stage, 2):
             raise Killed
 
     with pytest.raises(Killed):

@@ -85,10 +85,11 @@ def fit(
         if hooks.evaluate is not None and (last or (epoch + 1) % hooks.evaluate_every == 0):
             row |= hooks.evaluate(model)
         curve.append(row)
+        # Told first: an epoch that is told twice is recorded once, one that is never told is a gap.
+        hooks.report({"event": "epoch", **row})
         if hooks.save is not None and not last and pace.is_time():
             with pace.timed():
                 hooks.save(Progress(epoch + 1, weights_of(model), optimisers.state_dict(), curve))
-        hooks.report({"event": "epoch", **row})
     _check_finite(model, stage)
     return curve
 
