@@ -41,7 +41,7 @@ def find_study(storage: str, name: str) -> Path:
     if "://" in storage:
         raise InputError(f"{storage} is not a folder: copy its studies/{name} into one and give that to --storage")
     studies = Path(storage) / "studies"
-    known = sorted(path.parent.name for path in studies.glob("*/study.json"))
+    known = sorted(path.parent.name for path in studies.glob("[!.]*/study.json"))
     if name in known:
         return studies / name
     if not known:

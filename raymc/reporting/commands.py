@@ -22,7 +22,8 @@ def _train(study: Study, best: Record) -> str:
     name = study.get("space", "name")
     by_name = name in _words(study)  # else by the path of the user's own file
     place = str(name if by_name else study.get("space", "path") or name or study.name)
-    values = {**_overrides(study), **{key: _plain(value) for key, value in best.params.items()}}
+    given = {**(study.get("overrides") or {}), **best.params}
+    values = {key: _plain(value) for key, value in given.items()}
     if study.get("seed") == 0 and study.get("seeds_from"):
         values["seeds_from"] = str(study.get("seeds_from"))
     settings = [f"{key}={value}" for key, value in values.items()]
@@ -33,13 +34,6 @@ def _train(study: Study, best: Record) -> str:
 def _seed(study: Study) -> int:
     seeds = study.get("confirm", "seeds") or study.get("seeds") or [study.get("seed") or 0]
     return int(seeds[0])
-
-
-def _overrides(study: Study) -> dict[str, str]:
-    """The KEY=VALUE words of the study's own command line."""
-    known = set(study.get("fixed") or {}) - {"seed"}
-    pairs = (word.partition("=") for word in _words(study) if not word.startswith("-"))
-    return {key: value for key, sign, value in pairs if sign and key in known}
 
 
 def _words(study: Study) -> list[str]:

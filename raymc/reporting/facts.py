@@ -20,7 +20,7 @@ from raymc.reporting.records import Record, Study, confirmation_of, winner
 SERVED_AT = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that is a file."""
 
-COPIED = ("created", "question", "method", "dataset", "preset", "smoke", "data")
+COPIED = ("created", "question", "method", "dataset", "preset", "overrides", "smoke", "data")
 MANIFEST = ("seed", "seeds", "seeds_from", "confirm", "budget", "versions", "git", "hardware", "created")
 
 
@@ -80,7 +80,7 @@ def _winner(study: Study, best: Record | None) -> dict[str, Any] | None:
 
 def _tried_first(study: Study) -> dict[str, Any] | None:
     """The trial of the values that the space file tries first (the paper's, as a rule)."""
-    first = study.get("space", "content", "first")
+    first = study.get("first")
     if not isinstance(first, list) or not first or not isinstance(first[0], Mapping):
         return None
     for trial in study.trials:

@@ -28,6 +28,7 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
     shown = -1 if best is None else best
     return {
         "f": facts,
+        "data_name": data_name(facts),
         "mine": mine,
         "verdict": telling.verdict(facts, mine),
         "cards": _cards(study, mine),
@@ -80,12 +81,18 @@ def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
     found = [
         ("search space", facts["space"]),
         ("method", f"{facts['method']}, preset {facts['preset']}" if facts["method"] else None),
-        ("data", f"{facts['dataset']}: {data.get('split') or data.get('n')}{classes}{held_out}" if data else None),
+        ("data", f"{data_name(facts)}: {data.get('split') or data.get('n')}{classes}{held_out}" if data else None),
         ("trials", facts["trials"]["planned"]),
         ("search seeds", _seeds(seeds)),
         ("fresh seeds", f"{_seeds(fresh)}, for the best {study.get('confirm', 'top')}" if fresh else None),
     ]
     return [(name, str(value)) for name, value in found if value]
+
+
+def data_name(facts: Facts) -> str:
+    """The dataset's name, or where the user's own data lie."""
+    dataset = facts["dataset"]
+    return str(dataset.get("path") or "own data") if isinstance(dataset, Mapping) else str(dataset)
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -117,7 +124,7 @@ def _runs(study: Study, best: int | None) -> list[SeedRun]:
 def _manifest(facts: Facts) -> list[tuple[str, str]]:
     manifest, data = facts["manifest"], facts["data"] or {}
     found = [
-        ("versions", ", ".join(f"{name} {version}" for name, version in (manifest["versions"] or {}).items())),
+        ("versions", ", ".join(f"{name} {text}" for name, text in (manifest["versions"] or {}).items() if text)),
         ("hardware", _hardware(manifest["hardware"] or {})),
         ("git revision", manifest["git"]),
         ("data fingerprint", data.get("fingerprint")),
