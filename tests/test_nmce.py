@@ -257,3 +257,14 @@ def test_the_loss_of_an_even_sphere_is_the_closed_form():
     loss, terms = nmce.tcr_loss(model, batch, config_of(), None)
     assert float(terms["rate"]) == pytest.approx(-1.5 * math.log(1 + 1 / EPS_SQ), rel=1e-12)
     assert float(loss) == pytest.approx(float(terms["rate"]) - WEIGHT, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [nmce.tcr_loss, nmce.nmce_loss])
+def test_under_autocast_the_rates_are_float32(loss):
+    model, batch = tiny_model(), tiny_batch(64)
+    exact, _ = loss(model, batch, config_of(), None)
+    single = Batch(tuple(view.float() for view in batch.views), batch.index, batch.uniform)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value, terms = loss(model.float(), single, config_of(), None)
+    assert {term.dtype for term in terms.values()} == {value.dtype} == {torch.float32}
+    assert float(value.detach()) == pytest.approx(float(exact.detach()), rel=0.02)
