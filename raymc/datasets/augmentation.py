@@ -185,7 +185,7 @@ POLICIES: dict[str, Policy] = {
     "imagenet": _STL,
     "coil": ImagePolicy(flip=0.5, perspective=(0.3, 0.6), jitter=(0.8, 0.8, 0.8, 0.2)),
     # Ours: what leaves a digit the same digit; a mirror image does not.
-    "digits": ImagePolicy(affine=(15.0, 0.12, 0.8, 1.2, 15.0), jitter=(0.3, 0.3, 0.0, 0.0), noise=0.05),
+    "digits": ImagePolicy(affine=(15.0, 0.12, 0.8, 1.2, 15.0), jitter=(0.3, 0.3, 0.0, 0.0), noise=0.1),
     "mnist": ImagePolicy(affine=(15.0, 0.1, 0.8, 1.2, 15.0), jitter=(0.2, 0.2, 0.0, 0.0)),
     # The published code has 0.2, the paper 0.05 (B.1).
     "noise_spiral": NoisePolicy(0.2),
