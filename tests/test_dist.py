@@ -38,6 +38,16 @@ def test_loss_and_averaged_gradient_equal_one_process(name: str, norm: bool, siz
             np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", ["nmce", "tcr_separate"])
+def test_distributed_data_parallel_averages_to_one_process_s_gradient(name: str, size: int) -> None:
+    x = views()
+    _, gradients = work.loss_and_gradients(None, x, name)
+    for found in on_workers(work.distributed_data_parallel, shards(x, size, 1), name=name):
+        for mine, expected in zip(found, gradients, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_shards_without_the_group_would_be_another_loss() -> None:
     """The check above has power: a loss per shard is nine orders of magnitude further off than its tolerance."""
     x = views()

@@ -220,6 +220,16 @@ def test_values_that_are_not_finite_stay_so() -> None:
     assert not gram.logdet_plus_identity(-2 * torch.eye(3).unsqueeze(0), torch.ones(1)).isfinite().any()
 
 
+def test_the_gpu_s_way_to_the_gradient_equals_the_cpu_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sums in large products, here on a CPU, with chunks that do not divide the clusters."""
+    z, pi = unit_rows(30, 6), memberships(30, 7)
+    upstream = gram.weighted_gram(z, pi)
+    expected = gram._gram_gradients(z, pi, upstream, True, True)
+    monkeypatch.setattr(gram, "_chunks", lambda z, k, width: [slice(j, min(j + 3, k)) for j in range(0, k, 3)])
+    monkeypatch.setattr(gram, "_cluster_by_cluster", gram._many_at_once)
+    torch.testing.assert_close(gram._gram_gradients(z, pi, upstream, True, True), expected)
+
+
 def test_batched_inverse_for_gpus_equals_the_cpu_one() -> None:
     factor = torch.linalg.cholesky(gram.weighted_gram(unit_rows(30, 5), memberships(30, 3)), upper=True)
     root = torch.linalg.solve_triangular(factor, torch.eye(5).double().expand_as(factor), upper=True)

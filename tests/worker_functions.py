@@ -61,6 +61,15 @@ def loss_and_gradients(
     return float(loss.detach()), [p.grad.numpy() for p in model.parameters()]
 
 
+def distributed_data_parallel(group: ProcessGroup, x: np.ndarray, name: str) -> list[np.ndarray]:
+    """Gradients that torch's own DistributedDataParallel averages."""
+    model = nn.parallel.DistributedDataParallel(net(), process_group=group)
+    out = model(torch.as_tensor(x).reshape(-1, 5)).reshape(2, -1, 10)
+    z, pi = functional.normalize(out[:, :, :6], dim=2), out[:, :, 6:].softmax(2)
+    objectives()[name](list(z), list(pi), group).backward()
+    return [p.grad.numpy() for p in model.parameters()]
+
+
 def batch_norm(group: ProcessGroup | None, x: np.ndarray, momentum: float | None) -> dict[str, Any]:
     """A training step of BatchNorm on rows `[n, 3, ...]`: output, gradients, buffers, and the output in eval mode."""
     kind = nn.BatchNorm1d if x.ndim < 4 else nn.BatchNorm2d

@@ -74,15 +74,32 @@ def _gram_gradients(
     z: Tensor, pi: Tensor, upstream: Tensor, of_z: bool, of_pi: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """2 sum_j pi_ij U_j z_i and z_i^T U_j z_i for symmetric upstream U; None for what is not asked for."""
+    grad_z = torch.zeros_like(z) if of_z else None
+    grad_pi = torch.empty_like(pi) if of_pi else None
+    (_cluster_by_cluster if z.device.type == "cpu" else _many_at_once)(z, pi, upstream, grad_z, grad_pi)
+    return None if grad_z is None else grad_z.mul_(2), grad_pi
+
+
+def _cluster_by_cluster(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None, grad_pi: Tensor | None) -> None:
+    """For CPUs: the product with one matrix stays in the cache while it is read again."""
+    product = torch.empty_like(z)
+    for j, matrix in enumerate(upstream):
+        torch.mm(z, matrix, out=product)
+        if grad_z is not None:
+            grad_z.addcmul_(product, pi[:, j : j + 1])
+        if grad_pi is not None:
+            grad_pi[:, j] = product.mul_(z).sum(1)
+
+
+def _many_at_once(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None, grad_pi: Tensor | None) -> None:
+    """For GPUs: few large products."""
     n, d = z.shape
-    grad_z, grad_pi = z.new_zeros(n, d), torch.empty_like(pi)
     for some in _chunks(z, pi.shape[1], d):
         product = (z @ upstream[some].reshape(-1, d).mT).view(n, -1, d)
-        if of_pi:
+        if grad_pi is not None:
             grad_pi[:, some] = (product * z.unsqueeze(1)).sum(2)
-        if of_z:
+        if grad_z is not None:
             grad_z += product.mul_(pi[:, some].unsqueeze(2)).sum(1)
-    return grad_z.mul_(2) if of_z else None, grad_pi if of_pi else None
 
 
 def _chunks(z: Tensor, k: int, width: int) -> list[slice]:
