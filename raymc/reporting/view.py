@@ -7,7 +7,7 @@ from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import telling, words
-from raymc.reporting.artefacts import read_gallery
+from raymc.reporting.artefacts import Arrays, read_gallery, read_labels
 from raymc.reporting.cautions import edge
 from raymc.reporting.confusion import confusion_matrix
 from raymc.reporting.curves import learning_curves
@@ -107,11 +107,16 @@ def _clusters(study: Study, best: int | None) -> dict[str, Any]:
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
         "gallery": build_gallery(shown[1]) if shown else None,
-        "gallery_of": f"From seed {shown[0].seed}." if shown else "",
+        "gallery_of": _gallery_of(*shown) if shown else "",
         "no_gallery": f"{where} left a gallery: it is drawn for image data only.",
         "confusion": confusion,
         "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
     }
+
+
+def _gallery_of(run: SeedRun, arrays: Arrays) -> str:
+    drawn, found = len(arrays["images"]), len(set(read_labels(run).get("labels", [])))
+    return f"From seed {run.seed}" + (f", the {drawn} largest of {found} clusters." if found > drawn else ".")
 
 
 def _runs(study: Study, best: int | None) -> list[SeedRun]:
