@@ -19,7 +19,6 @@ from raymc.training.dist import (
     gather_rows,
     sum_over_workers,
     synchronise_batchnorm,
-    total_rows,
     world,
 )
 
@@ -117,7 +116,7 @@ def averaged(group: ProcessGroup | None, values: np.ndarray) -> list[np.ndarray 
     return [None if p.grad is None else p.grad.numpy() for p in parameters]
 
 
-def agreed(group: ProcessGroup, n: int) -> tuple[str, int, int, int]:
-    """Worker 0's word, the rows of all workers, and this worker's place."""
+def agreed(group: ProcessGroup, n: int) -> tuple[str, int, int]:
+    """Worker 0's word, and this worker's place."""
     barrier(group)
-    return broadcast_object(f"said by {n}", group), total_rows(n, group), *world(group)
+    return broadcast_object(f"said by {n}", group), *world(group)

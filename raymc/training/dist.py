@@ -93,13 +93,6 @@ def gather_rows(x: Tensor, group: ProcessGroup | None) -> Tensor:
     return x if group is None else cast(Tensor, _Gather.apply(x, group))
 
 
-def total_rows(n: int, group: ProcessGroup | None, device: torch.device | None = None) -> int:
-    """The number of rows of the global batch when this worker holds `n` of them."""
-    if group is None:
-        return n
-    return int(_all_reduced(torch.tensor(n, dtype=torch.int64, device=device), group))
-
-
 def barrier(group: ProcessGroup | None) -> None:
     """Wait until every worker is here."""
     if group is not None:
