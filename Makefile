@@ -29,7 +29,7 @@ $(READY): pyproject.toml requirements.txt
 	@"$(BIN)/python" -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)" || { \
 	  echo "'$(PYTHON) -m venv' failed: its venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint requirements.txt uv
-	"$(UV)" pip install --python "$(BIN)/python" --no-deps -r requirements.txt -e .
+	"$(UV)" pip install --python "$(BIN)/python" --compile-bytecode --no-deps -r requirements.txt -e .
 	@"$(BIN)/python" -c 'import torch, torchvision' || { \
 	  echo "torch and torchvision do not match: install both from the same place in one go (rm -r $(VENV); make setup)" >&2; exit 2; }
 	@touch "$@"
@@ -55,7 +55,7 @@ test-floor: $(FLOOR)/.ready ## the fast tests on Python 3.12 with the oldest tor
 
 $(FLOOR)/.ready: pyproject.toml tests/floor.txt | $(READY)
 	@python=$$($(MAKE) -s python312) && "$(UV)" venv --clear --python "$$python" "$(FLOOR)"
-	"$(UV)" pip install --python "$(FLOOR)/bin/python" --no-deps -r tests/floor.txt -e .
+	"$(UV)" pip install --python "$(FLOOR)/bin/python" --compile-bytecode --no-deps -r tests/floor.txt -e .
 	@touch "$@"
 
 # A python3.12 on PATH may be a version manager's stand-in that does not run: the first that does is taken.
