@@ -56,10 +56,10 @@ def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def check_data(space: Space, config: Config, dataset: Dataset) -> None:
+def check_data(space: Space, config: Config, dataset: Dataset, objective: bool = True) -> None:
     """Raises InputError where the objective needs labels that the data do not have, or clusters are unknown."""
     metric = space.objective.metric
-    if space.objective.uses_labels and dataset.train.y is None:
+    if objective and space.objective.uses_labels and dataset.train.y is None:
         raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
     if config.n_clusters is None and dataset.n_classes is None:
         raise InputError(f"{dataset.name} has no labels: give n_clusters")

@@ -127,7 +127,7 @@ def _fresh(one: Row, metric: str) -> str:
         return f"trial {one['trial']} on fresh seeds: {states}"
     return (
         f"trial {one['trial']} on {found['n']} fresh seeds: {metric} {found['mean']:.4f}"
-        f"{_spread(found)}, {one['drop']:+.4f} lost from the search's {one['search_score']:.4f}"
+        f"{_spread(found)}, {abs(one['drop']):.4f} {'worse' if one['drop'] > 0 else 'better'} than the search's"
     )
 
 

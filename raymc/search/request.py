@@ -74,6 +74,7 @@ def new_study(request: Request) -> Path:
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
     name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = study.studies_root(request.storage) / study.check_name(name)
+    study.check_new(folder)
     tracking_uri = uri.resolve(request.tracking_uri)
     report_folder(name)
     dataset = datasets.load(space.dataset, request.data)

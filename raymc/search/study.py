@@ -51,14 +51,19 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_new(folder: Path) -> None:
+    """Raises InputError where the study exists."""
+    if folder.exists():
+        raise InputError(f"study {folder.name} exists; go on with it by --resume, or give another --name")
+
+
 def create_study(folder: Path, manifest: Row, space: Space, distributions: Distributions) -> None:
     """Make a study's folder, with its manifest, its space and a database in which `first` is queued.
 
     It appears under its name when all of it is there. Raises InputError when it exists, when the storage cannot be
     written, and when a point of `first` does not fit.
     """
-    if folder.exists():
-        raise InputError(f"study {folder.name} exists; go on with it by --resume, or give another --name")
+    check_new(folder)
     making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         making.mkdir(parents=True)

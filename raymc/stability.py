@@ -1,0 +1,57 @@
+"""`python -m raymc.stability SPACE|STUDY [KEY=VALUE ...]`: one configuration on many seeds."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import Any
+
+from raymc.cli import Parser, execute, make_parser, storage_root
+from raymc.config import parse_overrides
+from raymc.datasets import data_root
+from raymc.errors import Interrupted
+
+
+def parser() -> Parser:
+    """The options of `stability`."""
+    parser = make_parser("stability", "Run one configuration on many seeds: a space's preset, or a study's winner.")
+    parser.add_argument("target", metavar="SPACE|STUDY", help="a search space, or a study in the storage")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. heads.weight_decay=1e-3")
+    parser.add_argument("--seeds", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument("--seed", type=int, help="the first one (default: 0; for a study, one that it has not used)")
+    parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
+    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
+    parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train the seeds, print the table, and return what `--json` prints."""
+    from raymc.search.stability_report import statistics_lines, table
+    from raymc.search.steadiness import StabilityRequest, stability
+
+    request = StabilityRequest(
+        target=args.target,
+        overrides=parse_overrides(args.overrides),
+        storage=storage_root(args),
+        data=str(data_root(args.data)),
+        seeds=args.seeds,
+        first_seed=args.seed,
+        concurrent=args.concurrent,
+        address=args.address,
+        tracking_uri=args.tracking_uri,
+        smoke=args.smoke,
+    )
+    try:
+        result, record = stability(request)
+    except KeyboardInterrupt as error:  # finished stages are in the store: the same command takes them from there
+        raise Interrupted(shlex.join(["python", "-m", "raymc.stability", *sys.argv[1:]])) from error
+    print(table(record))
+    print("\n".join(statistics_lines(result)))
+    print(f"report: {result['report']}")
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(execute(parser(), run))

@@ -1,0 +1,147 @@
+"""A search on the handwritten digits survives kill -9 and Ctrl-C: no finished trial again, none missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+import optuna
+
+PATIENCE = 900.0  # seconds, on a machine that is busy with other things
+ROOT = Path(__file__).parents[1]
+SPACE = """
+method: nmce
+dataset: digits
+fixed: {pretrain.epochs: 12, heads.epochs: 8, finetune.epochs: 0}
+space:
+  heads.weight_decay: {low: 1.0e-5, high: 1.0e-2, log: true}
+budget: {trials: 5, seeds: 1, confirm: {top: 1, seeds: 2}}
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Search]]:
+    """Starts searches in `tmp_path`, and ends what a failed test left running."""
+    started: list[Search] = []
+
+    def begin(*words: str) -> Search:
+        started.append(Search(tmp_path, list(words)))
+        return started[-1]
+
+    yield begin
+    for search in started:
+        if search.process.poll() is None:
+            search.process.kill()
+            search.process.wait()
+
+
+class Search:
+    """A `raymc.tune` in a process of its own, whose folder one can look into."""
+
+    def __init__(self, work: Path, words: list[str]) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        self.errors = work / "stderr.txt"
+        self.study = work / "storage" / "studies" / "s"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *words], cwd=work, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+
+    def wait_for(self, moment: Callable[[Path], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not moment(self.study):
+            assert self.process.poll() is None, f"it ended too early: {self.errors.read_text()}"
+            assert time.monotonic() < deadline, self.errors.read_text()
+            time.sleep(0.1)
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        if number is not None:
+            self.process.send_signal(number)
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out
+
+
+def _finished(study: Path) -> dict[str, float]:
+    """The results that must not be touched again, with the time at which they were written."""
+    found = {}
+    for path in study.glob("*/*/seed-*/result.json"):
+        if json.loads(path.read_text())["state"] == "finished":
+            found[str(path.relative_to(study))] = path.stat().st_mtime_ns
+    return found
+
+
+def _epochs(study: Path, stage: str, run: str = "trial-0000.seed-0") -> list[list[int]]:
+    """The epochs of a stage that a seed reported, in each of its sittings."""
+    sittings: list[list[int]] = []
+    path = study / "spool" / f"{run}.jsonl"
+    for text in path.read_text().splitlines() if path.exists() else ():
+        line = json.loads(text)
+        if line["kind"] == "start":
+            sittings.append([])
+        elif line["kind"] == "metrics" and f"{stage}.loss" in line["values"]:
+            sittings[-1].append(line["step"])
+    return sittings
+
+
+def _optuna(study: Path) -> list[Any]:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{study / 'optuna.db'}")
+    try:
+        return optuna.load_study(study_name="s", storage=storage).get_trials()
+    finally:
+        storage.engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * PATIENCE)
+def test_a_search_on_the_digits_is_killed_interrupted_and_completed(tmp_path: Path, start: Any) -> None:
+    (tmp_path / "small.yaml").write_text(SPACE)
+    common = ["--storage", "storage", "--name", "s", "--concurrent", "1", "--json"]
+    first = start("-m", "raymc.tune", "small.yaml", *common)
+    first.wait_for(lambda study: max([0, *sum(_epochs(study, "pretrain"), [])]) >= 6)
+    assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
+
+    second = start("-m", "raymc.tune", "small.yaml", "--resume", *common)
+    second.wait_for(lambda study: len(_finished(study)) >= 2)
+    kept = _finished(second.study)
+    code, _ = second.end(signal.SIGINT)
+    told = second.errors.read_text()
+    assert code == 130 and "Traceback" not in told, told
+    before, again = _epochs(second.study, "pretrain")[:2]
+    assert before[-1] >= 6 and again[0] > 1, "the interrupted stage goes on from its last checkpoint"
+
+    line = next(line for line in told.splitlines() if line.startswith("interrupted; go on with: "))
+    words = shlex.split(line.removeprefix("interrupted; go on with: "))
+    assert words[:3] == ["python", "-m", "raymc.tune"]
+    third = start(*words[1:], "--json")
+    code, out = third.end()
+    assert code == 0, third.errors.read_text()
+
+    result = json.loads(out.splitlines()[-1])
+    assert result["trials"] == {"finished": 5, "pruned": 0, "failed": 0}
+    assert [trial.state.name for trial in _optuna(third.study)] == ["COMPLETE"] * 5
+    after = _finished(third.study)
+    assert len(after) == 5 + 2 and kept.items() <= after.items(), "a finished seed was run again"
+    pretrainings = [path for path in (tmp_path / "storage" / "stages").rglob("*") if path.is_file()]
+    assert pretrainings and result["stages"]["computed"] >= 1 and result["stages"]["reused"] >= 4
+    assert (tmp_path / "reports" / "s" / "index.html").exists() and Path(result["report"]).exists()
+    sittings = json.loads((third.study / "study.json").read_text())["sittings"]
+    assert len(sittings) == 3 and all(sitting["seconds"] > 0 for sitting in sittings)
+
+    undisturbed = start("-m", "raymc.tune", "small.yaml", *common[:2], "--name", "whole", *common[4:])
+    code, out = undisturbed.end()
+    assert code == 0, undisturbed.errors.read_text()
+    whole = json.loads(out.splitlines()[-1])
+    assert (whole["best"]["trial"], whole["best"]["params"]) == (result["best"]["trial"], result["best"]["params"])
+    assert whole["best"]["metrics"]["acc"] == pytest.approx(result["best"]["metrics"]["acc"], abs=1e-6)

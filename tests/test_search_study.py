@@ -1,0 +1,302 @@
+"""A study from its request to its outcome, with a body that trains nothing: what is refused, left and told."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
+from raymc.search import sitting, steadiness, study
+from raymc.search.manifest import fresh_seeds, plan_budget
+from raymc.search.records import read_json
+from raymc.search.request import Request, resume_line
+from raymc.search.sitting import tune
+from raymc.search.steadiness import StabilityRequest, configuration, stability
+from raymc.search.unit import run_unit
+from raymc.space import load_space
+from tests.search_fakes import FakeBody, Killed
+
+SPACE = """
+method: nmce
+dataset: digits
+space:
+  heads.weight_decay: {low: 1.0e-5, high: 1.0e-2, log: true}
+  heads.epochs: {low: 2, high: 20}
+first: [{heads.weight_decay: 1.0e-3, heads.epochs: 3}]
+budget: {trials: 4, seeds: 2, confirm: {top: 2, seeds: 3}}
+"""
+
+
+class Tracker:
+    """Stands for MLflow, which is away."""
+
+    experiment_id, run_id = "7", "abc"
+
+    def __init__(self, folder: Path, **facts: Any) -> None:
+        self.statistics: dict[str, Any] = {}
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run_ids(self) -> dict[str, str]:
+        return {"trial-0000": "r0"}
+
+    def flush(self, timeout: float) -> bool:
+        return False
+
+    def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
+        self.statistics |= {name: (found, step) for name, found in statistics.items()}
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        assert path.exists()
+
+
+class LeavesLabels(FakeBody):
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        result = super().__call__(params, seed, out, report)
+        np.savez(out / "labels.npz", labels=np.arange(20) % 4, y=np.arange(20) % 4)
+        return result
+
+
+@pytest.fixture
+def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBody], None]:
+    """Sets what units run instead of a training; they run here, one after the other."""
+    (tmp_path / "mine.yaml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def use(body: FakeBody) -> None:
+        def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+            while (unit := work.next()) is not None:
+                run_unit(plan, unit, body, lambda row: None)
+                work.ended(unit)
+                tick()
+
+        for module in (sitting, steadiness):
+            monkeypatch.setattr(module, "run_on_ray", here)
+            monkeypatch.setattr(module, "StudyTracker", Tracker)
+
+    return use
+
+
+def _request(**changes: Any) -> Request:
+    settings: dict[str, Any] = {
+        "space": "mine.yaml",
+        "overrides": {},
+        "storage": "storage",
+        "data": "data",
+        "name": "s",
+    }
+    return Request(**settings | changes)
+
+
+def test_a_study_leaves_what_was_asked_and_tells_what_came_out(run_with: Any, capsys: Any) -> None:
+    run_with(LeavesLabels())
+    result = tune(_request(overrides={"pretrain.epochs": 5}))
+    json.dumps(result, allow_nan=False)
+    assert result["study"] == "s" and result["space"] == "mine" and Path(result["report"]).is_file()
+    assert result["trials"] == {"finished": 4, "pruned": 0, "failed": 0}
+    assert set(result["best"]) == {"trial", "params", "metrics"} and set(result["stages"]) == {"computed", "reused"}
+    confirm = result["confirm"]
+    assert confirm["seeds"] == [1000, 1001, 1002] and confirm["trial"] == result["best"]["trial"]
+    assert confirm["acc"]["n"] == 3 and len(confirm["acc"]["values"]) == 3 and confirm["pairwise_ari"]["mean"] == 1
+    assert confirm["drop"] == pytest.approx(confirm["search_score"] - confirm["acc"]["mean"])
+    assert len(confirm["candidates"]) == 2
+    best = max(confirm["candidates"], key=lambda one: one["score"])
+    assert best["trial"] == confirm["trial"], "the winner is the best on fresh seeds"
+    assert result["tracking_uri"].startswith("sqlite:///")
+
+    folder = Path("storage/studies/s")
+    manifest = read_json(folder / "study.json")
+    assert manifest is not None
+    assert manifest["fixed"]["pretrain.epochs"] == 5 and "heads.epochs" not in manifest["fixed"]
+    assert manifest["searched"]["heads.epochs"]["high"] == 20 and manifest["seeds_from"] == "heads"
+    assert manifest["data"]["n_classes"] == 10 and manifest["versions"]["torch"] and manifest["experiment_id"] == "7"
+    assert manifest["objective"] == {"metric": "acc", "mode": "max", "uses_labels": True}
+    assert manifest["first"] == [{"heads.weight_decay": 1e-3, "heads.epochs": 3}]
+    record = read_json(folder / "trials/0000/record.json")
+    assert record is not None and record["run_id"] == "r0" and record["params"] == manifest["first"][0]
+    shown = capsys.readouterr()
+    assert "winner: trial" in shown.out and "than the search's" in shown.out
+    assert "has not answered" in shown.err
+
+
+def test_resuming_a_complete_study_runs_nothing_and_says_the_same(run_with: Any) -> None:
+    run_with(LeavesLabels())
+    first = tune(_request())
+    body = LeavesLabels()
+    run_with(body)
+    assert tune(_request(resume=True)) == first and body.calls == []
+    longer = tune(_request(resume=True, trials=6))
+    assert sum(longer["trials"].values()) == 6 and len([c for c in body.ended if c[0].startswith("trials")]) == 4
+    assert tune(_request(resume=True, name=None))["study"] == "s", "without a name it is the space's newest"
+
+
+def test_an_interrupted_study_says_what_resumes_it_and_keeps_its_count(run_with: Any) -> None:
+    calls = [0]
+
+    def stop(params: Any, seed: int, epoch: int) -> None:
+        calls[0] += 1
+        if calls[0] == 12:
+            raise KeyboardInterrupt
+
+    run_with(LeavesLabels(stop))
+    with pytest.raises(Interrupted) as stopped:
+        tune(_request(trials=3, concurrent=1, tracking_uri="sqlite:///my runs.db"))
+    words = shlex.split(str(stopped.value))
+    assert words[:6] == ["python", "-m", "raymc.tune", "mine.yaml", "--name", "s"] and "--resume" in words
+    assert words[words.index("--tracking-uri") + 1] == "sqlite:///my runs.db"
+    assert words[words.index("--trials") + 1] == "3" and words[words.index("--concurrent") + 1] == "1"
+    body = LeavesLabels()
+    run_with(body)
+    assert sum(tune(_request(resume=True))["trials"].values()) == 3
+    manifest = read_json(Path("storage/studies/s/study.json"))
+    assert manifest is not None and len(manifest["sittings"]) == 2
+
+
+def test_without_a_finished_trial_it_ends_with_3_and_says_why(run_with: Any) -> None:
+    def bad(*_: Any) -> None:
+        raise CollapsedError("all points fell into one cluster")
+
+    run_with(LeavesLabels(bad))
+    with pytest.raises(TrainingError, match=r"no trial finished \(4 collapsed\); the first error: all points") as ended:
+        tune(_request())
+    assert ended.value.exit_code == 3
+    result = ended.value.result
+    assert result is not None and result["best"] is None and result["confirm"] is None
+    assert result["trials"] == {"finished": 0, "pruned": 0, "failed": 4} and Path(str(result["report"])).is_file()
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "study s exists; go on with it by --resume"),
+    ({"name": "t", "trials": 0}, "--trials 0: at least 1"),
+    ({"name": "t", "seeds": -1}, "--seeds -1: at least 1"),
+    ({"name": "t", "seed": -1}, "--seed -1: must not be negative"),
+    ({"name": "t", "overrides": {"seed": 3}}, "seed: a search has several"),
+    ({"name": "t", "overrides": {"heads.weight_decai": 3}}, "did you mean heads.weight_decay"),
+    ({"name": "../t"}, "--name ../t: use letters"),
+    ({"name": "t", "storage": "s3://bucket/x"}, "stages may live in an object store"),
+    ({"name": "t", "storage": "mine.yaml/x"}, "cannot be written: Not a directory"),
+    ({"name": "t", "tracking_uri": "localhost:5000"}, "write http://localhost:5000"),
+    ({"resume": True, "name": "t"}, "no study t in .*storage/studies"),
+    ({"resume": True, "space": "nmce_digits"}, "study s searches mine, not nmce_digits"),
+    ({"resume": True, "space": "nmce_digits", "name": None}, "no study of nmce_digits in .* to resume"),
+    ({"resume": True, "trials": 3}, "asked for 4 trials; --trials 3 would take some away"),
+    ({"resume": True, "seeds": 3}, "--seeds was settled"),
+    ({"resume": True, "overrides": {"heads.epochs": 3}}, "KEY=VALUE was settled"),
+    ({"resume": True, "smoke": True}, "is no smoke run"),
+]
+
+
+def test_what_is_wrong_is_told_before_anything_is_made(run_with: Any) -> None:
+    run_with(LeavesLabels())
+    tune(_request())
+    before = sorted(path for path in Path("storage").rglob("*") if "spool" not in path.parts)
+    for changes, told in WRONG:
+        with pytest.raises(InputError, match=told):
+            tune(_request(**changes))
+    assert sorted(path for path in Path("storage").rglob("*") if "spool" not in path.parts) == before
+
+
+def test_a_study_that_is_being_run_is_left_alone(run_with: Any) -> None:
+    run_with(LeavesLabels())
+    tune(_request())
+    with study.locked(Path("storage/studies/s").resolve()), pytest.raises(InputError, match="by another process"):
+        tune(_request(resume=True))
+
+
+def test_other_data_are_refused_on_resume(run_with: Any) -> None:
+    run_with(LeavesLabels())
+    tune(_request())
+    path = Path("storage/studies/s/study.json")
+    path.write_text(path.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+    with pytest.raises(InputError, match="the samples of digits are not those"):
+        tune(_request(resume=True))
+
+
+def test_killed_while_it_is_made_a_study_does_not_exist(run_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    run_with(LeavesLabels())
+    monkeypatch.setattr(study, "enqueue", killed)
+    with pytest.raises(Killed):
+        tune(_request())
+    assert study.study_names("storage") == [] and not Path("storage/studies/s").exists()
+
+
+def test_budgets() -> None:
+    space = load_space("nmce_digits")
+    budget = plan_budget(space, 5, None, None, smoke=False)
+    assert budget.trials == space.budget.trials and budget.seeds[0] == 5
+    assert not set(budget.seeds) & set(budget.fresh)
+    smoke = plan_budget(space, 0, None, None, smoke=True)
+    assert (smoke.trials, smoke.seeds, smoke.top, len(smoke.fresh)) == (4, (0,), 1, 2)
+    assert plan_budget(space, 0, 9, 2, smoke=True).trials == 9
+    assert not set(range(3, 2003)) & set(fresh_seeds(3, 2000, 10))
+    nothing = space.pinned({key: 0.1 for key in space.params})
+    assert plan_budget(nothing, 0, None, None, smoke=False).trials == 1
+    with pytest.raises(InputError, match="searches nothing: there is one trial, not 5"):
+        plan_budget(nothing, 0, 5, None, smoke=False)
+
+
+def test_the_line_that_resumes_keeps_every_choice() -> None:
+    line = resume_line(_request(address="auto", trials=7), "my-study")
+    assert line.endswith("--trials 7 --address auto") and "--name my-study --resume" in line
+
+
+def _stability(**changes: Any) -> StabilityRequest:
+    settings: dict[str, Any] = {"target": "mine.yaml", "overrides": {}, "storage": "storage", "data": "data"}
+    return StabilityRequest(**settings | changes)
+
+
+def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> None:
+    body = LeavesLabels()
+    run_with(body)
+    result, record = stability(_stability(overrides={"heads.epochs": 4}))
+    json.dumps(result, allow_nan=False)
+    assert [seed for _, seed in body.calls] == result["seeds"] == list(range(10))
+    assert set(result["acc"]) >= {"mean", "std", "min", "max", "ci95", "values"} and len(result["acc"]["values"]) == 10
+    assert result["pairwise_ari"] == {"mean": 1.0, "min": 1.0} and result["states"] == {"finished": 10}
+    assert "ari" not in result, "what no seed has is absent"
+    page = Path(result["report"])
+    assert page.name == "stability.md" and "over 10 seeds" in page.read_text()
+    rows = (page.parent / "stability.csv").read_text().splitlines()
+    assert rows[0] == "seed,state,acc,nmi,seconds" and len(rows) == 11
+    assert read_json(page.parent / "stability.json")["acc"] == result["acc"]  # type: ignore[index]
+    assert record["kind"] == "stability"
+
+
+def test_stability_of_a_study_runs_its_winner_on_seeds_that_it_has_not_used(run_with: Any) -> None:
+    run_with(LeavesLabels())
+    best = tune(_request())["best"]
+    chosen = configuration(_stability(target="s"))
+    assert chosen.params == best["params"] and chosen.seeds_from == "heads"
+    result, _ = stability(_stability(target="s", seeds=2))
+    assert result["seeds"] == [1003, 1004] and result["params"] == best["params"]
+    pinned = configuration(_stability(target="s", overrides={"heads.epochs": 9}))
+    assert "heads.epochs" not in pinned.params and pinned.space.config().stages["heads"].epochs == 9
+
+
+def test_seeds_that_went_wrong_are_counted_and_not_averaged(run_with: Any) -> None:
+    def bad(params: Any, seed: int, epoch: int) -> None:
+        if seed < failing:
+            raise CollapsedError("one cluster")
+
+    failing = 1
+    run_with(LeavesLabels(bad))
+    result, _ = stability(_stability(seeds=3))
+    assert result["states"] == {"collapsed": 1, "finished": 2} and result["acc"]["n"] == 2 and len(result["seeds"]) == 3
+    assert "1 of 3 seeds collapsed" in Path(result["report"]).read_text()
+    failing = 3
+    with pytest.raises(TrainingError, match="no seed finished; the first error: one cluster"):
+        stability(_stability(target="nmce_digits", seeds=3))

@@ -1,0 +1,131 @@
+"""Units under a real Ray Tune: one process after another trial, stopped trials, processes that die."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from raymc.scale.local import ray_session
+from raymc.search import records
+from raymc.search.distributions import enqueue
+from raymc.search.driver import Needs, Slots, plan_slots, quiet_environment, run_work
+from raymc.search.ledger import Ledger
+from raymc.search.live import Board
+from raymc.search.tuning import Halving
+from raymc.search.unit import Plan, stop_mark
+from tests import search_fakes
+from tests.search_fakes import FIRST, SPACE, FakeBody, make_ledger, new_study
+
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+
+
+@pytest.fixture(scope="module")
+def slots() -> Iterator[Slots]:
+    """A private Ray on this machine, and two slots in it."""
+    before = dict(os.environ)
+    quiet_environment()
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(search_fakes)
+    with ray_session(None, dashboard=False):
+        yield plan_slots(Needs(), {"CPU": 2.0}, None, fixed=True)
+    cloudpickle.unregister_pickle_by_value(search_fakes)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Watched(FakeBody):
+    """Leaves the process's number beside its results, and refuses to share the process with a training that goes on."""
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        import builtins
+
+        busy: set[Path] = builtins.__dict__.setdefault("_raymc_test_busy", set())
+        if busy:
+            raise RuntimeError(f"{out} began while {busy} was still at work in this process")
+        busy.add(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with (out / "pids").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            return super().__call__(params, seed, out, report)
+        finally:
+            busy.remove(out)
+
+
+class Mortal(Watched):
+    """Its process dies once, in the second seed of the trial that is tried first."""
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        grave = out.parent.parent / "died"
+        if dict(params) == FIRST and seed == 1 and not grave.exists():
+            grave.write_text("once")
+            os._exit(1)
+        return super().__call__(params, seed, out, report)
+
+
+def _run(ledger: Ledger, body: FakeBody, slots: Slots, fidelity: str = "none", scheduler: Any = None) -> str:
+    shown = io.StringIO()
+    with Board("test", "acc", ledger.left, stream=shown) as board:
+        run_work(ledger, Plan(ledger.folder, "acc", fidelity), body, slots, board, scheduler)
+    return shown.getvalue()
+
+
+def _pids(folder: Path) -> list[str]:
+    return [pid for path in sorted(folder.glob("*/*/seed-*/pids")) for pid in path.read_text().split()]
+
+
+def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path: Path, slots: Slots) -> None:
+    study = new_study()
+    enqueue(study, [FIRST | {"heads.epochs": 6}], SPACE)
+    ledger = make_ledger(tmp_path, study, trials=12, fresh=(1000,))
+    shown = _run(ledger, Watched(), slots, "epochs", Halving(tmp_path, "max", 1, 12, 2))
+    counts = ledger.counts()
+    assert sum(counts.values()) == 12 and counts["failed"] == 0 and counts["pruned"] >= 1
+    for number in range(12):
+        record = records.read_record(tmp_path, "search", number)
+        assert record is not None and record["error"] is None
+        assert (record["state"] == "pruned") == stop_mark(tmp_path, number).exists()
+    pruned = next(t for t in study.get_trials() if t.state.name == "PRUNED")
+    assert pruned.intermediate_values and pruned.user_attrs["state"] == "pruned"
+    assert len(set(_pids(tmp_path))) <= 2, "two slots are two processes, for the search and the confirmation"
+    assert len(list((tmp_path / "confirm").glob("*/seed-1000/result.json"))) == 2
+    assert "pruned" in shown and "confirm" in shown
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path, slots: Slots) -> None:
+    study = new_study()
+    enqueue(study, [FIRST], SPACE)
+    ledger = make_ledger(tmp_path, study, trials=2, top=1, fresh=(1000,))
+    _run(ledger, Mortal(), slots)
+    assert ledger.counts() == {"finished": 2, "pruned": 0, "failed": 0}
+    seeds = tmp_path / "trials" / "0000"
+    assert len((seeds / "seed-0" / "pids").read_text().split()) == 1, "the finished seed is not run again"
+    assert (seeds / "seed-0" / "pids").read_text() != (seeds / "seed-1" / "pids").read_text()
+
+
+def test_a_resumed_search_judges_by_what_was_heard_before(tmp_path: Path) -> None:
+    study = new_study()
+    for value in (0.5, 0.6, 0.7):
+        trial = study.ask(SPACE)
+        trial.report(value, 1)
+        study.tell(trial, value)
+    halving = Halving(tmp_path, "max", 1, 4, 2)
+    halving.replay(make_ledger(tmp_path, study, trials=3).history())
+
+    class Trial:
+        trial_id, config = "new", {"unit": {"trial": 3}}
+
+    nobody: Any = None
+    new: Any = Trial()
+    halving.on_trial_add(nobody, new)
+    assert halving.on_trial_result(nobody, new, {"resource": 1, "running": 0.55, "state": "running"}) == "CONTINUE"
+    assert stop_mark(tmp_path, 3).exists(), "below the median of 0.5, 0.6 and 0.7"
