@@ -3,6 +3,7 @@ PYTHON ?= python3
 SPACE ?= nmce_digits
 ARGS ?=
 PORT ?= 5000
+BENCH ?= losses augmentation stage1 worker_exactness trial_overhead
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -71,8 +72,8 @@ lint: $(READY) ## ruff and mypy
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy" --strict raymc
 
-bench: $(READY) ## every benchmark
-	@for script in benchmarks/*.py; do echo "== $$script"; "$(BIN)/python" "$$script" $(ARGS) || exit $$?; done
+bench: $(READY) ## the benchmarks, or one of them: make bench BENCH=losses ARGS="--device cuda"
+	@for name in $(BENCH); do echo "== $$name"; "$(BIN)/python" -m "benchmarks.$$name" $(ARGS) || exit $$?; done
 
 requirements: $(READY) ## resolve the pins anew: requirements.txt and tests/floor.txt
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
