@@ -24,7 +24,7 @@ from raymc.training.feed import Feed
 from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import shorten
-from raymc.training.stages import Weights, clusters_of, enter, stage_key, weights_of
+from raymc.training.stages import Weights, clusters_of, enter, place, stage_key, weights_of
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
@@ -152,7 +152,7 @@ class _Training:
     ) -> tuple[list[Row], bool]:
         """Bring the model to the stage's end, from the store or by training; its curve, and whether it was stored."""
         if self.config.stages[stage.name].epochs == 0:
-            self._place(model)
+            place(model, self.config, self.device, self.dtype)
             return [], False
         if needed and not self.store.has(key):
             raise InputError(
@@ -164,7 +164,7 @@ class _Training:
         if entry is not None:
             for name, state in entry.state["weights"].items():
                 model[name].load_state_dict(state, strict=True)
-            self._place(model)
+            place(model, self.config, self.device, self.dtype)
             return list(entry.meta["curve"]), True
         with lease or contextlib.nullcontext():
             curve = self._train(stage, model, key, seed)
@@ -186,11 +186,11 @@ class _Training:
             time.sleep(POLL_SECONDS)
 
     def _train(self, stage: Stage, model: nn.ModuleDict, key: str, seed: int) -> list[Row]:
-        self._place(model)
+        place(model, self.config, self.device, self.dtype)
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
         if self.config.compile:
-            model["backbone"].compile()
+            model["backbone"].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         clusters = stage.clusters and self.config.clustering == "head" and self.dataset.train.y is not None
         hooks = Hooks(
@@ -205,14 +205,6 @@ class _Training:
             self.store.save(key, {"weights": weights_of(model)}, {"stage": stage.name, "curve": curve})
             self.store.discard(key, "epoch")
         return curve
-
-    def _place(self, model: nn.ModuleDict) -> None:
-        model.to(self.device, self.dtype)
-        if self.config.channels_last:
-            for module in model.values():
-                for parameter in module.parameters():
-                    if parameter.dim() == 4:
-                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def _progress(self, key: str) -> Progress | None:
         entry = self.store.load(key, "epoch")

@@ -68,6 +68,15 @@ def enter(
     return model
 
 
+def place(model: nn.ModuleDict, config: Config, device: torch.device, dtype: torch.dtype) -> None:
+    """Move the modules to their device, type and memory format, in place."""
+    model.to(device, dtype)
+    if config.channels_last:
+        for parameter in model.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 def prepare(model: nn.ModuleDict, stage: Stage, frozen_statistics: bool) -> None:
     """Train what the stage trains and freeze the rest; frozen modules are in eval mode unless told otherwise."""
     for name, module in model.items():
