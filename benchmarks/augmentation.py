@@ -15,7 +15,7 @@ import importlib.util
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,21 +154,20 @@ def images(shape: tuple[int, ...], device: str) -> Tensor:
     return ((smooth - 0.5) * 4 + 0.5).clamp(0, 1).mul(255).to(torch.uint8).to(device)
 
 
-def rows(threads: int, device: str, repeats: int) -> list[dict[str, Any]]:
+def rows(threads: int, device: str, repeats: int) -> Iterator[dict[str, Any]]:
+    """Every library on the CIFAR policy (on a GPU raymc alone), then raymc on the other policies."""
     torch.set_num_threads(threads)
-    machine = facts(device, threads)
     x = images(SHAPES["cifar"], device)
-    found: list[dict[str, Any]] = []
     for name, view in candidates().items() if device == "cpu" else [("raymc", raymc)]:
-        row: dict[str, Any] = {"library": name, "policy": "cifar", "batch": BATCH, **measure(view, x, repeats)}
+        row: dict[str, Any] = {"library": name, "policy": "cifar", "batch": BATCH, **facts(device, threads)}
+        row |= measure(view, x, repeats)
         if view is torchvision_functional:
             row["largest_difference_in_grey_levels"] = difference(view, x)
-        found.append(row | machine)
+        yield row
     for policy, shape in SHAPES.items():
         if policy != "cifar":
-            timed = measure(lambda x, g, policy=policy: raymc(x, g, policy), images(shape, device), repeats)
-            found.append({"library": "raymc", "policy": policy, "batch": BATCH, **timed} | machine)
-    return found
+            row = {"library": "raymc", "policy": policy, "batch": BATCH, **facts(device, threads)}
+            yield row | measure(lambda x, g, policy=policy: raymc(x, g, policy), images(shape, device), repeats)
 
 
 def main() -> None:
@@ -176,17 +175,19 @@ def main() -> None:
     options.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options.add_argument("--repeats", type=int, default=9)
     options.add_argument("--device", default="cpu")
-    options.add_argument("--out", type=Path, help="write the rows as JSON")
+    options.add_argument("--out", type=Path, help="write the rows as JSON, as they come")
     args = options.parse_args()
-    found = [row for threads in args.threads for row in rows(threads, args.device, args.repeats)]
-    for row in found:
+    found: list[dict[str, Any]] = []
+    for row in (row for threads in args.threads for row in rows(threads, args.device, args.repeats)):
+        found.append(row)
         apart = row.get("largest_difference_in_grey_levels")
         print(
             f"{row['threads']} threads  {row['policy']:7} {row['library']:31} {row['images_per_second']:9.0f} images/s"
-            f"  wall {row['ms']:7.1f} ms  cpu {row['cpu_ms']:7.1f} ms" + (f"  apart {apart:.3f}" if apart else "")
+            f"  wall {row['ms']:7.1f} ms  cpu {row['cpu_ms']:7.1f} ms" + (f"  apart {apart:.3f}" if apart else ""),
+            flush=True,
         )
-    if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if args.out:
+            args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

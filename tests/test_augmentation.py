@@ -82,6 +82,21 @@ def test_chunks_do_not_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(policy.apply(x, params), whole)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_gpu_makes_the_same_views_without_waiting(name: str) -> None:
+    policy, x = POLICIES[name], samples(SHAPES[name])
+    params = policy.draw(generator(), N, SHAPES[name])
+    there, moved = x.cuda(), {key: value.cuda() for key, value in params.items()}
+    policy.apply(there, moved)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        view = policy.apply(there, moved)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(view.cpu(), policy.apply(x, params), rtol=0, atol=1e-4)
+
+
 def test_cifar_is_the_published_policy_step_by_step() -> None:
     F = pytest.importorskip("torchvision.transforms.v2.functional")
     policy, x = POLICIES["cifar"], samples(SHAPES["cifar"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ class Source:
 
     def found(self, root: Path) -> str | None:
         """The first of `folders` that is there, None if none is."""
-        return next((folder for folder in self.folders if (root / folder).is_dir()), None)
+        return next((folder for folder in self.folders if os.path.isdir(root / folder)), None)
 
     def folder(self, root: Path) -> str:
         """As `found`; raises InputError where nothing is there, saying where the files belong."""
