@@ -8,8 +8,6 @@ import time
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from raymc import datasets
 from raymc.cli import Parser, execute, make_parser
 from raymc.datasets import Dataset
@@ -71,7 +69,6 @@ def take_steps(space: Space, dataset: Dataset) -> list[str]:
 
     Raises InputError or TrainingError that names the point.
     """
-    torch.manual_seed(0)
     tried = []
     done = []
     for title, point in space.corners().items():

@@ -29,7 +29,7 @@ def test_a_good_space_takes_its_steps(capsys: pytest.CaptureFixture[str]) -> Non
     (verdict,) = json.loads(out)["spaces"]
     assert verdict["name"] == "nmce_digits" and verdict["valid"] and verdict["stepped"]
     assert verdict["why"] is None
-    assert verdict["points"] == ["preset", "low", "high"]
+    assert verdict["points"] == ["preset", "low", "high", "first 1"]
     assert "nmce_digits  ok       one step of each stage at preset, low, high" in err
 
 
@@ -38,7 +38,7 @@ def test_every_point_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(check, "one_step", lambda config, dataset: seen.append(config))
     titles = check.take_steps(space, load("digits"))
-    assert titles[:3] == ["preset", "low", "high"]
+    assert titles[:3] == ["preset", "low", "high"] and len(titles) == len(set(titles))
     wanted = {title: space.config(params=point) for title, point in space.corners().items()}
     assert seen == [wanted[title] for title in titles]
     assert all(config in seen for config in wanted.values())
