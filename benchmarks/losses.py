@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.machine import facts
-from raymc.ops import cluster_coding_rate, coding_rate
+from raymc.ops import coding_rate, coding_rates
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,14 +41,20 @@ def plain_cluster_rate(z: Tensor, pi: Tensor, eps_sq: float) -> Tensor:
     return (mass / (2 * n) * rates).sum()
 
 
+def plain_nmce(z: Tensor, pi: Tensor, eps_sq: float) -> Tensor:
+    return plain_cluster_rate(z, pi, eps_sq) - plain_rate(z, eps_sq)
+
+
+def raymc_nmce(z: Tensor, pi: Tensor, eps_sq: float) -> Tensor:
+    rate, cluster_rate = coding_rates(z, pi, eps_sq)
+    return cluster_rate - rate
+
+
 def losses(eps_sq: float, clusters: bool) -> tuple[Loss, Loss]:
-    """`(plain, raymc)`: the NMCE loss R_c - R, or TCR's -R, as functions of z `[n, d]` and pi `[n, k]`."""
-    if not clusters:
-        return lambda z, pi: -plain_rate(z, eps_sq), lambda z, pi: -coding_rate(z, eps_sq)
-    return (
-        lambda z, pi: plain_cluster_rate(z, pi, eps_sq) - plain_rate(z, eps_sq),
-        lambda z, pi: cluster_coding_rate(z, pi, eps_sq) - coding_rate(z, eps_sq),
-    )
+    """`(plain, raymc)`: the rate part of NMCE, R_c - R, or of TCR, -R, of z `[n, d]` and pi `[n, k]`."""
+    if clusters:
+        return lambda z, pi: plain_nmce(z, pi, eps_sq), lambda z, pi: raymc_nmce(z, pi, eps_sq)
+    return lambda z, pi: -plain_rate(z, eps_sq), lambda z, pi: -coding_rate(z, eps_sq)
 
 
 def timed(loss: Loss, inputs: list[Tensor]) -> tuple[float, float, Tensor, tuple[Tensor, ...]]:

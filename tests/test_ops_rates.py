@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raymc.ops import cluster_coding_rate, coding_rate, gram
+from raymc.ops import cluster_coding_rate, coding_rate, coding_rates, gram
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> Tensor:
@@ -93,6 +93,16 @@ def test_rate_is_that_of_one_cluster_on_either_side_of_n_equal_d(n: int) -> None
     whole, one = coding_rate(z, 0.2), cluster_coding_rate(z, z.new_ones(n, 1), 0.2)
     assert float((whole - one).detach()) == pytest.approx(0, abs=1e-11)
     torch.testing.assert_close(*(torch.autograd.grad(f, z)[0] for f in (whole, one)))
+
+
+def test_both_rates_in_one_pass() -> None:
+    z, pi = unit_rows(20, 5).requires_grad_(), memberships(20, 3).requires_grad_()
+    pair, alone = coding_rates(z, pi, 0.2), (coding_rate(z, 0.2), cluster_coding_rate(z, pi, 0.2))
+    torch.testing.assert_close(pair, alone, rtol=1e-12, atol=0)
+    for together, apart in zip(pair, alone, strict=True):
+        mine = torch.autograd.grad(together, (z, pi), retain_graph=True)
+        theirs = torch.autograd.grad(apart, (z, pi), allow_unused=True, materialize_grads=True)
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-14)
 
 
 def test_uniform_memberships_have_no_rate_reduction_and_a_stationary_point() -> None:

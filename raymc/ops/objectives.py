@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from raymc.ops.rates import at_least_float32, cluster_coding_rate, coding_rate
+from raymc.ops.rates import at_least_float32, coding_rate, coding_rates
 from raymc.ops.views import normalised_mean, view_similarity
 
 
@@ -79,13 +79,9 @@ def nmce_objective(
     mean = normalised_mean(z)
     samples = torch.stack(tuple(pi))
     shared = samples.to(at_least_float32(samples.dtype)).mean(0)
-    return _total(
-        {
-            "cluster_rate": cluster_coding_rate(mean, shared, eps_sq, group),
-            "rate": -coding_rate(mean, eps_sq, group),
-            "similarity": -similarity_weight * view_similarity(z, group),
-        }
-    )
+    rate, cluster_rate = coding_rates(mean, shared, eps_sq, group)
+    similarity = -similarity_weight * view_similarity(z, group)
+    return _total({"cluster_rate": cluster_rate, "rate": -rate, "similarity": similarity})
 
 
 def _total(terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

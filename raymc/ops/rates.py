@@ -31,7 +31,7 @@ def coding_rate(z: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> 
     _check(z, eps_sq)
     z = z.to(at_least_float32(z.dtype))
     width = z.shape[1]
-    count = sum_over_workers(z.new_tensor([float(len(z))]), group)
+    count = sum_over_workers(z.new_full((1,), len(z)), group)
     if group is None and len(z) < width:  # Sylvester: the smaller of the two Gram matrices will do
         z = z.mT
     gram = sum_over_workers(weighted_gram(z, z.new_ones(len(z), 1)), group)
@@ -56,16 +56,34 @@ def cluster_coding_rate(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGrou
     Raises:
         ValueError: z and pi are not matrices of equally many rows, or eps_sq is not positive.
     """
+    z, pi = _checked(z, pi, eps_sq)
+    rates, shares = _rates(z, pi, eps_sq, group)
+    return (shares * rates).sum()
+
+
+def coding_rates(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> tuple[Tensor, Tensor]:
+    """`(coding_rate(z), cluster_coding_rate(z, pi))` in one pass: the whole is one more cluster, of all points."""
+    z, pi = _checked(z, pi, eps_sq)
+    rates, shares = _rates(z, torch.cat([pi, pi.new_ones(len(pi), 1)], 1), eps_sq, group)
+    return rates[-1], (shares[:-1] * rates[:-1]).sum()
+
+
+def _rates(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """Each cluster's own rate `[k]` and its share of the points `[k]`."""
+    totals = sum_over_workers(torch.cat([pi.sum(0), pi.new_full((1,), len(pi))]), group)
+    mass, count = totals[:-1], totals[-1]
+    gram = sum_over_workers(weighted_gram(z, pi), group)
+    scale = z.shape[1] / (mass.clamp(min=LEAST_MASS) * eps_sq)
+    return logdet_plus_identity(gram, scale) / 2, mass / count
+
+
+def _checked(z: Tensor, pi: Tensor, eps_sq: float) -> tuple[Tensor, Tensor]:
+    """z and pi in the type to compute in; ValueError if they do not fit each other."""
     _check(z, eps_sq)
     if pi.ndim != 2 or len(pi) != len(z):
         raise ValueError(f"pi must be [{len(z)}, k], got {list(pi.shape)}")
     dtype = at_least_float32(torch.promote_types(z.dtype, pi.dtype))
-    z, pi = z.to(dtype), pi.to(dtype)
-    totals = sum_over_workers(torch.cat([pi.sum(0), z.new_tensor([float(len(z))])]), group)
-    mass, count = totals[:-1], totals[-1]
-    gram = sum_over_workers(weighted_gram(z, pi), group)
-    rates = logdet_plus_identity(gram, z.shape[1] / (mass.clamp(min=LEAST_MASS) * eps_sq)) / 2
-    return (mass / count * rates).sum()
+    return z.to(dtype), pi.to(dtype)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -30,7 +30,7 @@ def cosine_similarity_mean(z1: Tensor, z2: Tensor, group: ProcessGroup | None = 
     """
     dtype = at_least_float32(torch.promote_types(z1.dtype, z2.dtype))
     cosine = functional.cosine_similarity(z1.to(dtype), z2.to(dtype), dim=1)
-    total, count = sum_over_workers(torch.stack([cosine.sum(), cosine.new_tensor(len(z1))]), group)
+    total, count = sum_over_workers(torch.stack([cosine.sum(), cosine.new_full((), len(z1))]), group)
     mean: Tensor = total / count
     return mean
 
