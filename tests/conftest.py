@@ -20,6 +20,9 @@ for name in ("RAYMC_STORAGE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "
     os.environ.pop(name, None)
 
 OPTIONAL = ("ray", "optuna", "mlflow")
+ABSENT = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+# Training needs none of them, the search needs all: without one, its tests are not even imported.
+collect_ignore_glob = ["test_search_*.py"] if ABSENT else []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,12 +35,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line that says what the figures above were obtained with."""
     import torch
 
-    absent = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     terminalreporter.write_line(
         f"Python {platform.python_version()}, torch {torch.__version__} on {device}, "
         f"data: {os.environ.get('RAYMC_DATA', 'RAYMC_DATA is not set')}"
-        + (f", without {', '.join(absent)}" if absent else "")
+        + (f", without {', '.join(ABSENT)}" if ABSENT else "")
     )
 
 
