@@ -25,8 +25,9 @@ from raymc.search.records import Unit
         (Needs(1, 1, 2), {"CPU": 4}, None, True, 2, {"CPU": 2}),
         (Needs(1, 1, 2), {"CPU": 4}, None, False, 1, {"CPU": 2, "GPU": 1}),
         (Needs(1, 0.1, 0.1), {"CPU": 1, "GPU": 1}, None, True, 10, {"CPU": 0.1, "GPU": 0.1}),
-        (Needs(2, 0, 1), {"CPU": 4}, None, True, 2, {"CPU": 0}),
-        (Needs(2, 1, 1), {"CPU": 64, "GPU": 8, "driver": 1000}, None, False, 4, {"CPU": 0, "driver": 1}),
+        (Needs(2, 0, 1), {"CPU": 4, "driver": 1000}, None, True, 2, {"driver": 1}),
+        (Needs(2, 0, 1), {"CPU": 4}, None, False, 1, {"CPU": 0.01}),
+        (Needs(2, 1, 1), {"CPU": 64, "GPU": 8, "driver": 1000}, None, False, 4, {"driver": 1}),
     ],
 )
 def test_slots(
@@ -67,10 +68,10 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[:3] == [
         "study s",
-        "search 4 started: heads.weight_decay=0.001235, heads.epochs=3",
-        "search 4: 1 of 2 seeds acc 0.8000",
+        "trial 4 started: heads.weight_decay=0.001235, heads.epochs=3",
+        "trial 4: 1 of 2 seeds acc 0.8000",
     ]
-    assert lines[3].startswith("search 4 finished acc 0.9000 in ") and "1 of 3, about" in lines[3]
+    assert lines[3].startswith("trial 4 finished acc 0.9000 in ") and "1 of 3, about" in lines[3]
     assert len(lines) == 4 and ticks == [1]
 
 
@@ -80,7 +81,7 @@ def test_a_failure_says_why_in_its_line() -> None:
     board.ended(
         UNIT, DONE | {"state": "failed", "metrics": {}, "error": "Traceback\n  …\nValueError: oh", "per_seed": []}
     )
-    assert "search 4 failed (ValueError: oh)" in stream.getvalue()
+    assert "trial 4 failed (ValueError: oh)" in stream.getvalue()
 
 
 def test_on_a_terminal_a_table_shows_running_units_last() -> None:
@@ -93,7 +94,7 @@ def test_on_a_terminal_a_table_shows_running_units_last() -> None:
     screen = io.StringIO()
     Console(file=screen, width=120, force_terminal=True, no_color=True).print(board.table())
     text = screen.getvalue()
-    assert text.index("search 4") < text.index("confirm 1 seed 1000")
+    assert text.index("trial 4") < text.index("confirm 1 seed 1000")
     assert "heads 2/9" in text and "0/1" in text and "2/2" in text and "0.9000" in text and "the preset" in text
     assert "1 of 3, about" in text.splitlines()[0]
 

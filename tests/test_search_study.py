@@ -243,7 +243,7 @@ def test_budgets() -> None:
     assert (smoke.trials, smoke.seeds, smoke.top, len(smoke.fresh)) == (4, (0,), 1, 2)
     assert plan_budget(space, 0, 9, 2, smoke=True).trials == 9
     assert not set(range(3, 2003)) & set(fresh_seeds(3, 2000, 10))
-    nothing = space.pinned({key: 0.1 for key in space.params})
+    nothing = space.pinned({key: parameter.ends()[0] for key, parameter in space.params.items()})
     assert plan_budget(nothing, 0, None, None, smoke=False).trials == 1
     with pytest.raises(InputError, match="searches nothing: there is one trial, not 5"):
         plan_budget(nothing, 0, 5, None, smoke=False)

@@ -137,4 +137,5 @@ def test_epochs_and_statistics_are_in_the_spool(tmp_path: Path) -> None:
 
 def test_a_unit_travels_as_plain_types() -> None:
     assert unit_of(json.loads(json.dumps(unit_row(SEARCH)))) == SEARCH
-    assert SEARCH.name == "search 7" and Unit("confirm", 1, {}, (9,), (8, 9)).name == "confirm 1 seed 9"
+    assert SEARCH.name == "trial 7" and Unit("confirm", 1, {}, (9,), (8, 9)).name == "confirm 1 seed 9"
+    assert Unit("stability", 0, {}, (9,), (8, 9)).name == "seed 9"

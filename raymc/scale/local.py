@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from raymc.errors import InputError
 
-
 STARTS = 3
 """How often a start is tried: Ray gives its processes 30 seconds, which a busy machine may exceed."""
 
@@ -56,6 +55,7 @@ def _start(dashboard: bool) -> None:
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
                 object_store_memory=OBJECT_STORE,
+                resources={"driver": 1000.0},  # for trials that only wait for their workers
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -85,8 +86,10 @@ class TrainSeed:
             while not wait([training], POLL_SECONDS).done:
                 told += _tell(events, told, report)
             _tell(events, told, report)
-            events.unlink(missing_ok=True)
-            return training.result()
+            result = training.result()
+        events.unlink(missing_ok=True)
+        shutil.rmtree(job.out / "ray", ignore_errors=True)  # Train's own notes, of use only while it runs
+        return result
 
 
 def _relay(events: Path) -> Any:

@@ -75,13 +75,12 @@ def plan_slots(needs: Needs, total: Mapping[str, float], concurrent: int | None,
         share = (concurrent or 1) * needs.workers
         cpus = min(cpus, total.get("CPU", 1.0) / share)
         gpus = min(gpus, total.get("GPU", 0.0) / share)
-    room = [total.get("CPU", 1.0) / (cpus * needs.workers)]
+    # A trial with workers of its own only waits for them; Ray has no trial that reserves nothing.
+    waiting = {} if needs.workers == 1 else {"driver": 1.0} if "driver" in total else {"CPU": 0.01}
+    room = [total.get("CPU", 1.0) / (cpus * needs.workers + waiting.get("CPU", 0.0))]
     room += [total.get("GPU", 0.0) / (gpus * needs.workers)] if gpus else []
     count = concurrent or max(1, math.floor(min(room) + 1e-9))
-    if needs.workers > 1:  # its workers reserve for themselves; the trial only waits for them
-        driver = {"driver": 1.0} if "driver" in total else {}
-        return Slots(count, {"CPU": 0.0} | driver, gpus, cpus)
-    return Slots(count, {"CPU": cpus} | ({"GPU": gpus} if gpus else {}), gpus, cpus)
+    return Slots(count, waiting or {"CPU": cpus} | ({"GPU": gpus} if gpus else {}), gpus, cpus)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -58,7 +58,7 @@ class Board:
         self._begun = time.monotonic()
         self._live = Live(console=self.console, get_renderable=self.table, refresh_per_second=2, transient=True)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Self:
         self._begun = time.monotonic()
         if self.console.is_terminal:
             self._live.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raymc import datasets
 from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.errors import InputError
@@ -12,6 +13,7 @@ from raymc.search import provenance, records
 from raymc.search.records import Row
 from raymc.space import Space, seeds_from
 from raymc.tracking.uri import masked
+from raymc.training.smoke import shorten
 
 SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
 
@@ -54,6 +56,12 @@ def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
     """`count` seeds that a search with `searched` seeds from `seed` on has not seen."""
     first = seed + max(1000, searched)
     return tuple(range(first, first + count))
+
+
+def load_data(space: Space, root: str, smoke: bool) -> Dataset:
+    """The samples that the space's trainings use. Raises InputError."""
+    dataset = datasets.load(space.dataset, root)
+    return shorten(space.config(), dataset)[1] if smoke else dataset
 
 
 def check_data(space: Space, config: Config, dataset: Dataset, objective: bool = True) -> None:

@@ -48,8 +48,11 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Short words for tables and lines."""
-        return f"{self.kind} {self.trial}" + (f" seed {self.seeds[0]}" if len(self.seeds) < len(self.group) else "")
+        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`."""
+        if self.kind == "search":
+            return f"trial {self.trial}"
+        head = "" if self.kind == "stability" else f"{self.kind} {self.trial} "
+        return f"{head}seed {self.seeds[0]}"
 
 
 def unit_row(unit: Unit) -> Row:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from raymc import datasets
 from raymc.config import Value
 from raymc.errors import InputError
 from raymc.search import study
 from raymc.search.distributions import compile_space
-from raymc.search.manifest import check_data, make_manifest, plan_budget
+from raymc.search.manifest import check_data, load_data, make_manifest, plan_budget
 from raymc.search.records import Row
 from raymc.space import Space, load_space
 from raymc.tracking import uri
@@ -77,7 +76,7 @@ def new_study(request: Request) -> Path:
     study.check_new(folder)
     tracking_uri = uri.resolve(request.tracking_uri)
     report_folder(name)
-    dataset = datasets.load(space.dataset, request.data)
+    dataset = load_data(space, request.data, request.smoke)
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
@@ -114,7 +113,7 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
         raise InputError(f"study {folder.name} was asked for {asked} trials; --trials {trials} would take some away")
     if trials > asked and not space.params:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
-    found = datasets.load(space.dataset, request.data).fingerprint
+    found = load_data(space, request.data, manifest["smoke"]).fingerprint
     if found != manifest["data"]["fingerprint"]:
         raise InputError(f"the samples of {space.dataset} are not those that study {folder.name} began with")
     manifest["budget"]["trials"] = trials

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from raymc import datasets
 from raymc.config import Value
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
@@ -23,7 +22,7 @@ from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.ledger import SeedQueue
-from raymc.search.manifest import check_data
+from raymc.search.manifest import check_data, load_data
 from raymc.search.records import FINISHED, Row, Unit
 from raymc.search.request import report_folder
 from raymc.search.sitting import needs_of
@@ -70,7 +69,7 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
     """
     _check_numbers(request)
     chosen = configuration(request)
-    dataset = datasets.load(chosen.space.dataset, request.data)
+    dataset = load_data(chosen.space, request.data, request.smoke)
     check_data(chosen.space, chosen.space.config(params=chosen.params), dataset, objective=False)
     tracking_uri = uri.resolve(request.tracking_uri)
     first = request.first_seed if request.first_seed is not None else max(chosen.used, default=-1) + 1
