@@ -243,7 +243,7 @@ class _Training:
         result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
         if config.probes:
             result["probes"] = evaluate.probes(self.method, model, data, self.feed, config.probe_views)
-        effective = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
+        effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
         effective |= config.flat(self.method.stage_keys)
         outputs.write_json(out / "config.json", effective)
         labels = dict(arrays)
