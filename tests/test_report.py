@@ -185,6 +185,17 @@ def test_one_fresh_seed_has_no_spread(tmp_path: Path) -> None:
     assert not re.search(r"\b(nan|None)\b", words_of(page))
 
 
+def test_equal_and_wildly_different_seeds_are_told_as_such(tmp_path: Path) -> None:
+    study = fabricate(tmp_path / "spread", 6, confirm=1, confirm_seeds=2)
+    (path,) = (study / "confirm").glob("*/record.json")
+    for values, said in (((0.8, 0.8), "All 2 fresh seeds gave acc 0.8000 exactly"), ((0.5, 0.9), "passes 1")):
+        content = json.loads(path.read_text())
+        for run, value in zip(content["per_seed"], values, strict=True):
+            run["metrics"]["acc"] = value
+        path.write_text(json.dumps(content))
+        assert said in words_of(made(study)[0])
+
+
 def test_torn_files_are_named_or_left_out(tmp_path: Path) -> None:
     study = fabricate(tmp_path / "torn", 6, confirm=1)
     (study / "trials" / "0002" / "record.json").write_text('{"trial": 2, "sta')

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from markupsafe import Markup
 
 from raymc.reporting import words
 from raymc.reporting.words import count, duration, listing, score
@@ -121,13 +124,14 @@ def cost(facts: Facts) -> list[str]:
 
 
 def tracking(facts: Facts) -> str:
-    """Where the links to MLflow lead."""
+    """Where the links to MLflow lead; markup, where a command is to be typed."""
     place = facts["tracking"]
     if place["runs"] is None:
         return "The study names no MLflow experiment, so its runs are not linked."
     if place["served"]:
         return f"Links lead to the MLflow server {place['uri']}."
-    return f"Links lead to MLflow's pages once they are served: mlflow ui --backend-store-uri {place['uri']}"
+    command = shlex.join(["mlflow", "ui", "--backend-store-uri", place["uri"]])
+    return Markup("Links lead to MLflow's pages while this serves them: <code>{}</code>.").format(command)
 
 
 def _trials(facts: Facts) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting.records import Study
 
 METRIC_WORDS = {
@@ -118,22 +119,25 @@ def conclusions(study: Study, best: Mapping[str, Any] | None) -> list[str]:
             f"Nothing about new seeds: no configuration has {metric} on seeds that the search did not use. The search "
             "score is the best of several and therefore optimistic."
         ]
-    n, spread = found["n"], found.get("std")
-    if n < 2 or spread is None:
+    if found["n"] < 2 or found["std"] is None:
         return [f"Little: one fresh seed gave {metric} {score(found['mean'])} and says nothing about the spread."]
+    rest = "Nothing here speaks of other data, other lengths of training, or values outside the ranges searched."
+    return [*_of_several(metric, found), rest]
+
+
+def _of_several(metric: str, found: Mapping[str, Any]) -> list[str]:
+    n, (low, high) = found["n"], found["ci95"]
+    if found["std"] == 0:
+        return [f"All {n} fresh seeds gave {metric} {score(found['mean'])} exactly: they say nothing about the spread."]
     said = [
-        f"The mean {metric} of this configuration lies between {score(found['ci95'][0])} and {score(found['ci95'][1])} "
-        f"(95 % t-interval, {n} fresh seeds). One new training is less certain than that mean: the seeds seen here "
-        f"ran from {score(found['min'])} to {score(found['max'])}."
+        f"The mean {metric} of this configuration lies between {score(low)} and {score(high)} (95 % t-interval, {n} "
+        f"fresh seeds). One new training is less certain than that mean: the seeds seen here ran from "
+        f"{score(found['min'])} to {score(found['max'])}.",
+        f"With this spread, {n} seeds on each side tell two configurations apart (5 % level, 80 % power) only if they "
+        f"differ by about {score(detectable(found['std'], n))} or more. Smaller gaps between trials are no evidence.",
     ]
-    if spread == 0:
-        said = [f"All {n} fresh seeds gave {metric} {score(found['mean'])} exactly: they say nothing about the spread."]
-    else:
-        said.append(
-            f"With this spread, {n} seeds on each side tell two configurations apart (5 % level, 80 % power) only if "
-            f"they differ by about {score(detectable(spread, n))} or more. Smaller gaps between trials are no evidence."
-        )
-    said.append("Nothing here speaks of other data, other lengths of training, or values outside the ranges searched.")
+    if metric in LABEL_METRICS and high > 1:
+        said.append(f"That the interval passes 1, which {metric} cannot, shows how little {n} seeds say.")
     return said
 
 
