@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import data_root
-from raymc.errors import InputError
+from raymc.errors import InputError, RaymcError
 from raymc.space import load_space
 from raymc.training.progress import progress
 from raymc.training.run import run as train
@@ -44,7 +45,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
-    result = _train(config, stages, args, out)
+    try:
+        result = _train(config, stages, args, out)
+    except RaymcError:
+        with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
+            out.rmdir()
+        raise
     _tell(result)
     return {
         "method": result["method"],
