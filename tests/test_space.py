@@ -123,6 +123,8 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("method: [", "line 1: expected the node content"),
         ("method: a: b", "line 1: mapping values are not allowed here"),
         ("\tmethod: nmce", "line 1: "),
+        ("question: 2026-13-45", "not YAML: month must be in 1..12"),
+        ("method: !!python/name:os.system", "line 1: could not determine a constructor"),
         ("method: nmce", "dataset: is missing"),
         ("dataset: digits", "method: is missing"),
         ("method: nmc\ndataset: digits", "unknown method nmc; did you mean nmce?"),
@@ -331,8 +333,9 @@ def test_a_space_travels_between_processes() -> None:
 
 
 def test_yaml_keeps_what_is_not_wrong() -> None:
-    text = "a: &x {low: 1.0e-3, high: 2}\nb: *x\nc: [1, two, null, true]\nd: .inf"
+    text = "a: &x {low: 1.0e-3, high: 2}\nb: *x\nc: [1, two, null, true]\nd: .inf\ne: {<<: *x, high: 3}"
     content: Any = parse_yaml(text)
     assert content["a"] == content["b"] == {"low": 1.0e-3, "high": 2}
+    assert content["e"] == {"low": 1.0e-3, "high": 3}
     assert content["c"] == [1, "two", None, True] and math.isinf(content["d"])
     assert all(name == method.name for name, method in METHODS.items())
