@@ -43,8 +43,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Search]]:
     yield begin
     for search in started:
         if search.process.poll() is None:
-            search.process.kill()
-            search.process.wait()
+            search.kill()
 
 
 class Search:
@@ -56,7 +55,13 @@ class Search:
         self.study = work / "storage" / "studies" / "s"
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, *words], cwd=work, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                [sys.executable, *words],
+                cwd=work,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
             )
 
     def wait_for(self, moment: Callable[[Path], bool]) -> None:
@@ -66,9 +71,14 @@ class Search:
             assert time.monotonic() < deadline, self.errors.read_text()
             time.sleep(0.1)
 
-    def end(self, number: int | None = None) -> tuple[int, str]:
-        if number is not None:
-            self.process.send_signal(number)
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
+
+    def end(self) -> tuple[int, str]:
         out, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out
 
@@ -110,12 +120,13 @@ def test_a_search_on_the_digits_is_killed_interrupted_and_completed(tmp_path: Pa
     common = ["--storage", "storage", "--name", "s", "--concurrent", "1", "--json"]
     first = start("-m", "raymc.tune", "small.yaml", *common)
     first.wait_for(lambda study: max([0, *sum(_epochs(study, "pretrain"), [])]) >= 6)
-    assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    first.kill()
 
     second = start("-m", "raymc.tune", "small.yaml", "--resume", *common)
     second.wait_for(lambda study: len(_finished(study)) >= 2)
     kept = _finished(second.study)
-    code, _ = second.end(signal.SIGINT)
+    second.interrupt()
+    code, _ = second.end()
     told = second.errors.read_text()
     assert code == 130 and "Traceback" not in told, told
     before, again = _epochs(second.study, "pretrain")[:2]

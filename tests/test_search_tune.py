@@ -96,7 +96,7 @@ def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path:
     pruned = next(t for t in study.get_trials() if t.state.name == "PRUNED")
     assert pruned.intermediate_values and pruned.user_attrs["state"] == "pruned"
     assert len(set(_pids(tmp_path))) <= 2, "two slots are two processes, for the search and the confirmation"
-    assert len(list((tmp_path / "confirm").glob("*/seed-1000/result.json"))) == 2
+    assert len(list((tmp_path / "confirm").glob("*/seed-1000/result.json"))) == min(2, counts["finished"]) >= 1
     assert "pruned" in shown and "confirm" in shown
 
 
@@ -105,7 +105,8 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
     study = new_study()
     enqueue(study, [FIRST], SPACE)
     ledger = make_ledger(tmp_path, study, trials=2, top=1, fresh=(1000,))
-    _run(ledger, Mortal(), slots)
+    shown = _run(ledger, Mortal(), slots)
+    assert "trial 0 goes on in another process: " in shown
     assert ledger.counts() == {"finished": 2, "pruned": 0, "failed": 0}
     seeds = tmp_path / "trials" / "0000"
     assert len((seeds / "seed-0" / "pids").read_text().split()) == 1, "the finished seed is not run again"

@@ -144,11 +144,12 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
 
     from raymc.search.tuning import UnitSearch, Watch
 
+    search = UnitSearch(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(plan, body), dict(slots.reserved)),
             tune_config=tune.TuneConfig(
-                search_alg=UnitSearch(work, board),
+                search_alg=search,
                 scheduler=scheduler,
                 num_samples=work.left,
                 max_concurrent_trials=slots.count,
@@ -159,7 +160,7 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
                 name="units",
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[Watch(board)],
+                callbacks=[Watch(search)],
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )

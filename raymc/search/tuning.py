@@ -33,6 +33,7 @@ class UnitSearch(OptunaSearch):
         super().__init__(metric="score", mode="max")
         self.work, self.board = work, board
         self._units: dict[str, Unit] = {}
+        self._reasons: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         unit = self.work.next()
@@ -49,8 +50,13 @@ class UnitSearch(OptunaSearch):
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         unit = self._units.pop(trial_id, None)
         if unit is not None:
-            record = self.work.ended(unit, "its worker process died again and again" if error else None)
-            self.board.ended(unit, record)
+            why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
+            self.board.ended(unit, self.work.ended(unit, why))
+
+    def recovered(self, trial_id: str, reason: str) -> None:
+        """A unit's process failed, and another one takes the unit up."""
+        self._reasons[trial_id] = reason
+        self.board.say(f"{self._units[trial_id].name} goes on in another process: {reason}")
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
@@ -101,13 +107,17 @@ class Halving(ASHAScheduler):
 
 
 class Watch(Callback):
-    """Passes the reports of trials on to the live table."""
+    """Passes on what Tune tells callbacks only."""
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
+    def __init__(self, search: UnitSearch) -> None:
+        self.search = search
 
     def __getstate__(self) -> Row:  # for Tune's snapshot, which nobody reads
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Row, **info: Any) -> None:
-        self.board.heard(unit_of(trial.config["unit"]), result)
+        self.search.board.heard(unit_of(trial.config["unit"]), result)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        lines = str(trial.get_error() or "").strip().splitlines()
+        self.search.recovered(trial.trial_id, lines[-1].strip() if lines else "lost")
