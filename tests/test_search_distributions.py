@@ -6,8 +6,6 @@ from typing import Any
 
 import optuna
 import pytest
-
-pytest.importorskip("optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raymc.errors import InputError

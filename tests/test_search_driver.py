@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 
 import pytest
-
-pytest.importorskip("optuna")
 from rich.console import Console
 
 from raymc.search.driver import Needs, describe, plan_slots

@@ -10,8 +10,6 @@ from typing import Any
 
 import optuna
 import pytest
-
-pytest.importorskip("optuna")
 from optuna.trial import TrialState
 
 from raymc.errors import CollapsedError, DeviceMemoryError, DivergedError

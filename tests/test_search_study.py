@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("optuna")
-
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.search import sitting, steadiness, study
 from raymc.search.manifest import fresh_seeds, plan_budget

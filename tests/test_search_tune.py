@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray")
-
 from raymc.scale.local import ray_session
 from raymc.search import records
 from raymc.search.distributions import enqueue

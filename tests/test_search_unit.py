@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("optuna")
-
 from raymc.errors import InputError
 from raymc.search import records
 from raymc.search.records import Unit, unit_of, unit_row
