@@ -15,7 +15,7 @@ from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.search import sitting, steadiness, study
 from raymc.search.manifest import fresh_seeds, plan_budget
 from raymc.search.records import read_json
-from raymc.search.request import Request, resume_line
+from raymc.search.request import Request
 from raymc.search.sitting import tune
 from raymc.search.steadiness import StabilityRequest, configuration, stability
 from raymc.search.unit import run_unit
@@ -247,11 +247,6 @@ def test_budgets() -> None:
     assert plan_budget(nothing, 0, None, None, smoke=False).trials == 1
     with pytest.raises(InputError, match="searches nothing: there is one trial, not 5"):
         plan_budget(nothing, 0, 5, None, smoke=False)
-
-
-def test_the_line_that_resumes_keeps_every_choice() -> None:
-    line = resume_line(_request(address="auto", trials=7), "my-study")
-    assert line.endswith("--trials 7 --address auto") and "--name my-study --resume" in line
 
 
 def _stability(**changes: Any) -> StabilityRequest:
