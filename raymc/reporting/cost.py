@@ -16,7 +16,7 @@ def stage_use(records: Iterable[Record]) -> dict[str, Any]:
     A reuse saves what the study itself spent on that key; where another study computed it, the saving is unknown and
     counted in `unknown`.
     """
-    runs = [stage for record in records for seed in record.seeds for stage in seed.stages]
+    runs = [stage for record in records for seed in record.seeds for stage in seed.stages if stage.epochs]
     spent = {stage.key: stage.seconds for stage in runs if not stage.cached}
     by_stage: dict[str, dict[str, Any]] = {}
     for stage in runs:
