@@ -62,6 +62,8 @@ class Search:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
+                # A test run in a shell's background inherits an ignored SIGINT; a user's terminal does not.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def wait_for(self, moment: Callable[[Path], bool]) -> None:
