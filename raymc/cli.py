@@ -88,4 +88,5 @@ def main() -> int:
         print(f"{wrong}{usage}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"raymc.{words[0]}")
+    sys.argv = words  # as `python -m raymc.COMMAND` has it; commands that print how to go on read it
     return execute(module.parser(), module.run, words[1:])

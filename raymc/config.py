@@ -27,13 +27,14 @@ def option(
     *,
     low: float | None = None,
     above: float | None = None,
+    high: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
     """A configuration field: its default, one line of help, and the values that it may take.
 
-    `low` is an inclusive, `above` an exclusive lower bound.
+    `low` is an inclusive, `above` an exclusive lower bound; `high` is an inclusive upper one.
     """
-    metadata = {"help": text, "low": low, "above": above, "choices": choices}
+    metadata = {"help": text, "low": low, "above": above, "high": high, "choices": choices}
     return field(default=default, metadata=metadata)
 
 
@@ -76,8 +77,8 @@ class Config:
     pre_feature_dim: int = option(4096, "width of the pre-feature layer; 0: none", low=0)
     augmentation: str = option("none", "policy of the views, see raymc.datasets.augmentation")
     clustering: str = option("head", "labels from the cluster head or by EnSC on z", choices=("head", "ensc"))
-    ensc_gamma: float = option(50.0, "EnSC: weight of the self-expression error", above=0)
-    ensc_tau: float = option(0.9, "EnSC: share of the l1 norm", above=0)
+    ensc_gamma: float = option(50.0, "EnSC: weight of the self-expression error", above=1)
+    ensc_tau: float = option(0.9, "EnSC: share of the l1 norm", above=0, high=1)
     seed: int = option(0, "seed of the training", low=0)
     seeds_from: str | None = option(
         None, "first stage that a group of seeds varies; null: the first stage that is searched"
@@ -151,6 +152,9 @@ def check_value(key: str, value: object, spec: dataclasses.Field[Any]) -> Value:
         raise InputError(f"{key}: {value} is below {low:g}")
     if above is not None and value <= above:
         raise InputError(f"{key}: {value} is not above {above:g}")
+    high = spec.metadata["high"]
+    if high is not None and value > high:
+        raise InputError(f"{key}: {value} is above {high:g}")
     if kind.startswith("int"):
         if value != int(value):
             raise InputError(f"{key}: {value} is not a whole number")

@@ -68,7 +68,7 @@ def _row(first: str, field: dataclasses.Field[Any]) -> str:
 
 
 def _values(field: dataclasses.Field[Any]) -> str:
-    choices, low, above = (field.metadata[name] for name in ("choices", "low", "above"))
+    choices, low, above, high = (field.metadata[name] for name in ("choices", "low", "above", "high"))
     kind, _, optional = str(field.type).partition(" ")
     words = {"bool": "true, false", "str": "text", "int": "whole number", "float": "number"}[kind]
     named = {"backbone": tuple(BACKBONES), "augmentation": tuple(POLICIES)}.get(field.name, choices)
@@ -78,6 +78,8 @@ def _values(field: dataclasses.Field[Any]) -> str:
         words += f" from {low:g}"
     if above is not None:
         words += f" above {above:g}"
+    if high is not None:
+        words += f" up to {high:g}"
     return words + (", null" if optional else "")
 
 

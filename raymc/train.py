@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import data_root
-from raymc.errors import InputError, RaymcError
+from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.methods import METHODS
 from raymc.space import load_space
 from raymc.training.progress import progress
 from raymc.training.run import run as train
@@ -38,8 +40,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     flags = {key: value for key, value in given.items() if value is not None}
     config = space.config(parse_overrides(args.overrides) | flags)
     stages = tuple(space.stage_keys)
-    if args.start_from is not None and args.start_from not in stages:
-        raise InputError(f"--from: {args.start_from} is not one of {', '.join(stages)}")
+    trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
+    if args.start_from is not None and args.start_from not in trained:
+        raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
     out = (args.out or Path("runs") / f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -47,6 +50,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     try:
         result = _train(config, stages, args, out)
+    except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
+        words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
+        raise Interrupted(shlex.join(words)) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()
@@ -79,15 +85,17 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
     if config.workers == 1:
         with progress() as report:
             return train(config, report=report, **common)
-    import torch
-
     from raymc.scale.local import ray_session
-    from raymc.scale.worker import Job, run_workers
+    from raymc.scale.relay import run_and_report
+    from raymc.scale.worker import Job
+    from raymc.search.driver import Needs, plan_slots, total_resources
 
-    gpus = float(torch.cuda.is_available())
     print(f"{config.workers} workers under Ray Train", file=sys.stderr)
-    with ray_session(None, dashboard=True):
-        return run_workers(Job(config=config, **common), config.workers, gpus, 1.0)
+    with ray_session(None, dashboard=True), progress() as report:
+        total = total_resources()
+        slots = plan_slots(Needs(config.workers, float("GPU" in total), 1.0), total, 1, fixed=True)
+        job = Job(config=config, **common)
+        return run_and_report(job, config.workers, slots.gpus_per_worker, slots.cpus_per_worker, report)
 
 
 def _tell(result: dict[str, Any]) -> None:

@@ -46,6 +46,9 @@ def value_of(field: dataclasses.Field[Any], rng: random.Random) -> Any:
     if kind.startswith("str"):
         return None if field.name == "seeds_from" else f"name{rng.randrange(99)}"
     least = field.metadata["low"] if field.metadata["low"] is not None else field.metadata["above"]
+    most = field.metadata["high"]
+    if most is not None:
+        return rng.uniform(math.nextafter(least, most), most)
     return least + rng.randrange(1, 9) if kind.startswith("int") else least + 10 ** rng.uniform(-6, 3)
 
 
@@ -68,6 +71,11 @@ def test_bounds_hold_to_the_last_digit(field: dataclasses.Field[Any]) -> None:
         assert check_value("k", math.nextafter(above, math.inf), field) > above
         with pytest.raises(InputError, match="k: .* is not above"):
             check_value("k", above, field)
+    high = field.metadata["high"]
+    if high is not None:
+        assert check_value("k", high, field) == high
+        with pytest.raises(InputError, match="k: .* is above"):
+            check_value("k", high + 1 if whole else math.nextafter(high, math.inf), field)
 
 
 @pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)

@@ -84,6 +84,8 @@ def test_unwritable_storage_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         Store(str(tmp_path / "file"))
+    with pytest.raises(InputError, match="foo"):
+        Store("foo://bucket")
 
 
 def _hold(root: str, ready: object, seconds: float) -> None:

@@ -35,7 +35,9 @@ class Job:
 def run_workers(
     job: Job, workers: int, gpus_per_worker: float, cpus_per_worker: float, callbacks: list[Any] | None = None
 ) -> dict[str, Any]:
-    """Train `job` on `workers` Ray workers (gloo on CPUs, NCCL on GPUs) and return the content of `metrics.json`.
+    """Train `job` on `workers` Ray workers and return the content of `metrics.json`.
+
+    NCCL on whole GPUs; gloo on CPUs and where workers share a GPU, which NCCL refuses.
 
     Ray must be initialised, with its dashboard: without its State API a stopped run leaks its workers. Callbacks
     are Ray Train user callbacks; each worker reports the rows of `run` to them.
@@ -50,11 +52,14 @@ def run_workers(
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     failed = job.out / "error.json"
     failed.unlink(missing_ok=True)
+    (job.out / "metrics.json").unlink(missing_ok=True)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job, "cpus": cpus_per_worker},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+        torch_config=TorchConfig(
+            backend="nccl" if gpus_per_worker >= 1 else "gloo", timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())
+        ),
         run_config=RunConfig(
             name="train",
             storage_path=str(job.out / "ray"),
@@ -62,7 +67,11 @@ def run_workers(
             callbacks=callbacks or [],
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except Exception:
+        if not failed.exists():
+            raise
     if failed.exists():
         facts = json.loads(failed.read_text())
         kind: Callable[[str], RaymcError] = getattr(errors, facts["kind"])
@@ -81,6 +90,9 @@ def _work(settings: dict[str, Any]) -> None:
     from raymc.training.run import run
 
     job: Job = settings["job"]
+    told = job.out / "error.json"
+    if told.exists():
+        return  # a retry of what no retry can mend
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(settings["cpus"])))
     rank, size = context.get_world_rank(), context.get_world_size()
@@ -100,6 +112,6 @@ def _work(settings: dict[str, Any]) -> None:
             keep_model=job.keep_model,
         )
     except RaymcError as error:
-        # Told through a file: Ray would take it for a failure that a retry can mend.
-        if rank == 0:
-            write_json(job.out / "error.json", {"kind": type(error).__name__, "message": str(error)})
+        # Told through a file, from whichever worker; raised as well, since the others wait for this one.
+        write_json(told, {"kind": type(error).__name__, "message": str(error)})
+        raise

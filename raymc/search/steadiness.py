@@ -129,7 +129,8 @@ def _winner_of(folder: Path, overrides: Mapping[str, Value]) -> Configuration:
     space = study.read_space(folder, manifest).pinned(overrides)
     params = {key: value for key, value in best.params.items() if key in space.params}
     used = (*manifest["seeds"], *manifest["confirm"]["seeds"])
-    return Configuration(space, params, manifest["seed"], manifest["seeds_from"], used)
+    varied = str(overrides.get("seeds_from") or manifest["seeds_from"])
+    return Configuration(space, params, manifest["seed"], varied, used)
 
 
 def _make_folder(storage: str, name: str) -> Path:

@@ -5,6 +5,7 @@ It saves work and is not needed for correctness: stage results are named by thei
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -62,7 +63,8 @@ class Lease:
         """Give the lease back if it is still ours."""
         held = self._read()
         if held is not None and json.loads(held)["owner"] == self.owner:
-            self.fs.rm_file(self.path)
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm_file(self.path)
 
     def _text(self) -> str:
         return json.dumps({"owner": self.owner, "beat": self._beat, "place": _place(), "pid": os.getpid()})
@@ -116,11 +118,12 @@ class Lease:
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            held = self._read()
-            if held is None or json.loads(held)["owner"] != self.owner:
-                return
-            self._beat += 1
-            self.fs.pipe_file(self.path, self._text().encode())
+            with contextlib.suppress(OSError):  # a store that is away for a moment costs one beat
+                held = self._read()
+                if held is None or json.loads(held)["owner"] != self.owner:
+                    return
+                self._beat += 1
+                self.fs.pipe_file(self.path, self._text().encode())
 
 
 def _place() -> str:

@@ -34,10 +34,16 @@ class Store:
     """Stage results and epoch checkpoints under `<root>/stages`."""
 
     def __init__(self, root: str) -> None:
-        self.fs, path = fsspec.core.url_to_fs(root)
+        try:
+            self.fs, path = fsspec.core.url_to_fs(root)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"storage {root}: {error}") from error
         self.root = f"{path.rstrip('/')}/stages"
+        probe = f"{self.root}/.{uuid.uuid4().hex}"
         try:
             self.fs.makedirs(self.root, exist_ok=True)
+            self.fs.pipe_file(probe, b"")
+            self.fs.rm_file(probe)
         except OSError as error:
             raise InputError(f"storage {root} cannot be written: {error.strerror or error}") from error
 
@@ -46,12 +52,13 @@ class Store:
         try:
             facts = json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))
             payload = self.fs.cat_file(self._path(key, facts["file"]))
+            digest, meta = facts["sha256"], facts["meta"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        if hashlib.sha256(payload).hexdigest() != facts["sha256"]:
+        if hashlib.sha256(payload).hexdigest() != digest:
             return None
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        return Entry(state, facts["meta"])
+        return Entry(state, meta)
 
     def has(self, key: str) -> bool:
         """Whether a result of `key` has been published."""
