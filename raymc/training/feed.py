@@ -54,6 +54,8 @@ class Feed:
         """Steps of an epoch and the global batch: full batches only, one batch where there are fewer samples."""
         size = self.data.epoch_size
         batch = min(batch_size, size)
+        if batch < self.workers.size:
+            raise InputError(f"a batch of {batch} samples is too small for {self.workers.size} workers")
         return size // batch, batch
 
     def epoch(self, stage: str, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:

@@ -192,7 +192,7 @@ class _Training:
         if self.config.compile:
             model["backbone"].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
-        clusters = stage.clusters and self.config.clustering == "head" and self.dataset.train.y is not None
+        clusters = stage.clusters and self.config.clustering == "head"
         hooks = Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
@@ -217,8 +217,8 @@ class _Training:
         self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve}, "epoch")
 
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
-        labels, _ = evaluate.assign(self.method, model, self.feed, self.dataset.train.x)
-        return evaluate.scores(self.dataset.train, labels)
+        labels, z = evaluate.assign(self.method, model, self.feed, self.dataset.train.x)
+        return evaluate.scores(self.dataset.train, labels) | evaluate.rate_reduction(z, labels, self.n_clusters)
 
     def _finish(self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool) -> Row:
         config, data = self.config, self.dataset
