@@ -65,3 +65,27 @@ def need_data(data_root: Path) -> Callable[[str], Path]:
         return place
 
     return need
+
+
+@pytest.fixture
+def mnist(tmp_path: Path) -> Path:
+    """A folder with a fabricated MNIST in torchvision's layout."""
+    from tests.fabricated_data import write_mnist
+
+    return write_mnist(tmp_path)
+
+
+@pytest.fixture
+def coil(tmp_path: Path) -> Path:
+    """A folder with fabricated COIL images."""
+    from tests.fabricated_data import write_coil
+
+    return write_coil(tmp_path)
+
+
+@pytest.fixture
+def compact(tmp_path: Path) -> Path:
+    """A folder with a fabricated CIFAR in the compact layout."""
+    from tests.fabricated_data import write_compact
+
+    return write_compact(tmp_path)

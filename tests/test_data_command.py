@@ -15,19 +15,9 @@ from raymc.datasets import NAMES, data_root
 from raymc.datasets.catalogue import SOURCES
 from raymc.datasets.fetch import fetch
 from raymc.errors import InputError
-from tests.fabricated_data import bytes_of, small, write_coil, write_idx, write_mnist
+from tests.fabricated_data import bytes_of, small, write_idx
 
 IMAGES = "MNIST/raw/train-images-idx3-ubyte"
-
-
-@pytest.fixture
-def mnist(tmp_path: Path) -> Path:
-    return write_mnist(tmp_path)
-
-
-@pytest.fixture
-def coil(tmp_path: Path) -> Path:
-    return write_coil(tmp_path)
 
 
 def test_check_compares_checksums_of_files_and_of_decoded_samples(mnist: Path, coil: Path) -> None:

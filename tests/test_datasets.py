@@ -14,22 +14,7 @@ from PIL import Image
 
 from raymc.datasets import load
 from raymc.datasets.catalogue import SOURCES
-from tests.fabricated_data import bytes_of, small, write_coil, write_compact, write_mnist
-
-
-@pytest.fixture
-def mnist(tmp_path: Path) -> Path:
-    return write_mnist(tmp_path)
-
-
-@pytest.fixture
-def coil(tmp_path: Path) -> Path:
-    return write_coil(tmp_path)
-
-
-@pytest.fixture
-def compact(tmp_path: Path) -> Path:
-    return write_compact(tmp_path)
+from tests.fabricated_data import bytes_of, small
 
 
 def test_idx_files_train_and_test_together(mnist: Path) -> None:

@@ -15,22 +15,7 @@ from raymc.datasets import load
 from raymc.datasets.catalogue import SOURCES
 from raymc.datasets.source import Source
 from raymc.errors import InputError
-from tests.fabricated_data import bytes_of, small, write_coil, write_compact, write_idx, write_mnist
-
-
-@pytest.fixture
-def mnist(tmp_path: Path) -> Path:
-    return write_mnist(tmp_path)
-
-
-@pytest.fixture
-def coil(tmp_path: Path) -> Path:
-    return write_coil(tmp_path)
-
-
-@pytest.fixture
-def compact(tmp_path: Path) -> Path:
-    return write_compact(tmp_path)
+from tests.fabricated_data import bytes_of, small, write_idx
 
 
 def complaint(source: Source, root: Path) -> str:
