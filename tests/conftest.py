@@ -89,3 +89,11 @@ def compact(tmp_path: Path) -> Path:
     from tests.fabricated_data import write_compact
 
     return write_compact(tmp_path)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder with a fabricated Tiny-ImageNet."""
+    from tests.fabricated_data import write_tiny
+
+    return write_tiny(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import struct
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from raymc.datasets.source import Source
 RNG = np.random.default_rng(0)
 
 
-def small(name: str, samples: tuple[int, ...], classes: int | None = None) -> Source:
-    """A known source as if its files held fewer samples."""
+def small(
+    name: str, samples: tuple[int, ...], classes: int | None = None, in_files: tuple[int, ...] | None = None
+) -> Source:
+    """A known source as if it, and its files, had fewer samples."""
     source = SOURCES[name]
-    return dataclasses.replace(source, samples=samples, classes=classes or source.classes)
+    in_files = source.in_files if in_files is None else in_files
+    return dataclasses.replace(source, samples=samples, classes=classes or source.classes, in_files=in_files)
 
 
 def bytes_of(*shape: int) -> np.ndarray:
@@ -45,6 +49,35 @@ def write_coil(root: Path) -> Path:
     for n in (1, 2):
         for view in range(72):
             Image.fromarray(bytes_of(128, 128)).save(folder / f"obj{n}__{view}.png", compress_level=0)
+    return root
+
+
+def write_batches(root: Path, train: list[int], test: list[int]) -> Path:
+    """CIFAR-10 in pickles: images with these labels, a fifth of `train` in each batch."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    parts = [train[i * len(train) // 5 : (i + 1) * len(train) // 5] for i in range(5)]
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for name, labels in zip(names, [*parts, test], strict=True):
+        batch = {"data": bytes_of(len(labels), 3072), "labels": labels}
+        # The published files name numpy's modules as they were called in 2009.
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2).replace(b"numpy._core.", b"numpy.core."))
+    return root
+
+
+def write_tiny(root: Path) -> Path:
+    """Tiny-ImageNet of two classes: 6 and 4 images; the first of each class is grey."""
+    folder = root / "tiny-imagenet-200"
+    lines = []
+    for label, wnid in enumerate(("n01", "n20")):
+        places = [folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG" for i in range(3)]
+        names = [f"val_{2 * i + 1 - label}.JPEG" for i in range(2)]
+        places += [folder / "val" / "images" / name for name in names]
+        lines += [f"{name}\t{wnid}\t0\t32\t44\t62\n" for name in names]
+        for i, path in enumerate(places):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(bytes_of(64, 64, 3) if i else bytes_of(64, 64)).save(path)
+    (folder / "val" / "val_annotations.txt").write_text("".join(sorted(lines)))
     return root
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -15,6 +16,7 @@ from raymc.training.dist import rows_of
 
 SHAPES = {
     "cifar": (3, 32, 32),
+    "mlc": (3, 64, 64),
     "stl": (3, 96, 96),
     "imagenet": (3, 96, 96),
     "coil": (1, 64, 64),
@@ -24,12 +26,17 @@ SHAPES = {
     "noise_spiral": (2,),
     "noise_spiral_paper": (2,),
     "noise_synthetic": (16,),
+    "noise_sphere": (3,),
 }
 N = 13
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def viewed(name: str) -> tuple[int, ...]:
+    return (3, 32, 32) if name == "mlc" else SHAPES[name]
 
 
 def samples(shape: tuple[int, ...], n: int = N) -> Tensor:
@@ -48,13 +55,13 @@ def test_a_view_depends_on_generator_and_sample_alone(name: str) -> None:
     kept = x.clone()
     params = policy.draw(generator(), N, SHAPES[name])
     view = policy.apply(x, params)
-    assert view.dtype == torch.float32 and view.shape == x.shape and view.isfinite().all()
+    assert view.dtype == torch.float32 and view.shape == (N, *viewed(name)) and view.isfinite().all()
     assert torch.equal(x, kept), "the samples themselves stay"
     again = policy.apply(x, policy.draw(generator(), N, SHAPES[name]))
     assert torch.equal(view, again)
     other = policy.apply(x, policy.draw(generator(7), N, SHAPES[name]))
     assert torch.equal(view, other) == (name == "none")
-    assert policy.plain(x).dtype == torch.float32 and policy.plain(x).shape == x.shape
+    assert policy.plain(x).dtype == torch.float32 and policy.plain(x).shape == view.shape
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -73,7 +80,7 @@ def test_workers_together_see_the_views_that_one_would(name: str, size: int) -> 
     assert torch.equal(torch.cat(parts), whole)
 
 
-@pytest.mark.parametrize("name", ["cifar", "coil"])
+@pytest.mark.parametrize("name", ["cifar", "mlc", "coil"])
 def test_chunks_do_not_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, x = POLICIES[name], samples(SHAPES[name])
     params = policy.draw(generator(), N, SHAPES[name])
@@ -116,12 +123,67 @@ def test_cifar_is_the_published_policy_step_by_step() -> None:
     torch.testing.assert_close(policy.apply(x, p), torch.stack(wanted), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [32, 64])
+def test_mlc_is_the_papers_policy_step_by_step(size: int) -> None:
+    F = pytest.importorskip("torchvision.transforms.v2.functional")
+    policy, x = POLICIES["mlc"], samples((3, size, size), 60)
+    p = policy.draw(generator(), 60, (3, size, size))
+    assert 0 < (p["sigma"] > 0).sum() < 20 and p["grey"].any()
+    wanted = []
+    for i, image in enumerate(x):
+        left, top, width, height = (int(v) for v in p["box"][i])
+        y = F.resized_crop(image.float() / 255, top, left, height, width, [32, 32], antialias=True)
+        y = F.horizontal_flip(y) if p["flip"][i] else y
+        y = F.adjust_brightness(y, float(p["brightness"][i]))
+        y = F.adjust_contrast(y, float(p["contrast"][i]))
+        y = F.adjust_saturation(y, float(p["saturation"][i]))
+        y = F.adjust_hue(y, float(p["hue"][i]))
+        y = F.rgb_to_grayscale(y, 3) if p["grey"][i] else y
+        wanted.append(F.gaussian_blur(y, [9, 9], [float(p["sigma"][i])] * 2) if p["sigma"][i] else y)
+    torch.testing.assert_close(policy.apply(x, p), torch.stack(wanted), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_sample_that_is_not_blurred_is_as_without_blur(size: int) -> None:
+    policy, x = POLICIES["mlc"], samples((3, size, size), 60)
+    assert isinstance(policy, ImagePolicy)
+    p = policy.draw(generator(), 60, (3, size, size))
+    sharp = dataclasses.replace(policy, blur=None)
+    q = sharp.draw(generator(), 60, (3, size, size))
+    # What is drawn before the blur does not know of it.
+    assert all(torch.equal(p[name], q[name]) for name in q) and p.keys() - q.keys() == {"sigma"}
+    same = (policy.apply(x, p) == sharp.apply(x, q)).flatten(1).all(1)
+    assert torch.equal(same, p["sigma"] == 0)
+
+
+def test_the_share_of_blurred_samples() -> None:
+    sigma = draws.blurs(generator(), 20000, (0.1, 2.0), 0.1)
+    assert abs((sigma > 0).float().mean() - 0.1) < 0.01
+    assert sigma[sigma > 0].min() >= 0.1 and sigma.max() <= 2 and abs(sigma[sigma > 0].mean() - 1.05) < 0.05
+
+
+def test_a_share_of_one_draws_what_it_drew_before_there_were_shares() -> None:
+    mine, before = generator(), generator()
+    assert torch.equal(draws.blurs(mine, 50, (0.1, 2.0), 1.0), draws.between(before, (50,), 0.1, 2.0))
+    assert torch.equal(mine.get_state(), before.get_state())
+
+
+def test_noise_and_plain_input_have_the_side_of_the_crop() -> None:
+    F = pytest.importorskip("torchvision.transforms.v2.functional")
+    policy = ImagePolicy(crop=(0.5, 1.0), side=20, noise=0.1)
+    for shape in ((1, 32, 32), (3, 20, 20)):
+        x = samples(shape)
+        assert policy.apply(x, policy.draw(generator(), N, shape)).shape == (N, shape[0], 20, 20)
+        wanted = F.resize(x.float() / 255, [20, 20], antialias=True)
+        torch.testing.assert_close(policy.plain(x), wanted, rtol=0, atol=2e-6)
+
+
 def test_plain_input_is_scaled_and_normalised() -> None:
     x = samples(SHAPES["cifar"])
     means = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]
     stds = torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None]
     torch.testing.assert_close(POLICIES["cifar"].plain(x), (x / 255 - means) / stds)
-    for name in ("stl", "coil", "digits", "mnist", "none"):
+    for name in ("mlc", "stl", "coil", "digits", "mnist", "none"):
         torch.testing.assert_close(POLICIES[name].plain(x), x / 255)
     points = samples((2,))
     assert torch.equal(POLICIES["noise_spiral"].plain(points), points)
@@ -141,7 +203,8 @@ def test_a_policy_for_other_samples_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sigma"), [("noise_spiral", 0.2), ("noise_spiral_paper", 0.05), ("noise_synthetic", 0.1)]
+    ("name", "sigma"),
+    [("noise_spiral", 0.2), ("noise_spiral_paper", 0.05), ("noise_synthetic", 0.1), ("noise_sphere", 0.1)],
 )
 def test_noise_has_its_size(name: str, sigma: float) -> None:
     x = torch.zeros(20000, 2)

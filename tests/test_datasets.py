@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from raymc.datasets import load
+from raymc.datasets import load, tiny_imagenet
 from raymc.datasets.catalogue import SOURCES
-from tests.fabricated_data import bytes_of, small
+from raymc.errors import InputError
+from tests.fabricated_data import bytes_of, small, write_batches
 
 
 def test_idx_files_train_and_test_together(mnist: Path) -> None:
@@ -61,6 +62,57 @@ def test_cifar_webp_strips_in_name_order(compact: Path) -> None:
     assert np.array_equal(data.train.x.permute(0, 2, 3, 1).numpy(), np.concatenate(strips))
     assert data.train.y is not None and data.train.y.tolist() == list(range(7))
     assert data.test is not None and len(data.test) == 2
+
+
+def test_half_of_each_odd_numbered_class_is_removed_in_the_order_of_the_files(tmp_path: Path) -> None:
+    labels = [1, 0, 3, 1, 1, 3, 0, 1, 2, 3]
+    write_batches(tmp_path, labels, [1, 1, 4, 1, 9, 1])
+    whole = small("cifar10", (10, 6)).load(tmp_path)
+    data = small("imb_cifar10", (7, 4), in_files=(10, 6)).load(tmp_path)
+    # Of four the first two stay; of three, the first two.
+    left = [0, 1, 2, 3, 5, 6, 8]
+    assert torch.equal(data.train.x, whole.train.x[left])
+    assert data.train.y is not None and data.train.y.tolist() == [labels[i] for i in left]
+    assert data.test is not None and data.test.y is not None and data.test.y.tolist() == [1, 1, 4, 9]
+    assert whole.test is not None and torch.equal(data.test.x, whole.test.x[[0, 1, 2, 4]])
+    assert data.split == "train, 7 (half of the odd-numbered classes removed)" and data.epoch_size == 7
+    assert data.fingerprint != whole.fingerprint
+
+
+def test_imbalanced_cifar_100_is_thinned_by_its_fine_labels(compact: Path) -> None:
+    numbers = {"train_fine": [5, 5, 4, 4, 5, 99, 5], "test_fine": [99, 99]}
+    np.savez(compact / "cifar100/labels.npz", **numbers)
+    whole = small("cifar100", (7, 2)).load(compact)
+    source = small("imb_cifar100", (5, 1), in_files=(7, 2))
+    data = source.load(compact)
+    assert data.train.y is not None and data.train.y.tolist() == [5, 5, 4, 4, 99]
+    assert torch.equal(data.train.x, whole.train.x[[0, 1, 2, 3, 5]])
+    assert data.test is not None and len(data.test) == 1 and data.n_classes == 100
+    # The checksums are those of the files: the labels here are not the published ones.
+    with pytest.raises(InputError, match="labels.npz has sha256 .*; expected: sha256 c6d5ab9b"):
+        source.check(compact)
+
+
+def test_tiny_imagenet_is_labelled_by_wnid_and_its_validation_part_is_the_test(tiny: Path) -> None:
+    data = small("tiny_imagenet", (6, 4), classes=2).load(tiny)
+    assert data.train.x.shape == (6, 3, 64, 64) and data.train.x.dtype == torch.uint8
+    assert data.train.y is not None and data.train.y.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.test is not None and data.test.y is not None and data.test.y.tolist() == [1, 0, 1, 0]
+    folder = tiny / "tiny-imagenet-200"
+    for x, path in (
+        (data.train.x[4], folder / "train/n20/images/n20_1.JPEG"),
+        (data.test.x[3], folder / "val/images/val_3.JPEG"),
+    ):
+        assert np.array_equal(x.permute(1, 2, 0).numpy(), np.asarray(Image.open(path)))
+    grey = np.asarray(Image.open(folder / "train/n20/images/n20_0.JPEG"))
+    assert grey.ndim == 2 and np.array_equal(data.train.x[3].numpy(), np.stack([grey] * 3))
+
+
+def test_tiny_imagenet_in_several_chunks_is_the_same(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = small("tiny_imagenet", (6, 4), classes=2)
+    whole = source.load(tiny)
+    monkeypatch.setattr(tiny_imagenet, "CHUNK", 4)
+    assert source.load(tiny).fingerprint == whole.fingerprint
 
 
 def test_coil_is_halved_by_means_and_ordered_by_object_and_view(coil: Path) -> None:
@@ -117,6 +169,8 @@ def test_image_folders_are_resized_and_labelled_by_folder_name(tmp_path: Path) -
         ("mnist_test", "MNIST/raw", 10000, 892),
         ("fashion_mnist", "FashionMNIST/raw", 70000, 7000),
         ("cifar10", "cifar-10-batches-py", 50000, 5000),
+        ("imb_cifar10", "cifar-10-batches-py", 37500, 2500),
+        ("imb_cifar100", "cifar100/labels.npz", 37500, 250),
         ("stl10", "stl10_binary", 13000, 1300),
     ],
 )

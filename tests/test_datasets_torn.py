@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from raymc.datasets import load
 from raymc.datasets.catalogue import SOURCES
 from raymc.datasets.source import Source
 from raymc.errors import InputError
-from tests.fabricated_data import bytes_of, small, write_idx
+from tests.fabricated_data import bytes_of, small, write_batches, write_idx
 
 
 def complaint(source: Source, root: Path) -> str:
@@ -119,6 +120,69 @@ def test_an_image_folder_with_other_classes_or_an_empty_one_is_named(tmp_path: P
     assert "holds no images" in complaint(small("imagenet10", (3,), classes=1), tmp_path)
     Image.new("RGB", (9, 9)).save(tmp_path / "imagenet10/a/0.png")
     assert "holds 1 images; expected: 3" in complaint(small("imagenet10", (3,), classes=1), tmp_path)
+
+
+def test_an_imbalanced_set_of_another_size_is_named(tmp_path: Path) -> None:
+    write_batches(tmp_path, [1, 1, 0, 0, 0], [1])
+    text = complaint(small("imb_cifar10", (5, 1), in_files=(6, 1)), tmp_path)
+    assert "cifar-10-batches-py: 5 images for train; expected: 6" in text
+    text = complaint(small("imb_cifar10", (3, 1), in_files=(5, 1)), tmp_path)
+    assert "cifar-10-batches-py: 4 images of train are left; expected: 3" in text
+
+
+TINY = small("tiny_imagenet", (6, 4), classes=2)
+
+
+def test_missing_parts_of_tiny_imagenet_are_named(tiny: Path) -> None:
+    folder = tiny / "tiny-imagenet-200"
+    image = folder / "train/n01/images/n01_2.JPEG"
+    assert f"{folder / 'train'} has 2 subfolders; expected: 200" in complaint(SOURCES["tiny_imagenet"], tiny)
+    kept = image.read_bytes()
+    image.unlink()
+    assert f"{image.parent} holds 2 images; expected: 3" in complaint(TINY, tiny)
+    image.write_bytes(kept)
+    (folder / "val/images/val_2.JPEG").unlink()
+    assert f"{folder / 'val/images/val_2.JPEG'} is missing" in complaint(TINY, tiny)
+    (folder / "val/val_annotations.txt").unlink()
+    assert "val_annotations.txt is missing; expected: lines of" in complaint(TINY, tiny)
+    shutil.rmtree(folder / "train/n01/images")
+    assert f"{folder / 'train/n01/images'} holds 0 images" in complaint(TINY, tiny)
+    shutil.rmtree(folder / "train")
+    assert f"{folder / 'train'} is missing; expected: 2 subfolders" in complaint(TINY, tiny)
+    shutil.rmtree(folder)
+    text = complaint(TINY, tiny)
+    assert f"{folder} is missing" in text and "https://cs231n.stanford.edu/tiny-imagenet-200.zip" in text
+
+
+@pytest.mark.parametrize("name", ["train/n20/images/n20_1.JPEG", "val/images/val_1.JPEG"])
+def test_torn_images_of_tiny_imagenet_and_those_of_another_size_are_named(tiny: Path, name: str) -> None:
+    path = tiny / "tiny-imagenet-200" / name
+    path.write_bytes(path.read_bytes()[:-900])
+    assert f"{path} is torn or no image" in complaint(TINY, tiny)
+    Image.new("RGB", (64, 63)).save(path)
+    assert f"{path} is 64x63 RGB; expected: a JPEG of 64x64" in complaint(TINY, tiny)
+
+
+@pytest.mark.parametrize(
+    ("torn", "words"),
+    [
+        (lambda lines: lines[:3], "names 3 images in 3 lines; expected: 4"),
+        (lambda lines: [*lines[:3], lines[0]], "names 3 images in 4 lines; expected: 4"),
+        (
+            lambda lines: [lines[0], "val_1.JPEG\tn99\t0"],
+            "line 2, names the class 'n99'; expected: a subfolder of train",
+        ),
+        (lambda lines: ["val_0.JPEG n01"], "line 1, is 'val_0.JPEG n01'; expected: lines of"),
+        (lambda lines: ["\0\x85\t"], "line 1, is '\\x00'; expected: lines of"),
+    ],
+)
+def test_torn_annotations_of_tiny_imagenet_are_named(
+    tiny: Path, torn: Callable[[list[str]], list[str]], words: str
+) -> None:
+    path = tiny / "tiny-imagenet-200/val/val_annotations.txt"
+    path.write_text("\n".join(torn(path.read_text().splitlines())), encoding="utf-8")
+    text = complaint(TINY, tiny)
+    assert str(path) in text and words in text
 
 
 def test_short_stl_files_are_named(tmp_path: Path) -> None:

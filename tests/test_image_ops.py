@@ -86,11 +86,39 @@ def test_crop_resize_and_flip() -> None:
     assert_close(image_ops.crop_resize(x, box, flip), per_sample(x, wanted))
 
 
+@pytest.mark.parametrize("size", [64, 48, 20])
+def test_crop_resize_to_another_size(size: int) -> None:
+    x = images(size=size)
+    box = draws.boxes(torch.Generator().manual_seed(0), N, size, size, (0.04, 1.0))
+    box[0], box[1] = torch.tensor([0.0, 0, size, size]), torch.tensor([size - 1.0, size - 2, 1, 2])
+    flip = torch.arange(N) % 3 == 0
+
+    def wanted(image: Tensor, i: int) -> Tensor:
+        left, top, width, height = (int(v) for v in box[i])
+        cut = torchvision.resized_crop(image, top, left, height, width, [32, 32], antialias=True)
+        return torchvision.horizontal_flip(cut) if flip[i] else cut
+
+    found = image_ops.crop_resize(x, box, flip, 32)
+    assert_close(found, per_sample(x, wanted), 5e-6)
+    assert torch.equal(image_ops.crop_resize(x[3:5], box[3:5], flip[3:5], 32), found[3:5])
+    assert torch.equal(image_ops.crop_resize(x, box, flip, size), image_ops.crop_resize(x, box, flip))
+
+
+@pytest.mark.parametrize("size", [64, 48, 20])
+def test_resize(size: int) -> None:
+    x = images(size=size)
+    wanted = per_sample(x, lambda image, i: torchvision.resize(image, [32, 32], antialias=True))
+    assert_close(image_ops.resize(x, 32), wanted)
+    assert image_ops.resize(x, size) is x
+
+
 def test_a_crop_never_reads_outside_its_box() -> None:
     x = torch.full((1, 3, 32, 32), 1000.0)
     x[:, :, 5:15, 8:20] = 0.5
-    found = image_ops.crop_resize(x, torch.tensor([[8.0, 5, 12, 10]]), torch.tensor([False]))
-    assert_close(found, torch.full_like(x, 0.5), 5e-3)
+    box, flip = torch.tensor([[8.0, 5, 12, 10]]), torch.tensor([False])
+    assert_close(image_ops.crop_resize(x, box, flip), torch.full_like(x, 0.5), 5e-3)
+    for side in (6, 40):
+        assert_close(image_ops.crop_resize(x, box, flip, side), torch.full((1, 3, side, side), 0.5), 5e-3)
 
 
 def test_perspective() -> None:
@@ -109,6 +137,14 @@ def test_gaussian_blur(size: int) -> None:
     x, sigma = images(), values(0.1, 2.0)
     wanted = per_sample(x, lambda image, i: torchvision.gaussian_blur(image, [size, size], [float(sigma[i])] * 2))
     assert_close(image_ops.gaussian_blur(x, sigma, size), wanted)
+
+
+def test_a_blur_of_nothing_leaves_an_image_exactly_as_it_is() -> None:
+    x, sigma = images(), values(0.1, 2.0)
+    sigma[::2] = 0.0
+    found = image_ops.gaussian_blur(x, sigma, 9)
+    assert torch.equal(found[::2], x[::2])
+    assert torch.equal(found[1::2], image_ops.gaussian_blur(x[1::2], sigma[1::2], 9))
 
 
 def test_a_warp_by_the_identity_and_by_whole_pixels_is_exact() -> None:

@@ -75,6 +75,27 @@ def test_streams_differ_in_their_fingerprints() -> None:
     assert len({load(name).fingerprint for name in names}) == 4
 
 
+@pytest.mark.parametrize(("name", "noise"), [("sphere", 0.05**0.5), ("sphere_sd05", 0.05)])
+def test_the_sphere_has_a_curve_around_its_equator_and_its_pole(name: str, noise: float) -> None:
+    data = load(name)
+    x, y = data.train.x, data.train.y
+    assert x.shape == (200, 3) and y is not None and y.tolist() == [0] * 100 + [1] * 100
+    assert data.test is None and data.stream is None and data.split == "all, 200" and data.epoch_size == 200
+    wanted = []
+    for i in range(1, 101):
+        p = 2 * math.pi * i / 100
+        a = 0.2 * math.sin(5 * p)
+        wanted.append([math.cos(a) * math.cos(p), math.cos(a) * math.sin(p), math.sin(a)])
+    clean = torch.tensor(wanted + [[0.0, 0.0, 1.0]] * 100)
+    for part in (x - clean)[:100], (x - clean)[100:]:
+        assert abs(part.std() / noise - 1) < 0.1 and part.mean(0).abs().max() < 0.3 * noise
+    assert torch.equal(load(name).train.x, x)
+
+
+def test_the_two_spheres_differ_in_their_fingerprints() -> None:
+    assert load("sphere").fingerprint != load("sphere_sd05").fingerprint
+
+
 def test_manifolds_are_apart_with_biases_and_meet_in_zero_without() -> None:
     def gap(name: str) -> tuple[float, float]:
         data = load(name)

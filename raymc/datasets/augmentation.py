@@ -43,6 +43,7 @@ class ImagePolicy:
 
     Attributes:
         crop: smallest and largest share of the area in a random resized crop (aspect 3/4 to 4/3); square images.
+        side: height and width of the crop's and of the plain output, in pixels; None: the image's. Needs a crop.
         flip: probability of a mirror image.
         perspective: distortion and probability of a random perspective, zero outside.
         affine: largest rotation (degrees), shift (share of the side), smallest and largest scale, largest
@@ -51,11 +52,13 @@ class ImagePolicy:
         jitter_share: probability of the jitter.
         grey: probability of a grey image.
         blur: smallest and largest standard deviation (pixels) of a Gaussian blur of 9 taps.
+        blur_share: probability of the blur.
         noise: standard deviation of Gaussian noise per pixel, in units of the value range.
         mean, std: normalisation per channel, after everything else; empty: none.
     """
 
     crop: tuple[float, float] | None = None
+    side: int | None = None
     flip: float = 0.0
     perspective: tuple[float, float] | None = None
     affine: tuple[float, float, float, float, float] | None = None
@@ -63,6 +66,7 @@ class ImagePolicy:
     jitter_share: float = 1.0
     grey: float = 0.0
     blur: tuple[float, float] | None = None
+    blur_share: float = 1.0
     noise: float = 0.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -83,10 +87,14 @@ class ImagePolicy:
         if self.grey and channels == 3:
             params["grey"] = torch.rand(n, generator=generator) < self.grey
         if self.blur is not None:
-            params["sigma"] = draws.between(generator, (n,), *self.blur)
+            params["sigma"] = draws.blurs(generator, n, self.blur, self.blur_share)
         if self.noise:
-            params["noise"] = self.noise * torch.randn(n, *shape, generator=generator)
+            params["noise"] = self.noise * torch.randn(n, *self._viewed(shape), generator=generator)
         return params
+
+    def _viewed(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of a view of a sample of `shape`."""
+        return shape if self.side is None else (shape[0], self.side, self.side)
 
     def _matrix(self, generator: torch.Generator, n: int, height: int, width: int) -> Tensor:
         """`[n, 3, 3]` from output to input: affine map, then perspective, then mirror image."""
@@ -103,7 +111,7 @@ class ImagePolicy:
         rows = CHUNK // x[0].numel() + 1
         if x.device.type != "cpu" or len(x) <= rows:
             return self._view(x, params)
-        out = torch.empty(x.shape)
+        out = torch.empty(len(x), *self._viewed(tuple(x.shape[1:])))
         for start in range(0, len(x), rows):
             part = slice(start, start + rows)
             out[part] = self._view(x[part], {name: values[part] for name, values in params.items()})
@@ -112,7 +120,7 @@ class ImagePolicy:
     def _view(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         x = _unit(x)
         if "box" in params:
-            x = image_ops.crop_resize(x, params["box"], params["flip"])
+            x = image_ops.crop_resize(x, params["box"], params["flip"], self.side)
         elif "matrix" in params:
             x = image_ops.warp(x, params["matrix"])
         if "brightness" in params:
@@ -130,7 +138,8 @@ class ImagePolicy:
 
     def plain(self, x: Tensor) -> Tensor:
         """See `Policy.plain`."""
-        return self._normalise(_unit(x))
+        x = _unit(x)
+        return self._normalise(x if self.side is None else image_ops.resize(x, self.side))
 
     def _normalise(self, x: Tensor) -> Tensor:
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
@@ -181,6 +190,19 @@ POLICIES: dict[str, Policy] = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
     ),
+    # MLC, appendix D.2, which crops the 64 pixels of Tiny-ImageNet to 32 as well. It says nothing of the blur's size:
+    # that is VICReg's, whose augmentation it takes. It lists grey before the jitter; VICReg's code and we have it
+    # after. Either way a grey view has its own brightness and contrast, which commute with the grey but for clipping.
+    "mlc": ImagePolicy(
+        crop=(0.04, 1.0),
+        side=32,
+        flip=0.5,
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        jitter_share=0.8,
+        grey=0.2,
+        blur=(0.1, 2.0),
+        blur_share=0.1,
+    ),
     "stl": _STL,
     "imagenet": _STL,
     "coil": ImagePolicy(flip=0.5, perspective=(0.3, 0.6), jitter=(0.8, 0.8, 0.8, 0.2)),
@@ -191,4 +213,6 @@ POLICIES: dict[str, Policy] = {
     "noise_spiral": NoisePolicy(0.2),
     "noise_spiral_paper": NoisePolicy(0.05),
     "noise_synthetic": NoisePolicy(0.1),
+    # Ours: MLC does not say how it augments its toy.
+    "noise_sphere": NoisePolicy(0.1),
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from raymc.config import nearest
 from raymc.datasets import synthetic
 from raymc.datasets.base import Dataset, data_root
-from raymc.datasets.cifar import read_cifar
+from raymc.datasets.cifar import read_cifar, read_imbalanced
 from raymc.datasets.folders import read_coil, read_image_folder, read_stl10
 from raymc.datasets.idx import read_full, read_test
 from raymc.datasets.source import Source
+from raymc.datasets.tiny_imagenet import read_tiny_imagenet
 from raymc.errors import InputError
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -58,6 +60,10 @@ def _manifolds(source: Source, root: Path) -> Dataset:
     return synthetic.manifolds(source.name == "manifolds", source.name)
 
 
+def _sphere(source: Source, root: Path) -> Dataset:
+    return synthetic.sphere(0.05**0.5 if source.name == "sphere" else 0.05, source.name)
+
+
 def _digits(source: Source, root: Path) -> Dataset:
     return synthetic.digits()
 
@@ -85,6 +91,17 @@ def _cifar(name: str, classes: int) -> Source:
     )
 
 
+def _imbalanced(whole: Source) -> Source:
+    return replace(
+        whole,
+        name=f"imb_{whole.name}",
+        samples=(37500, 7500),
+        reader=read_imbalanced,
+        pixels={"cifar100": "86fa773b03b3ee268e0489f0516012189b0e4b126b1040b52503d84cbfe3a224"},
+        in_files=whole.samples,
+    )
+
+
 SOURCES = {
     source.name: source
     for source in (
@@ -92,6 +109,8 @@ SOURCES = {
         Source("double_spiral_paper", (4096,), 2, (2,), _double_spiral),
         Source("manifolds", (4096,), 2, (synthetic.AMBIENT,), _manifolds),
         Source("manifolds_unidentifiable", (4096,), 2, (synthetic.AMBIENT,), _manifolds),
+        Source("sphere", (2 * synthetic.SPHERE_POINTS,), 2, (3,), _sphere),
+        Source("sphere_sd05", (2 * synthetic.SPHERE_POINTS,), 2, (3,), _sphere),
         Source("digits", (1437, 360), 10, (1, 8, 8), _digits),
         Source(
             "coil20",
@@ -116,12 +135,23 @@ SOURCES = {
         _cifar("cifar10", 10),
         _cifar("cifar20", 20),
         _cifar("cifar100", 100),
+        _imbalanced(_cifar("cifar10", 10)),
+        _imbalanced(_cifar("cifar100", 100)),
         Source("stl10", (5000, 8000), 10, (3, 96, 96), read_stl10, ("stl10_binary",), "STL10", digests=STL10),
         _mnist("mnist", (60000, 10000)),
         _mnist("mnist_test", (10000,)),
         _mnist("fashion_mnist", (60000, 10000)),
         Source("imagenet10", (13000,), 10, (3, 96, 96), read_image_folder, ("imagenet10",), obtain=IMAGENET),
         Source("imagenet_dogs", (19500,), 15, (3, 96, 96), read_image_folder, ("imagenet_dogs",), obtain=IMAGENET),
+        Source(
+            "tiny_imagenet",
+            (100000, 10000),
+            200,
+            (3, 64, 64),
+            read_tiny_imagenet,
+            ("tiny-imagenet-200",),
+            obtain="https://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        ),
     )
 }
 NAMES = tuple(SOURCES)

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and its 20 superclasses, in two layouts.
+"""CIFAR-10, CIFAR-100 and its 20 superclasses, and MLC's imbalanced parts of the first two, in two layouts.
 
 torchvision's: pickles in `cifar-10-batches-py/` or `cifar-100-python/`. Compact: `cifar10/` or `cifar100/` with
 `train/*.webp` and `test/*.webp` (lossless strips 32 pixels wide, images one below the other, files in name order)
@@ -26,19 +26,51 @@ PICKLES: dict[str, dict[str, tuple[str, ...]]] = {
     "cifar-10-batches-py": {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
     "cifar-100-python": {"train": ("train",), "test": ("test",)},
 }
-LABELS = {"cifar10": "labels", "cifar20": "coarse_labels", "cifar100": "fine_labels"}
-COMPACT_LABELS = {"cifar10": "{}", "cifar20": "{}_coarse", "cifar100": "{}_fine"}
+LABELS = {
+    "cifar10": "labels",
+    "cifar20": "coarse_labels",
+    "cifar100": "fine_labels",
+    "imb_cifar10": "labels",
+    "imb_cifar100": "fine_labels",
+}
+COMPACT_LABELS = {"labels": "{}", "coarse_labels": "{}_coarse", "fine_labels": "{}_fine"}
 
 
 def read_cifar(source: Source, root: Path) -> Dataset:
     """Train (50000, in the order of the files) and test (10000) of one of the three."""
     folder = source.folder(root)
-    part = _pickled if folder in PICKLES else _compact
-    train, test = (
-        Split(*part(source, root / folder, name, n)) for name, n in zip(("train", "test"), source.samples, strict=True)
-    )
+    train, test = _splits(source, root / folder, source.samples)
     words = f"train, {len(train)}"
     return stored(source.name, train, test, n_classes=source.classes, split=words, source=folder)
+
+
+def read_imbalanced(source: Source, root: Path) -> Dataset:
+    """Imb-CIFAR of MLC (section 3.2): train (37500) and test (7500), without half of each odd-numbered class.
+
+    The paper does not say which half; the first in the order of the files stays.
+    """
+    folder = source.folder(root)
+    train, test = (_thinned(part, source.classes) for part in _splits(source, root / folder, source.in_files))
+    for name, part, n in zip(("train", "test"), (train, test), source.samples, strict=True):
+        if len(part) != n:
+            raise InputError(f"{root / folder}: {len(part)} images of {name} are left; expected: {n}")
+    words = f"train, {len(train)} (half of the odd-numbered classes removed)"
+    return stored(source.name, train, test, n_classes=source.classes, split=words, source=folder)
+
+
+def _splits(source: Source, folder: Path, counts: tuple[int, ...]) -> tuple[Split, Split]:
+    part = _pickled if folder.name in PICKLES else _compact
+    train, test = counts
+    return Split(*part(source, folder, "train", train)), Split(*part(source, folder, "test", test))
+
+
+def _thinned(whole: Split, classes: int) -> Split:
+    assert whole.y is not None
+    keep = torch.ones(len(whole), dtype=torch.bool)
+    for label in range(1, classes, 2):
+        rows = (whole.y == label).nonzero()[:, 0]
+        keep[rows[len(rows) - len(rows) // 2 :]] = False
+    return Split(whole.x[keep], whole.y[keep])
 
 
 def _pickled(source: Source, folder: Path, part: str, n: int) -> tuple[Tensor, Tensor]:
@@ -87,7 +119,7 @@ def _compact(source: Source, folder: Path, part: str, n: int) -> tuple[Tensor, T
     pixels = np.concatenate(read_images(paths, expected, _strip))
     if len(pixels) != n:
         raise InputError(f"{folder / part} holds {len(pixels)} images; expected: {expected}")
-    key = COMPACT_LABELS[source.name].format(part)
+    key = COMPACT_LABELS[LABELS[source.name]].format(part)
     path = folder / "labels.npz"
     return torch.from_numpy(pixels), as_labels(read_npz(path, [key])[key], n, source.classes, path)
 

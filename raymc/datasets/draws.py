@@ -53,6 +53,14 @@ def jitter(
     return params
 
 
+def blurs(generator: torch.Generator, n: int, sigmas: tuple[float, float], share: float) -> Tensor:
+    """Standard deviation of a blur, uniform in `sigmas`, `[n]`; 0, no blur, with probability 1 - share."""
+    sigma = between(generator, (n,), *sigmas)
+    if share == 1:  # no coin, so that what is drawn afterwards is what it was before there were shares
+        return sigma
+    return torch.where(torch.rand(n, generator=generator) < share, sigma, 0.0)
+
+
 def mirrors(generator: torch.Generator, n: int, width: int, share: float) -> Tensor:
     """Mirror image with probability `share`, else the identity."""
     matrix = torch.eye(3, dtype=torch.float64).repeat(n, 1, 1)

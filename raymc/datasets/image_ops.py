@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, pad
+from torch.nn.functional import grid_sample, interpolate, pad
 
 LUMA = (0.2989, 0.587, 0.114)
 
 
-def crop_resize(x: Tensor, box: Tensor, flip: Tensor) -> Tensor:
-    """Bilinear resize of a box of each image to the image's size, then a mirror image where `flip` is true.
+def crop_resize(x: Tensor, box: Tensor, flip: Tensor, side: int | None = None) -> Tensor:
+    """Bilinear resize of a box of each image, then a mirror image where `flip` is true.
 
     Args:
         box: `[b, 4]` left, top, width and height in pixels, inside the image.
         flip: bool `[b]`.
+        side: height and width of the result; None: the image's.
 
-    Equals torchvision's resized_crop (which never reads beyond the box), since a box is no larger than the image.
+    Equals torchvision's resized_crop, which never reads beyond the box and has antialiasing where the box is larger
+    than the result.
     """
     height, width = x.shape[-2:]
+    if side is not None and (height, width) != (side, side):
+        return _crop_to(x, box, flip, side)
+    # A box is no larger than the image: nothing is made smaller, and four neighbours are all that counts.
     across = _box_pixels(box[:, 0], box[:, 2], width)
     across = torch.where(flip[:, None], across.flip(1), across)
     down = _box_pixels(box[:, 1], box[:, 3], height)
@@ -38,6 +43,35 @@ def _box_pixels(start: Tensor, length: Tensor, size: int) -> Tensor:
     step = (length / size)[:, None]
     inside = (torch.arange(size, device=start.device) + 0.5) * step - 0.5
     return inside.clamp_min(0).minimum(length[:, None] - 1) + start[:, None]
+
+
+def _crop_to(x: Tensor, box: Tensor, flip: Tensor, side: int) -> Tensor:
+    across = _pixel_shares(box[:, 0], box[:, 2], x.shape[3], side)
+    across = torch.where(flip[:, None, None], across.flip(1), across)
+    down = _pixel_shares(box[:, 1], box[:, 3], x.shape[2], side)
+    narrow = x.flatten(1, 2) @ across.mT
+    return down[:, None] @ narrow.view(*x.shape[:3], side)
+
+
+def _pixel_shares(start: Tensor, length: Tensor, size: int, side: int) -> Tensor:
+    """`[b, side, size]`: what each of `size` pixels of an axis counts in each of `side` of the result; sums are 1.
+
+    They fall linearly to 0 within a step of the result's pixels or, where steps are smaller, within a pixel.
+    """
+    start, length = start[:, None, None], length[:, None, None]
+    step = length / side
+    centre = start + (torch.arange(side, device=start.device)[:, None] + 0.5) * step
+    pixel = torch.arange(size, device=start.device) + 0.5
+    shares = (1 - (pixel - centre).abs() / step.clamp_min(1)).clamp_min(0)
+    shares = shares * ((pixel > start) & (pixel < start + length))
+    return shares / shares.sum(2, keepdim=True)
+
+
+def resize(x: Tensor, side: int) -> Tensor:
+    """The whole image in `side` x `side` pixels: bilinear with antialiasing; one of that size stays as it is."""
+    if x.shape[-2:] == (side, side):
+        return x
+    return interpolate(x, (side, side), mode="bilinear", antialias=True)
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
@@ -117,10 +151,14 @@ def luma(x: Tensor) -> Tensor:
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, size: int) -> Tensor:
-    """Separable Gaussian of `size` (odd) taps and one standard deviation (pixels) per image, edges reflected."""
+    """Separable Gaussian of `size` (odd) taps and one standard deviation (pixels) per image, edges reflected.
+
+    A standard deviation of 0 leaves an image exactly as it is.
+    """
     half = size // 2
     taps = torch.arange(half + 1, device=x.device, dtype=x.dtype)
-    weights = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
+    # Below 0.07 pixels all taps but the middle one are exactly 0 in float32; 0 itself would make that one nan.
+    weights = torch.exp(-0.5 * (taps / sigma.clamp_min(1e-3)[:, None]) ** 2)
     weights = weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])
     x = pad(x, (half, half, half, half), mode="reflect")
     for axis in (2, 3):

@@ -21,7 +21,7 @@ class Source:
 
     Attributes:
         name: as `raymc.datasets.load` takes it.
-        samples: how many the files of train and of test must hold.
+        samples: how many train and test must have.
         classes: labels go from 0 to classes - 1.
         shape: of one sample: (channels, height, width), or (dimensions,).
         reader: `(source, root) -> Dataset`; raises InputError naming the file that is missing or wrong.
@@ -31,6 +31,7 @@ class Source:
         obtain: where else it is to be had.
         digests: path below the data folder -> `sha256:…` or `md5:…` of a file.
         pixels: words of `Dataset.source` -> fingerprint that the training samples then must have.
+        in_files: how many the files of train and of test must hold, where `samples` are a part of them; else empty.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     obtain: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
     pixels: Mapping[str, str] = field(default_factory=dict)
+    in_files: tuple[int, ...] = ()
 
     def found(self, root: Path) -> str | None:
         """The first of `folders` that is there, None if none is."""
