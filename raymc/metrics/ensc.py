@@ -13,9 +13,9 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from raymc.errors import InputError
+from raymc.metrics.expression import code_matrix, unit_points
 from raymc.metrics.spectral import spectral_clustering
 
 KEPT = 50  # largest coefficients of a code that enter the affinity, as in the published code
@@ -44,10 +44,7 @@ def ensc(
     Raises:
         InputError: more clusters than points, or gamma or tau out of range.
     """
-    points = torch.as_tensor(z).detach()
-    points = functional.normalize(points.to(torch.promote_types(points.dtype, torch.float32)), dim=1)
-    if n_clusters > len(points):
-        raise InputError(f"{n_clusters} clusters of {len(points)} points: there must be at least as many points")
+    points = unit_points(z, n_clusters)
     if not gamma > 1:
         raise InputError(f"ensc_gamma: {gamma} is not above 1, where every code is zero")
     if not 0 < tau <= 1:
@@ -65,13 +62,9 @@ def self_expression(x: Tensor, gamma: float, tau: float) -> scipy.sparse.csr_arr
     for start in range(0, n, width):
         code = elastic_net_codes(x, torch.arange(start, min(start + width, n), device=x.device), gamma, tau)
         top = code.abs().topk(kept, dim=0)
-        values.append(functional.normalize(top.values, dim=0).T.cpu())
+        values.append(top.values.T.cpu())
         indices.append(top.indices.T.cpu())
-    rows = np.repeat(np.arange(n), kept)
-    data, columns = torch.cat(values).double().numpy().ravel(), torch.cat(indices).numpy().ravel()
-    codes = scipy.sparse.csr_array((data, (rows, columns)), shape=(n, n))
-    codes.eliminate_zeros()
-    return codes
+    return code_matrix(torch.cat(values), torch.cat(indices))
 
 
 def elastic_net_codes(x: Tensor, which: Tensor, gamma: float, tau: float) -> Tensor:
