@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
+
+from raymc.training.outputs import similarity_map, write_arrays
 
 SEARCHED: dict[str, dict[str, Any]] = {
     "heads.weight_decay": {"low": 1e-5, "high": 1e-1, "log": True},
@@ -122,8 +125,17 @@ class Fabricator:
                 event["loss"] = -40 * quality * rise + float(self.random.normal(0, 0.4))
                 if self.classes and epoch % 2 == 0:
                     event["acc"] = 0.1 + (quality - 0.1) * rise
+                event |= self._rates(quality * rise, epoch)
                 lines.append(json.dumps(event))
         (folder / "curve.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _rates(self, done: float, epoch: int) -> dict[str, float]:
+        """Terms of the loss of a clustering stage, and numerical ranks where the epoch was evaluated."""
+        rates = {"rate": -94.0 + 3 * done, "cluster_rate": 90 - 40 * done}
+        if epoch % 2:
+            return rates
+        ranks = {"rank_all": 118.0 - epoch % 3, "rank_clusters": 60 - 40 * done}
+        return rates | ranks | ({"rank_classes": 62 - 34 * done} if self.classes else {})
 
     def _labels(self, folder: Path, quality: float, n: int = 600) -> None:
         k = self.classes or 10
@@ -146,6 +158,16 @@ class Fabricator:
             shares=np.full(10, 0.1),
             clusters=np.arange(10),
         )
+
+    def similarity(self, folder: Path, n: int = 700, rank: int = 4, d: int = 64) -> None:
+        """A noisy union of nearly orthogonal subspaces, one a cluster, and a few points in the wrong one."""
+        draw = torch.Generator().manual_seed(0)
+        axes = torch.linalg.qr(torch.randn(d, 10 * rank, generator=draw))[0].T.reshape(10, rank, d)
+        true = (torch.rand(n, generator=draw) ** 1.4 * 10).long()
+        z = torch.einsum("nr,nrd->nd", torch.randn(n, rank, generator=draw), axes[true])
+        z += 0.1 * torch.randn(n, d, generator=draw)
+        found = torch.where(torch.rand(n, generator=draw) < 0.1, (true + 1) % 10, true)
+        write_arrays(folder / "similarity.npz", similarity_map(z, found))
 
     @staticmethod
     def _write(path: Path, content: object) -> None:
@@ -171,5 +193,7 @@ def fabricate(folder: Path, trials: int = 12, *, confirm: int = 2, confirm_seeds
         seeds = list(range(1000, 1000 + confirm_seeds))
         done = made.record(record["trial"], record["params"], seeds, kind="confirm")
         first = next(run["seed"] for run in done["per_seed"] if run["state"] == "finished")
-        made.gallery(folder / "confirm" / f"{record['trial']:04d}" / f"seed-{first}")
+        pictured = folder / "confirm" / f"{record['trial']:04d}" / f"seed-{first}"
+        made.gallery(pictured)
+        made.similarity(pictured)
     return folder

@@ -49,7 +49,8 @@ def test_one_file_without_network_or_holes(usual: Path) -> None:
     page, _ = made(usual)
     loaded = re.findall(r"<(?:link|script|iframe|object|embed)\b[^>]*(?:src|href)=|@import|url\(", page)
     assert not loaded
-    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'<img src="([^"]*)"', page))
+    pictures = re.findall(r'<(?:img src|image[^>]*href)="([^"]*)"', page)
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
     assert "default-src 'none'" in page
     assert not re.search(r"\b(nan|NaN|None|inf|undefined)\b", words_of(page))
     targets = {name for name in re.findall(r'href="#([^"]+)"', page)}
@@ -201,7 +202,7 @@ def test_torn_files_are_named_or_left_out(tmp_path: Path) -> None:
     (study / "trials" / "0002" / "record.json").write_text('{"trial": 2, "sta')
     with (study / "trials" / "0000" / "seed-0" / "curve.jsonl").open("a") as file:
         file.write('{"event": "epo')
-    for name in ("labels.npz", "gallery.npz"):
+    for name in ("labels.npz", "gallery.npz", "similarity.npz"):
         for path in study.glob(f"confirm/*/*/{name}"):
             path.write_bytes(path.read_bytes()[:100])
     page, summary = made(study)

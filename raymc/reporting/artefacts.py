@@ -1,4 +1,4 @@
-"""The files that one training leaves beside its record: learning curve, labels, gallery. Absent or torn: empty."""
+"""The files that one training leaves beside its record: learning curve, labels, pictures. Absent or torn: empty."""
 
 from __future__ import annotations
 
@@ -49,6 +49,16 @@ def read_gallery(run: SeedRun) -> Arrays:
     found.setdefault("shares", np.full(k, np.nan))
     found.setdefault("clusters", np.arange(k))
     return found if len(found["shares"]) == len(found["clusters"]) == k else {}
+
+
+def read_similarity(run: SeedRun) -> Arrays:
+    """`map` uint8 `[m, m]`, `bounds` int `[k + 1]` from 0 to m, `clusters` int `[k]`."""
+    found = _arrays(run.folder / "similarity.npz", ("map", "bounds", "clusters"))
+    if [(array.ndim, array.dtype.kind) for array in found.values()] != [(2, "u"), (1, "i"), (1, "i")]:
+        return {}
+    (m, across), bounds = found["map"].shape, found["bounds"]
+    fits = m == across and len(bounds) == len(found["clusters"]) + 1 > 1 and (bounds[0], bounds[-1]) == (0, m)
+    return found if fits and (np.diff(bounds) > 0).all() else {}
 
 
 def _arrays(path: Path, names: tuple[str, ...]) -> Arrays:

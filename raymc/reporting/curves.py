@@ -28,7 +28,7 @@ def learning_curves(study: Study, best: int | None) -> list[tuple[str, Markup]]:
     panels = []
     for stage in order[-STAGES:]:
         for measure in dict.fromkeys((study.objective.metric, "loss")):
-            lines = {trial: _points(found, stage, measure) for trial, found in events.items()}
+            lines = {trial: curve_points(found, stage, measure) for trial, found in events.items()}
             drawn = {trial: points for trial, points in lines.items() if len(points) > 1}
             if drawn:
                 panels.append((f"{stage}: {measure}", _panel(drawn, measure, best)))
@@ -39,7 +39,7 @@ def _first_curve(seeds: Sequence[Any]) -> list[dict[str, Any]]:
     return next((found for run in seeds if (found := read_curve(run))), [])
 
 
-def _points(events: Sequence[dict[str, Any]], stage: str, measure: str) -> list[Point]:
+def curve_points(events: Sequence[dict[str, Any]], stage: str, measure: str) -> list[Point]:
     """`(epoch, value)` of a stage; an epoch that a resumed training ran again counts with its last value."""
     values = {
         float(event["epoch"]): value

@@ -7,13 +7,15 @@ from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import telling, words
-from raymc.reporting.artefacts import Arrays, read_gallery, read_labels
+from raymc.reporting.artefacts import Arrays, read_gallery, read_labels, read_similarity
 from raymc.reporting.cautions import edge
 from raymc.reporting.confusion import confusion_matrix
 from raymc.reporting.curves import learning_curves
 from raymc.reporting.figures import course, fresh_seeds, importance_bars, slices
 from raymc.reporting.gallery import build_gallery
+from raymc.reporting.rates import rate_charts
 from raymc.reporting.records import Record, SeedRun, Study, confirmation_of
+from raymc.reporting.similarity import build_similarity
 from raymc.reporting.table import trial_table
 
 Facts = Mapping[str, Any]
@@ -48,6 +50,7 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "tracking_words": telling.tracking(facts),
         "errors": [(trial.trial, trial.error) for trial in study.trials if trial.error],
         "curve_plots": learning_curves(study, best),
+        "rates": rate_charts(_runs(study, best)),
         "cost_words": telling.cost(facts),
         "manifest": _manifest(facts),
         **_clusters(study, best),
@@ -100,15 +103,18 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _clusters(study: Study, best: int | None) -> dict[str, Any]:
-    """Gallery and confusion matrix of the winner's first fresh seed that finished, else of its first search seed."""
+    """Pictures of the winner's clusters, from its first fresh seed that finished, else its first search seed."""
     runs = _runs(study, best)
     shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run))), None)
+    similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run))), None)
     confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
         "gallery": build_gallery(shown[1]) if shown else None,
         "gallery_of": _gallery_of(*shown) if shown else "",
         "no_gallery": f"{where} left a gallery: it is drawn for image data only.",
+        "similarity": build_similarity(similar[1]) if similar else None,
+        "similarity_seed": similar[0] if similar else None,
         "confusion": confusion,
         "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
     }

@@ -17,6 +17,7 @@ GALLERY_COMPONENTS = 6
 GALLERY_IMAGES = 8
 GALLERY_SIDE = 32  # pixels: larger images are reduced, so that a report stays small
 GALLERY_CLUSTERS = 20
+MAP_POINTS = 512  # of a similarity map: as many pixels as a report shows one to one
 
 
 def write_json(path: Path, content: object) -> None:
@@ -75,6 +76,37 @@ def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
         panels.append(small[rows[order[components][:, pick]]].movedim(2, -1))
     shares = counts[largest] / len(labels)
     return {"images": torch.stack(panels), "shares": shares, "clusters": found[largest]}
+
+
+def similarity_map(z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """|cos(z_i, z_j)| of at most 512 points in the order of their clusters, the largest first (MLC figures 4 and 6).
+
+    `z` `[n, d]`, `labels` `[n]`. Each cluster has its share of the points, evenly drawn, and at least one where there
+    are points enough. Returns `map` uint8 `[m, m]` (255: cosine 1), `bounds` int64 `[k + 1]`, where clusters begin
+    and end, and `clusters` int64 `[k]`, their labels.
+    """
+    found, counts = torch.unique(labels.long(), return_counts=True)
+    largest = counts.argsort(descending=True, stable=True)[:MAP_POINTS]
+    found, counts = found[largest], counts[largest]
+    seats = _seats(counts, MAP_POINTS)
+    chosen = [
+        (labels == cluster).nonzero().squeeze(1)[torch.arange(seat) * count // seat]
+        for cluster, count, seat in zip(found.tolist(), counts.tolist(), seats.tolist(), strict=True)
+    ]
+    rows = torch.nn.functional.normalize(z[torch.cat(chosen)].double(), dim=1)
+    similar = (rows @ rows.mT).abs()
+    similar = (similar + similar.mT) / 2  # a product may round the two halves differently
+    bounds = torch.cat([torch.zeros(1, dtype=torch.int64), seats.cumsum(0)])
+    return {"map": (255 * similar).round().clamp(0, 255).to(torch.uint8), "bounds": bounds, "clusters": found}
+
+
+def _seats(counts: Tensor, most: int) -> Tensor:
+    """How many of the `counts` `[k]` points of each cluster are drawn: one, and its share of what `most` leaves."""
+    n, k = int(counts.sum()), len(counts)
+    if n <= most:
+        return counts
+    before = torch.cat([counts.new_zeros(1), (counts - 1).cumsum(0)])
+    return 1 + (before * (most - k) // max(1, n - k)).diff()
 
 
 def _reduced(images: Tensor) -> Tensor:
