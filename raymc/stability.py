@@ -1,16 +1,19 @@
-"""`python -m raymc.stability SPACE|STUDY [KEY=VALUE ...]`: one configuration on many seeds."""
+"""`python -m raymc.stability SPACE|STUDY [--vs OTHER ...] [KEY=VALUE ...]`: configurations on many seeds."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import Interrupted
+
+if TYPE_CHECKING:
+    from raymc.search.steady_request import StabilityRequest
 
 
 def parser() -> Parser:
@@ -18,6 +21,13 @@ def parser() -> Parser:
     parser = make_parser("stability", "Run one configuration on many seeds: a space's preset, or a study's winner.")
     parser.add_argument("target", metavar="SPACE|STUDY", help="a search space, or a study in the storage")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. heads.weight_decay=1e-3")
+    parser.add_argument(
+        "--vs",
+        action="append",
+        default=[],
+        metavar="SPACE|STUDY",
+        help="run this one on the same seeds too and compare; may be given again. KEY=VALUE goes to all that know KEY",
+    )
     parser.add_argument("--seeds", type=int, default=10, help="how many (default: 10)")
     parser.add_argument("--seed", type=int, help="the first one (default: 0; for a study, one that it has not used)")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
@@ -27,9 +37,8 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train the seeds, print the table, and return what `--json` prints."""
-    from raymc.search.stability_report import statistics_lines, table
-    from raymc.search.steadiness import StabilityRequest, stability
+    """Train the seeds, print the figures, and return what `--json` prints."""
+    from raymc.search.steady_request import StabilityRequest
 
     request = StabilityRequest(
         target=args.target,
@@ -42,14 +51,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         address=args.address,
         tracking_uri=args.tracking_uri,
         smoke=args.smoke,
+        vs=tuple(args.vs),
     )
     try:
-        result, record = stability(request)
+        return _several(request) if request.vs else _one(request)
     except KeyboardInterrupt as error:  # finished stages are in the store: the same command takes them from there
         raise Interrupted(shlex.join(["python", "-m", "raymc.stability", *sys.argv[1:]])) from error
+
+
+def _one(request: StabilityRequest) -> dict[str, Any]:
+    from raymc.search.stability_report import statistics_lines, table
+    from raymc.search.steadiness import stability
+
+    result, record = stability(request)
     print(table(record))
     print("\n".join(statistics_lines(result)))
     print(f"report: {result['report']}")
+    return result
+
+
+def _several(request: StabilityRequest) -> dict[str, Any]:
+    from raymc.search.arms import check_finished, compare
+    from raymc.search.arms_report import arms_text
+
+    result, found = compare(request)
+    print(arms_text(result, found))
+    print(f"report: {result['report']}")
+    check_finished(result, found)
     return result
 
 

@@ -17,7 +17,8 @@ from raymc.search.manifest import fresh_seeds, plan_budget
 from raymc.search.records import read_json
 from raymc.search.request import Request
 from raymc.search.sitting import tune
-from raymc.search.steadiness import StabilityRequest, configuration, stability
+from raymc.search.steadiness import stability
+from raymc.search.steady_request import StabilityRequest, configuration
 from raymc.search.unit import run_unit
 from raymc.space import load_space
 from tests.search_fakes import FakeBody, Killed

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raymc.config import Value
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_FREE_METRICS
 from raymc.metrics.seeds import pairwise_ari
-from raymc.reporting.records import winner
-from raymc.reporting.study_reader import read_study
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
@@ -27,39 +24,12 @@ from raymc.search.records import FINISHED, Row, Unit
 from raymc.search.request import report_folder
 from raymc.search.sitting import needs_of
 from raymc.search.stability_report import write_stability
+from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.search.unit import Plan
-from raymc.space import Space, load_space, seeds_from
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 
 FLUSH_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class StabilityRequest:
-    """What the command line of `stability` asks for; `first_seed` None: seeds that a study has not used, else 0."""
-
-    target: str
-    overrides: Mapping[str, Value]
-    storage: str
-    data: str
-    seeds: int = 10
-    first_seed: int | None = None
-    concurrent: int | None = None
-    address: str | None = None
-    tracking_uri: str | None = None
-    smoke: bool = False
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """A point of a space and how its seeds vary; `used` are the seeds by which it was chosen."""
-
-    space: Space
-    params: Mapping[str, Value]
-    base_seed: int
-    seeds_from: str
-    used: tuple[int, ...]
 
 
 def stability(request: StabilityRequest) -> tuple[Row, Row]:
@@ -67,16 +37,38 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
 
     Raises InputError for what is wrong before anything is made; TrainingError when no seed finished.
     """
-    _check_numbers(request)
+    check_numbers(request)
     chosen = configuration(request)
     dataset = load_data(chosen.space, request.data, request.smoke)
     check_data(chosen.space, chosen.space.config(params=chosen.params), dataset, objective=False)
     tracking_uri = uri.resolve(request.tracking_uri)
-    first = request.first_seed if request.first_seed is not None else max(chosen.used, default=-1) + 1
-    seeds = tuple(range(first, first + request.seeds))
-    name = f"{Path(request.target).stem}-stability-{datetime.now():%Y%m%d-%H%M%S}"
+    seeds = seeds_to_run(request, chosen.used)
+    name = dated(Path(request.target).stem)
     report_folder(name)
-    folder = _make_folder(request.storage, name)
+    folder = make_folder(request.storage, name)
+    with running(request, chosen, dataset, folder, name, seeds, tracking_uri) as (result, record):
+        result["report"] = str(write_stability(report_folder(name), result, record))
+    if not has_finished(record):
+        error = TrainingError(f"no seed finished; the first error: {first_error(record)}")
+        error.result = result
+        raise error
+    return result, record
+
+
+@contextmanager
+def running(
+    request: StabilityRequest,
+    chosen: Configuration,
+    dataset: Dataset,
+    folder: Path,
+    name: str,
+    seeds: tuple[int, ...],
+    tracking_uri: str,
+) -> Iterator[tuple[Row, Row]]:
+    """Run the seeds of a configuration, as `name` in MLflow; its JSON but for the report, and the record of the seeds.
+
+    MLflow is waited for after the block: whatever it does, the report is written by then.
+    """
     flat = chosen.space.config(params=chosen.params).flat(chosen.space.stage_keys)
     tracker = StudyTracker(
         folder,
@@ -92,48 +84,27 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
         tracker.log_statistics(records.statistics_of(record["per_seed"]), step=len(seeds))
         tracker.log_statistics({"pairwise_ari": result.get("pairwise_ari", {})}, step=len(seeds))
         result["tracking_uri"] = uri.masked(tracking_uri)
-        result["report"] = str(write_stability(report_folder(name), result, record))
+        yield result, record
         tracker.flush(FLUSH_SECONDS)
-    if not any(row["state"] == FINISHED for row in record["per_seed"]):
-        error = TrainingError(f"no seed finished; the first error: {str(record['error']).splitlines()[-1]}")
-        error.result = result
-        raise error
-    return result, record
 
 
-def _check_numbers(request: StabilityRequest) -> None:
-    for option, value, least in (
-        ("seeds", request.seeds, 1),
-        ("seed", request.first_seed, 0),
-        ("concurrent", request.concurrent, 1),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"--{option} {value}: at least {least} is needed")
-    if "seed" in request.overrides:
-        raise InputError("seed: there are several; the first one is --seed")
+def dated(name: str) -> str:
+    """The name of a run of `stability` that begins now."""
+    return f"{name}-stability-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def configuration(request: StabilityRequest) -> Configuration:
-    """The winner of a study of that name in the storage, else the preset and `fixed` of a space. Raises InputError."""
-    if "://" not in request.storage and request.target in study.study_names(request.storage):
-        return _winner_of(study.find_study(request.storage, request.target), request.overrides)
-    space = load_space(request.target).pinned(request.overrides)
-    return Configuration(space, {}, 0, seeds_from(space, space.config()), ())
+def has_finished(record: Row) -> bool:
+    """Whether any seed finished."""
+    return any(row["state"] == FINISHED for row in record["per_seed"])
 
 
-def _winner_of(folder: Path, overrides: Mapping[str, Value]) -> Configuration:
-    manifest = study.read_manifest(folder)
-    best = winner(read_study(folder))
-    if best is None:
-        raise InputError(f"study {folder.name} has no winner: no trial finished")
-    space = study.read_space(folder, manifest).pinned(overrides)
-    params = {key: value for key, value in best.params.items() if key in space.params}
-    used = (*manifest["seeds"], *manifest["confirm"]["seeds"])
-    varied = str(overrides.get("seeds_from") or manifest["seeds_from"])
-    return Configuration(space, params, manifest["seed"], varied, used)
+def first_error(record: Row) -> str:
+    """Its last line."""
+    return str(record["error"]).splitlines()[-1]
 
 
-def _make_folder(storage: str, name: str) -> Path:
+def make_folder(storage: str, name: str) -> Path:
+    """The new folder of a run of `stability`. Raises InputError where it exists or cannot be made."""
     folder = study.studies_root(storage).parent / "stability" / name
     try:
         folder.mkdir(parents=True)

@@ -1,0 +1,96 @@
+"""What the seeds of several configurations say about each other: which is better, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from raymc.metrics.names import LABEL_FREE_METRICS
+from raymc.metrics.seeds import holm, p_better, paired, summary
+from raymc.reporting.words import detectable
+from raymc.search.records import FINISHED, Row, mean_metrics
+
+METRICS = ("acc", *LABEL_FREE_METRICS)
+"""What arms are compared on: the first of these that all of them have. Of each, more is better."""
+
+
+def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
+    """A row for each pair of arms in their order; `found` are the records of their seeds.
+
+    `p_better` is P(A > B) over all pairs of a seed of each; `p_wilcoxon`, `mean_difference` (a - b) and its 95 %
+    interval `ci95` are over the `n` `common_seeds` that both finished; `p_holm` is `p_wilcoxon` with all rows' tests
+    taken into account; `resolves` is the difference of two means that so many seeds with the spread `pooled_std` find
+    with 80 % power. None where there are too few seeds.
+    """
+    metric = metric_of(found)
+    values = [_values(record, metric) for record in found]
+    rows: list[Row] = [
+        {"a": names[i], "b": names[j], "metric": metric} | _compared(values[i], values[j])
+        for i, j in combinations(range(len(names)), 2)
+    ]
+    tested = [row for row in rows if row["p_wilcoxon"] is not None]
+    for row, p in zip(tested, holm([row["p_wilcoxon"] for row in tested]), strict=True):
+        row["p_holm"] = p
+    return rows
+
+
+def metric_of(found: Sequence[Row]) -> str | None:
+    """The first of `METRICS` that every arm has which finished a seed; None where there is none."""
+    known = [set(mean_metrics(record["per_seed"])) for record in _finished(found)]
+    return next((name for name in METRICS if known and all(name in names for names in known)), None)
+
+
+def common_seeds(found: Sequence[Row]) -> list[int]:
+    """The seeds that all arms finished; an arm that finished none is left out."""
+    seeds = [set(_stages(record)) for record in _finished(found)]
+    return sorted(set.intersection(*seeds)) if seeds else []
+
+
+def shared_stages(found: Sequence[Row]) -> dict[str, list[str]]:
+    """The stages whose result all arms had in common on each of their common seeds, each with its keys.
+
+    One key: all seeds of all arms had the same result. Empty where fewer than two arms finished a seed.
+    """
+    seeds, arms = common_seeds(found), [_stages(record) for record in _finished(found)]
+    if len(arms) < 2 or not seeds:
+        return {}
+    shared = {}
+    for name in arms[0][seeds[0]]:
+        keys = [[arm[seed].get(name) for arm in arms] for seed in seeds]
+        if all(len(set(of_seed)) == 1 for of_seed in keys):
+            shared[name] = list(dict.fromkeys(str(of_seed[0]) for of_seed in keys))
+    return shared
+
+
+def _compared(a: dict[int, float], b: dict[int, float]) -> Row:
+    """Two arms' values by seed."""
+    common = sorted(set(a) & set(b))
+    found = paired([a[seed] for seed in common], [b[seed] for seed in common])
+    spread = [summary(list(values.values()))["std"] for values in (a, b) if len(values) > 1]
+    pooled = (sum(std**2 for std in spread) / 2) ** 0.5 if len(spread) == 2 else None
+    return {
+        "p_better": p_better(list(a.values()), list(b.values())) if a and b else None,
+        "p_wilcoxon": found["p_wilcoxon"],
+        "p_holm": None,
+        "n": found["n"],
+        "common_seeds": common,
+        "mean_difference": found["mean"],
+        "ci95": found["ci95"],
+        "pooled_std": pooled,
+        "resolves": None if pooled is None else detectable(pooled, min(len(a), len(b))),
+    }
+
+
+def _values(record: Row, metric: str | None) -> dict[int, float]:
+    rows = [row for row in record["per_seed"] if row["state"] == FINISHED]
+    return {row["seed"]: row["metrics"][metric] for row in rows if metric in row["metrics"]}
+
+
+def _finished(found: Sequence[Row]) -> list[Row]:
+    return [record for record in found if any(row["state"] == FINISHED for row in record["per_seed"])]
+
+
+def _stages(record: Row) -> dict[int, dict[str, str]]:
+    """The keys of the stages of each finished seed."""
+    rows = [row for row in record["per_seed"] if row["state"] == FINISHED]
+    return {row["seed"]: {stage["name"]: stage["key"] for stage in row["stages"]} for row in rows}

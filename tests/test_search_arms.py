@@ -1,0 +1,325 @@
+"""Several configurations on the same seeds (`stability --vs`), with a body that trains nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raymc import stability
+from raymc.cli import execute
+from raymc.config import Config, StageConfig
+from raymc.errors import CollapsedError, InputError
+from raymc.methods import METHODS, nmce
+from raymc.search import steadiness
+from raymc.search.arms import compare
+from raymc.search.arms_report import comparison_lines, sharing_lines
+from raymc.search.comparison import compare_arms, shared_stages
+from raymc.search.driver import Slots
+from raymc.search.steady_request import StabilityRequest
+from raymc.search.unit import run_unit
+from tests.search_fakes import FakeBody
+from tests.test_metrics_seeds import MLC, NMCE
+
+FILES = {
+    "good": "method: short\ndataset: digits\nspace: {heads.weight_decay: {low: 1.0e-5, high: 1.0e-2, log: true}}\n",
+    "bad": "method: nmce\ndataset: digits\nspace: {heads.weight_decay: {low: 1.0e-5, high: 1.0e-2, log: true}}\n",
+    "all": "method: nmce\ndataset: digits\nfixed: {seeds_from: pretrain}\n",
+    "coil": "method: nmce\ndataset: coil20\n",
+}
+SCORES = {"good": MLC, "bad": NMCE, "all": NMCE}
+
+
+class Tracker:
+    """Stands for MLflow; `begun` are the runs that were asked for."""
+
+    begun: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def __init__(self, folder: Path, **facts: Any) -> None:
+        assert folder.is_dir()
+        self.begun.append(facts)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+    def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
+        pass
+
+
+class ArmBody(FakeBody):
+    """Gives the seeds of a space their scores of `SCORES`, from a pretraining that is named by its seed."""
+
+    def __init__(self, real: Any, before: Any) -> None:
+        super().__init__(before)
+        self.real = real
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        name = self.real.space.name
+        self.before(name, seed, 1)
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez(out / "labels.npz", labels=np.arange(20) % 4)
+        first = seed if self.real.seeds_from == "pretrain" else self.real.base_seed
+        keys = {"pretrain": f"pretrain-of-seed-{first}", "heads": f"{name}-{seed}"}
+        stages = [{"name": stage, "epochs": 1, "cached": False, "seconds": 0.0, "key": keys[stage]} for stage in keys]
+        return {"metrics": {"acc": SCORES[name][seed % 10] / 100, "rate_reduction": 3.0}, "stages": stages}
+
+
+def _short() -> Any:
+    """NMCE without its last stage: a method that knows fewer keys."""
+
+    def stages(config: Config) -> Any:
+        whole = dataclasses.replace(config, stages={**config.stages, "finetune": StageConfig()})
+        return nmce.METHOD.stages(whole)[:2]
+
+    keys = {name: keys for name, keys in nmce.STAGE_KEYS.items() if name != "finetune"}
+    paper = nmce.PRESETS["digits"]["paper"]
+    preset = {key: value for key, value in paper.items() if not key.startswith("finetune.")}
+    presets = {"digits": {"paper": preset}}
+    return dataclasses.replace(nmce.METHOD, name="short", stages=stages, stage_keys=keys, presets=presets)
+
+
+@pytest.fixture
+def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Four spaces in the working folder; their seeds run here, `before(space, seed, epoch)` may raise."""
+    for name, text in FILES.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(METHODS, "short", _short())
+    monkeypatch.setattr(steadiness, "StudyTracker", Tracker)
+    monkeypatch.setattr(Tracker, "begun", [])
+
+    def use(before: Any = lambda name, seed, epoch: None) -> None:
+        def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+            body = ArmBody(make(Slots(1, {}, 0.0, 1.0)), before)
+            while (unit := work.next()) is not None:
+                run_unit(plan, unit, body, lambda row: None)
+                work.ended(unit)
+
+        monkeypatch.setattr(steadiness, "run_on_ray", here)
+
+    use()
+    return use
+
+
+def _request(*targets: str, **changes: Any) -> StabilityRequest:
+    settings: dict[str, Any] = {"overrides": {}, "storage": "storage", "data": "data"}
+    return StabilityRequest(targets[0], vs=targets[1:], **settings | changes)
+
+
+def test_two_arms_from_one_pretraining(run_with: Any) -> None:
+    result, found = compare(_request("good.yaml", "bad.yaml"))
+    json.dumps(result, allow_nan=False)
+    assert [arm["name"] for arm in result["arms"]] == ["good", "bad"] and result["seeds"] == list(range(10))
+    for arm, method, values in zip(result["arms"], ("short", "nmce"), (MLC, NMCE), strict=True):
+        assert (arm["method"], arm["dataset"], arm["seeds"]) == (method, "digits", result["seeds"])
+        assert arm["acc"]["values"] == [value / 100 for value in values] and arm["pairwise_ari"]["mean"] == 1
+        assert arm["report"] == result["report"] and Path(arm["folder"]).is_dir()
+    (row,) = result["comparisons"]
+    assert (row["a"], row["b"], row["metric"], row["n"]) == ("good", "bad", "acc", 10)
+    assert row["p_better"] == 1.0 and row["p_wilcoxon"] == row["p_holm"] == pytest.approx(2 / 1024)
+    assert row["mean_difference"] == pytest.approx(0.0487) and row["common_seeds"] == result["seeds"]
+    assert result["shared_stages"] == ["pretrain"] and [record["kind"] for record in found] == ["stability"] * 2
+    begun = [(facts["study"], facts["space"], facts["tags"]["raymc.kind"]) for facts in Tracker.begun]
+    assert begun == [(f"{result['name']}-{name}", name, "stability") for name in ("good", "bad")]
+
+
+def test_the_report_has_a_row_per_arm_and_metric_and_a_column_per_seed(run_with: Any) -> None:
+    result, _ = compare(_request("good.yaml", "bad.yaml"))
+    page = Path(result["report"])
+    text = page.read_text()
+    assert "| arm | metric | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | mean | std |" in text
+    assert "| bad | acc | 0.8370 | 0.8210 |" in text and "| 0.7961 | 0.0369 |" in text
+    assert "All arms start from one stage `pretrain` (key pretrain…)" in text
+    assert "P(good better) = 1.000: the share of all pairs of a seed of each, ties half" in text
+    assert "good is better, beyond the luck of its seeds (5 % level)" in text
+    # s = sqrt((0.24² + 3.69²) / 2) = 2.61 percent: 10 seeds resolve 1.25 of it.
+    assert "s = 0.0261) resolve a difference of the means of about 0.0327" in text and "not smaller" in text
+    assert text.count("agreement between seeds (ARI): 1.0000") == 2
+    rows = (page.parent / "stability.csv").read_text().splitlines()
+    assert rows[0] == "arm,seed,state,acc,rate_reduction,seconds" and len(rows) == 21
+    content = json.loads((page.parent / "stability.json").read_text())
+    assert content["comparisons"] == result["comparisons"] and len(content["arms"][1]["per_seed"]) == 10
+
+
+def test_an_override_goes_to_the_arms_that_know_its_key(run_with: Any) -> None:
+    overrides = {"heads.eps_sq": 0.3, "finetune.epochs": 0}
+    result, _ = compare(_request("good.yaml", "bad.yaml", overrides=overrides, seeds=2))
+    assert [arm["overrides"] for arm in result["arms"]] == [{"heads.eps_sq": 0.3}, overrides]
+    good, bad = (facts["params"] for facts in Tracker.begun)
+    assert good["heads.eps_sq"] == bad["heads.eps_sq"] == 0.3 and bad["finetune.epochs"] == 0
+    assert "finetune.epochs" not in good
+
+
+def test_arms_that_are_given_twice_get_names_of_their_own(run_with: Any) -> None:
+    result, _ = compare(_request("bad.yaml", "bad.yaml", "./bad.yaml", seeds=2))
+    assert [arm["name"] for arm in result["arms"]] == ["bad", "bad-2", "bad-3"]
+    pairs = [(row["a"], row["b"]) for row in result["comparisons"]]
+    assert pairs == [("bad", "bad-2"), ("bad", "bad-3"), ("bad-2", "bad-3")]
+    assert {(row["p_better"], row["p_wilcoxon"]) for row in result["comparisons"]} == {(0.5, 1.0)}
+    assert result["shared_stages"] == ["pretrain", "heads"]
+    assert all("nothing tells them apart" in row[1] for row in comparison_lines(result))
+
+
+def test_arms_that_vary_different_stages_are_told(run_with: Any) -> None:
+    result, _ = compare(_request("bad.yaml", "all.yaml", seeds=2))
+    assert result["shared_stages"] == []
+    shared, varied = sharing_lines(result)
+    assert shared.startswith("The arms do not share their first stage: their differences are not due to the later")
+    assert "bad from `heads` on and all from `pretrain` on" in varied
+    result, _ = compare(_request("all.yaml", "all.yaml", seeds=3))
+    assert sharing_lines(result)[0].startswith(
+        "All arms start from the same stage `pretrain`, seed by seed (3 results)"
+    )
+
+
+WRONG: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
+    (("good.yaml", "nmce_digit"), {}, "did you mean nmce_digits"),
+    (("good.yaml", "coil.yaml"), {}, "good is on digits, coil on coil20: two datasets cannot be compared by seed"),
+    (
+        ("good.yaml", "bad.yaml"),
+        {"finetun.epochs": 0},
+        "unknown key finetun.epochs of short and nmce; did you mean fine",
+    ),
+    (("good.yaml", "good.yaml"), {"finetune.epochs": 0}, "unknown key finetune.epochs of short"),
+    (("good.yaml", "bad.yaml"), {"finetune.epochs": -1}, "finetune.epochs: -1 is below 0"),
+    (("good.yaml", "bad.yaml"), {"seed": 1}, "the first one is --seed"),
+]
+
+
+@pytest.mark.parametrize(("targets", "overrides", "text"), WRONG)
+def test_all_arms_are_checked_before_anything_is_written(
+    run_with: Any, targets: tuple[str, ...], overrides: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        compare(_request(*targets, overrides=overrides))
+    assert text in str(refused.value)
+    assert not Path("storage").exists() and not Path("reports").exists() and not Tracker.begun
+
+
+def test_the_seeds_are_ones_that_no_study_has_used(run_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raymc.search import arms
+
+    real = arms.configuration
+
+    def used(request: StabilityRequest) -> Any:
+        last = 41 if request.target == "bad.yaml" else 12
+        return dataclasses.replace(real(request), used=(last - 1, last))
+
+    monkeypatch.setattr(arms, "configuration", used)
+    result, _ = compare(_request("good.yaml", "bad.yaml", seeds=2))
+    assert [arm["seeds"] for arm in result["arms"]] == [[42, 43]] * 2
+    assert [arm["name"] for arm in result["arms"]] == ["good.yaml", "bad.yaml"], "a study's name stays as it is"
+
+
+def _command(*words: str) -> int:
+    shared = ["--storage", "storage", "--data", "data", "--json"]
+    return execute(stability.parser(), stability.run, [*words, *shared])
+
+
+def test_a_failed_arm_ends_the_command_with_3_and_the_others_are_kept(run_with: Any, capsys: Any) -> None:
+    def fall(name: str, seed: int, epoch: int) -> None:
+        if name == "bad" or (name == "good" and seed == 1):
+            raise CollapsedError("one cluster")
+
+    run_with(fall)
+    assert _command("good.yaml", "--vs", "bad.yaml", "--vs", "all.yaml", "heads.eps_sq=0.3", "--seeds", "3") == 3
+    shown = capsys.readouterr()
+    assert "no seed of bad finished; the first error: one cluster; report: " in shown.err
+    assert "good: acc: 0.8465 ±" in shown.out and "good: 1 of 3 seeds collapsed: not in these figures" in shown.out
+    result = json.loads(shown.out.splitlines()[-1])
+    assert result["arms"][0]["acc"]["n"] == 2 and "acc" not in result["arms"][1]
+    lost, kept, _ = result["comparisons"]
+    assert (lost["p_better"], lost["p_wilcoxon"], lost["mean_difference"], lost["n"]) == (None, None, None, 0)
+    assert (kept["b"], kept["p_better"], kept["common_seeds"]) == ("all", 1.0, [0, 2])
+    assert (
+        "good and all do not share their first stage" in shown.out
+        and "good against bad: no seed that both" in shown.out
+    )
+    assert "| good | acc | 0.8450 | collapsed | 0.8480 |" in Path(result["report"]).read_text()
+
+
+def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(name: str, seed: int, epoch: int) -> None:
+        if name == "bad":
+            raise KeyboardInterrupt
+
+    run_with(stop)
+    monkeypatch.setattr(sys, "argv", ["stability", "good.yaml", "--vs", "bad.yaml"])
+    assert _command("good.yaml", "--vs", "bad.yaml") == 130
+    assert "go on with: python -m raymc.stability good.yaml --vs bad.yaml" in capsys.readouterr().err
+
+
+def test_without_other_arms_the_json_is_that_of_one(run_with: Any, capsys: Any) -> None:
+    assert _command("bad.yaml", "--seeds", "2") == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "arms" not in result and result["method"] == "nmce" and result["acc"]["n"] == 2
+
+
+def _record(values: Mapping[int, Mapping[str, float]], key: str = "k") -> dict[str, Any]:
+    stages = [{"name": "pretrain", "key": key}]
+    return {
+        "per_seed": [
+            {"seed": s, "state": "finished", "metrics": found, "stages": stages} for s, found in values.items()
+        ]
+    }
+
+
+def test_without_labels_a_metric_that_needs_none_decides() -> None:
+    labelled = _record({0: {"acc": 0.5, "rate_reduction": 2.0}, 1: {"acc": 0.6, "rate_reduction": 3.0}})
+    blind = _record({1: {"rate_reduction": 1.0}, 2: {"rate_reduction": 2.0}})
+    (row,) = compare_arms(["a", "b"], [labelled, blind])
+    assert row["metric"] == "rate_reduction" and row["p_better"] == (0.5 + 1 + 1 + 1) / 4
+    assert (row["n"], row["common_seeds"], row["mean_difference"], row["p_wilcoxon"]) == (1, [1], 2.0, None)
+    told = " ".join(comparison_lines({"comparisons": [row]})[0])
+    assert "over 1 common seed." in told and "Nothing can be concluded from fewer than two common seeds" in told
+    (row,) = compare_arms(["a", "b"], [labelled, _record({0: {"other": 1.0}})])
+    assert row["metric"] is None and row["p_better"] is None
+    assert "no seed that both finished with a metric in common" in comparison_lines({"comparisons": [row]})[0][0]
+
+
+def test_too_few_seeds_cannot_tell_arms_apart_and_several_tests_count() -> None:
+    few = [_record({seed: {"acc": 0.5 + shift + 0.01 * seed} for seed in range(5)}) for shift in (0.3, 0.2, 0.0)]
+    rows = compare_arms(["a", "b", "c"], few)
+    assert [row["p_wilcoxon"] for row in rows] == pytest.approx([2 / 32] * 3)
+    assert [row["p_holm"] for row in rows] == pytest.approx([6 / 32] * 3)
+    told = comparison_lines({"comparisons": rows})[0]
+    assert "p = 0.062, 0.19 with all 3 tests taken into account (Holm)" in told[0]
+    assert told[1].endswith("which 5 seeds could not do: p cannot fall below 0.19 here.")
+
+
+def test_a_stage_is_shared_only_where_each_seed_had_the_same() -> None:
+    same, other = _record({0: {"acc": 0.5}, 1: {"acc": 0.5}}), _record({0: {"acc": 0.5}}, "other")
+    assert shared_stages([same, same]) == {"pretrain": ["k"]} and shared_stages([same, other]) == {}
+    assert shared_stages([same, {"per_seed": []}]) == {}, "one arm has nothing to share with"
+
+
+@pytest.mark.slow
+def test_two_arms_for_real_share_their_pretraining(tmp_path: Path) -> None:
+    text = "method: nmce\ndataset: digits\nfixed: {heads.epochs: 1, seeds_from: heads, heads.eps_sq: 0.5}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    words = "nmce_digits --vs mine.yaml finetune.epochs=0 --seeds 2 --smoke --json --storage storage"
+    environment = {**os.environ, "PYTHONPATH": str(Path(stability.__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "raymc.stability", *words.split()],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout.splitlines()[-1])
+    assert [arm["name"] for arm in result["arms"]] == ["nmce_digits", "mine"]
+    assert result["shared_stages"] == ["pretrain"] and result["comparisons"][0]["n"] == 2
+    spent = json.loads(Path(result["report"]).with_suffix(".json").read_text())["arms"][1]["per_seed"]
+    assert all(row["stages"][0]["cached"] for row in spent), "the second arm takes the pretraining from the store"
