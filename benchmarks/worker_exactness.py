@@ -5,7 +5,8 @@
 Every worker holds different rows of unlike distribution (gloo, CPU). A net with BatchNorm gives z and pi; its gradients
 are averaged over workers as in training. Figures are the largest relative difference over workers and, for
 gradients, over parameters (norm of the difference by norm of the gradient). `rounding` is the yardstick: how far one
-process's own gradient in float32 is from that in float64.
+process's own gradient in float32 is from that in float64. MLC has as many clusters as rows; `mlc` projects until
+converged, `mlc_published` takes the five half-steps of its authors' code.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from benchmarks.machine import facts
-from raymc.ops import gumbel_softmax, nmce_objective, tcr_objective
+from raymc.ops import gumbel_softmax, mlc_objective, nmce_objective, tcr_objective
 from raymc.training.dist import average_gradients, rows_of, synchronise_batchnorm
 from tests.worker_pool import on_workers
 
 ROWS, FEATURES, CLUSTERS, EPS_SQ, WEIGHT = 768, 64, 10, 0.2, 30.0
-LOSSES = ("tcr_separate", "tcr_mean", "nmce")
+LOSSES = ("tcr_separate", "tcr_mean", "nmce", "mlc", "mlc_published")
+MLC = {"eps_sq": 0.1, "gamma": 0.05, "eta": 0.175}
 
 
 def loss_and_gradients(
@@ -48,6 +50,9 @@ def loss_and_gradients(
 
 def objective(loss: str, out: Tensor, uniform: Tensor, group: ProcessGroup | None) -> Tensor:
     z = list(functional.normalize(out[:, :, :FEATURES], dim=2))
+    if loss.startswith("mlc"):
+        c = list(functional.normalize(out[:, :, FEATURES:], dim=2))
+        return mlc_objective(z, c, **MLC, iterations=5 if loss == "mlc_published" else None, group=group)[0]
     if loss != "nmce":
         return tcr_objective(z, EPS_SQ, WEIGHT, loss.removeprefix("tcr_"), group)[0]
     logits = out[:, :, FEATURES:]
@@ -96,7 +101,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row(loss, dtype, workers) for dtype in ("float64", "float32") for loss in LOSSES for workers in (1, 2, 3)]
-    shape = {"n": ROWS, "d": FEATURES, "k": CLUSTERS, "eps_sq": EPS_SQ, "similarity_weight": WEIGHT}
+    shape = {"n": ROWS, "d": FEATURES, "k": CLUSTERS, "eps_sq": EPS_SQ, "similarity_weight": WEIGHT, "mlc": MLC}
     if args.json:
         print(json.dumps({"machine": facts("cpu", 1), "shape": shape, "rows": rows}, indent=1))
         return

@@ -39,7 +39,7 @@ def test_loss_and_averaged_gradient_equal_one_process(name: str, norm: bool, siz
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("name", ["nmce", "tcr_separate"])
+@pytest.mark.parametrize("name", ["mlc", "nmce", "tcr_separate"])
 def test_distributed_data_parallel_averages_to_one_process_s_gradient(name: str, size: int) -> None:
     x = views()
     _, gradients = work.loss_and_gradients(None, x, name)
@@ -48,11 +48,22 @@ def test_distributed_data_parallel_averages_to_one_process_s_gradient(name: str,
             np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_shards_without_the_group_would_be_another_loss() -> None:
+@pytest.mark.parametrize("name", ["mlc", "mlc_published", "nmce", "sinkhorn_columns", "sinkhorn_rows"])
+def test_a_worker_with_few_rows_and_one_with_none(name: str) -> None:
+    x = views()
+    loss, gradients = work.loss_and_gradients(None, x, name)
+    for found, grads in on_workers(work.loss_and_gradients, np.split(x, [38, 41], 1), name=name):
+        assert found == pytest.approx(loss, rel=1e-12)
+        for mine, expected in zip(grads, gradients, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlc", "nmce"])
+def test_shards_without_the_group_would_be_another_loss(name: str) -> None:
     """The check above has power: a loss per shard is nine orders of magnitude further off than its tolerance."""
     x = views()
-    whole, _ = work.loss_and_gradients(None, x, "nmce")
-    parts = [work.loss_and_gradients(None, part, "nmce")[0] for part in shards(x, 2, 1)]
+    whole, _ = work.loss_and_gradients(None, x, name)
+    parts = [work.loss_and_gradients(None, part, name)[0] for part in shards(x, 2, 1)]
     assert abs(np.mean(parts) - whole) > 1e-3
 
 

@@ -98,7 +98,7 @@ def test_tcr_by_its_two_ways_with_views() -> None:
     assert float(terms["similarity"]) == pytest.approx(-7 * similar)
     mean, _ = ops.tcr_objective((a, b), 0.2, 7.0, views="mean")
     assert float(mean) == pytest.approx(-rates[2] - 7 * similar)
-    with pytest.raises(ValueError, match="separate or mean"):
+    with pytest.raises(ValueError, match="separate, mean or average"):
         ops.tcr_objective((a, b), 0.2, 7.0, views="both")
 
 

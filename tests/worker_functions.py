@@ -12,10 +12,12 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from raymc import ops
+from raymc.ops.sinkhorn import sinkhorn_columns
 from raymc.training.dist import (
     average_gradients,
     barrier,
     broadcast_object,
+    first_row,
     gather_rows,
     sum_over_workers,
     synchronise_batchnorm,
@@ -40,8 +42,44 @@ def objectives() -> dict[str, Callable[[list[Tensor], list[Tensor], ProcessGroup
         "cosine": lambda z, pi, group: ops.cosine_similarity_mean(z[0], z[1], group),
         "tcr_separate": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "separate", group)[0],
         "tcr_mean": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "mean", group)[0],
+        "tcr_average": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "average", group)[0],
         "nmce": lambda z, pi, group: ops.nmce_objective(z, pi, 0.2, 3.0, group)[0],
+        "mlc": lambda z, pi, group: ops.mlc_objective(z, _heads(pi), 0.2, 3.0, 0.3, group=group)[0],
+        "mlc_published": lambda z, pi, group: ops.mlc_objective(z, _heads(pi), 0.2, 3.0, 0.3, 5, 0.5, group)[0],
+        "sinkhorn_rows": lambda z, pi, group: _rows(z, None, group),
+        "sinkhorn_rows_5": lambda z, pi, group: _rows(z, 5, group),
+        "sinkhorn_rows_4": lambda z, pi, group: _rows(z, 4, group),
+        "sinkhorn_symmetric": lambda z, pi, group: _symmetric_rows(z[0], group),
+        "sinkhorn_columns": lambda z, pi, group: _columns(z[0], None, group),
+        "sinkhorn_columns_5": lambda z, pi, group: _columns(z[0], 5, group),
+        "sinkhorn_columns_4": lambda z, pi, group: _columns(z[0], 4, group),
     }
+
+
+def _heads(pi: list[Tensor]) -> list[Tensor]:
+    """Cluster features whose cosines have both signs."""
+    return [functional.normalize(part - 0.25, dim=1) for part in pi]
+
+
+def _rows(z: list[Tensor], iterations: int | None, group: ProcessGroup | None) -> Tensor:
+    """Of an affinity that is not symmetric: between the points of one view and those of another."""
+    return _by_place(ops.sinkhorn(z[0] @ gather_rows(z[1], group).mT, 0.3, iterations, group), group)
+
+
+def _symmetric_rows(z: Tensor, group: ProcessGroup | None) -> Tensor:
+    return _by_place(ops.sinkhorn(ops.affinity_rows(z, group), 0.3, group=group, symmetric=True), group)
+
+
+def _columns(z: Tensor, iterations: int | None, group: ProcessGroup | None) -> Tensor:
+    return _by_place(sinkhorn_columns(ops.affinity_rows(z, group), 0.3, iterations, group).mT, group)
+
+
+def _by_place(part: Tensor, group: ProcessGroup | None) -> Tensor:
+    """The sum of all squared entries, of which this worker has rows `[m, n]`, each with a weight of its own."""
+    start = first_row(part, group)
+    rows, columns = (torch.arange(length, dtype=part.dtype) for length in part.shape)
+    weights = (1 + start + rows.unsqueeze(1) + 2.7 * columns).sin()
+    return sum_over_workers((weights * part.square()).sum(), group)
 
 
 def loss_and_gradients(

@@ -23,21 +23,23 @@ def normalised_mean(views: Sequence[Tensor]) -> Tensor:
     return functional.normalize(stack.to(at_least_float32(stack.dtype)).mean(0), dim=1)
 
 
-def cosine_similarity_mean(z1: Tensor, z2: Tensor, group: ProcessGroup | None = None) -> Tensor:
+def cosine_similarity_mean(z1: Tensor, z2: Tensor, group: ProcessGroup | None = None, absolute: bool = False) -> Tensor:
     """The mean over rows of cos(z1_i, z2_i), a scalar in [-1, 1]; z1 and z2 are `[n, d]`.
 
-    NMCE's constraint D(f) (section 3.5, section 4). With `group` the mean is that of all workers' rows.
+    NMCE's constraint D(f) (section 3.5, section 4); `absolute` takes |cos|, as MLC does (eq. 5). With `group` the
+    mean is that of all workers' rows.
     """
     dtype = at_least_float32(torch.promote_types(z1.dtype, z2.dtype))
     cosine = functional.cosine_similarity(z1.to(dtype), z2.to(dtype), dim=1)
+    cosine = cosine.abs() if absolute else cosine
     total, count = sum_over_workers(torch.stack([cosine.sum(), cosine.new_full((), len(z1))]), group)
     mean: Tensor = total / count
     return mean
 
 
-def view_similarity(views: Sequence[Tensor], group: ProcessGroup | None = None) -> Tensor:
+def view_similarity(views: Sequence[Tensor], group: ProcessGroup | None = None, absolute: bool = False) -> Tensor:
     """`cosine_similarity_mean` averaged over the pairs of views; ValueError for fewer than two views."""
     if len(views) < 2:
         raise ValueError(f"similarity needs two views or more, got {len(views)}")
-    pairs = [cosine_similarity_mean(a, b, group) for a, b in combinations(views, 2)]
+    pairs = [cosine_similarity_mean(a, b, group, absolute) for a, b in combinations(views, 2)]
     return torch.stack(pairs).mean()

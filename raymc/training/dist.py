@@ -58,9 +58,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
         rank, size = world(group)
-        rows = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(size)]
-        dist.all_gather(rows, torch.tensor([len(x)], device=x.device), group=group)
-        lengths = [int(n) for n in rows]
+        lengths = _lengths(len(x), x.device, group)
         padded = x.new_zeros((max(lengths), *x.shape[1:]))
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in range(size)]
@@ -72,6 +70,13 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return _all_reduced(grads[0], ctx.group)[ctx.own], None
+
+
+def _lengths(n: int, device: torch.device, group: ProcessGroup) -> list[int]:
+    """Every worker's number of rows, by rank."""
+    rows = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(rows, torch.tensor([n], device=device), group=group)
+    return [int(row) for row in rows]
 
 
 def _all_reduced(x: Tensor, group: ProcessGroup) -> Tensor:
@@ -91,6 +96,11 @@ def gather_rows(x: Tensor, group: ProcessGroup | None) -> Tensor:
     The backward gives every worker the gradient that all workers together have for its rows.
     """
     return x if group is None else cast(Tensor, _Gather.apply(x, group))
+
+
+def first_row(rows: Tensor, group: ProcessGroup | None) -> int:
+    """How many rows the workers before this one hold, where this one holds `rows` `[n_r, ...]`."""
+    return 0 if group is None else sum(_lengths(len(rows), rows.device, group)[: dist.get_rank(group)])
 
 
 def barrier(group: ProcessGroup | None) -> None:
