@@ -57,9 +57,23 @@ class StageConfig:
     straight_through: bool = option(False, "hard cluster samples with the soft ones' gradient")
     views: str = option(
         "separate",
-        "separate: mean of the views' rates; mean: rate of the views' normalised mean",
-        choices=("separate", "mean"),
+        "separate: mean of the views' rates; mean: rate of the views' normalised mean; average: MLC's eq. 5, halved",
+        choices=("separate", "mean", "average"),
     )
+    augmentations: int = option(2, "augmented views of a sample in a step (MLC: A); 0: the sample as it is", low=0)
+    gamma: float = option(0.05, "weight of the membership's squared norm (MLC)", low=0)
+    eta: float = option(0.175, "entropy of the membership's projection (MLC): a temperature", above=0)
+    projection_iterations: int | None = option(
+        None, "half-steps of the projection; null: until it has converged (published code: 5)", low=1
+    )
+    rate_factor: float = option(1.0, "of both coding rates (MLC's paper: 1; its authors' later code: 0.5)", above=0)
+    cluster_net: str = option(
+        "linear",
+        "what the cluster head has of its own, copied once: linear: its last layer; shared_pre_feature: the same, and "
+        "the pre-feature layer trains; pre_feature: also that layer; whole: the whole net, and all of both train",
+        choices=("linear", "shared_pre_feature", "pre_feature", "whole"),
+    )
+    keep_feature_head: bool = option(False, "the head of z starts as the stage before left it, not anew")
     train_pre_feature: bool = option(False, "also train the pre-feature layer (published code: no)")
     frozen_statistics: bool = option(True, "frozen modules' BatchNorm statistics stand still (published code: false)")
 
@@ -76,9 +90,21 @@ class Config:
     feature_dim: int = option(128, "width of the embedding z", low=2)
     pre_feature_dim: int = option(4096, "width of the pre-feature layer; 0: none", low=0)
     augmentation: str = option("none", "policy of the views, see raymc.datasets.augmentation")
-    clustering: str = option("head", "labels from the cluster head or by EnSC on z", choices=("head", "ensc"))
+    clustering: str = option(
+        "head",
+        "labels from the cluster head, by spectral clustering of the membership (MLC), or by a method for z",
+        choices=("head", "membership", "ensc", "ssc_omp", "kmeans", "spectral"),
+    )
+    cluster_points: int = option(
+        10_000, "samples of the training split that are clustered where no head assigns; the rest follows them", low=2
+    )
     ensc_gamma: float = option(50.0, "EnSC: weight of the self-expression error", above=1)
     ensc_tau: float = option(0.9, "EnSC: share of the l1 norm", above=0, high=1)
+    ssc_omp_nonzero: int = option(10, "SSC-OMP: most coefficients of a code", low=1)
+    ssc_omp_tolerance: float = option(1e-6, "SSC-OMP: squared residual at which a code ends", above=0, high=1)
+    n_samples: int | None = option(
+        None, "train and score on so many samples of the training split, drawn once for all seeds; null: all", low=2
+    )
     seed: int = option(0, "seed of the training", low=0)
     seeds_from: str | None = option(
         None, "first stage that a group of seeds varies; null: the first stage that is searched"

@@ -22,6 +22,12 @@ from raymc.space_parameter import Parameter, make_parameter
 
 Params = Mapping[str, Value]
 
+OF_CLUSTERS = {
+    *("n_clusters", "clustering", "cluster_points"),
+    *("ensc_gamma", "ensc_tau", "ssc_omp_nonzero", "ssc_omp_tolerance"),
+}
+"""Bare keys that no stage before the clusters reads."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -107,15 +113,15 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
     """The first stage whose seed differs between the seeds of a trial.
 
     `config.seeds_from` where it is given; else the first stage that the space searches, and the method's
-    first stage where it searches nothing. A bare key counts as the first stage, but `n_clusters` as the first
-    one that assigns clusters.
+    first stage where it searches nothing. A bare key counts as the first stage, but one that only says how clusters
+    are found as the first one that assigns them.
     """
     if config.seeds_from is not None:
         return config.seeds_from
     order = list(space.stage_keys)
     clustering = [stage.name for stage in methods[space.method].stages(config) if stage.clusters]
     stages = [
-        key.partition(".")[0] if "." in key else (clustering or order)[0] if key == "n_clusters" else order[0]
+        key.partition(".")[0] if "." in key else (clustering or order)[0] if key in OF_CLUSTERS else order[0]
         for key in space.params
     ]
     return min(stages, key=order.index, default=order[0])

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from raymc.config import STAGE, Config, Value, resolve
 from raymc.datasets import NAMES, POLICIES, load
 from raymc.methods import METHODS
-from raymc.methods.base import Method
+from raymc.methods.base import ASSIGNER, Method
 from raymc.nets import BACKBONES
+from raymc.training.clusters import find
 from raymc.training.dist import Workers
+from raymc.training.evaluate import heads
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
 from raymc.training.optim import Optimisers
@@ -23,7 +25,10 @@ from raymc.training.stages import Weights, enter, module_names, weights_of
 
 PRESETS = [(m, d, p) for m, method in METHODS.items() for d in method.presets for p in method.presets[d]]
 SHORT = [
-    (m, d) for m, method in METHODS.items() for d in ("digits", "double_spiral", "manifolds") if d in method.presets
+    (m, d)
+    for m, method in METHODS.items()
+    for d in ("digits", "double_spiral", "manifolds", "sphere")
+    if d in method.presets
 ]
 CLUSTERS = 3
 
@@ -72,9 +77,11 @@ def test_presets_resolve_and_hand_over_every_module(name, dataset, preset):
         assert set(stage.keys) <= set(method.stage_keys[stage.name])
         assert len(set(names)) == len(names)
         fresh = set(stage.fresh) or (set(names) - living if not living else set())
-        assert (living - set(stage.drop)) | fresh == set(names)
+        copies = dict(stage.copies)
+        assert set(copies.values()) <= living and not fresh & set(copies)
+        assert (living - set(stage.drop)) | fresh | set(copies) == set(names)
         living = set(names)
-    assert stage.clusters or config.clustering == "ensc"
+    assert stage.clusters or config.clustering != "head"
 
 
 @pytest.mark.parametrize(("name", "dataset"), SHORT)
@@ -103,6 +110,9 @@ def test_a_training_depends_on_its_seed_alone(name, dataset):
 def test_new_points_are_assigned_one_by_one(name, dataset):
     method, config = METHODS[name], short(resolved(name, dataset, "paper"))
     model, feed = train(method, config, 0, torch.float64)
+    if config.clustering != "head":
+        known = heads(method, model, feed, feed.data.train.x)
+        model[ASSIGNER] = find(config, *known, CLUSTERS, 0).assigner.double()
     x = feed.plain(load(dataset).train.x[100:140])
     with torch.no_grad():
         labels, z = method.assign(model, x)

@@ -79,8 +79,28 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
     gallery = np.load(tmp_path / "a" / "gallery.npz")
     assert gallery["images"].dtype == np.uint8 and gallery["images"].shape[3:] == (8, 8, 1)
     assert gallery["shares"].sum() == pytest.approx(1.0)
+    similar = np.load(tmp_path / "a" / "similarity.npz")
+    assert similar["map"].shape == (300, 300) and similar["bounds"][-1] == 300
+    assert set(similar["clusters"]) == set(arrays["labels"]) and result["clusters_by"] == "argmax of the cluster head"
     model = torch.load(tmp_path / "a" / "model.pt", weights_only=True)
     assert model["config"] == effective and set(model["weights"]) == {"backbone", "pre_feature", "subspace", "cluster"}
+
+
+def test_the_curve_has_coding_rates_and_numerical_ranks(tmp_path: Path) -> None:
+    train(make_config({"evaluate_every": 2}), tmp_path / "s", tmp_path / "a")
+    rows = [json.loads(line) for line in (tmp_path / "a" / "curve.jsonl").read_text().splitlines()]
+    heads, pretrain = ([row for row in rows if row["stage"] == stage] for stage in ("heads", "pretrain"))
+    assert all({"rate", "cluster_rate"} <= set(row) for row in heads) and all("rate" in row for row in pretrain)
+    ranks = {"rank_all", "rank_clusters", "rank_classes"}
+    assert [ranks & set(row) for row in heads] == [set(), ranks, ranks], "at every second epoch and the last"
+    assert all(1 <= row["rank_clusters"] <= row["rank_all"] <= 16 for row in heads[1:])
+    assert not any(ranks & set(row) for row in pretrain)
+
+
+def test_a_batch_smaller_than_the_clusters_is_named_before_anything_trains(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"finetune.batch_size: 9 points cannot show 10 clusters"):
+        train(make_config({"finetune.batch_size": 9}), tmp_path / "s", tmp_path / "a")
+    assert not (tmp_path / "s" / "stages").exists()
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])

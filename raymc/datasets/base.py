@@ -34,6 +34,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def rows(self, index: Tensor) -> Split:
+        """The samples at these positions, int64 `[m]`."""
+        return Split(self.x[index], None if self.y is None else self.y[index])
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from raymc.config import Config, StageConfig
+from raymc.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Stage:
         keys: the hyperparameters that the stage reads.
         reads: modules that run in the loss without being trained (frozen).
         fresh: modules that start anew from the stage's seed.
+        copies: `(module, source)`: modules that start with the weights of a module of the stage before.
         drop: modules of the stage before that are no longer needed.
         clusters: whether the model assigns clusters after this stage.
         numerics: raised when the loss's numbers change, so that stored results are not mixed.
@@ -79,6 +81,7 @@ class Stage:
     keys: tuple[str, ...]
     reads: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
     clusters: bool = False
     numerics: int = 1
@@ -94,6 +97,7 @@ class Method:
         build: `(module name, Config, input shape, n_clusters) -> module`, untrained, from torch's global generator.
         presets: `{dataset: {preset: {dotted key: value}}}`; `paper` is the default preset.
         features: `(model, x [n, ...]) -> {"pool", "pre_feature", "projection"}`, without augmentation.
+        heads: `(model, x [n, ...]) -> (embedding [n, d], the cluster head's output [n, …] or None)`.
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
     """
 
@@ -103,7 +107,25 @@ class Method:
     build: Callable[[str, Config, tuple[int, ...], int], nn.Module]
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
+    heads: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor | None]]
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
+
+
+ASSIGNER = "assigner"
+"""The module by which a model whose clusters were found from pairs of points labels other points (`raymc.nets`)."""
+
+
+def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor:
+    """Labels `[n]` by the model's assigner, where it has one, else the largest of the cluster head's logits.
+
+    Raises InputError where the model has neither.
+    """
+    if ASSIGNER in model:
+        labels: Tensor = model[ASSIGNER](z, cluster)
+        return labels
+    if cluster is None:
+        raise InputError("this model has no cluster head, and no clusters were found from its embedding")
+    return cluster.argmax(1)
 
 
 def trained_parameters(model: nn.ModuleDict, step: Step) -> list[torch.nn.Parameter]:

@@ -16,7 +16,7 @@ from torch.distributed import ProcessGroup
 
 from raymc.config import Config, StageConfig
 from raymc.errors import InputError
-from raymc.methods.base import Batch, Group, Method, Stage, Step
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.nmce_presets import PRESETS
 from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
 from raymc.ops import gumbel_softmax, nmce_objective, tcr_objective
@@ -26,12 +26,12 @@ _TRAINING = (
     *("eps_sq", "similarity_weight"),
 )
 _CLUSTERING = (*_TRAINING, "temperature", "straight_through", "frozen_statistics")
-_CLUSTER_SGD = ("cluster_learning_rate", "cluster_weight_decay")
+CLUSTER_SGD = ("cluster_learning_rate", "cluster_weight_decay")
 
 STAGE_KEYS = {
     "pretrain": (*_TRAINING, "views"),
-    "heads": (*_CLUSTERING, *_CLUSTER_SGD),
-    "finetune": (*_CLUSTERING, *_CLUSTER_SGD, "train_pre_feature"),
+    "heads": (*_CLUSTERING, *CLUSTER_SGD, "keep_feature_head"),
+    "finetune": (*_CLUSTERING, *CLUSTER_SGD, "train_pre_feature"),
 }
 
 
@@ -67,16 +67,21 @@ def stages(config: Config) -> tuple[Stage, ...]:
     """The stages that a configuration runs.
 
     The published code fine-tunes all but the pre-feature layer; `finetune.train_pre_feature` trains it too, and
-    so does a `finetune` that has no stage 1 to start from. Raises InputError where stages would train heads that
-    EnSC does not use.
+    so does a `finetune` that has no stage 1 to start from. With `heads.keep_feature_head` the head of z starts as
+    stage 1 left it, as in MLC. Without a cluster head's labels only stage 1 runs; raises InputError where later
+    stages would train heads that are not used, and for MLC's membership.
     """
     pretrain, heads, finetune = (config.stages[name] for name in STAGE_KEYS)
     net = ("backbone", "pre_feature")
     first = Stage("pretrain", Step(tcr_loss, (Group((*net, "projection")),)), keys=STAGE_KEYS["pretrain"])
-    if config.clustering == "ensc":
+    if config.clustering == "membership":
+        raise InputError("clustering: membership is MLC's; nmce has head, ensc, ssc_omp, kmeans, spectral")
+    if config.clustering != "head":
         if heads.epochs or finetune.epochs:
-            raise InputError("clustering ensc is on pretrain's z: heads.epochs and finetune.epochs must be 0")
+            name = config.clustering
+            raise InputError(f"clustering {name} is on pretrain's z: heads.epochs and finetune.epochs must be 0")
         return (first,)
+    kept = heads.keep_feature_head
     whole = finetune.train_pre_feature or pretrain.epochs == 0
     return (
         first,
@@ -85,7 +90,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
             _clustering_step(heads, "subspace"),
             keys=_keys("heads", heads),
             reads=net,
-            fresh=("subspace", "cluster"),
+            fresh=("cluster",) if kept else ("subspace", "cluster"),
+            copies=(("subspace", "projection"),) if kept else (),
             drop=("projection",),
             clusters=True,
         ),
@@ -127,10 +133,17 @@ def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
     return {"pool": pool, "pre_feature": h, **heads}
 
 
+def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """z `[n, d]` and the logits of the clusters `[n, k]`, None after stage 1, for samples `[n, ...]`."""
+    h = _pre_features(model, x)
+    z = model["subspace" if "subspace" in model else "projection"](h)
+    return z, model["cluster"](h) if "cluster" in model else None
+
+
 def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     """Most likely cluster `[n]` (without Gumbel noise) and z `[n, d]` of samples `[n, ...]`, old or new."""
-    h = _pre_features(model, x)
-    return model["cluster"](h).argmax(1), model["subspace"](h)
+    z, logits = heads(model, x)
+    return labels_of(model, z, logits), z
 
 
 def _pre_features(model: nn.ModuleDict, x: Tensor) -> Tensor:
@@ -146,7 +159,7 @@ def _clustering_step(config: StageConfig, *modules: str) -> Step:
 
 
 def _keys(stage: str, config: StageConfig) -> tuple[str, ...]:
-    unread = _CLUSTER_SGD if config.optimizer == "adam" else ()
+    unread = CLUSTER_SGD if config.optimizer == "adam" else ()
     return tuple(key for key in STAGE_KEYS[stage] if key not in unread)
 
 
@@ -157,5 +170,6 @@ METHOD = Method(
     build=build_module,
     presets=PRESETS,
     features=features,
+    heads=heads,
     assign=assign,
 )

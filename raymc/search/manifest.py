@@ -13,7 +13,7 @@ from raymc.search import provenance, records
 from raymc.search.records import Row
 from raymc.space import Space, seeds_from
 from raymc.tracking.uri import masked
-from raymc.training.smoke import shorten
+from raymc.training.smoke import limited, shorten
 
 SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
 
@@ -60,7 +60,7 @@ def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
 
 def load_data(space: Space, root: str, smoke: bool) -> Dataset:
     """The samples that the space's trainings use. Raises InputError."""
-    dataset = datasets.load(space.dataset, root)
+    dataset = limited(datasets.load(space.dataset, root), space.config())
     return shorten(space.config(), dataset)[1] if smoke else dataset
 
 

@@ -9,16 +9,18 @@ from torch import Tensor, nn
 
 from raymc.config import Config
 from raymc.datasets import Dataset, Split
-from raymc.methods.base import Method
+from raymc.methods.base import ASSIGNER, Method
 from raymc.metrics import cluster_shares, clustering_scores
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
-from raymc.metrics.subspace import cluster_singular_values, ensc, numerical_rank, z_similarity
+from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
 from raymc.ops import cluster_coding_rate, coding_rate
+from raymc.training import clusters
 from raymc.training.feed import Feed
 
 HEADS = ("projection", "subspace")  # features with unit rows
 ROWS = 1024  # samples of one forward pass
 REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
+WATCHED = 2048  # samples that are clustered to watch a training whose head does not assign
 
 
 @torch.no_grad()
@@ -50,6 +52,45 @@ def assign(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple
     return torch.cat([p[0].cpu() for p in pairs]), torch.cat([p[1].float().cpu() for p in pairs])
 
 
+@torch.no_grad()
+def heads(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Embedding `[n, d]` of samples and the cluster head's output, in eval mode, on the training device, float32."""
+    modes = _to_eval(model)
+    pairs = [method.heads(model, feed.plain(x[at : at + ROWS])) for at in range(0, len(x), ROWS)]
+    _restore(modes)
+    outputs = [c.float() for _, c in pairs if c is not None]
+    return torch.cat([z.float() for z, _ in pairs]), torch.cat(outputs) if outputs else None
+
+
+def watched(
+    method: Method, model: nn.ModuleDict, config: Config, data: Dataset, feed: Feed, n_clusters: int, seed: int
+) -> dict[str, float]:
+    """What an epoch's evaluation records: scores, rate reduction, numerical ranks.
+
+    Where the head does not assign they are of at most 2048 samples, clustered anew.
+    """
+    split = data.train
+    if config.clustering == "head":
+        labels, z = assign(method, model, feed, split.x)
+    else:
+        split = split.rows(clusters.chosen_rows(config, len(split), WATCHED))
+        z, c = heads(method, model, feed, split.x)
+        labels = clusters.find(config, z, c, n_clusters, seed).labels
+        z = z.cpu()
+    return scores(split, labels) | rate_reduction(z, labels, n_clusters) | ranks(z, labels, split.y)
+
+
+def ranks(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, float]:
+    """Numerical rank of all, and its mean over the found clusters and over the true classes (MLC figure 3b)."""
+
+    def mean(groups: Tensor) -> float:
+        found = torch.unique(groups).tolist()
+        return sum(numerical_rank(z[groups == one]) for one in found) / len(found)
+
+    by_class = {} if y is None else {"rank_classes": mean(y)}
+    return {"rank_all": float(numerical_rank(z)), "rank_clusters": mean(labels), **by_class}
+
+
 def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
     """ACC, NMI and ARI of `labels`, or nothing where the split has no labels."""
     if split.y is None:
@@ -66,16 +107,28 @@ def final_metrics(
     n_clusters: int,
     seed: int,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding)."""
-    if config.clustering == "ensc":
-        z = features(method, model, feed, data.train.x)["projection"]
-        found = ensc(z, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
-        labels = torch.as_tensor(found)
-    else:
+    """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
+
+    Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
+    are a part of the split, `clustered_acc`, … are on them alone.
+    """
+    arrays: dict[str, Tensor] = {}
+    metrics: dict[str, float] = {}
+    if config.clustering == "head":
         labels, z = assign(method, model, feed, data.train.x)
-    metrics = scores(data.train, labels)
-    arrays = {"labels": labels, "embedding": z}
-    if data.test is not None and config.clustering == "head":
+    else:
+        rows = clusters.chosen_rows(config, len(data.train))
+        chosen = data.train.rows(rows)
+        found = clusters.find(config, *heads(method, model, feed, chosen.x), n_clusters, seed)
+        model[ASSIGNER] = found.assigner
+        labels, z = assign(method, model, feed, data.train.x)
+        labels[rows] = found.labels
+        if len(rows) < len(labels):
+            metrics = scores(chosen, found.labels, "clustered_")
+            arrays["clustered"] = rows
+    metrics |= scores(data.train, labels)
+    arrays |= {"labels": labels, "embedding": z}
+    if data.test is not None:
         arrays["test_labels"], _ = assign(method, model, feed, data.test.x)
         metrics |= scores(data.test, arrays["test_labels"], "test_")
     metrics |= cluster_shares(labels, n_clusters)

@@ -15,7 +15,6 @@ from raymc.methods.base import Batch
 from raymc.training.dist import Workers, rows_of
 from raymc.training.rng import generator
 
-VIEWS = 2
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
 
 
@@ -58,8 +57,8 @@ class Feed:
             raise InputError(f"a batch of {batch} samples is too small for {self.workers.size} workers")
         return size // batch, batch
 
-    def epoch(self, stage: str, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
-        """This worker's rows of each global batch of one epoch."""
+    def epoch(self, stage: str, seed: int, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
+        """This worker's rows of each global batch of one epoch, in so many augmented views; 0: one plain view."""
         steps, batch = self.steps(batch_size)
         stream = self.data.stream
         order = None
@@ -75,7 +74,7 @@ class Feed:
             else:
                 index = order[step * batch + rows.start : step * batch + rows.stop]
                 samples = self.samples[index.to(self.samples.device)].to(self.device, non_blocking=True)
-            yield self._batch(samples, index, batch, rows, words)
+            yield self._batch(samples, index, batch, rows, words, views)
 
     def plain(self, x: Tensor) -> Tensor:
         """Un-augmented network input of samples `[n, …]`."""
@@ -88,11 +87,11 @@ class Feed:
         return self._shaped(policy.apply(x.to(self.device), self._moved(drawn)))
 
     def _batch(
-        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[int, str, int, int]
+        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[int, str, int, int], count: int
     ) -> Batch:
         policy = POLICIES[self.augmentation]
-        views = []
-        for view in range(VIEWS):
+        views = [] if count else [self.plain(samples)]
+        for view in range(count):
             drawn = policy.draw(generator(*words, "view", view), batch, tuple(samples.shape[1:]))
             mine = {name: value[rows] for name, value in drawn.items()}
             views.append(self._shaped(policy.apply(samples, self._moved(mine))))

@@ -77,7 +77,7 @@ def fit(
     pace = _Pace()
     for epoch in range(start, settings.epochs):
         optimisers.start_epoch(epoch)
-        batches = feed.epoch(stage.name, seed, epoch, settings.batch_size)
+        batches = feed.epoch(stage.name, seed, epoch, settings.batch_size, settings.augmentations)
         row: Row = {"stage": stage.name, "epoch": epoch + 1, "epochs": settings.epochs}
         row |= _train_epoch(model, stage, settings, batches, optimisers, feed.workers, autocast)
         row |= {f"learning_rate.{name}": rate for name, rate in optimisers.learning_rates().items()}

@@ -18,13 +18,13 @@ from raymc.datasets import Dataset
 from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
-from raymc.training import evaluate, outputs
+from raymc.training import clusters, evaluate, outputs
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
-from raymc.training.smoke import shorten
-from raymc.training.stages import Weights, clusters_of, enter, place, stage_key, weights_of
+from raymc.training.smoke import limited, shorten
+from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_key, weights_of
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
@@ -58,7 +58,7 @@ def run(
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
-    dataset = _load(config.dataset, data)
+    dataset = limited(_load(config.dataset, data), config)
     if smoke:
         config, dataset = shorten(config, dataset)
     try:
@@ -99,6 +99,7 @@ class _Training:
         self.workers, self.report = workers, report
         self.method: Method = METHODS[config.method]
         self.n_clusters = clusters_of(config, dataset)
+        check_sizes(self.method, config, dataset, self.n_clusters)
         self.device = pick_device(device)
         self.dtype, self.autocast = _precision(config.precision, self.device)
         self.store = Store(storage)
@@ -192,11 +193,11 @@ class _Training:
         if self.config.compile:
             model["backbone"].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
-        clusters = stage.clusters and self.config.clustering == "head"
+        watched = stage.clusters and self.config.clustering in ("head", "membership")
         hooks = Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
-            evaluate=self._scores if clusters and self.leads else None,
+            evaluate=self._scores if watched and self.leads else None,
             evaluate_every=self.config.evaluate_every,
         )
         settings = self.config.stages[stage.name]
@@ -217,8 +218,9 @@ class _Training:
         self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve}, "epoch")
 
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
-        labels, z = evaluate.assign(self.method, model, self.feed, self.dataset.train.x)
-        return evaluate.scores(self.dataset.train, labels) | evaluate.rate_reduction(z, labels, self.n_clusters)
+        return evaluate.watched(
+            self.method, model, self.config, self.dataset, self.feed, self.n_clusters, self.config.seed
+        )
 
     def _finish(self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool) -> Row:
         config, data = self.config, self.dataset
@@ -236,6 +238,7 @@ class _Training:
             "n_clusters": self.n_clusters,
             "n": len(data.train.x),
             "split": data.split,
+            "clusters_by": clusters.told(config, len(data.train)),
             "test_n": 0 if data.test is None else len(data.test.x),
             "smoke": self.smoke,
             "out": str(out),
@@ -255,6 +258,7 @@ class _Training:
         outputs.write_curve(out / "curve.jsonl", curve)
         if data.train.x.dim() == 4:
             outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))
+        outputs.write_arrays(out / "similarity.npz", outputs.similarity_map(z, arrays["labels"]))
         if keep_model:
             outputs.write_model(out / "model.pt", {"config": effective, "weights": weights_of(model)})
         outputs.write_json(out / "metrics.json", result)

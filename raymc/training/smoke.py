@@ -1,4 +1,4 @@
-"""Shortened trainings: `--smoke`, and the single step that `raymc.check` takes."""
+"""Shortened trainings: `--smoke`, `n_samples`, and the single step that `raymc.check` takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raymc.methods import METHODS
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
-from raymc.training.stages import Weights, clusters_of, enter, weights_of
+from raymc.training.stages import Weights, check_sizes, clusters_of, enter, weights_of
 
 STEP_ROWS = 8
 LIGHT_ROWS, HEAVY_ROWS = 512, 64  # samples of a smoke run; heavy ones have more than 1000 numbers
@@ -26,7 +26,7 @@ def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     rows = max(HEAVY_ROWS if heavy else LIGHT_ROWS, 2 * clusters)
     stages = {
         name: dataclasses.replace(
-            stage, epochs=min(stage.epochs, 2), batch_size=min(stage.batch_size, 64), warmup_epochs=0
+            stage, epochs=min(stage.epochs, 2), batch_size=min(stage.batch_size, max(64, clusters)), warmup_epochs=0
         )
         for name, stage in config.stages.items()
     }
@@ -34,22 +34,31 @@ def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     return config, limit(dataset, rows)
 
 
-def limit(dataset: Dataset, rows: int) -> Dataset:
-    """The dataset cut to `rows` samples drawn without labels; a stream keeps its source and a short epoch."""
+def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
+    """The dataset cut to `rows` samples drawn without labels; a stream keeps its source and a short epoch.
+
+    Without `test` the held-out split stays whole.
+    """
 
     def cut(split: Split) -> Split:
         order = torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
-        return Split(split.x[order], None if split.y is None else split.y[order])
+        return split.rows(order)
 
     train = cut(dataset.train)
     return dataclasses.replace(
         dataset,
         train=train,
-        test=None if dataset.test is None else cut(dataset.test),
+        test=cut(dataset.test) if test and dataset.test is not None else dataset.test,
         split=f"{dataset.split}, cut to {len(train)}",
         fingerprint=f"{dataset.fingerprint}/{rows}",
         epoch_size=min(dataset.epoch_size, rows),
     )
+
+
+def limited(dataset: Dataset, config: Config) -> Dataset:
+    """The dataset with `n_samples` of its training split, where the configuration says so."""
+    some = config.n_samples
+    return dataset if some is None or some >= len(dataset.train) else limit(dataset, some, test=False)
 
 
 def one_step(config: Config, dataset: Dataset) -> None:
@@ -59,6 +68,7 @@ def one_step(config: Config, dataset: Dataset) -> None:
     """
     method = METHODS[config.method]
     clusters = clusters_of(config, dataset)
+    check_sizes(method, config, limited(dataset, config), clusters)
     few = limit(dataset, STEP_ROWS)
     feed = Feed.build(few, config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
     hooks = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
@@ -67,6 +77,7 @@ def one_step(config: Config, dataset: Dataset) -> None:
         shape = tuple(few.train.x.shape[1:])
         model = enter(method, stage, config, shape, clusters, weights, config.seed)
         asked = config.stages[stage.name]
-        settings = dataclasses.replace(asked, epochs=min(asked.epochs, 1), batch_size=STEP_ROWS, warmup_epochs=0)
-        fit(model, stage, settings, feed, config.seed, hooks)
+        if asked.epochs:
+            settings = dataclasses.replace(asked, epochs=1, batch_size=STEP_ROWS, warmup_epochs=0)
+            fit(model, stage, settings, feed, config.seed, hooks)
         weights = weights_of(model)

@@ -40,6 +40,19 @@ def clusters_of(config: Config, dataset: Dataset) -> int:
     return count
 
 
+def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:
+    """Raises InputError where there are fewer points than clusters, or a clustering stage's batch is smaller."""
+    points = len(dataset.train)
+    if points < n_clusters:
+        raise InputError(f"{points} points cannot have {n_clusters} clusters: n_clusters is too large")
+    if config.clustering != "head" and config.cluster_points < n_clusters:
+        raise InputError(f"cluster_points: {config.cluster_points} points cannot have {n_clusters} clusters")
+    for stage in method.stages(config):
+        batch = min(config.stages[stage.name].batch_size, dataset.epoch_size)
+        if stage.clusters and config.stages[stage.name].epochs and batch < n_clusters:
+            raise InputError(f"{stage.name}.batch_size: {batch} points cannot show {n_clusters} clusters")
+
+
 def enter(
     method: Method,
     stage: Stage,
@@ -51,12 +64,14 @@ def enter(
 ) -> nn.ModuleDict:
     """The stage's modules: carried over strictly from the stage before, or fresh from the stage's seed.
 
-    Raises RuntimeError when a module is neither carried over, nor fresh, nor dropped: a fault of the method.
+    A module of `copies` has its source's weights. Raises RuntimeError when a module is neither carried over, nor
+    copied, nor fresh, nor dropped: a fault of the method.
     """
     names = module_names(stage)
     carried = set(weights) - set(stage.drop)
     fresh = set(names) if not weights else set(stage.fresh)
-    if (carried - fresh) | fresh != set(names) or len(set(names)) != len(names):
+    copies = dict(stage.copies)
+    if (carried - fresh) | fresh | set(copies) != set(names) or len(set(names)) != len(names):
         raise RuntimeError(f"stage {stage.name}: has {sorted(names)}, got {sorted(carried)}, fresh {sorted(fresh)}")
     model = nn.ModuleDict()
     for name in names:
@@ -64,7 +79,7 @@ def enter(
             torch.manual_seed(derive_seed(seed, stage.name, "init", name))
             model[name] = method.build(name, config, shape, n_clusters)
         if name not in fresh:
-            model[name].load_state_dict(weights[name], strict=True)
+            model[name].load_state_dict(weights[copies.get(name, name)], strict=True)
     return model
 
 
@@ -112,5 +127,6 @@ def stage_key(
         "data": fingerprint,
         "seed": seed,
         "previous": previous,
+        **({"copies": [list(pair) for pair in stage.copies]} if stage.copies else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

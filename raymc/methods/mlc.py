@@ -1,0 +1,135 @@
+"""MLC: Manifold Linearizing and Clustering (Ding, Tong, Chan, Dai, Ma, Haeffele; ICCV 2023).
+
+A net maps a sample to a unit vector z and to a unit vector c; how much two samples belong together is the doubly
+stochastic projection of |c_i . c_j|.
+    pretrain   -R((Z + Z')/2) - lambda sum |z_i . z'_i|       eq. 5, or NMCE's stage 1
+    heads      R_c(Z, Pi) - R(Z) + gamma/2 |Pi|_F^2           eq. 4 on A augmentations (eq. 6), backbone frozen
+Before `heads` the cluster head is copied from the feature head, once: the membership starts from what stage 1 found
+(section 2.3). Clusters come from spectral clustering of Pi. Stage 1 is computed by NMCE's own loss, so that the two
+methods share its result wherever its settings agree.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+from raymc.config import Config, StageConfig
+from raymc.errors import InputError
+from raymc.methods import nmce
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.methods.mlc_presets import PRESETS
+from raymc.nets import UnitLinear
+from raymc.ops import mlc_objective
+
+STAGE_KEYS = {
+    "pretrain": nmce.STAGE_KEYS["pretrain"],
+    "heads": (
+        *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
+        *nmce.CLUSTER_SGD,
+        *("eps_sq", "gamma", "eta", "projection_iterations", "rate_factor", "augmentations"),
+        *("cluster_net", "frozen_statistics"),
+    ),
+}
+NET = ("backbone", "pre_feature")
+OWN = {"linear": (), "shared_pre_feature": (), "pre_feature": ("pre_feature",), "whole": NET}
+"""By `cluster_net`: the modules of which the cluster head has a copy of its own, named `cluster_…`."""
+
+
+def mlc_loss(
+    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 4 with eq. 6's means over the views of the batch."""
+    z, c = (rows.chunk(len(batch.views)) for rows in heads(model, torch.cat(batch.views)))
+    return mlc_objective(
+        z,
+        c,
+        config.eps_sq,
+        config.gamma,
+        config.eta,
+        config.projection_iterations,
+        config.rate_factor,
+        group,
+    )
+
+
+def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
+    """z `[n, d]` and c `[n, d]`, unit rows, of samples `[n, ...]`; c is z where there is no cluster head yet."""
+    pool = model["backbone"](x)
+    h = model["pre_feature"](pool)
+    z = model["projection"](h)
+    if "cluster" not in model:
+        return z, z
+    if "cluster_backbone" in model:
+        pool = model["cluster_backbone"](x)
+    if "cluster_pre_feature" in model:
+        h = model["cluster_pre_feature"](pool)
+    return z, model["cluster"](h)
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """The stages that a configuration runs: `heads.cluster_net` says what the two heads have of their own.
+
+    Without `heads.epochs` the membership is that of stage 1's z. Raises InputError where a cluster head is asked to
+    assign.
+    """
+    if config.clustering == "head":
+        raise InputError(
+            "clustering: mlc has no head that assigns; it is membership, ensc, ssc_omp, kmeans or spectral"
+        )
+    first = Stage("pretrain", Step(nmce.tcr_loss, (Group((*NET, "projection")),)), keys=STAGE_KEYS["pretrain"])
+    settings = config.stages["heads"]
+    if settings.epochs == 0:
+        return (first,)
+    own = OWN[settings.cluster_net]
+    shared = ("pre_feature",) if settings.cluster_net == "shared_pre_feature" else ()
+    copies = (("cluster", "projection"), *((f"cluster_{name}", name) for name in own))
+    trained = (*own, *shared, "projection")
+    step, keys = _step(settings, trained, tuple(name for name, _ in copies))
+    reads = tuple(name for name in NET if name not in trained)
+    return (first, Stage("heads", step, keys=keys, reads=reads, copies=copies, clusters=True))
+
+
+def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clusters: int) -> nn.Module:
+    """One module of the model, untrained, from torch's global generator; all but the heads are NMCE's.
+
+    `cluster`, like `projection`, gives unit rows `[b, feature_dim]`: it has no clusters, and `n_clusters` no say.
+    """
+    of = name.removeprefix("cluster_")
+    if name == "cluster":
+        of = "projection"
+    module = nmce.build_module(of, config, input_shape, n_clusters)
+    assert name != "cluster" or isinstance(module, UnitLinear)
+    return module
+
+
+def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
+    """`pool`, `pre_feature` and z, as `projection`, for samples `[n, ...]`."""
+    return nmce.features(model, x)
+
+
+def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels `[n]` by the assigner that was fitted to the model's clusters, and z `[n, d]`, for samples old or new."""
+    z, c = heads(model, x)
+    return labels_of(model, z, None if "assigner" not in model else c), z
+
+
+def _step(config: StageConfig, features: tuple[str, ...], cluster: tuple[str, ...]) -> tuple[Step, tuple[str, ...]]:
+    """One update of each head by batch (section D.2); under Adam, whose step has no scale, one for both."""
+    if config.optimizer == "adam":
+        keys = tuple(key for key in STAGE_KEYS["heads"] if key not in nmce.CLUSTER_SGD)
+        return Step(mlc_loss, (Group((*features, *cluster)),)), keys
+    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_"))), STAGE_KEYS["heads"]
+
+
+METHOD = Method(
+    name="mlc",
+    stages=stages,
+    stage_keys=STAGE_KEYS,
+    build=build_module,
+    presets=PRESETS,
+    features=features,
+    heads=heads,
+    assign=assign,
+)

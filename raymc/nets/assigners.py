@@ -1,0 +1,100 @@
+"""Modules that label new points once clusters were found from pairs of points; their buffers travel with the model.
+
+Shapes: n points to label, m points that were clustered, d features, k clusters. All take (z `[n, d]`, output of the
+cluster head `[n, d']` or None) and return labels int64 `[n]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NEIGHBOURS = 10
+ROWS = 1024  # points at a time: a block of affinities with all m points
+
+
+class MembershipAssigner(nn.Module):
+    """The cluster with the largest sum among the point's 10 largest memberships with the m points.
+
+    A new point's memberships are the row that the doubly stochastic projection would give it, with the scaling of
+    the m as found: softmax(|c C^T| / eta + potential). All of them would favour large clusters, and Nyström's
+    extension of the eigenvectors says nothing where the membership shows fewer than k directions.
+
+    Args:
+        anchors: C, unit rows `[m, d']`.
+        potential: `[m]`, see `raymc.ops.sinkhorn.symmetric_scaling`.
+        labels: of the m points, int64 `[m]`.
+        eta: entropy of the projection, a scalar.
+    """
+
+    def __init__(self, anchors: Tensor, potential: Tensor, labels: Tensor, eta: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("anchors", anchors.detach())
+        self.register_buffer("potential", potential.detach())
+        self.register_buffer("labels", labels.detach())
+        self.register_buffer("eta", eta.detach())
+
+    anchors: Tensor
+    potential: Tensor
+    labels: Tensor
+    eta: Tensor
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return torch.cat([self._labels(rows) for rows in torch.split(c, ROWS)])
+
+    def _labels(self, c: Tensor) -> Tensor:
+        logs = (c.to(self.anchors.dtype) @ self.anchors.mT).abs_().div_(self.eta).add_(self.potential)
+        return _vote(logs.softmax(1), self.labels)
+
+
+class CentreAssigner(nn.Module):
+    """The nearest of the centres `[k, d]` of k-means on z."""
+
+    def __init__(self, centres: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centres", centres.detach())
+
+    centres: Tensor
+
+    def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
+        return torch.cdist(z.to(self.centres.dtype), self.centres).argmin(1)
+
+
+class NeighbourAssigner(nn.Module):
+    """The cluster with the largest sum of |cos| among the 10 clustered points most similar to z in |cos|.
+
+    |cos|, since a subspace has no sign. Args: `anchors` unit rows `[m, d]`, their `labels` int64 `[m]`.
+    """
+
+    def __init__(self, anchors: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("anchors", anchors.detach())
+        self.register_buffer("labels", labels.detach())
+
+    anchors: Tensor
+    labels: Tensor
+
+    def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
+        return torch.cat([self._labels(rows) for rows in torch.split(z, ROWS)])
+
+    def _labels(self, z: Tensor) -> Tensor:
+        similar = (functional.normalize(z.to(self.anchors.dtype), dim=1) @ self.anchors.mT).abs_()
+        return _vote(similar, self.labels)
+
+
+def _vote(weights: Tensor, labels: Tensor) -> Tensor:
+    """The label with the largest sum among the 10 largest `weights` `[n, m]` of points with `labels` `[m]`."""
+    top = weights.topk(min(NEIGHBOURS, len(labels)), dim=1)
+    votes = weights.new_zeros(len(weights), int(labels.max()) + 1)
+    return votes.scatter_add_(1, labels[top.indices], top.values).argmax(1)
+
+
+def load_assigner(state: Mapping[str, Tensor]) -> nn.Module:
+    """The assigner whose `state_dict` this is; ValueError if it is none's."""
+    for kind in (MembershipAssigner, CentreAssigner, NeighbourAssigner):
+        if set(state) == set(kind.__annotations__):
+            return kind(**state)
+    raise ValueError(f"no assigner has {', '.join(sorted(state))}")
