@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ OBJECT_STORE = 256 * 2**20
 def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     """Ray for the length of the block: a private one on this machine, or the cluster at `address`.
 
+    Inside another such block it is that one's: Ray may end a process that stops it and starts it again.
     `dashboard` is needed where Ray Train runs under Tune (it frees the resources of stopped trials through it).
     Raises InputError when no cluster answers at `address`.
     """
@@ -28,6 +30,9 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -42,6 +47,7 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # a handle that is collected after the end makes Ray exit the process
         ray.shutdown()
 
 

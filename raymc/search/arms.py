@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.scale.local import ray_session
 from raymc.search.arms_report import write_arms
 from raymc.search.comparison import common_seeds, compare_arms, shared_stages
+from raymc.search.driver import quiet_environment
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
 from raymc.search.request import report_folder
+from raymc.search.sitting import needs_of
 from raymc.search.steadiness import dated, first_error, has_finished, make_folder, running
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.tracking import uri
@@ -45,12 +48,14 @@ def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
     report_folder(name)
     folder = make_folder(request.storage, name)
     results, found = [], []
-    for arm in arms:
-        place = folder / arm.name
-        place.mkdir()
-        with running(request, arm.chosen, dataset, place, f"{name}-{arm.name}", seeds, tracking_uri) as (one, record):
-            results.append(one | {"overrides": arm.overrides})
-            found.append(record)
+    quiet_environment()
+    with ray_session(request.address, dashboard=any(needs_of(arm.chosen.space).workers > 1 for arm in arms)):
+        for arm in arms:
+            place, title = folder / arm.name, f"{name}-{arm.name}"
+            place.mkdir()
+            with running(request, arm.chosen, dataset, place, title, seeds, tracking_uri) as (one, record):
+                results.append(one | {"overrides": arm.overrides})
+                found.append(record)
     result = _result(name, results, found) | {
         "seeds": list(seeds),
         "smoke": request.smoke,
