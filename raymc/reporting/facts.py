@@ -20,7 +20,7 @@ from raymc.reporting.records import Record, Study, confirmation_of, winner
 SERVED_AT = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that is a file."""
 
-COPIED = ("created", "question", "method", "dataset", "preset", "overrides", "smoke", "data")
+COPIED = ("created", "question", "method", "dataset", "preset", "overrides", "smoke", "data", "clusters_by")
 MANIFEST = ("seed", "seeds", "seeds_from", "confirm", "budget", "versions", "git", "hardware", "created")
 
 

@@ -85,6 +85,7 @@ def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
         ("search space", facts["space"]),
         ("method", f"{facts['method']}, preset {facts['preset']}" if facts["method"] else None),
         ("data", f"{data_name(facts)}: {data.get('split') or data.get('n')}{classes}{held_out}" if data else None),
+        ("clusters", facts["clusters_by"]),
         ("trials", facts["trials"]["planned"]),
         ("search seeds", _seeds(seeds)),
         ("fresh seeds", f"{_seeds(fresh)}, for the best {study.get('confirm', 'top')}" if fresh else None),

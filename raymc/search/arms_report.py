@@ -48,7 +48,7 @@ def arms_markdown(result: Row, found: Sequence[Row]) -> str:
     lines = [f"# Stability of {listing(names)}", ""]
     lines += ["A smoke run: every length is shortened, and the figures mean nothing.", ""] if result["smoke"] else []
     lines += [f"On {first['dataset']} ({first['split']}), all arms on the same seeds.", ""]
-    lines += [f"- **{arm['name']}**: {_settings(arm)}" for arm in result["arms"]]
+    lines += [f"- **{arm['name']}**: {_settings(arm)}; clusters: {arm['clusters_by']}" for arm in result["arms"]]
     lines += ["", *bars(_by_arm(result, found)), "", "## What the arms have in common", ""]
     lines += [f"- {line}" for line in sharing_lines(result)]
     lines += ["", "## Comparisons", ""]

@@ -13,6 +13,7 @@ from raymc.search import provenance, records
 from raymc.search.records import Row
 from raymc.space import Space, seeds_from
 from raymc.tracking.uri import masked
+from raymc.training import clusters
 from raymc.training.smoke import limited, shorten
 
 SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
@@ -107,6 +108,7 @@ def make_manifest(
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
         "resources": space.resources.model_dump(),
         "data": provenance.data_facts(dataset),
+        "clusters_by": clusters.told(config, len(dataset.train)),
         "versions": provenance.versions(),
         "git": provenance.revision(),
         "hardware": provenance.hardware(),

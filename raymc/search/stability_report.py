@@ -53,6 +53,7 @@ def markdown(result: Row, record: Row) -> str:
     rows = seed_rows(record, metric_names([record]), digits=4)
     head = [f"# Stability of {result['name']}", ""]
     head += [f"{result['method']} on {result['dataset']} ({result['split']}), {words(result['params'])}."]
+    head += [f"Clusters: {result['clusters_by']}."]
     head += [f"The seeds vary every stage from `{result['seeds_from']}` on.", ""]
     head += ["A smoke run: every length is shortened.", ""] if result["smoke"] else []
     return "\n".join([*head, *(f"- {line}" for line in statistics_lines(result)), "", *bars(rows), ""])

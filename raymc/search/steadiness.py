@@ -28,6 +28,7 @@ from raymc.search.steady_request import Configuration, StabilityRequest, check_n
 from raymc.search.unit import Plan
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
+from raymc.training import clusters
 
 FLUSH_SECONDS = 30.0
 
@@ -154,6 +155,8 @@ def _result(request: StabilityRequest, chosen: Configuration, dataset: Dataset, 
         "method": chosen.space.method,
         "dataset": chosen.space.dataset,
         "split": dataset.split,
+        "n": len(dataset.train),
+        "clusters_by": clusters.told(chosen.space.config(params=chosen.params), len(dataset.train)),
         "params": dict(chosen.params),
         "seeds": [row["seed"] for row in record["per_seed"]],
         "states": dict(Counter(row["state"] for row in record["per_seed"])),
