@@ -19,21 +19,19 @@ from raymc.scale.worker import Job, run_workers  # noqa: E402
 from raymc.training.run import run  # noqa: E402
 from raymc.training.stages import seeds_of  # noqa: E402
 
-NMCE = METHODS["nmce"]
-STAGES = tuple(NMCE.stage_keys)
-
 pytestmark = pytest.mark.slow
 
 
-def _config(**more: Any) -> Config:
+def _config(name: str = "nmce", **more: Any) -> Config:
+    method = METHODS[name]
     small = {"pre_feature_dim": 32, "feature_dim": 16, "precision": "float64"}
-    small |= {f"{stage}.epochs": 2 for stage in STAGES} | {"evaluate_every": 1}
-    layers = (NMCE.presets["digits"]["paper"], small, {k.replace("__", "."): v for k, v in more.items()})
-    return resolve("nmce", "digits", "paper", NMCE.stage_keys, *layers)
+    small |= {f"{stage}.epochs": 2 for stage in method.stage_keys} | {"evaluate_every": 1}
+    layers = (method.presets["digits"]["paper"], small, {k.replace("__", "."): v for k, v in more.items()})
+    return resolve(name, "digits", "paper", method.stage_keys, *layers)
 
 
 def _job(config: Config, folder: Path) -> Job:
-    seeds = seeds_of(STAGES, config.seed, 0, None)
+    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), config.seed, 0, None)
     return Job(config=config, storage=str(folder / "s"), data=None, out=folder / "out", stage_seeds=seeds)
 
 
@@ -47,13 +45,19 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
 
 
-def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(tmp_path: Path, ray_here: None) -> None:
-    config = _config()
+@pytest.mark.parametrize(
+    "config",
+    [_config(), _config("mlc"), _config("mlc", heads__cluster_net="pre_feature", heads__projection_iterations=5)],
+    ids=["nmce", "mlc", "mlc-published-projection"],
+)
+def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(
+    config: Config, tmp_path: Path, ray_here: None
+) -> None:
     job = _job(config, tmp_path / "one")
     one = run(config, storage=job.storage, out=job.out, stage_seeds=job.stage_seeds)
     two = run_workers(_job(config, tmp_path / "two"), 2, 0.0, 0.5)
     left, right = _curve(tmp_path / "one"), _curve(tmp_path / "two")
-    assert len(left) == len(right) == 6
+    assert len(left) == len(right) == 2 * len(config.stages)
     for a, b in zip(left, right, strict=True):
         assert a.keys() == b.keys()
         for key, value in a.items():
