@@ -114,7 +114,8 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
 
     `config.seeds_from` where it is given; else the first stage that the space searches, and the method's
     first stage where it searches nothing. A bare key counts as the first stage, but one that only says how clusters
-    are found as the first one that assigns them.
+    are found as the first one that assigns them. Where neither that stage nor a later one trains, it is the last one
+    before that does: seeds that vary nothing would pass for a steady method.
     """
     if config.seeds_from is not None:
         return config.seeds_from
@@ -124,7 +125,11 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
         key.partition(".")[0] if "." in key else (clustering or order)[0] if key in OF_CLUSTERS else order[0]
         for key in space.params
     ]
-    return min(stages, key=order.index, default=order[0])
+    first = min(stages, key=order.index, default=order[0])
+    trains = [name for name in order if config.stages[name].epochs]
+    if not trains or any(order.index(name) >= order.index(first) for name in trains):
+        return first
+    return trains[-1]
 
 
 def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:

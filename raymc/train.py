@@ -111,9 +111,9 @@ def _tell(result: dict[str, Any]) -> None:
 
 
 def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:
-    """Of each stage and in all, as in MLC's Table 3."""
+    """Of each stage and of all that were trained now, as in MLC's Table 3."""
     each = [f"{one['name']} {one['seconds'] / 60:.2f}{' (from the store)' if one['cached'] else ''}" for one in stages]
-    return f"{', '.join(each)}, together {sum(one['seconds'] for one in stages) / 60:.2f}"
+    return f"{', '.join(each)}, trained {sum(one['seconds'] for one in stages if not one['cached']) / 60:.2f}"
 
 
 if __name__ == "__main__":

@@ -302,3 +302,16 @@ def test_n_samples_cuts_the_training_split_alone_and_alike_for_every_seed(tmp_pa
         assert result["stages"][0]["cached"] is False
     np.testing.assert_array_equal(drawn[0]["y"], drawn[1]["y"])
     np.testing.assert_array_equal(drawn[0]["y"], cut.train.y.numpy())
+
+
+def test_a_stored_curve_keeps_no_scores_of_other_clusters(tmp_path: Path) -> None:
+    """MLC's heads do not depend on what is made of them: one result serves all, its scores only who made them."""
+
+    def rows(**over: Value) -> list[dict[str, Any]]:
+        train(mlc_config(evaluate_every=1, **over), tmp_path)
+        return curve(tmp_path, "heads")
+
+    first, again, other = rows(), rows(), rows(n_clusters=7)
+    assert "acc" in first[-1] and "rank_all" in first[-1]
+    assert [row | {"cached": False} for row in again] == first
+    assert "acc" not in other[-1] and "rank_all" not in other[-1] and other[-1]["loss"] == first[-1]["loss"]

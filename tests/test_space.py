@@ -340,3 +340,15 @@ def test_yaml_keeps_what_is_not_wrong() -> None:
     assert content["e"] == {"low": 1.0e-3, "high": 3}
     assert content["c"] == [1, "two", None, True] and math.isinf(content["d"])
     assert all(name == method.name for name, method in METHODS.items())
+
+
+def test_seeds_vary_a_stage_that_trains() -> None:
+    """Keys that are fixed, or a last stage of no epochs, must not leave seeds that change nothing."""
+    space = load_space("nmce_cifar10")
+    fixed = {"heads.eps_sq": 0.2, "heads.weight_decay": 5e-3, "finetune.epochs": 0}
+    pinned = space.pinned(fixed)
+    assert seeds_from(pinned, pinned.config()) == "heads"
+    mlc = load_space("mlc_digits").pinned({"heads.epochs": 0, "clustering": "kmeans"})
+    assert seeds_from(mlc, mlc.config()) == "pretrain"
+    own = mlc.pinned({"seeds_from": "heads"})
+    assert seeds_from(own, own.config()) == "heads"

@@ -19,6 +19,7 @@ from raymc.training.dist import (
     broadcast_object,
     first_row,
     gather_rows,
+    row_counts,
     sum_over_workers,
     synchronise_batchnorm,
     world,
@@ -76,7 +77,7 @@ def _columns(z: Tensor, iterations: int | None, group: ProcessGroup | None) -> T
 
 def _by_place(part: Tensor, group: ProcessGroup | None) -> Tensor:
     """The sum of all squared entries, of which this worker has rows `[m, n]`, each with a weight of its own."""
-    start = first_row(part, group)
+    start = first_row(row_counts(part, group), group)
     rows, columns = (torch.arange(length, dtype=part.dtype) for length in part.shape)
     weights = (1 + start + rows.unsqueeze(1) + 2.7 * columns).sin()
     return sum_over_workers((weights * part.square()).sum(), group)

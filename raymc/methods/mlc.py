@@ -20,7 +20,6 @@ from raymc.errors import InputError
 from raymc.methods import nmce
 from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.mlc_presets import PRESETS
-from raymc.nets import UnitLinear
 from raymc.ops import mlc_objective
 
 STAGE_KEYS = {
@@ -96,12 +95,8 @@ def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clus
 
     `cluster`, like `projection`, gives unit rows `[b, feature_dim]`: it has no clusters, and `n_clusters` no say.
     """
-    of = name.removeprefix("cluster_")
-    if name == "cluster":
-        of = "projection"
-    module = nmce.build_module(of, config, input_shape, n_clusters)
-    assert name != "cluster" or isinstance(module, UnitLinear)
-    return module
+    of = "projection" if name == "cluster" else name.removeprefix("cluster_")
+    return nmce.build_module(of, config, input_shape, n_clusters)
 
 
 def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:

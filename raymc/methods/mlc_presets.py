@@ -5,8 +5,6 @@
   30; on eq. 5's own scale, a sum under rates without 1/2, that is 60/n.
 - `shared`: the same second stage after NMCE's stage 1 with NMCE's augmentation, so that both methods search from one
   stored result.
-- `table6`: `shared` with the settings of Table 6, which are NMCE's: eps^2 0.2, LARS 0.3 with a cosine for z's head, the
-  published SGD 0.5 for the cluster head, NMCE's weight decay, 100 epochs.
 The paper does not say how long stage 2 is: 100 epochs as in Table 6. Its heads are "a few affine layers" on the
 backbone: here the pre-feature layer of NMCE and a linear one; which of them the cluster head has of its own is
 `heads.cluster_net`. It has no rows for the digits; their settings are raymc's own.
@@ -31,13 +29,6 @@ _HEADS: Preset = {
     "heads.gamma": 0.05,
     "heads.eta": 0.175,
 }
-_TABLE6: Preset = {
-    "heads.optimizer": "lars",
-    "heads.schedule": "cosine",
-    "heads.learning_rate": 0.3,
-    "heads.cluster_learning_rate": 0.5,
-    "heads.eps_sq": 0.2,
-}
 _IMAGES: Preset = {
     "backbone": "resnet18_cifar",
     "augmentation": "mlc",
@@ -56,9 +47,7 @@ def _stage1(preset: Preset) -> Preset:
 
 
 def _with_nmce(own: Preset, nmce: Preset, second: Preset) -> dict[str, Preset]:
-    decay = {"heads.weight_decay": nmce["heads.weight_decay"]}
-    shared = _stage1(nmce) | second
-    return {"paper": own | second, "shared": shared, "table6": shared | _TABLE6 | decay}
+    return {"paper": own | second, "shared": _stage1(nmce) | second}
 
 
 def _images(nmce: str | None) -> dict[str, Preset]:

@@ -93,7 +93,7 @@ def _vote(weights: Tensor, labels: Tensor) -> Tensor:
 
 
 def load_assigner(state: Mapping[str, Tensor]) -> nn.Module:
-    """The assigner whose `state_dict` this is; ValueError if it is none's."""
+    """The assigner whose `state_dict` this is, as `model.pt` has it; ValueError if it is none's."""
     for kind in (MembershipAssigner, CentreAssigner, NeighbourAssigner):
         if set(state) == set(kind.__annotations__):
             return kind(**state)

@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from raymc.errors import DivergedError
 from raymc.ops.rates import at_least_float32
-from raymc.training.dist import first_row, gather_rows, sum_over_workers
+from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers, world
 
 CHECK_EVERY = 10
 MOST_ITERATIONS = 2000
@@ -107,7 +107,8 @@ def _in_rows(logs: Tensor, group: ProcessGroup | None) -> Tensor:
 
 def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
     """Minus the logarithm of each column's sum over all workers, `[1, n]`."""
-    return -gather_rows(logs.logsumexp(0, keepdim=True), group).logsumexp(0, keepdim=True)
+    counts = [1] * world(group)[1]
+    return -gather_rows(logs.logsumexp(0, keepdim=True), group, counts).logsumexp(0, keepdim=True)
 
 
 class _Projection(torch.autograd.Function):
@@ -133,8 +134,9 @@ def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup
     weighted = pi * upstream
     rows, columns = weighted.sum(1), sum_over_workers(weighted.sum(0), group)
     if symmetric:
-        y = _symmetric_multipliers(pi, gather_rows(rows, group) + columns, group) / 2
-        start = first_row(pi, group)
+        counts = row_counts(pi, group)
+        y = _symmetric_multipliers(pi, gather_rows(rows, group, counts) + columns, group, counts) / 2
+        start = first_row(counts, group)
         x = y[start : start + len(pi)]
     else:
         x, y = _multipliers(pi, rows, columns, group)
@@ -147,20 +149,21 @@ def _symmetric(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tu
     Halfway to what makes the rows sum to 1, again and again: near the solution the error e becomes (e - Pi e) / 2,
     half of it or less, as long as Pi's negative eigenvalues are small.
     """
+    counts = row_counts(log_kernel, group)
     f = log_kernel.new_zeros(log_kernel.shape[1])
     mine = f[: len(log_kernel)]
     for _ in range(MOST_ITERATIONS // CHECK_EVERY):
         mine = (mine - (log_kernel + f).logsumexp(1)) / 2
-        f = gather_rows(mine, group)
+        f = gather_rows(mine, group, counts)
         pi = (log_kernel + mine[:, None]).add_(f).exp_()
         scale = torch.ones_like(f)
         part = scale[: len(mine)]
         for _ in range(CHECK_EVERY - 1):
             part = (part / (pi @ scale).clamp(min=1e-30)).sqrt()
-            scale = gather_rows(part, group)
+            scale = gather_rows(part, group, counts)
         mine, f = mine + part.log(), f + scale.log()
         pi.mul_(part[:, None]).mul_(scale)
-        if _settled(gather_rows(pi.sum(1), group), log_kernel.dtype):
+        if _settled(gather_rows(pi.sum(1), group, counts), log_kernel.dtype):
             return f, pi
     raise _too_small(eta)
 
@@ -199,11 +202,11 @@ def _too_small(eta: float) -> DivergedError:
     )
 
 
-def _symmetric_multipliers(pi: Tensor, sums: Tensor, group: ProcessGroup | None) -> Tensor:
+def _symmetric_multipliers(pi: Tensor, sums: Tensor, group: ProcessGroup | None, counts: list[int]) -> Tensor:
     """s `[n]` of (I + Pi) s = sums, on every worker, by conjugate gradients."""
 
     def apply(v: Tensor) -> Tensor:
-        return v + gather_rows(pi @ v, group)
+        return v + gather_rows(pi @ v, group, counts)
 
     return _conjugate_gradients(apply, sums)
 

@@ -109,6 +109,11 @@ def _common_data(request: StabilityRequest, arms: Sequence[Arm]) -> Dataset:
                 f"{first.name} is on {first.chosen.space.dataset}, {arm.name} on {arm.chosen.space.dataset}: two "
                 "datasets cannot be compared by seed"
             )
+        mine, theirs = (one.chosen.space.config(params=one.chosen.params).n_samples for one in (first, arm))
+        if mine != theirs:
+            raise InputError(
+                f"{first.name} and {arm.name} train on different samples: n_samples is {mine} and {theirs}"
+            )
     dataset = load_data(first.chosen.space, request.data, request.smoke)
     for arm in arms:
         space = arm.chosen.space

@@ -9,12 +9,14 @@ from raymc import datasets
 from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.errors import InputError
+from raymc.methods import METHODS
 from raymc.search import provenance, records
 from raymc.search.records import Row
 from raymc.space import Space, seeds_from
 from raymc.tracking.uri import masked
 from raymc.training import clusters
 from raymc.training.smoke import limited, shorten
+from raymc.training.stages import check_sizes, clusters_of
 
 SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
 
@@ -66,12 +68,11 @@ def load_data(space: Space, root: str, smoke: bool) -> Dataset:
 
 
 def check_data(space: Space, config: Config, dataset: Dataset, objective: bool = True) -> None:
-    """Raises InputError where the objective needs labels that the data do not have, or clusters are unknown."""
+    """Raises InputError where the objective needs labels that there are not, or clusters are unknown or too many."""
     metric = space.objective.metric
     if objective and space.objective.uses_labels and dataset.train.y is None:
         raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
-    if config.n_clusters is None and dataset.n_classes is None:
-        raise InputError(f"{dataset.name} has no labels: give n_clusters")
+    check_sizes(METHODS[space.method], config, dataset, clusters_of(config, dataset))
 
 
 def make_manifest(

@@ -56,9 +56,8 @@ class _Sum(torch.autograd.Function):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup, lengths: list[int]) -> Tensor:
         rank, size = world(group)
-        lengths = _lengths(len(x), x.device, group)
         padded = x.new_zeros((max(lengths), *x.shape[1:]))
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in range(size)]
@@ -68,15 +67,8 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _all_reduced(grads[0], ctx.group)[ctx.own], None
-
-
-def _lengths(n: int, device: torch.device, group: ProcessGroup) -> list[int]:
-    """Every worker's number of rows, by rank."""
-    rows = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(rows, torch.tensor([n], device=device), group=group)
-    return [int(row) for row in rows]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _all_reduced(grads[0], ctx.group)[ctx.own], None, None
 
 
 def _all_reduced(x: Tensor, group: ProcessGroup) -> Tensor:
@@ -90,17 +82,29 @@ def sum_over_workers(x: Tensor, group: ProcessGroup | None) -> Tensor:
     return x if group is None else cast(Tensor, _Sum.apply(x, group))
 
 
-def gather_rows(x: Tensor, group: ProcessGroup | None) -> Tensor:
+def row_counts(x: Tensor, group: ProcessGroup | None) -> list[int]:
+    """How many rows `[n_r, ...]` each worker holds, by rank. The device is waited for."""
+    if group is None:
+        return [len(x)]
+    rows = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(rows, torch.tensor([len(x)], device=x.device), group=group)
+    return [int(row) for row in rows]
+
+
+def first_row(counts: list[int], group: ProcessGroup | None) -> int:
+    """How many rows the workers before this one hold, by `row_counts`."""
+    return sum(counts[: world(group)[0]])
+
+
+def gather_rows(x: Tensor, group: ProcessGroup | None, counts: list[int] | None = None) -> Tensor:
     """All workers' rows, `[sum of n_r, ...]` in order of rank; the shards `[n_r, ...]` may differ in length.
 
-    The backward gives every worker the gradient that all workers together have for its rows.
+    `counts` are those of `row_counts`, for who gathers again and again: without them the device is waited for. The
+    backward gives every worker the gradient that all workers together have for its rows.
     """
-    return x if group is None else cast(Tensor, _Gather.apply(x, group))
-
-
-def first_row(rows: Tensor, group: ProcessGroup | None) -> int:
-    """How many rows the workers before this one hold, where this one holds `rows` `[n_r, ...]`."""
-    return 0 if group is None else sum(_lengths(len(rows), rows.device, group)[: dist.get_rank(group)])
+    if group is None:
+        return x
+    return cast(Tensor, _Gather.apply(x, group, counts or row_counts(x, group)))
 
 
 def barrier(group: ProcessGroup | None) -> None:

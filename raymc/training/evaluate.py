@@ -11,6 +11,7 @@ from raymc.config import Config
 from raymc.datasets import Dataset, Split
 from raymc.methods.base import ASSIGNER, Method
 from raymc.metrics import cluster_shares, clustering_scores
+from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
 from raymc.ops import cluster_coding_rate, coding_rate
@@ -20,6 +21,7 @@ from raymc.training.feed import Feed
 HEADS = ("projection", "subspace")  # features with unit rows
 ROWS = 1024  # samples of one forward pass
 REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
+WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
 WATCHED = 2048  # samples that are clustered to watch a training whose head does not assign
 
 
@@ -67,7 +69,7 @@ def watched(
 ) -> dict[str, float]:
     """What an epoch's evaluation records: scores, rate reduction, numerical ranks.
 
-    Where the head does not assign they are of at most 2048 samples, clustered anew.
+    Where the head does not assign they are of at most 2048 samples, clustered anew, which may raise TrainingError.
     """
     split = data.train
     if config.clustering == "head":

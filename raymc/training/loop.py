@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raymc.config import StageConfig
-from raymc.errors import DivergedError
+from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Batch, Stage, trained_parameters
 from raymc.training.dist import Workers, average_gradients
 from raymc.training.feed import Feed
@@ -83,7 +83,11 @@ def fit(
         row |= {f"learning_rate.{name}": rate for name, rate in optimisers.learning_rates().items()}
         last = epoch + 1 == settings.epochs
         if hooks.evaluate is not None and (last or (epoch + 1) % hooks.evaluate_every == 0):
-            row |= hooks.evaluate(model)
+            try:
+                row |= hooks.evaluate(model)
+            except TrainingError:  # whether there are clusters is for the end to say
+                if last:
+                    raise
         curve.append(row)
         # Told first: an epoch that is told twice is recorded once, one that is never told is a gap.
         hooks.report({"event": "epoch", **row})

@@ -166,7 +166,7 @@ class _Training:
             for name, state in entry.state["weights"].items():
                 model[name].load_state_dict(state, strict=True)
             place(model, self.config, self.device, self.dtype)
-            return list(entry.meta["curve"]), True
+            return self._curve(entry.meta), True
         with lease or contextlib.nullcontext():
             curve = self._train(stage, model, key, seed)
         barrier(self.workers.group)
@@ -203,7 +203,8 @@ class _Training:
         settings = self.config.stages[stage.name]
         curve = fit(model, stage, settings, self.feed, seed, hooks, self.autocast, progress)
         if self.leads:
-            self.store.save(key, {"weights": weights_of(model)}, {"stage": stage.name, "curve": curve})
+            meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
+            self.store.save(key, {"weights": weights_of(model)}, meta)
             self.store.discard(key, "epoch")
         return curve
 
@@ -211,11 +212,22 @@ class _Training:
         entry = self.store.load(key, "epoch")
         if entry is None:
             return None
-        return Progress(entry.meta["epoch"], entry.state["weights"], entry.state["optimisers"], entry.meta["curve"])
+        return Progress(entry.meta["epoch"], entry.state["weights"], entry.state["optimisers"], self._curve(entry.meta))
 
     def _save(self, key: str, at: Progress) -> None:
         state = {"weights": at.weights, "optimisers": at.optimisers}
-        self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve}, "epoch")
+        self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}, "epoch")
+
+    @property
+    def _scored(self) -> list[str | int]:
+        """What the scores of a curve depend on, and the stage's weights do not."""
+        return [self.dataset.name, self.n_clusters, self.config.clustering]
+
+    def _curve(self, meta: Mapping[str, Any]) -> list[Row]:
+        """The curve of a stored stage, without the scores where they are of other labels, clusters or their finding."""
+        if meta.get("scored") == self._scored:
+            return list(meta["curve"])
+        return [{k: v for k, v in row.items() if k not in evaluate.WATCHED_SCORES} for row in meta["curve"]]
 
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
         return evaluate.watched(
