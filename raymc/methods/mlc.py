@@ -99,11 +99,6 @@ def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clus
     return nmce.build_module(of, config, input_shape, n_clusters)
 
 
-def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
-    """`pool`, `pre_feature` and z, as `projection`, for samples `[n, ...]`."""
-    return nmce.features(model, x)
-
-
 def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     """Labels `[n]` by the assigner that was fitted to the model's clusters, and z `[n, d]`, for samples old or new."""
     z, c = heads(model, x)
@@ -124,7 +119,7 @@ METHOD = Method(
     stage_keys=STAGE_KEYS,
     build=build_module,
     presets=PRESETS,
-    features=features,
+    features=nmce.features,
     heads=heads,
     assign=assign,
 )

