@@ -85,6 +85,63 @@ class NeighbourAssigner(nn.Module):
         return _vote(similar, self.labels)
 
 
+class PointAssigner(nn.Module):
+    """The most frequent cluster among the 10 clustered points nearest to z; the nearest's where several are.
+
+    For points, where `NeighbourAssigner` is for directions. Args: `points` `[m, d]`, their `labels` int64 `[m]`.
+    """
+
+    def __init__(self, points: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("points", points.detach())
+        self.register_buffer("labels", labels.detach())
+
+    points: Tensor
+    labels: Tensor
+
+    def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
+        centre = self.points.mean(0)  # or the distances of a far cloud would be rounding
+        known = self.points - centre
+        return torch.cat([self._labels(rows.to(known.dtype) - centre, known) for rows in torch.split(z, ROWS)])
+
+    def _labels(self, z: Tensor, known: Tensor) -> Tensor:
+        near = torch.cdist(z, known).topk(min(NEIGHBOURS, len(known)), dim=1, largest=False)
+        weights = torch.ones_like(near.values)
+        weights[:, 0] += 0.5
+        votes = z.new_zeros(len(z), int(self.labels.max()) + 1)
+        return votes.scatter_add_(1, self.labels[near.indices], weights).argmax(1)
+
+
+class MixtureAssigner(nn.Module):
+    """The likeliest of k Gaussians, see `raymc.metrics.mixture`.
+
+    Args:
+        means: `[k, d]`.
+        roots: R with the precision R R^T, `[k, d, d]`, or the roots of a diagonal one, `[k, d]`.
+        logs: log weight and log determinant of each Gaussian's root, `[k]`.
+    """
+
+    def __init__(self, means: Tensor, roots: Tensor, logs: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("means", means.detach())
+        self.register_buffer("roots", roots.detach())
+        self.register_buffer("logs", logs.detach())
+
+    means: Tensor
+    roots: Tensor
+    logs: Tensor
+
+    def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
+        z = z.to(self.means.dtype)
+        squares = [
+            self._whitened(z - mean, root).square().sum(1) for mean, root in zip(self.means, self.roots, strict=True)
+        ]
+        return (self.logs - torch.stack(squares, 1) / 2).argmax(1)
+
+    def _whitened(self, z: Tensor, root: Tensor) -> Tensor:
+        return z @ root if root.dim() == 2 else z * root
+
+
 def _vote(weights: Tensor, labels: Tensor) -> Tensor:
     """The label with the largest sum among the 10 largest `weights` `[n, m]` of points with `labels` `[m]`."""
     top = weights.topk(min(NEIGHBOURS, len(labels)), dim=1)
@@ -94,7 +151,7 @@ def _vote(weights: Tensor, labels: Tensor) -> Tensor:
 
 def load_assigner(state: Mapping[str, Tensor]) -> nn.Module:
     """The assigner whose `state_dict` this is, as `model.pt` has it; ValueError if it is none's."""
-    for kind in (MembershipAssigner, CentreAssigner, NeighbourAssigner):
+    for kind in (MembershipAssigner, CentreAssigner, NeighbourAssigner, PointAssigner, MixtureAssigner):
         if set(state) == set(kind.__annotations__):
             return kind(**state)
     raise ValueError(f"no assigner has {', '.join(sorted(state))}")

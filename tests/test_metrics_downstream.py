@@ -1,0 +1,105 @@
+"""Classifiers on frozen embeddings, and which scores of an embedding of points a training records."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raymc.config import Value, resolve
+from raymc.datasets import Dataset
+from raymc.datasets.base import Split, stored
+from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.metrics.downstream import downstream_accuracies, held_out
+from raymc.metrics.geometry import geometry_scores
+from raymc.training import evaluate
+from raymc.training.dist import Workers
+from raymc.training.feed import Feed
+
+METHOD = METHODS["gcml"]
+CLASSIFIERS = ("mlp", "rfc", "svm", "lr")
+GEOMETRY = ("rre", "trustworthiness", "continuity", "d_rmse", "lgd", "cra")
+
+
+def split(n: int, seed: int) -> Split:
+    """Two classes in R^6 apart by the sign of one feature, of three that matter to nobody."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 6, generator=generator)
+    y = torch.arange(n) % 2
+    x[:, 0] = (x[:, 0].abs() + 0.5) * (2 * y - 1)
+    return Split(x, y)
+
+
+def data_of(test: bool) -> Dataset:
+    return stored("two", split(100, 0), split(50, 1) if test else None, n_classes=2, split="all", source="drawn")
+
+
+def measured(data: Dataset, **over: Value) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """The final metrics of an untrained GCML model."""
+    given: dict[str, Value] = {"feature_dim": 4, "backbone": "dense_256", **over}
+    config = resolve("gcml", "digits", "paper", METHOD.stage_keys, METHOD.presets["digits"]["paper"], given)
+    torch.manual_seed(0)
+    names = ("encoder", "centers") if config.clustering == "head" else ("encoder",)
+    model = nn.ModuleDict({name: METHOD.build(name, config, (6,), 2) for name in names})
+    feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
+    return evaluate.final_metrics(METHOD, model, config, data, feed, 2, 0)
+
+
+def test_classifiers_tell_apart_what_can_be_told_apart_and_only_that() -> None:
+    train, test = split(200, 0), split(100, 1)
+    found = downstream_accuracies(train.x, train.y + 3, test.x, test.y + 3, 0)
+    assert tuple(found) == CLASSIFIERS and min(found.values()) > 0.95
+    assert found == downstream_accuracies(train.x, train.y + 3, test.x, test.y + 3, 0)
+    noise = downstream_accuracies(train.x[:, 1:], train.y, test.x[:, 1:], test.y, 0)
+    assert max(noise.values()) < 0.75
+    with pytest.raises(InputError, match="two classes"):
+        downstream_accuracies(train.x, torch.ones(200), test.x, test.y, 0)
+    with pytest.raises(InputError, match="held-out samples"):
+        downstream_accuracies(train.x, train.y, test.x[:0], test.y[:0], 0)
+
+
+def test_a_fifth_of_each_class_is_held_out_the_same_each_time() -> None:
+    y = torch.tensor([7] * 50 + [2] * 23 + [5] * 4)[torch.randperm(77, generator=torch.Generator().manual_seed(0))]
+    fitted, asked = held_out(y)
+    assert torch.equal(torch.cat([fitted, asked]).sort().values, torch.arange(77))
+    assert [int((y[asked] == one).sum()) for one in (7, 2, 5)] == [10, 4, 0]
+    assert torch.equal(asked, asked.sort().values) and torch.equal(asked, held_out(y)[1])
+    assert not torch.equal(asked, held_out(y, 1)[1])
+
+
+def test_nothing_is_measured_unless_asked_for() -> None:
+    metrics, _ = measured(data_of(True), geometry=False, downstream=False)
+    assert not set(GEOMETRY) & set(metrics) and not any(name.startswith("downstream") for name in metrics)
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_scores_of_the_embedding_are_among_the_metrics(test: bool) -> None:
+    data = data_of(test)
+    metrics, arrays = measured(data, geometry=True, downstream=True)
+    z = arrays["embedding"]
+    scores = geometry_scores(data.train.x, z, arrays["labels"])
+    assert {name: metrics[name] for name in GEOMETRY} == pytest.approx(scores)
+    assert {f"downstream_{name}" for name in CLASSIFIERS} <= set(metrics)
+    if not test:
+        fitted, asked = held_out(data.train.y)
+        mine = downstream_accuracies(z[fitted], data.train.y[fitted], z[asked], data.train.y[asked], 0)
+        assert {name: metrics[f"downstream_{name}"] for name in CLASSIFIERS} == mine
+
+
+def test_without_labels_the_geometry_is_measured_and_classifiers_are_not() -> None:
+    data = data_of(False)
+    bare = dataclasses.replace(data, train=dataclasses.replace(data.train, y=None), n_classes=None)
+    metrics, _ = measured(bare, geometry=True, downstream=True)
+    assert set(GEOMETRY) <= set(metrics) and not any(name.startswith("downstream") for name in metrics)
+
+
+@pytest.mark.parametrize("clustering", ["head", "kmeans", "gmm", "spectral"])
+def test_rate_reduction_of_points_is_that_of_their_directions(clustering: str) -> None:
+    metrics, arrays = measured(data_of(False), clustering=clustering, geometry=False)
+    unit = functional.normalize(arrays["embedding"], dim=1)
+    assert metrics["rate_reduction"] == evaluate.rate_reduction(unit, arrays["labels"], 2)["rate_reduction"]
+    assert abs(float(arrays["embedding"].norm(dim=1).mean()) - 1) > 0.01

@@ -1,0 +1,89 @@
+"""t-SNE: near points stay near, equal seeds give equal pictures, and what must not break it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from raymc.errors import InputError
+from raymc.metrics import clustering_scores
+from raymc.metrics.neighbours import nearest
+from raymc.metrics.spectral import kmeans
+from raymc.metrics.tsne import FEWEST, principal_plane, tsne
+
+
+def groups(n: int = 300, k: int = 5, m: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Points `[n, m]` in k groups well apart, and which group `[n]`."""
+    draw = torch.Generator().manual_seed(seed)
+    which = torch.arange(n) % k
+    return 12 * torch.randn(k, m, generator=draw)[which] + torch.randn(n, m, generator=draw), which
+
+
+@pytest.mark.parametrize("grid_from", [300, 301])
+def test_groups_stay_together_by_a_grid_and_by_a_tree(monkeypatch: pytest.MonkeyPatch, grid_from: int) -> None:
+    monkeypatch.setattr("raymc.metrics.tsne.GRID_FROM", grid_from)
+    z, which = groups(300)
+    places = tsne(z, 0)
+    assert places.shape == (300, 2) and places.dtype == np.float64
+    assert clustering_scores(which, kmeans(places, 5, 0)[0])["acc"] == 1
+
+
+def test_equal_seeds_equal_pictures_in_any_unit_and_on_any_number_of_threads() -> None:
+    z, _ = groups()
+    first, threads = tsne(z, 3), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert np.array_equal(tsne(z.numpy(), 3), first)
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(tsne(2.0**-40 * z, 3), first)
+    assert not np.array_equal(tsne(z, 4), first)
+
+
+def test_a_picture_that_starts_from_another_one_follows_it() -> None:
+    z, which = groups()
+    first = tsne(z, 0)
+    turned = first @ np.array([[0.0, -1.0], [1.0, 0.0]])
+    again = tsne(z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(1)), 0, 1e5 * turned)
+    centres = [np.stack([places[which == group].mean(0) for group in range(5)]) for places in (turned, again)]
+    assert np.corrcoef(centres[0].ravel(), centres[1].ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("z", [
+    torch.randn(1, 4), torch.randn(FEWEST - 1, 5), torch.randn(FEWEST, 5), torch.zeros(200, 5), torch.ones(FEWEST, 3),
+    torch.randn(3, 1).repeat(60, 1), torch.randn(20, 4).repeat_interleave(20, 0), torch.randn(100, 1) + 1e6,
+])  # fmt: skip
+def test_few_points_duplicates_and_one_dimension_have_a_finite_picture(z: Tensor) -> None:
+    places = tsne(z, 0)
+    assert places.shape == (len(z), 2) and np.isfinite(places).all()
+    assert np.isfinite(tsne(z, 0, places)).all()
+
+
+def test_what_is_not_finite_is_an_error() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        tsne(torch.tensor([[0.0, torch.nan]]), 0)
+
+
+def test_the_plane_has_the_greatest_variance_and_a_direction_of_its_own() -> None:
+    z = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([1, 9, 1, 1, 4, 1])
+    plane = principal_plane(z)
+    assert plane.var(0, ddof=1) == pytest.approx(torch.linalg.eigvalsh(z.T.cov())[[5, 4]].numpy())
+    assert np.corrcoef(plane[:, 0], z[:, 1])[0, 1] > 0.95
+    assert not principal_plane(z[:, :1])[:, 1].any()
+
+
+def test_neighbours_are_the_nearest_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double() + 1e4
+    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    expected = apart.topk(7, largest=False)
+    monkeypatch.setattr("raymc.metrics.neighbours.BLOCK", 100)
+    which, distance = nearest(x, 7)
+    assert torch.equal(which, expected.indices)
+    torch.testing.assert_close(distance, expected.values)
+    some = torch.tensor([31, 4])
+    assert torch.equal(nearest(x, 7, some)[0], which[some])
+    same = nearest(torch.ones(5, 2), 4)
+    assert same[0].sort(1).values.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
+    assert not same[1].any()
