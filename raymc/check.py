@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from functools import lru_cache
 from typing import Any
 
 from raymc import datasets
@@ -55,9 +54,13 @@ def examine(name: str, data: str | None) -> dict[str, Any]:
         return verdict | {"why": str(error)}
     verdict |= {"name": space.name, "remarks": remarks(space)}
     try:
-        dataset = _load(space.dataset, data)
+        dataset = datasets.load_once(space.config(), data)
     except InputError as error:
+        if space.own:  # a known dataset may be elsewhere, but the space says where these are
+            return verdict | {"why": str(error)}
         return verdict | {"valid": True, "why": f"no step: {error}"}
+    if space.objective.uses_labels and dataset.train.y is None:
+        verdict["remarks"] = [*verdict["remarks"], f"tune: {space.objective.metric} needs labels, which are not there"]
     try:
         return verdict | {"valid": True, "stepped": True, "points": take_steps(space, dataset)}
     except (InputError, TrainingError) as error:
@@ -82,11 +85,6 @@ def take_steps(space: Space, dataset: Dataset) -> list[str]:
         tried.append(title)
         done.append(config)
     return tried
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, root: str | None) -> Dataset:
-    return datasets.load(name, root)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class StageConfig:
     optimizer: str = option("lars", "optimiser of the stage", choices=("lars", "adam", "sgd"))
     learning_rate: float = option(0.3, "not rescaled by batch size or workers", above=0)
     weight_decay: float = option(1e-4, "L2 term added to the gradient", low=0)
+    adam_beta2: float = option(0.99, "Adam: share of the old squared gradient", low=0, high=0.9999)
     warmup_epochs: int = option(0, "linear warm-up of the learning rate", low=0)
     schedule: str = option("cosine", "learning rate over the epochs", choices=("cosine", "constant"))
     cluster_learning_rate: float = option(0.5, "of the cluster head's own SGD, constant", above=0)
@@ -73,9 +74,55 @@ class StageConfig:
         "the pre-feature layer trains; pre_feature: also that layer; whole: the whole net, and all of both train",
         choices=("linear", "shared_pre_feature", "pre_feature", "whole"),
     )
+    noise: float = option(0.2, "standard deviation of the noise on an autoencoder's input", low=0)
+    alpha: float = option(0.1, "weight of the clustering loss (GCML), which decays to 0", low=0)
+    beta: float = option(1.0, "weight of the isometry loss (GCML), which rises to this", low=0)
+    kappa: float = option(3.0, "distances between the centres, over those in the input (GCML)", above=0)
+    neighbours: int = option(5, "nearest neighbours of a point in the isometry loss (GCML: k)", low=1)
+    rank_weight: float = option(1.0, "weight of the ranking loss (GCML)", low=0)
+    align_weight: float = option(1.0, "weight of the alignment loss (GCML)", low=0)
+    reconstruction_weight: float = option(1.0, "weight of the reconstruction loss while clustering", low=0)
+    start_epoch: int = option(0, "epoch from which structure counts and weights move (GCML)", low=0)
+    continuation_epochs: int = option(
+        150, "epoch at which alpha has decayed to 0; beta rises over as many; 0: both stay as they are", low=0
+    )
+    whole_learning_rate: float | None = option(
+        None, "of the update on all samples that ends an epoch (GCML); null: as learning_rate", above=0
+    )
+    alternating: bool = option(True, "isometry and alignment once an epoch on all samples, not in every batch (GCML)")
+    loss_scales: str = option(
+        "mean",
+        "mean: KL per point, norms, distances as they are; published: GCML's code, with KL per point and cluster, and "
+        "distances over the root of the dimension; paper: sums, and a reconstruction that does not decay with alpha",
+        choices=("mean", "published", "paper"),
+    )
+    centers_by: str = option(
+        "tsne", "first centres: k-means on a t-SNE of the embedding, or on the embedding", choices=("tsne", "kmeans")
+    )
+    anchor_epochs: int = option(
+        0, "first epochs whose target is the clusters by which the centres were found (GCML); then eq. 2", low=0
+    )
+    center_points: int = option(10_000, "samples by which the first centres are found", low=2)
     keep_feature_head: bool = option(False, "the head of z starts as the stage before left it, not anew")
     train_pre_feature: bool = option(False, "also train the pre-feature layer (published code: no)")
     frozen_statistics: bool = option(True, "frozen modules' BatchNorm statistics stand still (published code: false)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """The user's own data, as a space file names them (see `raymc.datasets.own`).
+
+    Attributes:
+        name: what they are called.
+        path: an absolute path.
+        label: the column of the labels; None: none.
+        side: to which images of a folder are resized; None: to what suits them.
+    """
+
+    name: str
+    path: str
+    label: str | None = None
+    side: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +132,7 @@ class Config:
     method: str
     dataset: str
     preset: str = "paper"
+    own: OwnData | None = None
     n_clusters: int | None = option(None, "clusters; null: as many as the labels have", low=2)
     backbone: str = option("mlp", "name of a net in raymc.nets")
     feature_dim: int = option(128, "width of the embedding z", low=2)
@@ -93,7 +141,7 @@ class Config:
     clustering: str = option(
         "head",
         "labels from the cluster head, by spectral clustering of the membership (MLC), or by a method for z",
-        choices=("head", "membership", "ensc", "ssc_omp", "kmeans", "spectral"),
+        choices=("head", "membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral"),
     )
     cluster_points: int = option(
         10_000, "samples of the training split that are clustered where no head assigns; the rest follows them", low=2
@@ -104,6 +152,11 @@ class Config:
     ssc_omp_tolerance: float = option(1e-6, "SSC-OMP: squared residual at which a code ends", above=0, high=1)
     n_samples: int | None = option(
         None, "train and score on so many samples of the training split, drawn once for all seeds; null: all", low=2
+    )
+    scaling: str | None = option(
+        None,
+        "of vectors' columns, by the training rows; null: standardise for own data, known datasets as they are stored",
+        choices=("standardise", "minmax", "none"),
     )
     seed: int = option(0, "seed of the training", low=0)
     seeds_from: str | None = option(
@@ -117,6 +170,10 @@ class Config:
     channels_last: bool = option(False, "memory format of image batches")
     evaluate_every: int = option(10, "epochs between evaluations of a clustering stage", low=1)
     probes: bool = option(False, "fit SVM, k-NN and nearest-subspace probes with the labels (Table 2)")
+    geometry: bool = option(
+        False, "RRE, trustworthiness, continuity, d-RMSE, LGD and CRA of the embedding (GCML's Table 3)"
+    )
+    downstream: bool = option(False, "fit MLP, random forest, SVM and logistic regression on the embedding with labels")
     probe_views: int = option(16, "augmented views whose features the second half of the probes averages", low=1)
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
 
@@ -128,7 +185,7 @@ class Config:
         return flat
 
 
-BARE = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("method", "dataset", "preset", "stages")}
+BARE = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("method", "dataset", "preset", "own", "stages")}
 STAGE = {f.name: f for f in dataclasses.fields(StageConfig)}
 
 
@@ -226,6 +283,7 @@ def resolve(
     preset: str,
     stage_keys: Mapping[str, Iterable[str]],
     *layers: Mapping[str, Any],
+    own: OwnData | None = None,
 ) -> Config:
     """The configuration of `layers` of dotted keys, the later ones winning.
 
@@ -247,4 +305,4 @@ def resolve(
     if seeds_from is not None and seeds_from not in staged:
         raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(staged)}")
     stages = MappingProxyType({name: StageConfig(**values) for name, values in staged.items()})
-    return Config(method=method, dataset=dataset, preset=preset, stages=stages, **bare)
+    return Config(method=method, dataset=dataset, preset=preset, own=own, stages=stages, **bare)

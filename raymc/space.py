@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, Value, check_value, known_keys, nearest, resolve
+from raymc.config import Config, OwnData, Value, check_value, known_keys, nearest, resolve
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
-from raymc.space_format import Budget, Objective, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space_format import Budget, Objective, OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
 from raymc.space_parameter import Parameter, make_parameter
 
 Params = Mapping[str, Value]
@@ -34,12 +34,14 @@ class Space:
     """A validated search space.
 
     Attributes:
-        content: the file as it was read, without defaults.
+        content: the file as it was read, without defaults; the path of the user's own data made absolute.
+        dataset: the name of a known dataset, or what the user's own data are called.
         stage_keys: the method's stages in order, with the keys that each reads.
         preset_values: dotted keys of the preset.
         fixed: dotted keys that differ from the preset and are not searched.
         params: what is searched, by dotted key.
         first: points of the space that are tried first.
+        own: the user's own data, None where the dataset is a known one.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Space:
     objective: Objective
     budget: Budget
     resources: Resources
+    own: OwnData | None = None
 
     def config(self, overrides: Params | None = None, params: Params | None = None) -> Config:
         """The configuration of preset, `fixed`, a point `params` of the space and `overrides`; the last wins.
@@ -65,7 +68,7 @@ class Space:
         """
         workers = {"workers": self.resources.workers}
         layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
-        return resolve(self.method, self.dataset, self.preset, self.stage_keys, *layers)
+        return resolve(self.method, self.dataset, self.preset, self.stage_keys, *layers, own=self.own)
 
     def default_config(self) -> Config:
         """What `train` runs: the preset and `fixed`."""
@@ -107,6 +110,14 @@ def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+
+
+def make_space(path: Path, content: Mapping[str, Any], methods: Mapping[str, Method] = METHODS) -> Space:
+    """The space of a content that stands in no file of its own, such as a cell of the table in `path`.
+
+    Raises InputError where it is invalid.
+    """
+    return _build(path, content, parse_space(dict(content)), methods)
 
 
 def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = METHODS) -> str:
@@ -173,11 +184,11 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Method]) -> Space:
     method = methods[_known("method", file.method, methods)]
-    _known("dataset", file.dataset, NAMES)
-    if file.dataset not in method.presets:
-        has = ", ".join(method.presets)
-        raise InputError(f"{file.method} has no preset for {file.dataset} (it has: {has})")
-    presets = method.presets[file.dataset]
+    own = _own(file.dataset, path)
+    dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
+    if own:
+        content = dict(content) | {"dataset": dict(content["dataset"]) | {"path": own.path}}
+    presets = _presets(method, dataset, own, methods)
     preset = presets[_known("preset", file.preset, presets)]
     known = known_keys(method.stage_keys)
     sections = [
@@ -193,7 +204,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         path=path,
         content=content,
         method=file.method,
-        dataset=file.dataset,
+        dataset=dataset,
         preset=file.preset,
         question=file.question,
         stage_keys=method.stage_keys,
@@ -204,10 +215,32 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         objective=file.objective,
         budget=file.budget,
         resources=file.resources,
+        own=own,
     )
     _check_keys(space)
     method.stages(space.default_config())
     return dataclasses.replace(space, first=_first(space, file.first, known))
+
+
+def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
+    """The user's own data, with paths taken from where the space file `path` is; None for a known dataset."""
+    if isinstance(dataset, str):
+        return None
+    place = (path.parent / Path(dataset.path).expanduser()).resolve()
+    return OwnData(name=dataset.name or place.stem, path=str(place), label=dataset.label, side=dataset.side)
+
+
+def _presets(
+    method: Method, dataset: str, own: OwnData | None, methods: Mapping[str, Method]
+) -> Mapping[str, Mapping[str, Value]]:
+    """Those of the dataset; of the user's own data, whatever they are, those called `own`. Raises InputError."""
+    found = method.presets.get("own" if own else dataset)
+    if found is not None:
+        return found
+    if own:
+        able = ", ".join(name for name, other in methods.items() if "own" in other.presets) or "none"
+        raise InputError(f"{method.name} has no presets for data of your own (methods that have: {able})")
+    raise InputError(f"{method.name} has no preset for {dataset} (it has: {', '.join(method.presets)})")
 
 
 def _check_keys(space: Space) -> None:

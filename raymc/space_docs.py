@@ -26,7 +26,8 @@ def schema_text() -> str:
     schema = json_schema()
     properties = schema["properties"]
     properties["method"]["enum"] = sorted(METHODS)
-    properties["dataset"]["enum"] = list(NAMES)
+    named, _ = properties["dataset"]["oneOf"]
+    named["enum"] = list(NAMES)
     keys = sorted({key for method in METHODS.values() for key in known_keys(method.stage_keys)})
     for section in (properties["fixed"], properties["space"], properties["first"]["anyOf"][0]["items"]):
         section["propertyNames"] = {"enum": keys}

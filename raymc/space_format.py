@@ -140,6 +140,34 @@ class Resources(Section):
     cpus_per_worker: Number = Field(default=1.0, description="CPU cores of a worker", gt=0)
 
 
+class OwnFiles(Section):
+    """Data of your own: a file or a folder of images."""
+
+    path: str = Field(
+        description=".npz (x, y), .npy, .csv, .parquet or a folder of images; from where the space file is",
+        min_length=1,
+    )
+    label: str | None = Field(
+        default=None, description="the column of the labels, of a .csv or .parquet; left out: no labels"
+    )
+    side: int | None = Field(
+        default=None,
+        description="pixels to which images of a folder are resized; left out: as they are, if all are square, equal "
+        "and at most 64, else 64",
+        ge=8,
+    )
+    name: str | None = Field(
+        default=None, description="what the data are called; left out: the file's name", min_length=1
+    )
+
+
+def _kind(value: object) -> str:
+    return "files" if isinstance(value, OwnFiles | dict) else "name"
+
+
+Data = Annotated[Annotated[str, Tag("name")] | Annotated[OwnFiles, Tag("files")], Discriminator(_kind)]
+
+
 def _shape(value: object) -> str:
     choices = isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value)
     return "choices" if choices else "range"
@@ -155,7 +183,7 @@ class SpaceFile(Section):
     """A search space of raymc."""
 
     method: str = Field(description="clustering method")
-    dataset: str = Field(description="name of a dataset")
+    dataset: Data = Field(description="name of a dataset, or where data of your own are")
     preset: str = Field(default="paper", description="the values that everything else starts from")
     question: str = Field(default="", description="what the study is to answer, in words; the report quotes it")
     fixed: dict[str, Scalar] = Field(default={}, description="values that differ from the preset and are not searched")
@@ -185,12 +213,15 @@ def parse_space(content: object) -> SpaceFile:
         raise InputError("the file is empty")
     if not isinstance(content, dict):
         raise InputError("the file is not a mapping of keys to values")
-    if isinstance(content.get("dataset"), dict):
-        raise InputError("dataset: files of your own come in a later version; for now it is a dataset's name")
     try:
         return SpaceFile.model_validate(content)
     except ValidationError as error:
-        raise InputError("; ".join(_told(e) for e in error.errors())) from error
+        raise InputError(told(error)) from error
+
+
+def told(error: ValidationError) -> str:
+    """Every key that is wrong, in one line."""
+    return "; ".join(_told(e) for e in error.errors())
 
 
 def on_grid(value: float, low: float, step: float) -> bool:
@@ -208,6 +239,8 @@ def _told(error: ErrorDetails) -> str:
     place = [part for part in error["loc"] if part != "[key]"]
     if place[:1] == ["space"] and len(place) > 2:
         del place[2]  # which kind of parameter it was taken for
+    if place[:1] == ["dataset"] and len(place) > 1:
+        del place[1]
     if place[:1] == ["first"] and len(place) > 1:
         place[:2] = [f"first, entry {int(place[1]) + 1}"]
     where = ".".join(str(part) for part in place)

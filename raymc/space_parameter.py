@@ -10,7 +10,17 @@ from raymc.config import Value, check_value
 from raymc.errors import InputError
 from raymc.space_format import Choices, Range, on_grid
 
-NOT_SEARCHED = ("seed", "seeds_from", "workers", "evaluate_every", "probes", "probe_views", "n_samples")
+NOT_SEARCHED = (
+    "seed",
+    "seeds_from",
+    "workers",
+    "evaluate_every",
+    "probes",
+    "probe_views",
+    "geometry",
+    "downstream",
+    "n_samples",
+)
 """Keys that say how a training is run or watched, not what it is."""
 
 

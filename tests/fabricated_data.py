@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
 import pickle
 import struct
@@ -90,4 +91,43 @@ def write_compact(root: Path) -> Path:
             Image.fromarray(bytes_of(32 * n, 32, 3)).save(path, lossless=True)
     numbers = {f"{part}_{kind}": np.arange(n) for part, n in (("train", 7), ("test", 2)) for kind in ("fine", "coarse")}
     np.savez(root / "cifar100/labels.npz", **numbers)
+    return root
+
+
+def write_har(root: Path, folder: str = "UCI HAR Dataset") -> Path:
+    """HAR: 4 and 3 rows, as UCI writes them; labels count up from 1."""
+    for part, n in (("train", 4), ("test", 3)):
+        place = root / folder / part
+        place.mkdir(parents=True)
+        lines = ("".join(f" {value: .7e}" for value in row) for row in RNG.uniform(-1, 1, (n, 561)))
+        (place / f"X_{part}.txt").write_text("\n".join(lines) + "\n")
+        (place / f"y_{part}.txt").write_text("".join(f"{i + 1}\n" for i in range(n)))
+    return root
+
+
+def write_libsvm(folder: Path) -> Path:
+    """USPS as libsvm has it: 5 and 2 rows; labels count up from 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, n in (("usps.bz2", 5), ("usps.t.bz2", 2)):
+        rows = RNG.uniform(-1, 1, (n, 256)).round(6)
+        lines = (f"{i + 1} " + " ".join(f"{j}:{v:g}" for j, v in enumerate(row, 1)) for i, row in enumerate(rows))
+        (folder / name).write_bytes(bz2.compress("\n".join(lines).encode() + b"\n"))
+    return folder
+
+
+def write_pendigits(root: Path) -> Path:
+    """Pendigits: 4 and 3 rows; labels count up from 0."""
+    (root / "pendigits").mkdir()
+    for part, n in (("tra", 4), ("tes", 3)):
+        rows = np.concatenate([RNG.integers(0, 101, (n, 16)), np.arange(n)[:, None]], 1)
+        lines = (", ".join(f"{value:3d}" for value in row) for row in rows)
+        (root / "pendigits" / f"pendigits.{part}").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_reuters(root: Path) -> Path:
+    """Reuters-10k as the code of DEC saves it: 6 rows."""
+    (root / "reuters10k").mkdir()
+    rows = {"data": RNG.uniform(0, 1, (6, 2000)), "label": np.arange(6) % 4}
+    np.save(root / "reuters10k/reutersidf10k.npy", rows, allow_pickle=True)
     return root

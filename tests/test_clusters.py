@@ -19,8 +19,17 @@ from raymc.datasets import Dataset, load
 from raymc.errors import CollapsedError, DivergedError, InputError
 from raymc.methods import METHODS
 from raymc.metrics import clustering_scores
+from raymc.metrics.mixture import gaussian_mixture
 from raymc.metrics.spectral import unit_rows
-from raymc.nets.assigners import NEIGHBOURS, CentreAssigner, MembershipAssigner, NeighbourAssigner, load_assigner
+from raymc.nets.assigners import (
+    NEIGHBOURS,
+    CentreAssigner,
+    MembershipAssigner,
+    MixtureAssigner,
+    NeighbourAssigner,
+    PointAssigner,
+    load_assigner,
+)
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
 from raymc.training import clusters
@@ -32,8 +41,9 @@ from raymc.training.smoke import limit, limited, one_step
 from raymc.training.stages import check_sizes
 
 MLC = METHODS["mlc"]
-FINDERS = ("membership", "ensc", "ssc_omp", "kmeans", "spectral")
-ASSIGNERS = {"membership": MembershipAssigner, "kmeans": CentreAssigner}
+FINDERS = ("membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral")
+ASSIGNERS = {"membership": MembershipAssigner, "kmeans": CentreAssigner, "gmm": MixtureAssigner}
+OF_POINTS = {"kmeans": CentreAssigner, "gmm": MixtureAssigner, "spectral": PointAssigner}
 
 
 def mlc_config(**over: Value) -> Config:
@@ -65,7 +75,7 @@ def accuracy(y: Tensor, found: Tensor) -> float:
 @pytest.mark.parametrize("name", FINDERS)
 def test_subspaces_are_found_and_other_points_follow(name: str) -> None:
     """Half of the points are clustered, and the rest go with those of the same subspace, whoever else is asked."""
-    z, y = points([80, 80, 80], one_sided=name == "kmeans")
+    z, y = points([80, 80, 80], one_sided=name in ("kmeans", "gmm"))
     known, new = slice(0, 120), slice(120, 240)
     found = clusters.find(mlc_config(clustering=name), z[known], z[known], 3, 0)
     assert found.labels.dtype == torch.int64 and accuracy(y[known], found.labels) == 1.0
@@ -128,6 +138,88 @@ def test_the_membership_is_of_the_cluster_features_and_the_rest_of_z() -> None:
     assert accuracy(y, clusters.find(mlc_config(clustering="spectral"), z, other, 2, 0).labels) == 1.0
 
 
+def blobs(place: float = 0.0, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Three clusters of 80 points in R^4, all in one direction from the origin, and which they are from."""
+    rng = np.random.default_rng(0)
+    y = torch.as_tensor(rng.permutation(np.repeat(np.arange(3), 80)))
+    noise = torch.as_tensor(rng.normal(size=(240, 4))).float()
+    return scale * (place + 8 * (1 + y[:, None]) + noise), y
+
+
+@pytest.mark.parametrize(("place", "scale"), [(0.0, 1.0), (1000.0, 1.0), (0.0, 1e-3), (0.0, 1e3)])
+@pytest.mark.parametrize("name", OF_POINTS)
+def test_clusters_of_points_are_found_wherever_they_lie(name: str, place: float, scale: float) -> None:
+    """Directions say nothing here, and the rest of the points follow also from a model that was stored."""
+    z, y = blobs(place, scale)
+    known, new = slice(0, 120), slice(120, 240)
+    found = clusters.find(mlc_config(clustering=name), z[known], None, 3, 0, unit_rows=False)
+    assert found.labels.dtype == torch.int64 and accuracy(y[known], found.labels) == 1.0
+    assert isinstance(found.assigner, OF_POINTS[name])
+    stored = load_assigner(found.assigner.state_dict())
+    named = {int(k): int(found.labels[y[known] == k][0]) for k in range(3)}
+    assert stored(z[new], None).tolist() == [named[int(k)] for k in y[new]]
+    assert [int(stored(row[None], None)) for row in z[new]] == stored(z[new], None).tolist()
+    again = clusters.find(mlc_config(clustering=name), z[known], None, 3, 0, unit_rows=False)
+    assert torch.equal(again.labels, found.labels)
+
+
+@pytest.mark.parametrize("name", ["membership", "ensc", "ssc_omp"])
+def test_ways_that_are_of_directions_are_refused_for_points(name: str) -> None:
+    z, _ = blobs()
+    with pytest.raises(InputError, match=f"clustering {name} is of directions"):
+        clusters.find(mlc_config(clustering=name), z, z, 3, 0, unit_rows=False)
+
+
+@pytest.mark.parametrize("width", [3, 100])
+def test_a_mixture_tells_clusters_by_their_spread_and_labels_new_points_as_it_did_its_own(width: int) -> None:
+    """One cluster inside the other: its centre says nothing; constant features and duplicates do no harm."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(2), 300)
+    x = rng.normal(size=(600, width)) * np.where(y, 0.05, 1.0)[:, None] + 0.02 * y[:, None]
+    x[:, 0], x[10] = 4.0, x[11]
+    found = gaussian_mixture(x, 2, 0)
+    if width < 64:
+        assert clustering_scores(y, found.labels)["acc"] > 0.95
+    assigner = MixtureAssigner(*(torch.as_tensor(part) for part in (found.means, found.roots, found.logs)))
+    np.testing.assert_array_equal(assigner(torch.as_tensor(x), None).numpy(), found.labels)
+    assert found.roots.shape == ((2, 3, 3) if width == 3 else (2, 100))
+    np.testing.assert_array_equal(gaussian_mixture(40 * x + 7, 2, 0).labels, found.labels)
+
+
+def test_a_mixture_of_few_places_leaves_clusters_empty() -> None:
+    x = np.repeat(np.eye(2), 10, axis=0)
+    found = gaussian_mixture(x, 4, 0)
+    assert len(set(found.labels.tolist())) == 2 and np.isfinite(found.logs).all()
+    assert len(gaussian_mixture(np.ones((5, 2)), 2, 0).labels) == 5
+    with pytest.raises(InputError, match="5 points"):
+        gaussian_mixture(np.ones((5, 2)), 6, 0)
+
+
+def test_the_graph_of_points_joins_mutual_neighbours_twice_as_strongly() -> None:
+    """On a line of 12 points each end has one point that is not among its 10 nearest."""
+    graph = clusters.point_graph(torch.arange(12.0)[:, None] ** 1.01).toarray()
+    np.testing.assert_array_equal(graph, graph.T)
+    assert graph[0, 11] == 0 and graph[5, 6] == 1 and set(np.unique(graph)) == {0, 0.5, 1}
+    assert not graph.diagonal().any() and graph.sum() == 12 * 10
+
+
+def test_among_points_the_most_frequent_cluster_wins_and_else_the_nearest() -> None:
+    points = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    assigner = PointAssigner(points, torch.tensor([1, 0, 0, 1]))
+    assert assigner(torch.tensor([[-1.0], [1.4], [9.0]]), None).tolist() == [1, 0, 1]
+    assert PointAssigner(points, torch.tensor([1, 0, 0, 0]))(torch.tensor([[-1.0]]), None).tolist() == [0]
+
+
+def test_what_is_told_of_points_is_of_distances() -> None:
+    config = dataclasses.replace(mlc_config(clustering="spectral", cluster_points=10), method="gcml")
+    assert clusters.told(config, 20) == (
+        "spectral clustering of z's 10 nearest neighbours of 10 of 20 samples, "
+        "the others by the vote of their 10 nearest"
+    )
+    mixture = clusters.told(dataclasses.replace(config, clustering="gmm"), 20)
+    assert mixture == "a Gaussian mixture on z of 10 of 20 samples, the others by their likeliest Gaussian"
+
+
 def test_votes_of_neighbours_are_weighed_by_their_cosine() -> None:
     anchors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.2, 1.0], [0.2, -1.0]]), dim=1)
     assigner = NeighbourAssigner(anchors, torch.tensor([1, 0, 0]))
@@ -173,7 +265,7 @@ def test_ranks_are_of_all_and_the_means_over_clusters_and_classes() -> None:
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """300 digits, in place of what a run would load."""
     few = limit(load("digits"), 300)
-    monkeypatch.setattr("raymc.training.run._load", lambda name, root: few)
+    monkeypatch.setattr("raymc.datasets.load_once", lambda name, root: few)
     return few
 
 
@@ -277,7 +369,7 @@ def test_without_labels_n_clusters_is_needed_and_scores_are_absent(
 ) -> None:
     train_split = dataclasses.replace(few_digits.train, y=None)
     bare = dataclasses.replace(few_digits, n_classes=None, train=train_split, test=None)
-    monkeypatch.setattr("raymc.training.run._load", lambda name, root: bare)
+    monkeypatch.setattr("raymc.datasets.load_once", lambda name, root: bare)
     with pytest.raises(InputError, match="digits has no labels: give n_clusters"):
         train(mlc_config(), tmp_path)
     result = train(mlc_config(n_clusters=4, cluster_points=100, evaluate_every=1), tmp_path)

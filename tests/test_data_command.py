@@ -85,6 +85,19 @@ def test_get_puts_a_download_in_place_once(tmp_path: Path, monkeypatch: pytest.M
     assert [p.name for p in tmp_path.iterdir()] == ["MNIST"]
 
 
+def test_get_fetches_both_parts_of_libsvm_s_usps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import datasets
+
+    def part(place: str, train: bool, download: bool) -> None:
+        Path(place).mkdir(exist_ok=True)
+        (Path(place) / ("usps.bz2" if train else "usps.t.bz2")).write_bytes(b"")
+
+    monkeypatch.setattr(datasets, "USPS", part)
+    assert fetch(SOURCES["usps_libsvm"], tmp_path) == tmp_path / "usps_libsvm"
+    assert {p.name for p in (tmp_path / "usps_libsvm").iterdir()} == {"usps.bz2", "usps.t.bz2"}
+    assert [p.name for p in tmp_path.iterdir()] == ["usps_libsvm"]
+
+
 def test_the_data_folder_is_the_option_else_the_variable_else_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

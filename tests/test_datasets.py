@@ -29,6 +29,19 @@ def test_idx_files_train_and_test_together(mnist: Path) -> None:
     assert torch.equal(alone.train.x, data.train.x[12:])
 
 
+def test_the_split_of_mnist_cuts_train_and_test_together(mnist: Path) -> None:
+    whole = small("mnist", (12, 5)).load(mnist)
+    data = small("mnist_split", (9, 8), in_files=(12, 5)).load(mnist)
+    assert data.test is not None and data.split == "the first 9 of train and test together, 8 held out"
+    assert (
+        torch.equal(torch.cat([data.train.x, data.test.x]), whole.train.x) and len(data.train) == data.epoch_size == 9
+    )
+    assert data.train.y is not None and data.test.y is not None and whole.train.y is not None
+    assert torch.equal(torch.cat([data.train.y, data.test.y]), whole.train.y)
+    with pytest.raises(InputError, match="MNIST/raw: 17 images; expected: 16"):
+        small("mnist_split", (9, 7), in_files=(12, 5)).load(mnist)
+
+
 def test_cifar_pickles_in_the_order_of_their_batches(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -167,6 +180,7 @@ def test_image_folders_are_resized_and_labelled_by_folder_name(tmp_path: Path) -
         ("coil100", "coil-100", 7200, 72),
         ("mnist", "MNIST/raw", 70000, 6313),
         ("mnist_test", "MNIST/raw", 10000, 892),
+        ("mnist_split", "MNIST/raw", 50000, 4506),
         ("fashion_mnist", "FashionMNIST/raw", 70000, 7000),
         ("cifar10", "cifar-10-batches-py", 50000, 5000),
         ("imb_cifar10", "cifar-10-batches-py", 37500, 2500),

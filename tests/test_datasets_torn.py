@@ -79,7 +79,7 @@ def test_a_pickle_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar-100-python").mkdir()
     (tmp_path / "cifar-100-python/train").write_bytes(pickle.dumps({"data": Harm(), "fine_labels": []}))
-    assert "is torn or no CIFAR batch" in complaint(SOURCES["cifar100"], tmp_path)
+    assert "is torn or no such pickle" in complaint(SOURCES["cifar100"], tmp_path)
     assert not (tmp_path / "harm").exists()
 
 

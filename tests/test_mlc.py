@@ -18,11 +18,11 @@ from raymc.methods import METHODS, mlc, nmce
 from raymc.methods.base import Batch, Group, Loss, Stage, Step
 from raymc.nets import UnitLinear, pre_feature_layer
 from raymc.ops import mlc_objective
+from raymc.rng import derive_seed
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
 from raymc.training.optim import Optimisers
-from raymc.training.rng import derive_seed
 from raymc.training.smoke import limit, one_step
 from raymc.training.stages import Weights, enter, prepare, stage_key, weights_of
 

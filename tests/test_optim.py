@@ -119,7 +119,7 @@ def test_every_trained_parameter_is_in_exactly_one_group_and_no_other_moves(opti
     step = Step(no_loss, (Group(("body", "empty")), CLUSTER))
     optimisers = Optimisers(model, step, StageConfig(optimizer=optimizer))
     groups = [g for state in optimisers.state_dict().values() for g in state["param_groups"]]
-    assert sum(len(g["params"]) for g in groups) == len(trained_parameters(model, step)) == 6
+    assert sum(len(g["params"]) for g in groups) == len(trained_parameters(model, step.modules)) == 6
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     train(model, optimisers, range(2))
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}

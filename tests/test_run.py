@@ -30,7 +30,7 @@ STAGES = tuple(NMCE.stage_keys)
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """300 digits are enough to see bookkeeping go wrong."""
     few = limit(load("digits"), 300)
-    monkeypatch.setattr("raymc.training.run._load", lambda name, root: few)
+    monkeypatch.setattr("raymc.datasets.load_once", lambda name, root: few)
 
 
 def make_config(overrides: Mapping[str, Any] | None = None) -> Config:
@@ -177,7 +177,7 @@ def test_smoke_shortens_and_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_no_clusters_given_and_no_labels_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digits = limit(load("digits"), 300)
     bare = dataclasses.replace(digits, n_classes=None, train=dataclasses.replace(digits.train, y=None), test=None)
-    monkeypatch.setattr("raymc.training.run._load", lambda name, root: bare)
+    monkeypatch.setattr("raymc.datasets.load_once", lambda name, root: bare)
     with pytest.raises(InputError, match="n_clusters"):
         train(make_config(), tmp_path / "s", tmp_path / "a")
     result = train(make_config({"n_clusters": 4}), tmp_path / "s", tmp_path / "b")

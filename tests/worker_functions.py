@@ -12,8 +12,14 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from raymc import ops
+from raymc.config import StageConfig
+from raymc.datasets.base import Split, stored
+from raymc.methods import gcml
+from raymc.methods.base import Batch
+from raymc.nets.autoencoder import Centers
 from raymc.ops.sinkhorn import sinkhorn_columns
 from raymc.training.dist import (
+    Workers,
     average_gradients,
     barrier,
     broadcast_object,
@@ -24,6 +30,7 @@ from raymc.training.dist import (
     synchronise_batchnorm,
     world,
 )
+from raymc.training.feed import Feed
 
 Result = tuple[float, list[np.ndarray]]
 
@@ -159,3 +166,38 @@ def agreed(group: ProcessGroup, n: int) -> tuple[str, int, int]:
     """Worker 0's word, and this worker's place."""
     barrier(group)
     return broadcast_object(f"said by {n}", group), *world(group)
+
+
+def gcml_losses(group: ProcessGroup | None, rows: np.ndarray, alternating: bool) -> dict[str, Result]:
+    """GCML's three losses on this worker's positions of 23 samples, the target and neighbours seen by all together."""
+    model = nn.ModuleDict({"encoder": net_of(6, 2), "decoder": net_of(2, 6), "centers": Centers(3, 2).double()})
+    torch.manual_seed(7)
+    x, noise = torch.randn(23, 6).double(), torch.randn(23, 6).double()
+    with torch.no_grad():
+        model["centers"].weight.copy_(model["encoder"](x[:3]))
+    data = stored("drawn", Split(x.float(), None), None, n_classes=3, split="all", source="drawn")
+    rank, size = world(group)
+    feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers(rank, size, group))
+    config = StageConfig(start_epoch=1, continuation_epochs=4, neighbours=3, alternating=alternating, kappa=2.0)
+    state = gcml.observe(model, feed, config, 2)
+    index = torch.as_tensor(rows)
+    mine = feed.rows(index)
+    drawn = noise[index]
+    batch = Batch((mine,), index, normal=lambda name, width: drawn, epoch=2, steps=4, state=state)
+    found = {}
+    for loss in (gcml.denoising_loss, gcml.clustering_loss, *([gcml.structure_loss] if alternating else [])):
+        model.zero_grad()
+        value, _ = loss(model, batch, config, group)
+        value.backward()
+        average_gradients(model.parameters(), group)
+        found[loss.__name__] = (
+            float(value.detach()),
+            [p.grad.numpy().copy() for p in model.parameters() if p.grad is not None],
+        )
+    return found
+
+
+def net_of(inputs: int, outputs: int) -> nn.Sequential:
+    """The same small net wherever it is built."""
+    torch.manual_seed(inputs)
+    return nn.Sequential(nn.Linear(inputs, 5), nn.ELU(), nn.Linear(5, outputs)).double()

@@ -7,9 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from raymc.datasets.scaling import Scaling
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Dataset:
     """A dataset as training and evaluation see it.
 
     Attributes:
-        name: one of `raymc.datasets.NAMES`.
+        name: one of `raymc.datasets.NAMES`, or what the user calls data of their own.
         train: what is trained on and scored; of a stream, a fixed evaluation set.
         test: the held-out split, None where the papers use every sample for training.
         n_classes: classes of the labels, None without labels.
@@ -53,6 +57,7 @@ class Dataset:
         stream: `(generator, n) -> [n, d]` fresh samples, where the data are made while training; else None.
         epoch_size: samples of one epoch: `len(train)`, or what a stream counts as one.
         source: where the data come from, in words.
+        scaling: how vectors were scaled, and new ones must be; None: not at all.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Dataset:
     stream: Callable[[torch.Generator, int], Tensor] | None
     epoch_size: int
     source: str
+    scaling: Scaling | None = None
 
 
 def stored(name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str) -> Dataset:

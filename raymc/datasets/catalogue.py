@@ -10,9 +10,10 @@ from raymc.datasets import synthetic
 from raymc.datasets.base import Dataset, data_root
 from raymc.datasets.cifar import read_cifar, read_imbalanced
 from raymc.datasets.folders import read_coil, read_image_folder, read_stl10
-from raymc.datasets.idx import read_full, read_test
+from raymc.datasets.idx import read_full, read_split, read_test
 from raymc.datasets.source import Source
 from raymc.datasets.tiny_imagenet import read_tiny_imagenet
+from raymc.datasets.vectors import read_har, read_libsvm, read_pendigits, read_reuters, read_usps
 from raymc.errors import InputError
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -48,6 +49,14 @@ STL10 = {
     "stl10_binary/test_X.bin": "md5:7f263ba9f9e0b06b93213547f721ac82",
     "stl10_binary/test_y.bin": "md5:36f9794fa4beb8a2c72628de14fa638e",
 }
+USPS = {"usps/usps.npz": "sha256:b6f3a9ac58d371fb49e9b67a3fe26d175a600062a4a9c13a8bb54f3e37b47da0"}
+LIBSVM = {"usps.bz2": "md5:ec16c51db3855ca6c91edd34d0e9b197", "usps.t.bz2": "md5:8ea070ee2aca1ac39742fdd1ef5ed118"}
+LIBSVM_PLACES = ("usps_libsvm", "usps", ".")  # torchvision puts the files into whatever folder it is given
+PENDIGITS = {
+    "pendigits/pendigits.tra": "sha256:e2b9eb9f0d0467e2b64a4816a3420edf2b8043447576f4b84337aba44a9f97d3",
+    "pendigits/pendigits.tes": "sha256:8bd03229c5c5291fefe43e45465dd948d2645bf23328b9d993e0b777666b2015",
+}
+UCI = "https://archive.ics.uci.edu/dataset/"
 IMAGENET = "https://image-net.org (ILSVRC-2012, train part: the folders of its classes)"
 COLUMBIA = "https://www.cs.columbia.edu/CAVE/software/softlib/"
 
@@ -72,8 +81,9 @@ def _mnist(name: str, samples: tuple[int, ...]) -> Source:
     own = "FashionMNIST" if name == "fashion_mnist" else "MNIST"
     sums = FASHION_MNIST if name == "fashion_mnist" else MNIST
     digests = {f"{own}/raw/{file}": f"sha256:{known}" for file, known in zip(IDX_FILES, sums, strict=True)}
-    reader = read_test if name == "mnist_test" else read_full
-    return Source(name, samples, 10, (1, 28, 28), reader, (f"{own}/raw",), own, digests=digests)
+    reader = {"mnist_test": read_test, "mnist_split": read_split}.get(name, read_full)
+    in_files = (60000, 10000) if name == "mnist_split" else ()
+    return Source(name, samples, 10, (1, 28, 28), reader, (f"{own}/raw",), own, digests=digests, in_files=in_files)
 
 
 def _cifar(name: str, classes: int) -> Source:
@@ -140,7 +150,59 @@ SOURCES = {
         Source("stl10", (5000, 8000), 10, (3, 96, 96), read_stl10, ("stl10_binary",), "STL10", digests=STL10),
         _mnist("mnist", (60000, 10000)),
         _mnist("mnist_test", (10000,)),
+        _mnist("mnist_split", (50000, 20000)),
         _mnist("fashion_mnist", (60000, 10000)),
+        Source(
+            "usps",
+            (9298,),
+            10,
+            (256,),
+            read_usps,
+            ("usps",),
+            obtain="https://github.com/FlorentF9/DESOM (data/usps, as usps.npz with x and y)",
+            digests=USPS,
+            marks=("usps.npz",),
+        ),
+        Source(
+            "usps_libsvm",
+            (7291, 2007),
+            10,
+            (256,),
+            read_libsvm,
+            LIBSVM_PLACES,
+            "USPS",
+            digests={f"{place}/{file}": known for place in LIBSVM_PLACES for file, known in LIBSVM.items()},
+            marks=("usps.bz2",),
+        ),
+        Source(
+            "reuters10k",
+            (10000,),
+            4,
+            (2000,),
+            read_reuters,
+            ("reuters10k", "reuters", "."),
+            obtain="the code of DEC or IDEC, which makes reutersidf10k.npy from RCV1",
+            marks=("reutersidf10k.npy", "reuters10k.npz"),
+        ),
+        Source(
+            "har",
+            (7352, 2947),
+            6,
+            (561,),
+            read_har,
+            ("UCI HAR Dataset", "har"),
+            obtain=UCI + "240 (Human Activity Recognition Using Smartphones)",
+        ),
+        Source(
+            "pendigits",
+            (7494, 3498),
+            10,
+            (16,),
+            read_pendigits,
+            ("pendigits",),
+            obtain=UCI + "81 (Pen-Based Recognition of Handwritten Digits)",
+            digests=PENDIGITS,
+        ),
         Source("imagenet10", (13000,), 10, (3, 96, 96), read_image_folder, ("imagenet10",), obtain=IMAGENET),
         Source("imagenet_dogs", (19500,), 15, (3, 96, 96), read_image_folder, ("imagenet_dogs",), obtain=IMAGENET),
         Source(

@@ -7,8 +7,6 @@ and `labels.npz` (`train`, `test`; for CIFAR-100 `train_fine`, `train_coarse`, `
 
 from __future__ import annotations
 
-import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from raymc.datasets.base import Dataset, Split, stored
-from raymc.datasets.files import Bytes, as_labels, read, read_images, read_npz
+from raymc.datasets.files import Bytes, as_labels, read_images, read_npz, read_pickled
 from raymc.datasets.source import Source
 from raymc.errors import InputError
 
@@ -87,28 +85,13 @@ def _pickled(source: Source, folder: Path, part: str, n: int) -> tuple[Tensor, T
 
 def _read_pickle(path: Path, key: str) -> tuple[Bytes, Any]:
     expected = f"a CIFAR batch (pickle) with data and {key}"
-    try:
-        batch = _ArrayUnpickler(io.BytesIO(read(path, expected)), encoding="latin1").load()
-    except InputError:
-        raise
-    except Exception as error:  # a torn pickle can raise nearly anything
-        raise InputError(f"{path} is torn or no CIFAR batch ({error}); expected: {expected}") from error
+    batch = read_pickled(path, expected)
     if not isinstance(batch, dict) or not {"data", key} <= batch.keys():
         raise InputError(f"{path} lacks data or {key}; expected: {expected}")
     data = np.asarray(batch["data"])
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise InputError(f"{path} holds data {data.shape} of {data.dtype}; expected: rows of 3072 bytes")
     return data, batch[key]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles arrays, numbers and texts; anything else in a downloaded file could be code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        wanted = {"ndarray", "dtype", "_reconstruct", "encode"}
-        if name in wanted and (module.split(".")[0] == "numpy" or module == "_codecs"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
 def _compact(source: Source, folder: Path, part: str, n: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,36 @@ def read_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise InputError(f"{path} lacks an array ({error.args[0]}); expected: {expected}") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for a torn archive
         raise InputError(f"{path} is torn ({error}); expected: {expected}") from error
+
+
+def read_pickled(path: Path, expected: str) -> Any:
+    """What a pickle, or an .npy file that holds one, is made of; arrays, numbers and texts only.
+
+    Raises InputError where the file is missing or torn, or names anything that could run.
+    """
+    content = io.BytesIO(read(path, expected))
+    try:
+        if content.read(6) == b"\x93NUMPY":
+            content.seek(0)
+            if np.lib.format.read_magic(content) == (1, 0):
+                np.lib.format.read_array_header_1_0(content)
+            else:
+                np.lib.format.read_array_header_2_0(content)
+        else:
+            content.seek(0)
+        return _ArrayUnpickler(content, encoding="latin1").load()
+    except Exception as error:  # a torn pickle can raise nearly anything
+        raise InputError(f"{path} is torn or no such pickle ({error}); expected: {expected}") from error
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles arrays, numbers and texts; anything else in a downloaded file could be code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = {"ndarray", "dtype", "scalar", "_reconstruct", "_frombuffer", "encode"}
+        if name in wanted and (module.split(".")[0] == "numpy" or module == "_codecs"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
 def as_labels(values: Any, n: int, classes: int, path: Path) -> Tensor:

@@ -30,13 +30,26 @@ def read_test(source: Source, root: Path) -> Dataset:
     return _dataset(source, root, Split(x, y), f"test, {len(x)}")
 
 
+def read_split(source: Source, root: Path) -> Dataset:
+    """The first 50000 of all 70000 to train on, the rest held out, as GCML's table of new points has it."""
+    whole = read_full(source, root).train
+    n_train, n_test = source.samples
+    if len(whole) != n_train + n_test:
+        raise InputError(f"{root / source.folder(root)}: {len(whole)} images; expected: {n_train + n_test}")
+    order = torch.arange(len(whole))
+    train, test = whole.rows(order[:n_train]), whole.rows(order[n_train:])
+    words = f"the first {n_train} of train and test together, {n_test} held out"
+    return stored(source.name, train, test, n_classes=source.classes, split=words, source=source.folder(root))
+
+
 def _dataset(source: Source, root: Path, train: Split, split: str) -> Dataset:
     return stored(source.name, train, None, n_classes=source.classes, split=split, source=source.folder(root))
 
 
 def _part(source: Source, root: Path, part: str) -> tuple[Tensor, Tensor]:
     folder = root / source.folder(root)
-    n = source.samples[-1] if part == "t10k" else source.samples[0]
+    in_files = source.in_files or source.samples
+    n = in_files[-1] if part == "t10k" else in_files[0]
     images = read_idx(folder / f"{part}-images-idx3-ubyte", (n, *source.shape[1:]))
     path = folder / f"{part}-labels-idx1-ubyte"
     return torch.from_numpy(images)[:, None], as_labels(read_idx(path, (n,)), n, source.classes, path)

@@ -27,6 +27,7 @@ class Source:
         reader: `(source, root) -> Dataset`; raises InputError naming the file that is missing or wrong.
         folders: where its files belong below the data folder; of several layouts the first that is there is
             read. Empty: the data need no files.
+        marks: files by one of which such a folder is known; empty: the folder itself.
         fetched_by: the class of torchvision.datasets that downloads it, or empty.
         obtain: where else it is to be had.
         digests: path below the data folder -> `sha256:…` or `md5:…` of a file.
@@ -45,16 +46,21 @@ class Source:
     digests: Mapping[str, str] = field(default_factory=dict)
     pixels: Mapping[str, str] = field(default_factory=dict)
     in_files: tuple[int, ...] = ()
+    marks: tuple[str, ...] = ()
 
     def found(self, root: Path) -> str | None:
         """The first of `folders` that is there, None if none is."""
-        return next((folder for folder in self.folders if os.path.isdir(root / folder)), None)
+        return next((folder for folder in self.folders if self._is_there(root / folder)), None)
+
+    def _is_there(self, place: Path) -> bool:
+        return os.path.isdir(place) and (not self.marks or any((place / mark).is_file() for mark in self.marks))
 
     def folder(self, root: Path) -> str:
         """As `found`; raises InputError where nothing is there, saying where the files belong."""
         found = self.found(root)
         if found is None:
             places = " or ".join(str(root / folder) for folder in self.folders)
+            places = f"{' or '.join(self.marks)} in {places}" if self.marks else places
             raise InputError(f"{self.name}: {places} is missing; {self.how()}")
         return found
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from torch.distributed import ProcessGroup
 
 from raymc.config import Config, StageConfig
 from raymc.errors import InputError
+
+
+def _nothing(name: str, width: int) -> Tensor:
+    raise RuntimeError(f"{name}: nothing is drawn for this batch")
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,46 @@ class Batch:
         index: positions in the dataset, int64 `[b]`.
         uniform: `uniform(name, width)` draws `[b, width]` numbers in (0, 1), float32: this worker's rows
             of what one process would draw for the global batch at this seed, stage, epoch and step.
+        normal: the same of N(0, 1).
+        epoch: counted from 0.
+        steps: how many batches the epoch has.
+        state: what the stage observed of the whole dataset at the start of the epoch.
     """
 
     views: tuple[Tensor, ...]
     index: Tensor
-    uniform: Callable[[str, int], Tensor]
+    uniform: Callable[[str, int], Tensor] = _nothing
+    normal: Callable[[str, int], Tensor] = _nothing
+    epoch: int = 0
+    steps: int = 1
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
+
+class Whole(Protocol):
+    """The whole training split as a network sees it, without augmentation, in blocks of rows."""
+
+    @property
+    def group(self) -> ProcessGroup | None:
+        """The workers over which `blocks` are sharded."""
+
+    def __len__(self) -> int:
+        """N, the samples of all workers."""
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Positions `[b]` and samples `[b, ...]` of this worker's share, in order."""
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The samples `[b, ...]` at any positions, on the training device."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """`function` of every block `[b, ...] -> [b, m]`, without gradient: `[N, m]` on every worker."""
+
+
+Observe = Callable[[nn.ModuleDict, Whole, StageConfig, int], dict[str, Tensor]]
+"""`observe(model, whole, config, epoch) -> state`: what the losses of an epoch need to know of all samples."""
+
+Begin = Callable[[nn.ModuleDict, Whole, StageConfig, int], None]
+"""`begin(model, whole, config, seed)` sets weights from the data, in place, on every worker alike."""
 
 Loss = Callable[[nn.ModuleDict, Batch, StageConfig, ProcessGroup | None], tuple[Tensor, dict[str, Tensor]]]
 """`loss(model, batch, config, group) -> (loss, terms)`.
@@ -50,10 +88,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Step:
-    """One update: a loss and the optimiser groups that it trains."""
+    """One update: a loss and the optimiser groups that it trains.
+
+    `active(config, epoch)` says in which epochs it is made.
+    """
 
     loss: Loss
     groups: tuple[Group, ...]
+    active: Callable[[StageConfig, int], bool] = lambda config, epoch: True
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -66,13 +108,16 @@ class Stage:
 
     Attributes:
         name: the first half of its dotted keys.
-        step: what trains by which loss.
+        step: what trains by which loss, once a batch.
         keys: the hyperparameters that the stage reads.
         reads: modules that run in the loss without being trained (frozen).
         fresh: modules that start anew from the stage's seed.
         copies: `(module, source)`: modules that start with the weights of a module of the stage before.
         drop: modules of the stage before that are no longer needed.
         clusters: whether the model assigns clusters after this stage.
+        begin: sets fresh modules from the data before the first epoch.
+        observe: looks at all samples at the start of an epoch, for the losses.
+        last: an update that follows the batches of an epoch, on all samples as one batch, by an optimiser of its own.
         numerics: raised when the loss's numbers change, so that stored results are not mixed.
     """
 
@@ -84,7 +129,16 @@ class Stage:
     copies: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
     clusters: bool = False
+    begin: Begin | None = None
+    observe: Observe | None = None
+    last: Step | None = None
     numerics: int = 1
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The modules that any of its steps trains."""
+        after = self.last.modules if self.last else ()
+        return tuple(dict.fromkeys((*self.step.modules, *after)))
 
 
 @dataclass(frozen=True)
@@ -96,9 +150,10 @@ class Method:
         stage_keys: the keys of each stage, in the order of the stages.
         build: `(module name, Config, input shape, n_clusters) -> module`, untrained, from torch's global generator.
         presets: `{dataset: {preset: {dotted key: value}}}`; `paper` is the default preset.
-        features: `(model, x [n, ...]) -> {"pool", "pre_feature", "projection"}`, without augmentation.
+        features: `(model, x [n, ...]) -> {name: [n, m]}`, the features that probes look at, without augmentation.
         heads: `(model, x [n, ...]) -> (embedding [n, d], the cluster head's output [n, …] or None)`.
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
+        unit_rows: whether the embedding is of directions (unit rows); else it is of points, whose distances count.
     """
 
     name: str
@@ -109,6 +164,7 @@ class Method:
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
     heads: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor | None]]
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
+    unit_rows: bool = True
 
 
 ASSIGNER = "assigner"
@@ -128,6 +184,6 @@ def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor
     return cluster.argmax(1)
 
 
-def trained_parameters(model: nn.ModuleDict, step: Step) -> list[torch.nn.Parameter]:
-    """The parameters that a step updates, in a fixed order."""
-    return [p for name in step.modules for p in model[name].parameters()]
+def trained_parameters(model: nn.ModuleDict, modules: Iterable[str]) -> list[torch.nn.Parameter]:
+    """The parameters of these modules, in a fixed order."""
+    return [p for name in modules for p in model[name].parameters()]

@@ -19,6 +19,7 @@ from raymc.search.request import report_folder
 from raymc.search.sitting import needs_of
 from raymc.search.steadiness import dated, first_error, has_finished, make_folder, running
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
+from raymc.space import Space
 from raymc.tracking import uri
 
 
@@ -104,21 +105,27 @@ def _common_data(request: StabilityRequest, arms: Sequence[Arm]) -> Dataset:
     """The samples that all arms train on. Raises InputError where there is no such thing."""
     first = arms[0]
     for arm in arms[1:]:
-        if arm.chosen.space.dataset != first.chosen.space.dataset:
+        if (arm.chosen.space.dataset, arm.chosen.space.own) != (first.chosen.space.dataset, first.chosen.space.own):
             raise InputError(
-                f"{first.name} is on {first.chosen.space.dataset}, {arm.name} on {arm.chosen.space.dataset}: two "
+                f"{first.name} is on {_place(first.chosen.space)}, {arm.name} on {_place(arm.chosen.space)}: two "
                 "datasets cannot be compared by seed"
             )
-        mine, theirs = (one.chosen.space.config(params=one.chosen.params).n_samples for one in (first, arm))
-        if mine != theirs:
-            raise InputError(
-                f"{first.name} and {arm.name} train on different samples: n_samples is {mine} and {theirs}"
-            )
-    dataset = load_data(first.chosen.space, request.data, request.smoke)
+        here, there = (one.chosen.space.config(params=one.chosen.params) for one in (first, arm))
+        for key in ("n_samples", "scaling"):
+            mine, theirs = getattr(here, key), getattr(there, key)
+            if mine != theirs:
+                raise InputError(
+                    f"{first.name} and {arm.name} train on different samples: {key} is {mine} and {theirs}"
+                )
+    dataset = load_data(first.chosen.space, request.data, request.smoke, first.chosen.params)
     for arm in arms:
         space = arm.chosen.space
         check_data(space, space.config(params=arm.chosen.params), dataset, objective=False)
     return dataset
+
+
+def _place(space: Space) -> str:
+    return space.own.path if space.own else space.dataset
 
 
 def _title(arms: Sequence[Arm]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from raymc import datasets
 from raymc.config import Config, Value
 from raymc.datasets import Dataset
+from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.search import provenance, records
@@ -61,10 +62,11 @@ def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def load_data(space: Space, root: str, smoke: bool) -> Dataset:
-    """The samples that the space's trainings use. Raises InputError."""
-    dataset = limited(datasets.load(space.dataset, root), space.config())
-    return shorten(space.config(), dataset)[1] if smoke else dataset
+def load_data(space: Space, root: str, smoke: bool, params: Mapping[str, Value] | None = None) -> Dataset:
+    """The samples that the space's trainings use at a point of it (None: the default). Raises InputError."""
+    config = space.config(params=params)
+    dataset = limited(datasets.load_for(config, root), config)
+    return shorten(config, dataset)[1] if smoke else dataset
 
 
 def check_data(space: Space, config: Config, dataset: Dataset, objective: bool = True) -> None:
@@ -108,7 +110,7 @@ def make_manifest(
         "objective": space.objective.model_dump(),
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
         "resources": space.resources.model_dump(),
-        "data": provenance.data_facts(dataset),
+        "data": provenance.data_facts(dataset) | _scaled_as_searched(space, dataset),
         "clusters_by": clusters.told(config, len(dataset.train)),
         "versions": provenance.versions(),
         "git": provenance.revision(),
@@ -121,6 +123,14 @@ def make_manifest(
         "run_id": None,
         "sittings": [],
     }
+
+
+def _scaled_as_searched(space: Space, dataset: Dataset) -> Row:
+    """Where the scaling is searched, the words of the samples at the default do not hold for every trial."""
+    if "scaling" not in space.params or dataset.scaling is None:
+        return {}
+    words, known = "columns scaled as searched", WORDS[dataset.scaling.how]
+    return {"split": dataset.split.replace(known, words), "source": dataset.source.replace(known, words)}
 
 
 def budget_of(manifest: Row) -> Budget:

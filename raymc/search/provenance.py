@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import raymc
-from raymc.datasets import Dataset
+from raymc.datasets import Dataset, fingerprint
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
 
@@ -61,10 +61,12 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
+        "labels": None if dataset.train.y is None else fingerprint(dataset.train.y),
         "n": len(dataset.train),
         "test_n": 0 if dataset.test is None else len(dataset.test),
         "n_classes": dataset.n_classes,
         "split": dataset.split,
+        "source": dataset.source,
     }
 
 

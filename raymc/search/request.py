@@ -14,6 +14,7 @@ from raymc.errors import InputError
 from raymc.search import study
 from raymc.search.distributions import compile_space
 from raymc.search.manifest import check_data, load_data, make_manifest, plan_budget
+from raymc.search.provenance import data_facts
 from raymc.search.records import Row
 from raymc.space import Space, load_space
 from raymc.tracking import uri
@@ -113,9 +114,10 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
         raise InputError(f"study {folder.name} was asked for {asked} trials; --trials {trials} would take some away")
     if trials > asked and not space.params:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
-    found = load_data(space, request.data, manifest["smoke"]).fingerprint
-    if found != manifest["data"]["fingerprint"]:
-        raise InputError(f"the samples of {space.dataset} are not those that study {folder.name} began with")
+    found, before = data_facts(load_data(space, request.data, manifest["smoke"])), manifest["data"]
+    for key, words in (("fingerprint", "samples"), ("labels", "labels")):
+        if key in before and found[key] != before[key]:
+            raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
     manifest["budget"]["trials"] = trials
 
 

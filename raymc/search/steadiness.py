@@ -40,7 +40,7 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
     """
     check_numbers(request)
     chosen = configuration(request)
-    dataset = load_data(chosen.space, request.data, request.smoke)
+    dataset = load_data(chosen.space, request.data, request.smoke, chosen.params)
     check_data(chosen.space, chosen.space.config(params=chosen.params), dataset, objective=False)
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, chosen.used)

@@ -1,7 +1,8 @@
 """Clusters of a model without a head that assigns them: found among samples of the training split, for all others.
 
 `membership` is MLC's own: spectral clustering of the doubly stochastic membership. The rest work on z alone: EnSC,
-SSC-OMP, k-means, and spectral clustering of the 10 most similar neighbours in |cos|.
+SSC-OMP, k-means, a Gaussian mixture, and spectral clustering of the 10 most similar neighbours in |cos|. Where z is of
+points, not of directions (`Method.unit_rows`), k-means, the mixture and the neighbours are of Euclidean distances.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ from torch.nn import functional
 
 from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
+from raymc.methods import METHODS
+from raymc.metrics.geometry import nearest
+from raymc.metrics.mixture import gaussian_mixture
 from raymc.metrics.spectral import kmeans, spectral_clustering
 from raymc.metrics.ssc_omp import ssc_omp
 from raymc.metrics.subspace import ensc
-from raymc.nets.assigners import NEIGHBOURS, CentreAssigner, MembershipAssigner, NeighbourAssigner
+from raymc.nets.assigners import (
+    NEIGHBOURS,
+    CentreAssigner,
+    MembershipAssigner,
+    MixtureAssigner,
+    NeighbourAssigner,
+    PointAssigner,
+)
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
-from raymc.training.rng import generator
+from raymc.rng import generator
 
 LEAST_COMPANY = 1e-6
 """Of its membership, what a point must share with others on average: below, every point is a cluster of its own."""
@@ -32,9 +43,17 @@ WORDS = {
     "ensc": "EnSC on z",
     "ssc_omp": "SSC-OMP on z",
     "kmeans": "k-means on z",
+    "gmm": "a Gaussian mixture on z",
     "spectral": f"spectral clustering of z's {NEIGHBOURS} nearest neighbours in |cos|",
 }
-RULES = {"membership": f"their {NEIGHBOURS} largest memberships", "kmeans": "their nearest centre"}
+POINTS = {"spectral": f"spectral clustering of z's {NEIGHBOURS} nearest neighbours"}
+"""As WORDS, where z is of points."""
+
+RULES = {
+    "membership": f"their {NEIGHBOURS} largest memberships",
+    "kmeans": "their nearest centre",
+    "gmm": "their likeliest Gaussian",
+}
 
 
 @dataclass(frozen=True)
@@ -58,26 +77,34 @@ def told(config: Config, n: int) -> str:
     if config.clustering == "head":
         return "argmax of the cluster head"
     count = min(config.cluster_points, n)
-    rest = RULES.get(config.clustering, f"the vote of their {NEIGHBOURS} most similar")
-    return WORDS[config.clustering] + (f" of {count} of {n} samples, the others by {rest}" if count < n else "")
+    unit_rows = METHODS[config.method].unit_rows
+    rest = RULES.get(config.clustering, f"the vote of their {NEIGHBOURS} {'most similar' if unit_rows else 'nearest'}")
+    words = WORDS if unit_rows else WORDS | POINTS
+    return words[config.clustering] + (f" of {count} of {n} samples, the others by {rest}" if count < n else "")
 
 
-def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int) -> Found:
+def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int, unit_rows: bool = True) -> Found:
     """Cluster samples with embedding z `[m, d]` and, for `membership`, cluster features c `[m, d']`.
 
-    Raises InputError for fewer samples than clusters, DivergedError where eta is too small for the projection to
+    With `unit_rows` z is scaled to directions, but for the mixture; without, its Euclidean distances count.
+
+    Raises InputError for fewer samples than clusters and for a way that is of directions where z is of points,
+    DivergedError where eta is too small for the projection to
     settle, CollapsedError where it leaves every point a cluster of its own.
     """
     if len(z) < n_clusters:
         raise InputError(f"{len(z)} points cannot have {n_clusters} clusters: cluster_points is too small")
+    if config.clustering == "gmm":
+        return _of_mixture(z, n_clusters, seed)
+    if not unit_rows:
+        return _of_points(config, z, n_clusters, seed)
     if config.clustering == "membership":
         if c is None:
             raise InputError(f"clustering membership is MLC's: {config.method} has no cluster features at this stage")
         return _of_membership(c, config.stages["heads"].eta, n_clusters, seed)
     unit = functional.normalize(z, dim=1)
     if config.clustering == "kmeans":
-        labels, centres = kmeans(unit.cpu().numpy(), n_clusters, seed)
-        return Found(torch.as_tensor(labels), CentreAssigner(torch.as_tensor(centres).to(z)))
+        return _of_centres(unit, n_clusters, seed)
     if config.clustering == "ensc":
         labels = ensc(unit, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
     elif config.clustering == "ssc_omp":
@@ -86,6 +113,26 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
         labels = spectral_clustering(neighbour_graph(unit), n_clusters, seed)
     found = torch.as_tensor(labels)
     return Found(found, NeighbourAssigner(unit, found.to(z.device)))
+
+
+def _of_points(config: Config, z: Tensor, n_clusters: int, seed: int) -> Found:
+    if config.clustering == "kmeans":
+        return _of_centres(z, n_clusters, seed)
+    if config.clustering != "spectral":
+        raise InputError(f"clustering {config.clustering} is of directions, and the embedding is of points")
+    labels = torch.as_tensor(spectral_clustering(point_graph(z), n_clusters, seed))
+    return Found(labels, PointAssigner(z, labels.to(z.device)))
+
+
+def _of_centres(z: Tensor, n_clusters: int, seed: int) -> Found:
+    labels, centres = kmeans(z.cpu().numpy(), n_clusters, seed)
+    return Found(torch.as_tensor(labels), CentreAssigner(torch.as_tensor(centres).to(z)))
+
+
+def _of_mixture(z: Tensor, n_clusters: int, seed: int) -> Found:
+    found = gaussian_mixture(z.cpu().numpy(), n_clusters, seed)
+    parts = (torch.as_tensor(part).to(z) for part in (found.means, found.roots, found.logs))
+    return Found(torch.as_tensor(found.labels), MixtureAssigner(*parts))
 
 
 def _of_membership(c: Tensor, eta: float, n_clusters: int, seed: int) -> Found:
@@ -112,3 +159,15 @@ def neighbour_graph(z: Tensor) -> scipy.sparse.csr_array:
     data, columns = torch.cat(values).double().numpy().ravel(), torch.cat(indices).numpy().ravel()
     graph = scipy.sparse.csr_array((data, (np.repeat(np.arange(n), kept), columns)), shape=(n, n))
     return graph.maximum(graph.T)
+
+
+def point_graph(z: Tensor) -> scipy.sparse.csr_array:
+    """Sparse symmetric `[n, n]`: 1 between rows of z `[n, d]` among each other's 10 nearest, 1/2 where one is.
+
+    Without distances: of the weights tried on raw images these are nearest to the published normalised cuts.
+    """
+    n = len(z)
+    kept = min(NEIGHBOURS, n - 1)
+    columns = nearest(z, kept).cpu().numpy().ravel()
+    graph = scipy.sparse.csr_array((np.full(n * kept, 0.5), (np.repeat(np.arange(n), kept), columns)), shape=(n, n))
+    return graph + graph.T

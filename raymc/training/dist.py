@@ -107,6 +107,11 @@ def gather_rows(x: Tensor, group: ProcessGroup | None, counts: list[int] | None 
     return cast(Tensor, _Gather.apply(x, group, counts or row_counts(x, group)))
 
 
+def leads(group: ProcessGroup | None) -> bool:
+    """Whether this worker is the first one."""
+    return world(group)[0] == 0
+
+
 def barrier(group: ProcessGroup | None) -> None:
     """Wait until every worker is here."""
     if group is not None:

@@ -11,10 +11,13 @@ from raymc.config import Config
 from raymc.datasets import Dataset, Split
 from raymc.methods.base import ASSIGNER, Method
 from raymc.metrics import cluster_shares, clustering_scores
+from raymc.metrics.downstream import downstream_accuracies, held_out
+from raymc.metrics.geometry import geometry_scores
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
 from raymc.ops import cluster_coding_rate, coding_rate
+from raymc.rng import generator
 from raymc.training import clusters
 from raymc.training.feed import Feed
 
@@ -22,6 +25,8 @@ HEADS = ("projection", "subspace")  # features with unit rows
 ROWS = 1024  # samples of one forward pass
 REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
 WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
+SNAPSHOTS = (0, 0.03, 0.07, 0.1, 0.23, 0.4, 0.53, 0.7, 0.83, 1)  # shares of a stage's epochs
+SNAPSHOT_POINTS = 1000
 WATCHED = 2048  # samples that are clustered to watch a training whose head does not assign
 
 
@@ -77,9 +82,25 @@ def watched(
     else:
         split = split.rows(clusters.chosen_rows(config, len(split), WATCHED))
         z, c = heads(method, model, feed, split.x)
-        labels = clusters.find(config, z, c, n_clusters, seed).labels
+        labels = clusters.find(config, z, c, n_clusters, seed, method.unit_rows).labels
         z = z.cpu()
-    return scores(split, labels) | rate_reduction(z, labels, n_clusters) | ranks(z, labels, split.y)
+    rate = rate_reduction(z, labels, n_clusters, method.unit_rows)
+    return scores(split, labels) | rate | ranks(z, labels, split.y)
+
+
+def plain_inputs(feed: Feed, x: Tensor) -> Tensor:
+    """Samples as the network sees them, flat `[n, d]`, float32, on the CPU."""
+    return torch.cat([feed.plain(x[at : at + ROWS]).flatten(1).float().cpu() for at in range(0, len(x), ROWS)])
+
+
+def snapshot_epochs(epochs: int) -> set[int]:
+    """Epochs after which the embedding is kept, as in figure A3 of DCRL; 0 is before the first."""
+    return {round(share * epochs) for share in SNAPSHOTS}
+
+
+def snapshot_rows(n: int) -> Tensor:
+    """Positions of the samples whose embedding is kept, the same for all seeds."""
+    return torch.randperm(n, generator=generator(0, "snapshots"))[:SNAPSHOT_POINTS].sort().values
 
 
 def ranks(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, float]:
@@ -121,7 +142,7 @@ def final_metrics(
     else:
         rows = clusters.chosen_rows(config, len(data.train))
         chosen = data.train.rows(rows)
-        found = clusters.find(config, *heads(method, model, feed, chosen.x), n_clusters, seed)
+        found = clusters.find(config, *heads(method, model, feed, chosen.x), n_clusters, seed, method.unit_rows)
         model[ASSIGNER] = found.assigner
         labels, z = assign(method, model, feed, data.train.x)
         labels[rows] = found.labels
@@ -130,16 +151,47 @@ def final_metrics(
             arrays["clustered"] = rows
     metrics |= scores(data.train, labels)
     arrays |= {"labels": labels, "embedding": z}
+    test_z = None
     if data.test is not None:
-        arrays["test_labels"], _ = assign(method, model, feed, data.test.x)
+        arrays["test_labels"], test_z = assign(method, model, feed, data.test.x)
         metrics |= scores(data.test, arrays["test_labels"], "test_")
     metrics |= cluster_shares(labels, n_clusters)
-    metrics |= rate_reduction(z, labels, n_clusters)
+    metrics |= rate_reduction(z, labels, n_clusters, method.unit_rows)
+    if config.geometry:
+        metrics |= kept_geometry(feed, data.train.x, z, labels)
+    if config.downstream:
+        metrics |= downstream(data, z, test_z, seed)
     return metrics, arrays
 
 
-def rate_reduction(z: Tensor, labels: Tensor, n_clusters: int) -> dict[str, float]:
-    """R - R_c of a labelled embedding (NMCE eq. 3, weighted by cluster mass) at the reference distortion."""
+def kept_geometry(feed: Feed, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
+    """GCML's six scores of the embedding z `[n, d]` of samples x, as the network sees them, and found labels `[n]`."""
+    device = feed.device if feed.device.type == "cuda" else torch.device("cpu")
+    return geometry_scores(plain_inputs(feed, x).to(device), z.to(device), labels)
+
+
+def downstream(data: Dataset, z: Tensor, test_z: Tensor | None, seed: int) -> dict[str, float]:
+    """`downstream_mlp`, … of classifiers fitted on z of the training split; nothing without labels.
+
+    They are tested on the held-out split or, without one, on a fifth of the training split, the same for all seeds.
+    """
+    y, test = data.train.y, data.test
+    if y is None:
+        return {}
+    if test is not None and test.y is not None and test_z is not None:
+        found = downstream_accuracies(z, y, test_z, test.y, seed)
+    else:
+        fitted, asked = held_out(y)
+        found = downstream_accuracies(z[fitted], y[fitted], z[asked], y[asked], seed)
+    return {f"downstream_{name}": value for name, value in found.items()}
+
+
+def rate_reduction(z: Tensor, labels: Tensor, n_clusters: int, unit_rows: bool = True) -> dict[str, float]:
+    """R - R_c of a labelled embedding (NMCE eq. 3, weighted by cluster mass) at the reference distortion.
+
+    Rows that are not of length 1 are scaled to it.
+    """
+    z = z if unit_rows else nn.functional.normalize(z, dim=1)
     member = nn.functional.one_hot(labels.long(), n_clusters).to(z.dtype)
     rate = coding_rate(z, REFERENCE_EPS_SQ)
     return {"rate_reduction": float(rate - cluster_coding_rate(z, member, REFERENCE_EPS_SQ))}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from raymc.datasets import Dataset
 from raymc.datasets.augmentation import POLICIES
 from raymc.errors import InputError
 from raymc.methods.base import Batch
-from raymc.training.dist import Workers, rows_of
-from raymc.training.rng import generator
+from raymc.rng import generator
+from raymc.training.dist import Workers, gather_rows, rows_of
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
+ROWS = 2048  # samples of one forward pass over the whole dataset
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,38 @@ class Feed:
             else:
                 index = order[step * batch + rows.start : step * batch + rows.stop]
                 samples = self.samples[index.to(self.samples.device)].to(self.device, non_blocking=True)
-            yield self._batch(samples, index, batch, rows, words, views)
+            yield self._batch(samples, index, batch, rows, words, views, steps)
+
+    def everything(self, epoch: int) -> Batch:
+        """This worker's share of all samples as one plain batch; nothing is drawn for it."""
+        index = self._share()
+        return Batch((self.rows(index),), index, epoch=epoch)
+
+    @property
+    def group(self) -> ProcessGroup | None:
+        """See `raymc.methods.base.Whole`, which this is."""
+        return self.workers.group
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Whole.blocks`."""
+        for index in torch.split(self._share(), ROWS):
+            yield index, self.rows(index)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """See `Whole.rows`."""
+        return self.plain(self.samples[index.to(self.samples.device)])
+
+    @torch.no_grad()
+    def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `Whole.map`."""
+        return gather_rows(torch.cat([function(x) for _, x in self.blocks()]), self.workers.group)
+
+    def _share(self) -> Tensor:
+        rows = rows_of(len(self.samples), self.workers.rank, self.workers.size)
+        return torch.arange(rows.start, rows.stop)
 
     def plain(self, x: Tensor) -> Tensor:
         """Un-augmented network input of samples `[n, …]`."""
@@ -87,7 +120,14 @@ class Feed:
         return self._shaped(policy.apply(x.to(self.device), self._moved(drawn)))
 
     def _batch(
-        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[int, str, int, int], count: int
+        self,
+        samples: Tensor,
+        index: Tensor,
+        batch: int,
+        rows: slice,
+        words: tuple[int, str, int, int],
+        count: int,
+        steps: int,
     ) -> Batch:
         policy = POLICIES[self.augmentation]
         views = [] if count else [self.plain(samples)]
@@ -100,7 +140,11 @@ class Feed:
             noise = torch.rand(batch, width, generator=generator(*words, "uniform", name))
             return noise[rows].to(self.device, non_blocking=True)
 
-        return Batch(tuple(views), index, uniform)
+        def normal(name: str, width: int) -> Tensor:
+            noise = torch.randn(batch, width, generator=generator(*words, "normal", name))
+            return noise[rows].to(self.device, non_blocking=True)
+
+        return Batch(tuple(views), index, uniform, normal, words[2], steps)
 
     def _moved(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device, non_blocking=True) for name, value in drawn.items()}

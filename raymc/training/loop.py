@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raymc.config import StageConfig
 from raymc.errors import DivergedError, TrainingError
-from raymc.methods.base import Batch, Stage, trained_parameters
+from raymc.methods.base import Batch, Stage, Step, trained_parameters
 from raymc.training.dist import Workers, average_gradients
 from raymc.training.feed import Feed
 from raymc.training.optim import Optimisers
@@ -43,12 +43,14 @@ class Hooks:
         report: called with a row per epoch on every worker.
         save: writes an epoch checkpoint; None on workers that don't.
         evaluate: metrics of the model after an epoch; it leaves the modules' modes as they were.
+        look: called with the model and the epochs that are done, before the first epoch and after each.
     """
 
     report: Report
     save: Callable[[Progress], None] | None
     evaluate: Callable[[nn.ModuleDict], dict[str, float]] | None
     evaluate_every: int
+    look: Callable[[nn.ModuleDict, int], None] | None = None
 
 
 def fit(
@@ -66,21 +68,23 @@ def fit(
     Goes on from `progress` where given. Raises DivergedError when the loss or a weight is not finite.
     """
     prepare(model, stage, settings.frozen_statistics)
-    optimisers = Optimisers(model, stage.step, settings)
+    updates = _Updates(model, stage, settings, feed.workers, autocast)
     curve: list[Row] = []
     start = 0
     if progress is not None:
         for name, weights in progress.weights.items():
             model[name].load_state_dict(weights, strict=True)
-        optimisers.load_state_dict(progress.optimisers)
+        updates.load_state_dict(progress.optimisers)
         start, curve = progress.epoch, list(progress.curve)
+    else:
+        if stage.begin is not None:
+            stage.begin(model, feed, settings, seed)
+        if hooks.look is not None:
+            hooks.look(model, 0)
     pace = _Pace()
     for epoch in range(start, settings.epochs):
-        optimisers.start_epoch(epoch)
-        batches = feed.epoch(stage.name, seed, epoch, settings.batch_size, settings.augmentations)
         row: Row = {"stage": stage.name, "epoch": epoch + 1, "epochs": settings.epochs}
-        row |= _train_epoch(model, stage, settings, batches, optimisers, feed.workers, autocast)
-        row |= {f"learning_rate.{name}": rate for name, rate in optimisers.learning_rates().items()}
+        row |= _train_epoch(updates, feed, seed, epoch)
         last = epoch + 1 == settings.epochs
         if hooks.evaluate is not None and (last or (epoch + 1) % hooks.evaluate_every == 0):
             try:
@@ -88,59 +92,84 @@ def fit(
             except TrainingError:  # whether there are clusters is for the end to say
                 if last:
                     raise
+        if hooks.look is not None:
+            hooks.look(model, epoch + 1)
         curve.append(row)
         # Told first: an epoch that is told twice is recorded once, one that is never told is a gap.
         hooks.report({"event": "epoch", **row})
         if hooks.save is not None and not last and pace.is_time():
             with pace.timed():
-                hooks.save(Progress(epoch + 1, weights_of(model), optimisers.state_dict(), curve))
+                hooks.save(Progress(epoch + 1, weights_of(model), updates.state_dict(), curve))
     _check_finite(model, stage)
     return curve
 
 
-def _train_epoch(
-    model: nn.ModuleDict,
-    stage: Stage,
-    settings: StageConfig,
-    batches: Iterator[Batch],
-    optimisers: Optimisers,
-    workers: Workers,
-    autocast: torch.dtype | None,
-) -> Row:
-    parameters = trained_parameters(model, stage.step)
+def _train_epoch(updates: _Updates, feed: Feed, seed: int, epoch: int) -> Row:
+    stage, settings = updates.stage, updates.settings
+    updates.start_epoch(epoch)
+    state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
     sums: dict[str, Tensor] = {}
     steps = 0
+    active = stage.step.active(settings, epoch)
+    batches = feed.epoch(stage.name, seed, epoch, settings.batch_size, settings.augmentations) if active else iter(())
     for batch in batches:
-        optimisers.zero_grad()
-        loss, terms = _loss(model, stage, settings, batch, workers, autocast)
-        loss.backward()  # type: ignore[no-untyped-call]
-        average_gradients(parameters, workers.group)
-        optimisers.step()
-        for name, value in {"loss": loss, **terms}.items():
-            sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        for name, value in updates.make(stage.step, replace(batch, state=state)).items():
+            sums[name] = sums[name] + value if name in sums else value
         steps += 1
     # The values are read once an epoch, so that a GPU is never waited for within it.
-    row = {name: float(value) / steps for name, value in sums.items()}
+    row = {"loss": 0.0} | {name: float(value) / steps for name, value in sums.items()}
+    if stage.last is not None and stage.last.active(settings, epoch):
+        found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
+        row |= {"whole_loss" if name == "loss" else name: float(value) for name, value in found.items()}
     if not all(map(_finite, row.values())):
         raise DivergedError(f"stage {stage.name}: the loss is not finite")
-    return row
+    return row | {f"learning_rate.{name}": rate for name, rate in updates.learning_rates().items()}
 
 
-def _loss(
-    model: nn.ModuleDict,
-    stage: Stage,
-    settings: StageConfig,
-    batch: Batch,
-    workers: Workers,
-    autocast: torch.dtype | None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    device = batch.views[0].device.type
-    with torch.autocast(device, dtype=autocast, enabled=autocast is not None):
-        return stage.step.loss(model, batch, settings, workers.group)
+class _Updates:
+    """The optimisers of a stage's steps, and how an update is made."""
+
+    def __init__(
+        self, model: nn.ModuleDict, stage: Stage, settings: StageConfig, workers: Workers, autocast: torch.dtype | None
+    ) -> None:
+        self.model, self.stage, self.settings, self.workers, self.autocast = model, stage, settings, workers, autocast
+        steps = {"": stage.step} | ({"last.": stage.last} if stage.last else {})
+        self._of = {prefix: Optimisers(model, step, settings) for prefix, step in steps.items()}
+        self._parameters = {prefix: trained_parameters(model, step.modules) for prefix, step in steps.items()}
+
+    def make(self, step: Step, batch: Batch) -> dict[str, Tensor]:
+        """One update; the loss and its terms, detached."""
+        prefix = "last." if step is self.stage.last else ""
+        self._of[prefix].zero_grad()
+        with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self._parameters[prefix], self.workers.group)
+        self._of[prefix].step()
+        return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
+
+    def start_epoch(self, epoch: int) -> None:
+        for optimisers in self._of.values():
+            optimisers.start_epoch(epoch)
+
+    def learning_rates(self) -> dict[str, float]:
+        return self._of[""].learning_rates()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {prefix + title: state for prefix, o in self._of.items() for title, state in o.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for prefix, optimisers in self._of.items():
+            own = {title.removeprefix(prefix): one for title, one in state.items() if _prefix(title) == prefix}
+            optimisers.load_state_dict(own)
+
+
+def _prefix(title: str) -> str:
+    return "last." if title.startswith("last.") else ""
 
 
 def _check_finite(model: nn.ModuleDict, stage: Stage) -> None:
-    if not all(bool(p.isfinite().all()) for p in trained_parameters(model, stage.step)):
+    if not all(bool(p.isfinite().all()) for p in trained_parameters(model, stage.trained)):
         raise DivergedError(f"stage {stage.name}: a weight is not finite")
 
 

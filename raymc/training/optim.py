@@ -17,7 +17,6 @@ from raymc.config import StageConfig
 from raymc.methods.base import Group, Step
 
 MOMENTUM = 0.9
-ADAM_BETAS = (0.9, 0.99)
 LARS_TRUST = 0.02
 
 
@@ -41,8 +40,9 @@ def learning_rate(epoch: int, epochs: int, base: float, warmup: int, schedule: s
 class Optimisers:
     """One optimiser per group of a step.
 
-    A group without prefix follows `config.optimizer` and the schedule; one with prefix `cluster_` is SGD at
-    the constant rate `cluster_learning_rate`. A group whose modules have no parameters gets no optimiser.
+    A group without prefix follows `config.optimizer` and the schedule; one with prefix `whole_` likewise at
+    `whole_learning_rate`; one with `cluster_` is SGD at the constant rate `cluster_learning_rate`. A group whose
+    modules have no parameters gets no optimiser.
     Raises ValueError when a parameter is in two groups.
     """
 
@@ -91,7 +91,10 @@ class Optimisers:
         config = self._config
         if title == "cluster":
             return config.cluster_learning_rate
-        return learning_rate(epoch, config.epochs, config.learning_rate, config.warmup_epochs, config.schedule)
+        base = config.learning_rate
+        if title == "whole" and config.whole_learning_rate is not None:
+            base = config.whole_learning_rate
+        return learning_rate(epoch, config.epochs, base, config.warmup_epochs, config.schedule)
 
 
 def _title(group: Group) -> str:
@@ -102,10 +105,12 @@ def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig)
     if group.prefix == "cluster_":
         decay = config.cluster_weight_decay
         return _sgd(parameters, config.weight_decay if decay is None else decay)
-    if group.prefix:
+    if group.prefix not in ("", "whole_"):
         raise ValueError(f"no optimiser settings have the prefix {group.prefix!r}")
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, betas=ADAM_BETAS, weight_decay=config.weight_decay)
+        return torch.optim.Adam(
+            parameters, betas=(MOMENTUM, config.adam_beta2), weight_decay=config.weight_decay, fused=True
+        )
     if config.optimizer == "sgd":
         return _sgd(parameters, config.weight_decay)
     return _lars(parameters, config.weight_decay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import nn
 from raymc import datasets
 from raymc.config import Config
 from raymc.datasets import Dataset
+from raymc.datasets.scaling import Scaling
 from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
+from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.training import clusters, evaluate, outputs
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
@@ -58,7 +60,7 @@ def run(
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
-    dataset = limited(_load(config.dataset, data), config)
+    dataset = limited(datasets.load_once(config, data), config)
     if smoke:
         config, dataset = shorten(config, dataset)
     try:
@@ -67,11 +69,6 @@ def run(
         )
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, root: str | None) -> Dataset:
-    return datasets.load(name, root)
 
 
 def pick_device(asked: str | torch.device | None) -> torch.device:
@@ -103,6 +100,7 @@ class _Training:
         self.device = pick_device(device)
         self.dtype, self.autocast = _precision(config.precision, self.device)
         self.store = Store(storage)
+        self.snapshots: dict[str, torch.Tensor] = {}
         self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
 
     @property
@@ -166,6 +164,7 @@ class _Training:
             for name, state in entry.state["weights"].items():
                 model[name].load_state_dict(state, strict=True)
             place(model, self.config, self.device, self.dtype)
+            self.snapshots = dict(entry.state.get("snapshots", {}))
             return self._curve(entry.meta), True
         with lease or contextlib.nullcontext():
             curve = self._train(stage, model, key, seed)
@@ -194,34 +193,47 @@ class _Training:
             model["backbone"].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         watched = stage.clusters and self.config.clustering in ("head", "membership")
+        settings = self.config.stages[stage.name]
+        looks = stage.clusters and not self.method.unit_rows and self.leads
         hooks = Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
             evaluate=self._scores if watched and self.leads else None,
             evaluate_every=self.config.evaluate_every,
+            look=(lambda model, epoch: self._look(model, epoch, settings.epochs)) if looks else None,
         )
-        settings = self.config.stages[stage.name]
         curve = fit(model, stage, settings, self.feed, seed, hooks, self.autocast, progress)
         if self.leads:
             meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
-            self.store.save(key, {"weights": weights_of(model)}, meta)
+            self.store.save(key, {"weights": weights_of(model), "snapshots": self.snapshots}, meta)
             self.store.discard(key, "epoch")
         return curve
+
+    def _look(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
+        """Keep the embedding of some samples where the paper shows it."""
+        if epoch in evaluate.snapshot_epochs(epochs):
+            some = evaluate.snapshot_rows(len(self.dataset.train))
+            _, z = evaluate.assign(self.method, model, self.feed, self.dataset.train.x[some])
+            self.snapshots[str(epoch)] = z
 
     def _progress(self, key: str) -> Progress | None:
         entry = self.store.load(key, "epoch")
         if entry is None:
             return None
+        self.snapshots = dict(entry.state.get("snapshots", {}))
         return Progress(entry.meta["epoch"], entry.state["weights"], entry.state["optimisers"], self._curve(entry.meta))
 
     def _save(self, key: str, at: Progress) -> None:
-        state = {"weights": at.weights, "optimisers": at.optimisers}
+        state = {"weights": at.weights, "optimisers": at.optimisers, "snapshots": self.snapshots}
         self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}, "epoch")
 
     @property
     def _scored(self) -> list[str | int]:
         """What the scores of a curve depend on, and the stage's weights do not."""
-        return [self.dataset.name, self.n_clusters, self.config.clustering]
+        scored: list[str | int] = [self.dataset.name, self.n_clusters, self.config.clustering]
+        y = self.dataset.train.y
+        # A known name stands for its labels; the user's own may change under the same one.
+        return scored if self.config.own is None or y is None else [*scored, datasets.fingerprint(y)]
 
     def _curve(self, meta: Mapping[str, Any]) -> list[Row]:
         """The curve of a stored stage, without the scores where they are of other labels, clusters or their finding."""
@@ -259,6 +271,7 @@ class _Training:
         if config.probes:
             result["probes"] = evaluate.probes(self.method, model, data, self.feed, config.probe_views)
         effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
+        effective |= {"own": asdict(config.own)} if config.own else {}
         effective |= config.flat(self.method.stage_keys)
         outputs.write_json(out / "config.json", effective)
         labels = dict(arrays)
@@ -271,10 +284,32 @@ class _Training:
         if data.train.x.dim() == 4:
             outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))
         outputs.write_arrays(out / "similarity.npz", outputs.similarity_map(z, arrays["labels"]))
+        if not self.method.unit_rows:
+            self._picture(out, z, arrays["labels"])
         if keep_model:
-            outputs.write_model(out / "model.pt", {"config": effective, "weights": weights_of(model)})
+            content = {"config": effective, "weights": weights_of(model), "scaling": _figures(data.scaling)}
+            outputs.write_model(out / "model.pt", content)
         outputs.write_json(out / "metrics.json", result)
         return result
+
+    def _picture(self, out: Path, z: torch.Tensor, labels: torch.Tensor) -> None:
+        """What the report shows of an embedding of points: its stages, its ranks and distances."""
+        train = self.dataset.train
+        if self.snapshots:
+            some = evaluate.snapshot_rows(len(train))
+            found = {int(epoch): points for epoch, points in self.snapshots.items()}
+            pictures = outputs.snapshot_points(found, self.config.seed) | {"labels": labels[some].long()}
+            outputs.write_arrays(out / "snapshots.npz", pictures | ({} if train.y is None else {"y": train.y[some]}))
+        x = evaluate.plain_inputs(self.feed, train.x)
+        outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
+
+
+def _figures(scaling: Scaling | None) -> Row | None:
+    """How new rows must be scaled, in what `model.pt` can hold."""
+    if scaling is None:
+        return None
+    arrays = {name: torch.from_numpy(getattr(scaling, name)) for name in ("shift", "width", "exact")}
+    return {"how": scaling.how, **arrays}
 
 
 def _precision(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype | None]:

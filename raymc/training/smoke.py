@@ -26,7 +26,12 @@ def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     rows = max(HEAVY_ROWS if heavy else LIGHT_ROWS, 2 * clusters)
     stages = {
         name: dataclasses.replace(
-            stage, epochs=min(stage.epochs, 2), batch_size=min(stage.batch_size, max(64, clusters)), warmup_epochs=0
+            stage,
+            epochs=min(stage.epochs, 2),
+            batch_size=min(stage.batch_size, max(64, clusters)),
+            warmup_epochs=0,
+            start_epoch=min(stage.start_epoch, 1),
+            continuation_epochs=min(stage.continuation_epochs, 2),
         )
         for name, stage in config.stages.items()
     }
@@ -62,22 +67,25 @@ def limited(dataset: Dataset, config: Config) -> Dataset:
 
 
 def one_step(config: Config, dataset: Dataset) -> None:
-    """One step of every stage that trains, on eight samples on the CPU; nothing is stored.
+    """One step of every stage that trains, on a few samples on the CPU; nothing is stored.
 
     Raises what a training would: InputError, DivergedError.
     """
     method = METHODS[config.method]
     clusters = clusters_of(config, dataset)
     check_sizes(method, config, limited(dataset, config), clusters)
-    few = limit(dataset, STEP_ROWS)
+    stages = method.stages(config)
+    # First centres need a point for each cluster.
+    rows = max(STEP_ROWS, clusters) if any(stage.begin for stage in stages) else STEP_ROWS
+    few = limit(dataset, rows)
     feed = Feed.build(few, config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
     hooks = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
     weights: Weights = {}
-    for stage in method.stages(config):
+    for stage in stages:
         shape = tuple(few.train.x.shape[1:])
         model = enter(method, stage, config, shape, clusters, weights, config.seed)
         asked = config.stages[stage.name]
         if asked.epochs:
-            settings = dataclasses.replace(asked, epochs=1, batch_size=STEP_ROWS, warmup_epochs=0)
+            settings = dataclasses.replace(asked, epochs=1, batch_size=rows, warmup_epochs=0, start_epoch=0)
             fit(model, stage, settings, feed, config.seed, hooks)
         weights = weights_of(model)

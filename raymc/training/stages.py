@@ -14,7 +14,7 @@ from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
 from raymc.nets import architecture
-from raymc.training.rng import derive_seed
+from raymc.rng import derive_seed
 
 LOOP_NUMERICS = 1  # raised when the loop, the optimisers or the draws change their numbers
 
@@ -23,7 +23,7 @@ Weights = dict[str, dict[str, torch.Tensor]]
 
 def module_names(stage: Stage) -> tuple[str, ...]:
     """Modules that live in a stage: those that it trains, then those that it only reads."""
-    return (*stage.step.modules, *stage.reads)
+    return (*stage.trained, *stage.reads)
 
 
 def seeds_of(stages: tuple[str, ...], seed: int, base_seed: int, seeds_from: str | None) -> dict[str, int]:
@@ -95,7 +95,7 @@ def place(model: nn.ModuleDict, config: Config, device: torch.device, dtype: tor
 def prepare(model: nn.ModuleDict, stage: Stage, frozen_statistics: bool) -> None:
     """Train what the stage trains and freeze the rest; frozen modules are in eval mode unless told otherwise."""
     for name, module in model.items():
-        trained = name in stage.step.modules
+        trained = name in stage.trained
         module.requires_grad_(trained)
         module.train(trained or not frozen_statistics)
 
@@ -128,5 +128,8 @@ def stage_key(
         "seed": seed,
         "previous": previous,
         **({"copies": [list(pair) for pair in stage.copies]} if stage.copies else {}),
+        **({"begin": stage.begin.__name__} if stage.begin else {}),
+        **({"observe": stage.observe.__name__} if stage.observe else {}),
+        **({"last": [stage.last.loss.__name__, list(stage.last.modules)]} if stage.last else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,175 @@
+"""The user's own data: rows of an .npz, .npy, .csv or .parquet, or a folder of images; and what a training loads.
+
+Whatever is wrong with a file is one line that names it. Rows are counted from 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raymc.config import Config, OwnData
+from raymc.datasets.base import Dataset, Split, fingerprint
+from raymc.datasets.catalogue import load
+from raymc.datasets.own_images import as_images, read_folder
+from raymc.datasets.own_tables import read_csv, read_parquet
+from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
+from raymc.errors import InputError
+
+Array = NDArray[Any]
+Found = tuple[Array, Array | None, Sequence[str]]
+"""Samples, labels where there are any, and the names of the columns, empty where they have none."""
+
+EXPECTED = ".npz, .npy, .csv, .parquet or a folder of images"
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def load_for(config: Config, root: str | None = None) -> Dataset:
+    """What `config` is trained on: a known dataset from the folder `root`, or the user's own data; scaled.
+
+    Raises InputError for files that are missing, torn or not what they should be.
+    """
+    return _load(config.dataset, config.own, config.scaling, root)
+
+
+def load_once(config: Config, root: str | None = None) -> Dataset:
+    """As `load_for`, but the last two are kept while the user's own file is the same."""
+    return _kept(config.dataset, config.own, config.scaling, root, _stamp(config.own))
+
+
+def _load(name: str, own: OwnData | None, scaling: str | None, root: str | None) -> Dataset:
+    return scaled(load(name, root), scaling) if own is None else read_own(own, scaling)
+
+
+@lru_cache(maxsize=2)
+def _kept(name: str, own: OwnData | None, scaling: str | None, root: str | None, stamp: object) -> Dataset:
+    return _load(name, own, scaling, root)
+
+
+def _stamp(own: OwnData | None) -> tuple[int, int] | None:
+    try:
+        found = os.stat(own.path) if own else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if found else None
+
+
+def read_own(own: OwnData, scaling: str | None = None) -> Dataset:
+    """The user's own data; vectors are standardised unless `scaling` says otherwise. Raises InputError."""
+    path = Path(own.path)
+    x, y, columns = _reader(own, path)(own)
+    if len(x) < 2:
+        raise InputError(f"{path} holds {len(x)} samples; at least 2 are needed")
+    labels = None if y is None else _numbered(y, len(x), path)
+    if x.ndim > 2:
+        return _images(own, as_images(x, path), labels, scaling)
+    _check_numbers(x, columns, path)
+    how = scaling or "standardise"
+    scale = fit(x, how)
+    split = Split(scale(x), labels)
+    words = f"all, {len(x)}; {WORDS[how]}"
+    return _dataset(own, split, words, f"{path} ({x.shape[1]} columns, {WORDS[how]})", scale)
+
+
+def _images(own: OwnData, x: Tensor, y: Tensor | None, scaling: str | None) -> Dataset:
+    if scaling not in (None, "none"):
+        check_vectors(own.name, x, str(scaling))
+    _, channels, height, width = x.shape
+    size = f"{width}x{height} {'colour' if channels == 3 else 'grey'}"
+    return _dataset(own, Split(x, y), f"all, {len(x)}; images of {size}", f"{own.path} (images of {size})", None)
+
+
+def _dataset(own: OwnData, train: Split, words: str, source: str, scale: Any) -> Dataset:
+    classes = None if train.y is None else int(train.y.max()) + 1
+    return Dataset(own.name, train, None, classes, words, fingerprint(train.x), None, len(train), source, scale)
+
+
+def _reader(own: OwnData, path: Path) -> Callable[[OwnData], Found]:
+    """What reads the file; raises InputError where nothing does, or a key of `dataset` is for another kind."""
+    if not path.exists():
+        raise InputError(f"{path} is missing; expected: {EXPECTED}")
+    kind = "a folder" if path.is_dir() else path.suffix.lower()
+    readers = {".npz": _npz, ".npy": _npy, ".csv": read_csv, ".parquet": read_parquet, "a folder": read_folder}
+    if kind not in readers:
+        raise InputError(f"{path}: unknown extension {kind or '(none)'}; expected: {EXPECTED}")
+    if own.label is not None and readers[kind] not in (read_csv, read_parquet):
+        raise InputError(f"{path}: label names a column of a .csv or .parquet; here the labels are {_LABELS[kind]}")
+    if own.side is not None and kind != "a folder":
+        raise InputError(f"{path}: side is for a folder of images, not for {kind}")
+    return readers[kind]
+
+
+_LABELS = {".npz": "its array y", ".npy": "none (an .npz has x and y)", "a folder": "its subfolders"}
+
+
+def _npz(own: OwnData) -> Found:
+    expected = "an .npz with samples x and, where there are labels, y"
+    arrays = _loaded(own.path, expected)
+    if not isinstance(arrays, dict) or "x" not in arrays:
+        names = f" (it has {', '.join(arrays) or 'nothing'})" if isinstance(arrays, dict) else ""
+        raise InputError(f"{own.path} lacks an array x{names}; expected: {expected}")
+    return _samples(arrays["x"], own.path), arrays.get("y"), ()
+
+
+def _npy(own: OwnData) -> Found:
+    x = _loaded(own.path, "an .npy of samples x")
+    if not isinstance(x, np.ndarray):
+        raise InputError(f"{own.path} holds several arrays; expected: an .npy of samples x")
+    return _samples(x, own.path), None, ()
+
+
+def _loaded(path: str, expected: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); expected: {expected}") from error
+    except Exception as error:  # zipfile, zlib and numpy each have their own errors for a torn file
+        reason = "objects, which could be code" if "allow_pickle" in str(error) else str(error)
+        raise InputError(f"{path} is torn or holds no plain arrays ({reason}); expected: {expected}") from error
+
+
+def _samples(x: Array, path: str) -> Array:
+    """`x` where it can be samples: numbers `[n, d]`, or uint8 of three or four axes."""
+    images = x.dtype == np.uint8 and x.ndim in (3, 4)
+    if 0 in x.shape or not (images or (x.ndim == 2 and x.dtype.kind in "biuf")):
+        shape = "x".join(map(str, x.shape)) or "no"
+        expected = "rows [n, d] of numbers, or uint8 images [n, h, w], [n, h, w, c] or [n, c, h, w]"
+        raise InputError(f"{path} holds x of {shape} values ({x.dtype}); expected: {expected}")
+    return x
+
+
+def _check_numbers(x: Array, columns: Sequence[str], path: Path) -> None:
+    wrong = np.argwhere(~(np.abs(x.astype(np.float64)) <= LARGEST))
+    if len(wrong):
+        row, column = wrong[0]
+        where = f"row {row}, column {columns[column] if columns else column}"
+        raise InputError(
+            f"{path} holds {len(wrong)} values that are missing, NaN, infinite or beyond float32; the first is in "
+            f"{where} (counted from 0)"
+        )
+
+
+def _numbered(values: Array, n: int, path: Path) -> Tensor:
+    """Labels int64 `[n]` from 0 on, in the order of the sorted values: whole numbers or texts. Raises InputError."""
+    if values.shape != (n,) or values.dtype.kind not in "biufUS":
+        shape = "x".join(map(str, values.shape))
+        expected = f"{n} whole numbers or texts"
+        raise InputError(f"{path} holds {shape} labels ({values.dtype}) for {n} samples; expected: {expected}")
+    if values.dtype.kind == "f":
+        wrong = np.flatnonzero(~(values == np.round(values)) | ~np.isfinite(values))
+        if len(wrong):
+            raise InputError(f"{path}: the label of row {wrong[0]} is {values[wrong[0]]}; expected: a whole number")
+    classes, numbers = np.unique(values, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"{path}: all labels are {classes[0]}; at least two classes are needed, or no labels")
+    return torch.from_numpy(numbers.astype(np.int64))

@@ -1,0 +1,405 @@
+"""GCML: Generalized Clustering and Multi-manifold Learning (Wu et al. 2021), also known as DCRL.
+
+An autoencoder's latent space is clustered while its geometry is kept.
+    pretrain   MSE of a denoising autoencoder
+    finetune   by batch       AE + alpha(e) KL(P || Q) + ranking        eq. 9
+               by epoch       beta(e) isometry + alignment              eq. 10, on all samples
+alpha falls and beta rises with the epoch e. Q is the Student-t assignment to trainable centres, P its sharpened target
+(of the epoch's start), and a point's cluster is the largest q. The ranking keeps the centres kappa times as far apart
+as the clusters' means are in the input, the isometry each point's distances to its neighbours in its own cluster.
+DEC and IDEC are the same computation without structure, AE + k-means without `finetune`, and k-means, GMM and
+normalised cuts of the samples themselves with `backbone: identity`.
+
+Where paper and published code part, `loss_scales` says whose losses are computed (docs/gcml.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.nn import functional
+
+from raymc.config import Config, StageConfig
+from raymc.errors import InputError
+from raymc.methods.base import Batch, Group, Method, Stage, Step, Whole, labels_of
+from raymc.methods.gcml_presets import PRESETS
+from raymc.metrics.spectral import kmeans
+from raymc.metrics.tsne import tsne
+from raymc.nets.autoencoder import AUTOENCODERS, Centers, build_decoder, build_encoder
+from raymc.ops import (
+    alignment_loss,
+    assignment_divergence,
+    cluster_means,
+    isometry_loss,
+    neighbours_within,
+    ranking_loss,
+    student_t_assignment,
+    target_distribution,
+)
+from raymc.rng import derive_seed, generator
+from raymc.training.dist import broadcast_object, first_row, gather_rows, leads, row_counts, sum_over_workers
+
+_TRAINING = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
+    *("adam_beta2", "augmentations"),
+)
+STAGE_KEYS = {
+    "pretrain": (*_TRAINING, "noise"),
+    "finetune": (
+        *_TRAINING,
+        *("alpha", "beta", "kappa", "neighbours", "rank_weight", "align_weight", "reconstruction_weight"),
+        *("start_epoch", "continuation_epochs", "alternating", "whole_learning_rate", "loss_scales"),
+        *("centers_by", "center_points", "anchor_epochs"),
+    ),
+}
+KMEANS_STARTS = 20
+ROWS = 2048
+
+
+def denoising_loss(
+    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean squared error between the clean samples and those decoded from noisy ones."""
+    x = batch.views[0].flatten(1)
+    noisy = x + config.noise * batch.normal("noise", x.shape[1]).to(x.dtype) if config.noise else x
+    loss = _mean_square(model["decoder"](model["encoder"](noisy)) - x, group)
+    return loss, {"reconstruction": loss}
+
+
+def clustering_loss(
+    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 9 on a batch; without alternating updates eq. 10 too, with neighbours from the batch."""
+    x, centers = batch.views[0].flatten(1), centers_of(model)
+    share, joint = alpha_share(config, batch.epoch), _joint(config, batch.epoch)
+    terms = {}
+    # What has no weight any more is left out: Adam's averages of exact zeros would fade into denormal numbers, at which
+    # a CPU is ten times slower.
+    if _shapes_batches(config, batch.epoch):
+        z = model["encoder"](x)
+        if share * config.alpha:
+            terms["clustering"] = config.alpha * share * _divergence(z, centers, batch, config, group)
+        if _reconstruction_weight(config, batch.epoch):
+            error = _mean_square(model["decoder"](z) - x, group)
+            terms["reconstruction"] = _reconstruction_weight(config, batch.epoch) * error
+        if joint:
+            terms |= _joint_structure(x, z, centers, batch, config, group)
+    if _ranks(config, batch.epoch):
+        terms["ranking"] = config.rank_weight * _ranking(centers, batch, config)
+    return torch.stack(tuple(terms.values())).sum(), terms
+
+
+def structure_loss(
+    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 10 on all samples by a forward pass of its own; clusters and neighbours are those of the epoch's start."""
+    x, state = batch.views[0].flatten(1), batch.state
+    z = model["encoder"](x)
+    index = batch.index.to(z.device)
+    labels, near = state["labels"][index], state["neighbours"][index]
+    centers = centers_of(model)
+    terms = _structure(z, centers, labels, near, state["distances"], x.shape[1], batch.epoch, config, group)
+    return torch.stack(tuple(terms.values())).sum(), terms
+
+
+def centers_of(model: nn.ModuleDict) -> Tensor:
+    """mu `[k, m]`."""
+    centers: Tensor = model["centers"]()
+    return centers
+
+
+def first_clusters(model: nn.ModuleDict) -> Tensor:
+    """The cluster `[n]` by which the centres were found, of no samples once it is no longer needed."""
+    first = model["centers"].first
+    assert isinstance(first, Tensor)
+    return first
+
+
+def alpha_share(config: StageConfig, epoch: int) -> float:
+    """What is left of alpha in `epoch`: 1 until `start_epoch`, then linearly to 0 at `continuation_epochs`."""
+    if not config.continuation_epochs or epoch < config.start_epoch:
+        return 1.0
+    span = max(1, config.continuation_epochs - config.start_epoch)
+    return max(0.0, 1 - (epoch - config.start_epoch) / span)
+
+
+def beta_share(config: StageConfig, epoch: int) -> float:
+    """What has come of beta in `epoch`: 0 at `start_epoch`, 1 from `continuation_epochs` later on."""
+    if epoch < config.start_epoch:
+        return 0.0
+    if not config.continuation_epochs:
+        return 1.0
+    return min(1.0, (epoch - config.start_epoch) / config.continuation_epochs)
+
+
+def first_centers(model: nn.ModuleDict, whole: Whole, config: StageConfig, seed: int) -> None:
+    """The means in the latent space of k-means clusters, found in a t-SNE of it or in itself (section 4.1)."""
+    z = whole.map(model["encoder"])
+    centers = centers_of(model)
+    # By one worker for all: threads may differ in the last bit.
+    found = _found_centers(z, len(centers), config, seed) if leads(whole.group) else None
+    found = broadcast_object(found, whole.group)
+    assert found is not None
+    with torch.no_grad():
+        centers.copy_(found[0].to(centers))
+    model["centers"].first = found[1].to(z.device)
+
+
+@torch.no_grad()
+def observe(model: nn.ModuleDict, whole: Whole, config: StageConfig, epoch: int) -> dict[str, Tensor]:
+    """Of all samples: target and cluster, the clusters' means in the input, and each one's neighbours.
+
+    In the first `anchor_epochs` the target is the clusters by which the centres were found: to the nearest centre many
+    samples would change their cluster at once, and what t-SNE had found would be lost.
+
+    `distances` in the input are of this worker's samples alone.
+    """
+    z = whole.map(model["encoder"])
+    centers = centers_of(model)
+    q = student_t_assignment(z, centers)
+    labels = q.argmax(1)
+    if epoch < config.anchor_epochs:
+        target = functional.one_hot(first_clusters(model), len(centers)).to(q)
+    else:
+        target = target_distribution(q)
+        model["centers"].first = labels.new_empty(0)
+    state = {"target": target, "labels": labels}
+    if epoch < config.start_epoch:
+        return state
+    state["input_means"], state["sizes"] = _input_means(whole, labels, len(centers))
+    if config.alternating and _has_structure(config):
+        near = neighbours_within(z, labels, config.neighbours)
+        apart = [_distances_to(whole, index, x.flatten(1), near) for index, x in whole.blocks()]
+        state |= {"neighbours": near, "distances": torch.cat(apart)}
+    return state
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """The stages that a configuration runs.
+
+    `finetune` without reconstruction drops the decoder (DEC). Without `finetune.epochs` the autoencoder's z is
+    clustered as `clustering` says. Raises InputError for a backbone that is none of GCML's, where the centres would
+    be trained but not used, where there are none to assign by, and for clusterings that are of directions.
+    """
+    pretrain, finetune = (config.stages[name] for name in STAGE_KEYS)
+    if config.backbone not in AUTOENCODERS:
+        raise InputError(f"backbone: gcml has {', '.join(AUTOENCODERS)}, not {config.backbone}")
+    if config.clustering not in ("head", "kmeans", "gmm", "spectral"):
+        raise InputError(f"clustering: gcml has head, kmeans, gmm, spectral; {config.clustering} is of directions")
+    for name, stage in (("pretrain", pretrain), ("finetune", finetune)):
+        if stage.epochs and stage.augmentations > 1:
+            raise InputError(f"{name}.augmentations: gcml reads one view of a sample; it is 0 or 1")
+    if config.backbone == "identity":
+        if pretrain.epochs or finetune.epochs:
+            raise InputError("backbone identity has nothing to train: pretrain.epochs and finetune.epochs must be 0")
+        parts: tuple[str, ...] = ("encoder",)
+    else:
+        parts = ("encoder", "decoder")
+    first = Stage("pretrain", Step(denoising_loss, (Group(parts),)), keys=STAGE_KEYS["pretrain"])
+    if config.clustering != "head":
+        if finetune.epochs:
+            raise InputError(f"clustering {config.clustering} is on pretrain's z: finetune.epochs must be 0")
+        return (first,)
+    if not finetune.epochs:
+        raise InputError(
+            "finetune.epochs: 0 leaves no centres to assign by; clustering must be kmeans, gmm or spectral"
+        )
+    decodes = finetune.reconstruction_weight > 0
+    trained = ("encoder", *(("decoder",) if decodes else ()), "centers")
+    whole = Step(structure_loss, (Group(("encoder", "centers"), "whole_"),), lambda c, epoch: epoch >= c.start_epoch)
+    return (
+        first,
+        Stage(
+            "finetune",
+            Step(clustering_loss, (Group(trained),), _updates_batches),
+            keys=STAGE_KEYS["finetune"],
+            fresh=("centers",),
+            drop=() if decodes else ("decoder",),
+            clusters=True,
+            begin=first_centers,
+            observe=observe,
+            last=whole if finetune.alternating and _has_structure(finetune) else None,
+        ),
+    )
+
+
+def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clusters: int) -> nn.Module:
+    """One module of the model, untrained, from torch's global generator.
+
+    `encoder` `[b, ...]` -> `[b, feature_dim]`, `decoder` back to the flat sample, `centers` -> `[n_clusters,
+    feature_dim]`.
+    """
+    size = math.prod(input_shape)
+    if name == "encoder":
+        return build_encoder(config.backbone, size, config.feature_dim)
+    if name == "decoder":
+        return build_decoder(config.backbone, size, config.feature_dim)
+    if name == "centers":
+        return Centers(n_clusters, config.feature_dim)
+    raise ValueError(f"GCML has no module {name}")
+
+
+def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
+    """`embedding`: z `[n, feature_dim]` of samples `[n, ...]`."""
+    return {"embedding": model["encoder"](x)}
+
+
+def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """z `[n, m]` and q `[n, k]`, None where there are no centres, of samples `[n, ...]`."""
+    z = model["encoder"](x)
+    return z, student_t_assignment(z, centers_of(model)) if "centers" in model else None
+
+
+def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The cluster `[n]` with the largest q and z `[n, m]` of samples `[n, ...]`, old or new."""
+    z, q = heads(model, x)
+    return labels_of(model, z, q), z
+
+
+def _divergence(z: Tensor, centers: Tensor, batch: Batch, config: StageConfig, group: ProcessGroup | None) -> Tensor:
+    target = batch.state["target"][batch.index.to(z.device)]
+    divergence = assignment_divergence(target, student_t_assignment(z, centers), group)
+    if config.loss_scales != "paper":
+        divergence = divergence / sum(row_counts(z, group))
+    if config.loss_scales == "published":
+        divergence = divergence / len(centers)
+    return divergence
+
+
+def _joint_structure(
+    x: Tensor, z: Tensor, centers: Tensor, batch: Batch, config: StageConfig, group: ProcessGroup | None
+) -> dict[str, Tensor]:
+    """Eq. 10 on a batch, with neighbours from the batch."""
+    counts = row_counts(z, group)
+    begin = first_row(counts, group)
+    mine = slice(begin, begin + len(z))
+    labels = gather_rows(batch.state["labels"][batch.index.to(z.device)], group)
+    near = neighbours_within(gather_rows(z.detach(), group), labels, config.neighbours)[mine]
+    apart = _pair_distances(x, gather_rows(x, group), near)
+    return _structure(z, centers, labels[mine], near, apart, x.shape[1], batch.epoch, config, group)
+
+
+def _ranking(centers: Tensor, batch: Batch, config: StageConfig) -> Tensor:
+    state, scales = batch.state, _scales(config)
+    loss = ranking_loss(centers, state["input_means"], state["sizes"], config.kappa, scales)
+    return loss / batch.steps if scales == "published" else loss
+
+
+def _structure(
+    z: Tensor,
+    centers: Tensor,
+    labels: Tensor,
+    near: Tensor,
+    apart: Tensor,
+    input_dim: int,
+    epoch: int,
+    config: StageConfig,
+    group: ProcessGroup | None,
+) -> dict[str, Tensor]:
+    """The terms of eq. 10 for this worker's z `[n, m]` with their neighbours `[n, k]` among all rows."""
+    scales = _scales(config)
+    others = gather_rows(z, group)[near.clamp_min(0)]
+    # The published code divides distances in either space by the root of its dimension, the paper does not (eq. 5).
+    dims = (input_dim, z.shape[1]) if config.loss_scales == "published" else (1, 1)
+    isometry = isometry_loss(apart, z, others, near >= 0, dims, scales, group)
+    terms = {"isometry": config.beta * beta_share(config, epoch) * isometry}
+    if config.align_weight:
+        means, sizes = cluster_means(z, labels, len(centers), group)
+        terms["alignment"] = config.align_weight * alignment_loss(centers, means, sizes, scales)
+    return terms
+
+
+def _reconstruction_weight(config: StageConfig, epoch: int) -> float:
+    share = 1.0 if config.loss_scales == "paper" else alpha_share(config, epoch)
+    return config.reconstruction_weight * share
+
+
+def _ranks(config: StageConfig, epoch: int) -> bool:
+    return config.rank_weight > 0 and epoch >= config.start_epoch
+
+
+def _joint(config: StageConfig, epoch: int) -> bool:
+    return not config.alternating and _has_structure(config) and epoch >= config.start_epoch
+
+
+def _shapes_batches(config: StageConfig, epoch: int) -> bool:
+    """Whether a loss of batches reaches the encoder in this epoch."""
+    clusters = config.alpha * alpha_share(config, epoch) > 0
+    return clusters or _reconstruction_weight(config, epoch) > 0 or _joint(config, epoch)
+
+
+def _updates_batches(config: StageConfig, epoch: int) -> bool:
+    return _shapes_batches(config, epoch) or _ranks(config, epoch)
+
+
+def _has_structure(config: StageConfig) -> bool:
+    return config.beta > 0 or config.align_weight > 0
+
+
+def _scales(config: StageConfig) -> str:
+    return "paper" if config.loss_scales == "paper" else "published"
+
+
+def _mean_square(x: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Over the rows `[n, d]` of all workers."""
+    total = sum_over_workers(x.float().square().sum() if x.dtype != torch.float64 else x.square().sum(), group)
+    return total / (sum(row_counts(x, group)) * x.shape[1])
+
+
+def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -> tuple[Tensor, Tensor]:
+    """Centres `[k, m]` and the cluster of each sample `[n]`; samples left out follow the nearest that was not."""
+    chosen = torch.randperm(len(z), generator=generator(seed, "centers"))[: config.center_points].sort().values
+    everyone = z.double().cpu()
+    points = everyone[chosen]
+    number = derive_seed(seed, "centers") % 2**32
+    space = tsne(points, number) if config.centers_by == "tsne" else points.numpy()
+    labels = torch.as_tensor(kmeans(space, n_clusters, number, KMEANS_STARTS)[0])
+    centers, _ = cluster_means(points, labels, n_clusters)
+    if len(points) < len(everyone):
+        nearest = [torch.cdist(rows, points).argmin(1) for rows in torch.split(everyone, ROWS)]
+        labels = labels[torch.cat(nearest)]
+    return centers, labels
+
+
+def _input_means(whole: Whole, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
+    """v^X `[C, d]` and sizes `[C]`, in float64 while it is summed up."""
+    total: Tensor | None = None
+    size = torch.zeros(n_clusters, dtype=torch.float64, device=labels.device)
+    for index, x in whole.blocks():
+        flat = x.flatten(1)
+        means, count = cluster_means(flat.double(), labels[index.to(labels.device)], n_clusters)
+        part = means * count.unsqueeze(1)
+        total = part if total is None else total + part
+        size += count
+    assert total is not None
+    total, size = sum_over_workers(total, whole.group), sum_over_workers(size, whole.group)
+    return (total / size.clamp_min(1).unsqueeze(1)).to(flat.dtype), size
+
+
+def _distances_to(whole: Whole, index: Tensor, x: Tensor, near: Tensor) -> Tensor:
+    """Distances `[b, k]` in the input of flat samples x `[b, d]` to their neighbours; 0 where there is none."""
+    chosen = near[index.to(near.device)]
+    others = whole.rows(chosen.clamp_min(0).flatten()).view(*chosen.shape, -1)
+    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - others, dim=2)
+    return distances
+
+
+def _pair_distances(x: Tensor, everyone: Tensor, near: Tensor) -> Tensor:
+    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - everyone[near.clamp_min(0)], dim=2)
+    return distances
+
+
+METHOD = Method(
+    name="gcml",
+    stages=stages,
+    stage_keys=STAGE_KEYS,
+    build=build_module,
+    presets=PRESETS,
+    features=features,
+    heads=heads,
+    assign=assign,
+    unit_rows=False,
+)

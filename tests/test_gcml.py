@@ -1,0 +1,426 @@
+"""GCML's losses against plain formulas, its schedules and stages, its edges, and the same on any number of workers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raymc import datasets
+from raymc.config import Config, StageConfig, Value, resolve
+from raymc.datasets import Dataset
+from raymc.datasets.base import Split, stored
+from raymc.errors import InputError
+from raymc.methods import METHODS, gcml
+from raymc.methods.base import Batch
+from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
+from raymc.training.dist import Workers
+from raymc.training.feed import Feed
+from raymc.training.loop import Hooks, Progress, fit
+from raymc.training.smoke import one_step, shorten
+from raymc.training.stages import Weights, enter, stage_key, weights_of
+from tests import worker_functions as work
+from tests.worker_pool import on_workers
+
+METHOD = METHODS["gcml"]
+C, D, M = 3, 6, 2
+QUIET = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
+
+
+def config_of(dataset: str = "digits", preset: str = "paper", **over: Value) -> Config:
+    keys = {key.replace("__", "."): value for key, value in over.items()}
+    return resolve("gcml", dataset, preset, METHOD.stage_keys, METHOD.presets[dataset][preset], keys)
+
+
+def short(**over: Value) -> Config:
+    """Three epochs of fine-tuning, in which structure counts from the second on."""
+    given: dict[str, Value] = {
+        "feature_dim": M,
+        "backbone": "dense_256",
+        "pretrain__epochs": 1,
+        "finetune__epochs": 3,
+        "finetune__start_epoch": 1,
+        "finetune__continuation_epochs": 2,
+        "finetune__batch_size": 16,
+        "finetune__neighbours": 2,
+    }
+    return config_of(**(given | over))
+
+
+def blobs(n: int = 48, classes: int = C, seed: int = 0) -> Dataset:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % classes
+    x = 4 * torch.randn(classes, D, generator=generator)[y] + torch.randn(n, D, generator=generator)
+    return stored("blobs", Split(x, y), None, n_classes=classes, split="all", source="drawn")
+
+
+def train(
+    config: Config, data: Dataset, n_clusters: int = C, hooks: Hooks = QUIET, progress: Progress | None = None
+) -> tuple[nn.ModuleDict, Feed, list[dict[str, Any]]]:
+    feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
+    weights: Weights = {}
+    curve: list[dict[str, Any]] = []
+    for stage in METHOD.stages(config):
+        model = enter(METHOD, stage, config, tuple(data.train.x.shape[1:]), n_clusters, weights, 0).double()
+        last = stage.name == "finetune"
+        settings = config.stages[stage.name]
+        curve = fit(model, stage, settings, feed, 0, hooks if last else QUIET, None, progress if last else None)
+        weights = weights_of(model)
+    return model, feed, curve
+
+
+def tiny() -> tuple[nn.ModuleDict, Batch]:
+    """A small net on 12 points in float64, as the fourth epoch sees a batch of 8 of them."""
+    config = config_of(feature_dim=M, backbone="dense_256")
+    model = nn.ModuleDict()
+    torch.manual_seed(3)
+    for name in ("encoder", "decoder", "centers"):
+        model[name] = gcml.build_module(name, config, (D,), C).double()
+    x = torch.randn(12, D, dtype=torch.float64)
+    with torch.no_grad():
+        z = model["encoder"](x)
+        q = student_t_assignment(z, model["centers"]())
+    labels = torch.arange(12) % C
+    means, sizes = cluster_means(x, labels, C)
+    near = neighbours_within(z, labels, 2)
+    state = {
+        "target": target_distribution(q),
+        "labels": labels,
+        "input_means": means,
+        "sizes": sizes,
+        "neighbours": near,
+        "distances": torch.linalg.vector_norm(x.unsqueeze(1) - x[near], dim=2),
+    }
+    index = torch.tensor([3, 1, 7, 11, 0, 5, 4, 9])
+    return model, Batch((x[index],), index, epoch=4, steps=5, state=state)
+
+
+SETTINGS = StageConfig(start_epoch=2, continuation_epochs=10, alpha=0.3, beta=0.7, neighbours=2, kappa=2.0)
+
+
+@pytest.mark.parametrize("scales", ["published", "paper", "mean"])
+def test_the_loss_of_a_batch_is_equation_9(scales: str) -> None:
+    model, batch = tiny()
+    config = dataclasses.replace(SETTINGS, loss_scales=scales)
+    loss, terms = gcml.clustering_loss(model, batch, config, None)
+    x = batch.views[0]
+    with torch.no_grad():
+        z, mu = model["encoder"](x), model["centers"]().detach()
+        y = model["decoder"](z)
+    q = 1 / (1 + (z.unsqueeze(1) - mu).square().sum(2))
+    q = (q / q.sum(1, keepdim=True)).numpy()
+    p = batch.state["target"][batch.index].numpy()
+    divergence = float((p * np.log(p / q)).sum())
+    share = 1 - 2 / 8
+    rank = [
+        math.dist(mu[i], mu[j]) - 2 * math.dist(batch.state["input_means"][i], batch.state["input_means"][j])
+        for i in range(C)
+        for j in range(C)
+    ]
+    error = float((y - x).square().mean())
+    paper = scales == "paper"
+    wanted = {
+        "clustering": 0.3 * share * divergence / {"published": 8 * C, "paper": 1, "mean": 8}[scales],
+        "reconstruction": error * (1 if paper else share),
+        "ranking": sum(map(abs, rank)) if paper else math.hypot(*rank) / C / 5,
+    }
+    assert {k: float(v.detach()) for k, v in terms.items()} == pytest.approx(wanted, rel=1e-9)
+    assert float(loss.detach()) == pytest.approx(sum(wanted.values()), rel=1e-9)
+
+
+@pytest.mark.parametrize("scales", ["published", "paper", "mean"])
+def test_the_loss_of_all_samples_is_equation_10(scales: str) -> None:
+    model, batch = tiny()
+    config = dataclasses.replace(SETTINGS, loss_scales=scales)
+    everything = dataclasses.replace(batch, views=(_all_rows(batch),), index=torch.arange(12))
+    loss, terms = gcml.structure_loss(model, everything, config, None)
+    x, state = everything.views[0], batch.state
+    with torch.no_grad():
+        z, mu = model["encoder"](x), model["centers"]().detach()
+    pairs = [(i, int(j)) for i in range(12) for j in state["neighbours"][i] if j >= 0]
+    norm = (D**0.5, M**0.5) if scales == "published" else (1.0, 1.0)
+    local = [math.dist(x[i], x[j]) / norm[0] - math.dist(z[i], z[j]) / norm[1] for i, j in pairs]
+    align = sum(math.dist(mu[c], z[state["labels"] == c].mean(0)) for c in range(C))
+    wanted = {
+        "isometry": 0.7 * 0.2 * (sum(map(abs, local)) if scales == "paper" else math.hypot(*local)),
+        "alignment": align if scales == "paper" else align / C,
+    }
+    assert {k: float(v.detach()) for k, v in terms.items()} == pytest.approx(wanted, rel=1e-9)
+    assert float(loss.detach()) == pytest.approx(sum(wanted.values()), rel=1e-9)
+
+
+def _all_rows(batch: Batch) -> Tensor:
+    torch.manual_seed(3)
+    config = config_of(feature_dim=M, backbone="dense_256")
+    for name in ("encoder", "decoder", "centers"):
+        gcml.build_module(name, config, (D,), C)
+    x = torch.randn(12, D, dtype=torch.float64)
+    assert torch.equal(x[batch.index], batch.views[0])
+    return x
+
+
+@pytest.mark.parametrize("loss", [gcml.clustering_loss, gcml.denoising_loss, gcml.structure_loss])
+def test_losses_by_finite_differences(loss: Any) -> None:
+    model, batch = tiny()
+    for module in (model["encoder"], model["decoder"]):
+        for layer in module:
+            if isinstance(layer, nn.Linear):
+                layer.relu = False  # smooth
+    noise = torch.randn(8, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    batch = dataclasses.replace(batch, normal=lambda name, width: noise)
+    if loss is gcml.structure_loss:
+        batch = dataclasses.replace(batch, views=(_all_rows(batch),), index=torch.arange(12))
+    names = [n for n, p in model.named_parameters() if p.numel() < 40 and ("decoder" not in n or loss is not loss)]
+
+    def value(*values: Tensor) -> Tensor:
+        found = torch.func.functional_call(
+            _Lossy(model, loss, batch), {f"model.{n}": v for n, v in zip(names, values, strict=True)}, ()
+        )
+        return found
+
+    start = tuple(dict(model.named_parameters())[n].detach().clone().requires_grad_() for n in names)
+    assert torch.autograd.gradcheck(value, start)
+
+
+class _Lossy(nn.Module):
+    def __init__(self, model: nn.ModuleDict, loss: Any, batch: Batch) -> None:
+        super().__init__()
+        self.model, self.loss, self.batch = model, loss, batch
+
+    def forward(self) -> Tensor:
+        value: Tensor = self.loss(self.model, self.batch, SETTINGS, None)[0]
+        return value
+
+
+def test_weights_move_as_in_the_published_code() -> None:
+    usps = config_of("usps").stages["finetune"]
+    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 300)
+    alpha = [gcml.alpha_share(usps, epoch) for epoch in (0, 50, 75, 100, 150, 299)]
+    beta = [gcml.beta_share(usps, epoch) for epoch in (0, 50, 125, 200, 299)]
+    assert alpha == [1, 1, 0.75, 0.5, 0, 0] and beta == [0, 0, 0.5, 1, 1]
+    literal = config_of("usps", "literal").stages["finetune"]
+    assert [gcml.alpha_share(literal, e) for e in (0, 75, 150)] == [1, 0.5, 0]
+    assert [gcml.beta_share(literal, e) for e in (0, 75, 150)] == [0, 0.5, 1]
+    constant = dataclasses.replace(usps, continuation_epochs=0)
+    assert {gcml.alpha_share(constant, e) for e in (0, 49, 50, 299)} == {1.0}
+    assert [gcml.beta_share(constant, e) for e in (0, 49, 50, 299)] == [0, 0, 1, 1]
+
+
+def test_the_presets_are_those_of_the_published_settings() -> None:
+    starts = {"mnist": 10, "mnist_test": 30, "usps": 50, "fashion_mnist": 30, "har": 30, "reuters10k": 30}
+    for name, start in (starts | {"pendigits": 50}).items():
+        found = config_of(name)
+        assert found.backbone == "dense_2000" and found.feature_dim == 10
+        assert found.stages["finetune"].start_epoch == start
+        assert (found.stages["finetune"].kappa, found.stages["finetune"].neighbours) == (3, 5)
+        assert found.stages["pretrain"].epochs == (500 if name == "pendigits" else 200)
+        assert found.stages["pretrain"].noise == (0.23 if name == "usps" else 0.2)
+    shape = [list(p.shape) for p in gcml.build_module("encoder", config_of("mnist"), (1, 28, 28), 10).parameters()]
+    assert [s[0] for s in shape[::2]] == [500, 500, 500, 2000, 10] and shape[0][1] == 784
+    mirror = gcml.build_module("decoder", config_of("mnist"), (1, 28, 28), 10)
+    assert [list(p.shape)[0] for p in list(mirror.parameters())[::2]] == [2000, 500, 500, 500, 784]
+
+
+def test_ablations_are_overrides_of_one_preset() -> None:
+    off = {"finetune__rank_weight": 0.0, "finetune__beta": 0.0, "finetune__align_weight": 0.0}
+    for over, terms, last in (
+        ({}, {"clustering", "reconstruction", "ranking"}, {"isometry", "alignment"}),
+        (off, {"clustering", "reconstruction"}, set()),
+        ({"finetune__alpha": 0.0}, {"reconstruction", "ranking"}, {"isometry", "alignment"}),
+        ({"finetune__continuation_epochs": 0}, {"clustering", "reconstruction", "ranking"}, {"isometry", "alignment"}),
+        (
+            {"finetune__alternating": False},
+            {"clustering", "reconstruction", "ranking", "isometry", "alignment"},
+            set(),
+        ),
+    ):
+        _, _, curve = train(short(**over), blobs())
+        seen = set(curve[1]) & {"clustering", "reconstruction", "ranking", "isometry", "alignment"}
+        assert seen == terms | last, over
+        assert ("whole_loss" in curve[1]) == bool(last)
+
+
+def test_dec_has_no_decoder_and_idec_no_structure() -> None:
+    dec, idec = (METHOD.stages(config_of(preset=preset))[1] for preset in ("dec", "idec"))
+    assert dec.drop == ("decoder",) and "decoder" not in dec.trained and dec.last is None
+    assert "decoder" in idec.trained and idec.last is None
+    for preset in ("dec", "idec"):
+        given = {"pretrain__epochs": 1, "finetune__epochs": 2, "backbone": "dense_256", "feature_dim": M}
+        model, feed, curve = train(config_of(preset=preset, **given), blobs())
+        labels, z = gcml.assign(model, feed.plain(feed.data.train.x))
+        assert z.shape == (48, M) and len(curve) == 2 and "clustering" in curve[1]
+
+
+def test_what_has_no_weight_any_more_is_not_computed() -> None:
+    _, _, curve = train(short(finetune__epochs=5), blobs())
+    assert {"clustering", "reconstruction"} <= set(curve[1]) and not {"clustering", "reconstruction"} & set(curve[3])
+    assert {"ranking", "isometry"} <= set(curve[4])
+    none = short(finetune__epochs=4, finetune__rank_weight=0.0, finetune__beta=0.0, finetune__align_weight=0.0)
+    assert train(none, blobs())[2][3]["loss"] == 0
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every epoch, however short."""
+    monkeypatch.setattr("raymc.training.loop._Pace.is_time", lambda pace: True)
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_a_killed_training_goes_on_to_the_unbroken_result() -> None:
+    kept: list[Progress] = []
+    copied = dataclasses.replace(QUIET, save=lambda at: kept.append(copy.deepcopy(at)))
+    whole, _, curve = train(short(finetune__epochs=5), blobs(), hooks=copied)
+    for at in kept:
+        again, _, told = train(short(finetune__epochs=5), blobs(), progress=at)
+        assert told == curve
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    assert len(kept) == 4
+
+
+def test_duplicates_tiny_clusters_and_empty_ones_leave_numbers() -> None:
+    same = blobs(40)
+    same.train.x[:] = same.train.x[0]
+    lonely = blobs(40)
+    lonely.train.x[0] = 50.0
+    for data in (same, lonely):
+        for over in ({}, {"finetune__alternating": False}, {"finetune__loss_scales": "paper"}):
+            model, feed, curve = train(short(finetune__epochs=4, **over), data, n_clusters=7)
+            numbers = [v for row in curve for v in row.values() if isinstance(v, float)]
+            assert all(map(math.isfinite, numbers))
+            labels, z = gcml.assign(model, feed.plain(data.train.x))
+            assert bool(z.isfinite().all()) and bool(labels.ge(0).all() & labels.lt(7).all())
+
+
+def test_first_centers_are_the_means_of_clusters_in_the_latent_space() -> None:
+    data = blobs(60)
+    config = short(finetune__epochs=1, finetune__centers_by="kmeans")
+    feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
+    for by in ("kmeans", "tsne"):
+        settings = dataclasses.replace(config.stages["finetune"], centers_by=by)
+        model = nn.ModuleDict({"encoder": nn.Flatten(1), "centers": gcml.Centers(C, D).double()})
+        gcml.first_centers(model, feed, settings, 0)
+        true, _ = cluster_means(data.train.x.double(), data.train.y, C)
+        nearest = torch.cdist(true, model["centers"]()).min(1)
+        assert sorted(nearest.indices.tolist()) == [0, 1, 2]
+        torch.testing.assert_close(nearest.values, torch.zeros(C).double(), atol=1e-4, rtol=0)
+        before = model["centers"]().clone()
+        gcml.first_centers(model, feed, settings, 0)
+        assert torch.equal(before, model["centers"]())
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_the_first_target_is_the_clusters_of_the_first_centers_and_outlives_a_kill() -> None:
+    data = blobs(60)
+    config = short(finetune__epochs=5, finetune__anchor_epochs=3, finetune__centers_by="kmeans")
+    kept: list[Progress] = []
+    whole, _, curve = train(
+        config, data, hooks=dataclasses.replace(QUIET, save=lambda at: kept.append(copy.deepcopy(at)))
+    )
+    assert [len(at.weights["centers"]["first"]) for at in kept[:4]] == [60, 60, 60, 0]
+    assert len(whole["centers"].first) == 0
+    for at in kept:
+        again, _, told = train(config, data, progress=at)
+        assert told == curve
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
+    model = nn.ModuleDict({"encoder": nn.Flatten(1), "centers": gcml.Centers(C, D).double()})
+    settings = dataclasses.replace(config.stages["finetune"], center_points=30)
+    gcml.first_centers(model, feed, settings, 0)
+    first = model["centers"].first
+    assert len(first) == 60 and all(len(set(first[data.train.y == c].tolist())) == 1 for c in range(C))
+    target = gcml.observe(model, feed, settings, 2)["target"]
+    assert torch.equal(target.argmax(1), first) and float(target.max(1).values.min()) == 1
+    assert float(gcml.observe(model, feed, settings, 3)["target"].max()) < 1
+
+
+def test_more_clusters_than_classes_split_classes() -> None:
+    config = short(finetune__epochs=10, pretrain__epochs=30, finetune__start_epoch=5, finetune__continuation_epochs=8)
+    data = blobs(120)
+    model, feed, _ = train(config, data, n_clusters=5)
+    labels, _ = gcml.assign(model, feed.plain(data.train.x))
+    pure = sum(int(torch.bincount(data.train.y[labels == c]).max()) for c in torch.unique(labels))
+    assert pure >= 0.95 * 120 and len(torch.unique(labels)) > C
+
+
+def test_observation_leaves_no_gradient_and_counts_no_structure_before_its_start() -> None:
+    data = blobs()
+    feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
+    model, _ = tiny()
+    early, late = (gcml.observe(model, feed, SETTINGS, epoch) for epoch in (1, 2))
+    assert set(early) == {"target", "labels"}
+    assert set(late) == {"target", "labels", "input_means", "sizes", "neighbours", "distances"}
+    assert not any(t.requires_grad for t in late.values())
+    x = data.train.x.double()
+    for i, j in ((0, 0), (17, 1)):
+        other = int(late["neighbours"][i, j])
+        assert float(late["distances"][i, j]) == pytest.approx(math.dist(x[i], x[other]), rel=1e-12)
+        assert late["labels"][i] == late["labels"][other] and other != i
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("alternating", [True, False])
+def test_several_workers_give_the_losses_and_gradients_of_one(size: int, alternating: bool) -> None:
+    alone = work.gcml_losses(None, np.arange(23), alternating=alternating)
+    # Contiguous and uneven, as `rows_of` deals them.
+    shards = np.array_split(np.arange(23), size)
+    for found in on_workers(work.gcml_losses, shards, alternating=alternating):
+        for name, (value, gradients) in alone.items():
+            assert found[name][0] == pytest.approx(value, rel=1e-12), name
+            for one, other in zip(gradients, found[name][1], strict=True):
+                np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_bad_settings_are_named() -> None:
+    for over, words in (
+        ({"backbone": "resnet18_grey"}, "backbone"),
+        ({"clustering": "ensc"}, "of directions"),
+        ({"clustering": "kmeans"}, "finetune.epochs must be 0"),
+        ({"finetune__epochs": 0}, "centres"),
+        ({"backbone": "identity"}, "nothing to train"),
+        ({"pretrain__augmentations": 2}, "one view"),
+    ):
+        with pytest.raises(InputError, match=words):
+            METHOD.stages(config_of(**over))
+    plain = {"backbone": "identity", "pretrain__epochs": 0, "finetune__epochs": 0, "clustering": "kmeans"}
+    assert [stage.name for stage in METHOD.stages(config_of(**plain))] == ["pretrain"]
+
+
+def test_what_changes_numbers_changes_the_key_and_n_clusters_not_that_of_the_autoencoder() -> None:
+    def keys(n_clusters: int = C, **over: Value) -> list[str]:
+        config, weights, found, key = short(**over), {}, [], None
+        for stage in METHOD.stages(config):
+            model = enter(METHOD, stage, config, (D,), n_clusters, weights, 0)
+            key = stage_key(stage, config, model, "data", 0, key)
+            weights = weights_of(model)
+            found.append(key)
+        return found
+
+    plain = keys()
+    assert keys(n_clusters=4)[0] == plain[0] and keys(n_clusters=4)[1] != plain[1]
+    for over in ({"finetune__kappa": 2.0}, {"finetune__alternating": False}, {"finetune__neighbours": 3}):
+        assert keys(**over)[0] == plain[0] and keys(**over)[1] != plain[1]
+    assert keys(pretrain__noise=0.1)[0] != plain[0]
+
+
+def test_check_and_smoke_reach_every_loss() -> None:
+    data = datasets.load("digits")
+    one_step(config_of(), data)
+    config, few = shorten(config_of(), data)
+    feed = Feed.build(few, "none", torch.device("cpu"), torch.float32, False, Workers())
+    weights: Weights = {}
+    for stage in METHOD.stages(config):
+        model = enter(METHOD, stage, config, (1, 8, 8), 10, weights, 0)
+        curve = fit(model, stage, config.stages[stage.name], feed, 0, QUIET)
+        weights = weights_of(model)
+    assert {"ranking", "isometry", "alignment"} <= set(curve[-1])
+
+
+def test_stage_configs_of_a_frozen_configuration_are_not_shared() -> None:
+    assert isinstance(config_of().stages, MappingProxyType)

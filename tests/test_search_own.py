@@ -1,0 +1,148 @@
+"""Studies on the user's own data: what they keep of where the data are, how they are scaled, and when they go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from raymc.datasets.scaling import WORDS
+from raymc.errors import InputError
+from raymc.search import study
+from raymc.search.arms import compare
+from raymc.search.manifest import load_data
+from raymc.search.request import Request, new_study, take_up
+from raymc.search.steady_request import StabilityRequest
+from raymc.space import load_space
+
+N = 30
+X, Y = np.random.default_rng(0).normal(size=(N, 4)), np.arange(N) % 3
+SEARCH = "space: {finetune.kappa: {low: 1.5, high: 6.0}}\n"
+SCALING = "space: {scaling: {choices: [minmax, none]}}\n"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows in `data/`, and a working folder beside it."""
+    for name in ("data", "work"):
+        (tmp_path / name).mkdir()
+    np.savez(tmp_path / "data/rows.npz", x=X, y=Y)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def space(folder: Path, rest: str = "", name: str = "mine", data: str = "data/rows.npz") -> str:
+    path = folder / f"{name}.yaml"
+    path.write_text(f"method: gcml\ndataset: {{path: {data}}}\n{rest}")
+    return os.path.relpath(path)
+
+
+def begin(folder: Path, rest: str = SEARCH) -> tuple[Request, Path]:
+    request = Request(space(folder, rest), {}, str(folder / "store"), str(folder), name="s")
+    return request, new_study(request)
+
+
+def go_on(request: Request, folder: Path) -> None:
+    manifest = study.read_manifest(folder)
+    take_up(request, folder, manifest, study.read_space(folder, manifest))
+
+
+def test_a_study_keeps_the_absolute_path_and_goes_on_from_anywhere(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, folder = begin(work)
+    kept = yaml.safe_load((folder / "mine.yaml").read_text())
+    manifest: dict[str, Any] = json.loads((folder / "study.json").read_text())
+    path = str(work / "data/rows.npz")
+    assert kept["dataset"] == manifest["space"]["content"]["dataset"] == {"path": path}
+    assert manifest["dataset"] == "rows" and path in manifest["data"]["source"]
+    assert manifest["data"]["split"] == f"all, {N}; {WORDS['standardise']}"
+    monkeypatch.chdir(folder)
+    (work / "mine.yaml").unlink()
+    go_on(request, folder)
+
+
+def test_a_study_does_not_go_on_with_other_samples_or_labels(work: Path) -> None:
+    request, folder = begin(work)
+    for arrays, words in (
+        ({"x": X + Y[:, None], "y": Y}, "the samples of rows are not those that study s began with"),
+        ({"x": X, "y": Y[::-1]}, "the labels of rows are not those that study s began with"),
+    ):
+        np.savez(work / "data/rows.npz", **arrays)
+        with pytest.raises(InputError, match=words):
+            go_on(request, folder)
+    manifest = study.read_manifest(folder)
+    del manifest["data"]["labels"]  # as in a study of an earlier version
+    study.write_manifest(folder, manifest)
+    go_on(request, folder)
+
+
+def test_a_space_may_set_and_search_the_scaling(work: Path) -> None:
+    found = load_space(space(work, "fixed: {scaling: minmax}\n"))
+    assert load_data(found, "", smoke=False).split == f"all, {N}; {WORDS['minmax']}"
+    searched = load_space(space(work, SCALING))
+    for how in ("minmax", "none"):
+        assert load_data(searched, "", smoke=False, params={"scaling": how}).split == f"all, {N}; {WORDS[how]}"
+    with pytest.raises(InputError, match="scaling: 'max' is not one of standardise, minmax, none"):
+        found.config({"scaling": "max"})
+    _, folder = begin(work, SCALING)
+    facts = study.read_manifest(folder)["data"]
+    assert facts["split"] == f"all, {N}; columns scaled as searched" and "as searched" in facts["source"]
+
+
+def test_arms_must_have_the_same_rows_scaled_alike(work: Path) -> None:
+    np.savez(work / "data/more.npz", x=X, y=Y)
+    first = space(work, name="a")
+    others = {
+        space(work, name="b", data="data/more.npz"): "data/more.npz: two datasets cannot be compared by seed",
+        space(work, "fixed: {scaling: none}\n", "c"): "train on different samples: scaling is None and none",
+    }
+    request = StabilityRequest(first, {}, str(work / "store"), str(work))
+    for other, words in others.items():
+        with pytest.raises(InputError, match=words):
+            compare(dataclasses.replace(request, vs=(other,)))
+    assert not (work / "store").exists()
+
+
+def test_without_labels_the_objective_must_do_without(work: Path) -> None:
+    np.savez(work / "data/rows.npz", x=X)
+    fixed = "fixed: {n_clusters: 3}\n"
+    with pytest.raises(InputError, match="objective acc needs labels, and rows has none"):
+        begin(work, fixed + SEARCH)
+    with pytest.raises(InputError, match="rows has no labels: give n_clusters"):
+        begin(work, SEARCH + "objective: {metric: rate_reduction}\n")
+    begin(work, fixed + SEARCH + "objective: {metric: rate_reduction}\n")
+
+
+@pytest.mark.slow
+def test_own_data_go_all_the_way(work: Path) -> None:
+    """`tune`, `--resume`, `stability` of the study on two workers' worth of processes, and the report."""
+    quick = "fixed: {backbone: dense_256, pretrain.epochs: 1, finetune.centers_by: kmeans}\n"
+    path = space(work, quick + SEARCH + "budget: {trials: 1, seeds: 1, confirm: {top: 1, seeds: 2}}\n")
+    root = str(Path(__file__).parents[1])
+
+    def command(*words: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", *words, "--smoke", "--storage", "store", "--json"],
+            env=os.environ | {"PYTHONPATH": root},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    assert command("raymc.tune", path, "--name", "s", "--trials", "1")["trials"]["finished"] == 1
+    result = command("raymc.tune", path, "--name", "s", "--resume", "--trials", "2")
+    assert result["trials"]["finished"] == 2
+    page = Path(result["report"]).read_text()
+    assert WORDS["standardise"] in page and "rows" in page
+    steady = command("raymc.stability", "s", "--seeds", "2")
+    assert steady["dataset"] == "rows" and WORDS["standardise"] in steady["split"] and steady["acc"]["n"] == 2
+    assert command("raymc.train", path, "workers=2", "--out", "out")["dataset"] == "rows"
