@@ -1,4 +1,7 @@
-"""`python -m raymc.report STUDY`: write the report of a study, finished or not, from what it left in the storage."""
+"""`python -m raymc.report STUDY`: write the report of a study, finished or not, from what it left in the storage.
+
+With `--table NAME` instead, what has been run of a paper's table, beside the paper's figures.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,20 @@ from raymc.reporting.page import write_report
 def parser() -> Parser:
     """The options of `report`."""
     parser = make_parser("report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.")
-    parser.add_argument("study", help="name of a study in the storage")
-    parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>)")
+    parser.add_argument("study", nargs="?", help="name of a study in the storage")
+    parser.add_argument("--table", metavar="NAME", help="a paper's table instead, e.g. gcml1: table.md and table.json")
+    parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>, reports/table-<name>)")
     return parser
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the report, print where it is, and return what `--json` prints."""
+    if args.table and args.study:
+        raise InputError(f"give {args.study} or --table {args.table}, not both")
+    if args.table:
+        return _table(args)
+    if args.study is None:
+        raise InputError("name a study, or a table by --table")
     folder = find_study(storage_root(args), args.study)
     out = (args.out or Path("reports") / args.study).expanduser().resolve()
     try:
@@ -31,6 +41,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     print(f"report: {page}", file=sys.stderr)
     return {"study": args.study, "report": str(page)}
+
+
+def _table(args: argparse.Namespace) -> dict[str, Any]:
+    from raymc.paper_table import load_table
+    from raymc.reporting.table_report import table_facts, text, write_table
+
+    table, storage = load_table(args.table), storage_root(args)
+    out = (args.out or Path("reports") / f"table-{table.name}").expanduser().resolve()
+    facts = table_facts(table, storage)
+    try:
+        page = write_table(table, storage, out)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    print(text(table, facts))
+    print(f"report: {page}", file=sys.stderr)
+    return {"table": table.name, "cells": facts["cells"], "report": str(page)}
 
 
 def find_study(storage: str, name: str) -> Path:

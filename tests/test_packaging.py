@@ -1,4 +1,4 @@
-"""What ships: the search spaces are package data, and their names resolve from an installed wheel."""
+"""What ships: search spaces and tables are package data, and their names resolve from an installed wheel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SPACES = sorted(path.name for path in (ROOT / "search_spaces").glob("*.yaml"))
+TABLES = sorted(path.name for path in (ROOT / "tables").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +24,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_wheel_holds_the_package_and_every_search_space(wheel: Path) -> None:
+def test_wheel_holds_the_package_and_every_search_space_and_table(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    shipped = sorted(Path(name).name for name in names if name.startswith("raymc/search_spaces/"))
-    assert shipped == SPACES
+    for folder, files in (("search_spaces", SPACES), ("tables", TABLES)):
+        assert sorted(Path(name).name for name in names if name.startswith(f"raymc/{folder}/")) == files != []
     assert "raymc/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"raymc"}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "raymc").rglob("*.py")}
@@ -39,9 +40,10 @@ def test_names_resolve_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import raymc, raymc.space as space\n"
+        "import raymc, raymc.paper_table as tables, raymc.space as space\n"
         f"assert raymc.__file__.startswith({str(site)!r}), raymc.__file__\n"
-        "for name in space.space_names(): print(space.load_space(name) and name)"
+        "for name in space.space_names(): print(space.load_space(name) and name)\n"
+        "for name in tables.table_names(): print(tables.load_table(name) and name)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -51,4 +53,4 @@ def test_names_resolve_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [name.removesuffix(".yaml") for name in SPACES]
+    assert done.stdout.split() == [name.removesuffix(".yaml") for name in (*SPACES, *TABLES)]

@@ -1,0 +1,100 @@
+"""What has been run of a table of a paper: a folder per cell, in it one per configuration.
+
+```
+tables/<table>/<row>/<dataset>/<key>/cell.json      the configuration, its seeds, with what they were run
+tables/<table>/<row>/<dataset>/<key>/runs/0000/…    a folder per seed, as of a stability run
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raymc.errors import InputError
+from raymc.metrics.seeds import summary
+
+ENDED = ("finished", "diverged", "collapsed", "out_of_memory", "failed")
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One configuration of a cell: `facts` is its cell.json, `seeds` the results of those seeds that ended."""
+
+    folder: Path
+    facts: Facts
+    seeds: tuple[Facts, ...]
+
+    @property
+    def smoke(self) -> bool:
+        return bool(self.facts["smoke"])
+
+    @property
+    def finished(self) -> list[Facts]:
+        return [row for row in self.seeds if row["state"] == "finished"]
+
+    @property
+    def states(self) -> dict[str, int]:
+        return dict(Counter(row["state"] for row in self.seeds))
+
+    @property
+    def missing(self) -> list[int]:
+        """Seeds that were asked for and have not ended."""
+        ended = {row["seed"] for row in self.seeds}
+        return [seed for seed in self.facts["seeds"] if seed not in ended]
+
+    def statistics(self) -> dict[str, Facts]:
+        """Of every metric that all finished seeds have, as `raymc.metrics.seeds.summary`, with its `values`."""
+        found = [row["metrics"] for row in self.finished]
+        names = [name for name in found[0] if all(name in metrics for metrics in found)] if found else []
+        values = {name: [metrics[name] for metrics in found] for name in names}
+        return {name: {**summary(those), "values": those} for name, those in values.items()}
+
+
+def tables_root(storage: str) -> Path:
+    """The folder of all tables. Raises InputError where the storage is no folder."""
+    if "://" in storage:
+        raise InputError(
+            f"--storage {storage}: stages may live in an object store, the results of tables may not; give a folder"
+        )
+    return Path(storage) / "tables"
+
+
+def read_cell(folder: Path) -> CellResult | None:
+    """The configuration in a folder; None where its cell.json is absent or torn."""
+    facts = _json(folder / "cell.json")
+    if facts is None or not {"settings", "seeds", "smoke", "updated"} <= set(facts):
+        return None
+    rows = [_json(path) for path in folder.glob("runs/0000/seed-*/result.json")]
+    ended = [row for row in rows if row is not None and row.get("state") in ENDED]
+    return CellResult(folder, facts, tuple(sorted(ended, key=lambda row: int(row["seed"]))))
+
+
+def read_cells(folder: Path) -> list[CellResult]:
+    """Every configuration of a cell."""
+    found = [read_cell(path.parent) for path in sorted(folder.glob("[!.]*/cell.json"))]
+    return [cell for cell in found if cell is not None]
+
+
+def choose(found: Sequence[CellResult]) -> CellResult | None:
+    """Of several configurations of a cell the one that a table shows.
+
+    The newest one whose seeds have all ended, else the newest one that has a finished seed. Smoke runs come last:
+    their figures stand for nothing. None where no seed finished.
+    """
+    some = [cell for cell in found if cell.finished]
+    return max(some, key=lambda cell: (not cell.smoke, not cell.missing, cell.facts["updated"]), default=None)
+
+
+def _json(path: Path) -> Facts | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
