@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.training.outputs import similarity_map, write_arrays
 
 SEARCHED: dict[str, dict[str, Any]] = {
@@ -169,6 +170,20 @@ class Fabricator:
         found = torch.where(torch.rand(n, generator=draw) < 0.1, (true + 1) % 10, true)
         write_arrays(folder / "similarity.npz", similarity_map(z, found))
 
+    def points(self, folder: Path, n: int = 500, epochs: tuple[int, ...] = (0, 9, 21, 30, 69, 120, 159)) -> None:
+        """Groups that part and then stretch, in pictures and in ten dimensions, and the data that they came from."""
+        draw = torch.Generator().manual_seed(0)
+        y = torch.arange(n) % 10
+        centres, noise = torch.randn(10, 2, generator=draw), torch.randn(n, 2, generator=draw)
+        pictures = [(0.4 + at) * centres[y] + noise * (0.3 + 0.1 * at) for at in range(len(epochs))]
+        labels = torch.where(torch.rand(n, generator=draw) < 0.1, (y + 1) % 10, y)
+        known = {"y": y} if self.classes else {}
+        arrays = {"epochs": torch.tensor(epochs), "points": torch.stack(pictures), "labels": labels, **known}
+        write_arrays(folder / "snapshots.npz", arrays)
+        x = 2 * torch.randn(10, 30, generator=draw)[y] + torch.randn(n, 30, generator=draw)
+        z = x[:, :10] + 0.2 * torch.randn(n, 10, generator=draw)
+        write_arrays(folder / "geometry.npz", rank_and_isometry(x, z, labels))
+
     @staticmethod
     def _write(path: Path, content: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,4 +211,5 @@ def fabricate(folder: Path, trials: int = 12, *, confirm: int = 2, confirm_seeds
         pictured = folder / "confirm" / f"{record['trial']:04d}" / f"seed-{first}"
         made.gallery(pictured)
         made.similarity(pictured)
+        made.points(pictured)
     return folder

@@ -15,6 +15,15 @@ from raymc.reporting.records import SeedRun, number
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+SNAPSHOTS = [(1, "i"), (3, "f"), (1, "i")]
+"""Axes and kind of `epochs`, `points` and `labels`."""
+
+GEOMETRY = {
+    "clusters": (1, "i"), "rank_input": (2, "i"), "rank_latent": (2, "i"), "difference_edges": (1, "f"),
+    "difference_counts": (1, "i"), "difference_quartiles": (1, "f"), "input_distance": (0, "f"),
+}  # fmt: skip
+"""Axes and kind of its arrays."""
+
 
 def read_curve(run: SeedRun) -> list[dict[str, Any]]:
     """The epoch events of one training. A torn line, the last one of a killed process, is dropped."""
@@ -59,6 +68,28 @@ def read_similarity(run: SeedRun) -> Arrays:
     (m, across), bounds = found["map"].shape, found["bounds"]
     fits = m == across and len(bounds) == len(found["clusters"]) + 1 > 1 and (bounds[0], bounds[-1]) == (0, m)
     return found if fits and (np.diff(bounds) > 0).all() else {}
+
+
+def read_snapshots(run: SeedRun) -> Arrays:
+    """`epochs` int `[e]`, rising, `points` float `[e, n, 2]`, `labels` int `[n]`, and `y` int `[n]` where known."""
+    found = dict(_arrays(run.folder / "snapshots.npz", ("epochs", "points", "labels", "y")))
+    if [(array.ndim, array.dtype.kind) for array in found.values()] not in (SNAPSHOTS, [*SNAPSHOTS, (1, "i")]):
+        return {}
+    (e, n, across), epochs = found["points"].shape, found["epochs"]
+    fits = e == len(epochs) and {n} == {len(found[name]) for name in ("labels", "y") if name in found}
+    rises = (epochs[:1] >= 0).all() and (np.diff(epochs) > 0).all()
+    return found if fits and across == 2 and e * n and rises and np.isfinite(found["points"]).all() else {}
+
+
+def read_geometry(run: SeedRun) -> Arrays:
+    """What `raymc.metrics.rank_isometry` found: C clusters and their ranks, and a histogram of b bins."""
+    found = _arrays(run.folder / "geometry.npz", tuple(GEOMETRY))
+    if [(array.ndim, array.dtype.kind) for array in found.values()] != list(GEOMETRY.values()):
+        return {}
+    clusters, edges, counts = (found[name] for name in ("clusters", "difference_edges", "difference_counts"))
+    square = {found[name].shape for name in ("rank_input", "rank_latent")} == {(len(clusters), len(clusters))}
+    fits = square and len(clusters) and len(edges) == len(counts) + 1 > 1 and found["difference_quartiles"].size == 3
+    return found if fits and (np.diff(edges) > 0).all() and (counts >= 0).all() else {}
 
 
 def _arrays(path: Path, names: tuple[str, ...]) -> Arrays:

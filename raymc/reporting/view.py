@@ -7,15 +7,24 @@ from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import telling, words
-from raymc.reporting.artefacts import Arrays, read_gallery, read_labels, read_similarity
+from raymc.reporting.artefacts import (
+    Arrays,
+    read_gallery,
+    read_geometry,
+    read_labels,
+    read_similarity,
+    read_snapshots,
+)
 from raymc.reporting.cautions import edge
 from raymc.reporting.confusion import confusion_matrix
 from raymc.reporting.curves import learning_curves
 from raymc.reporting.figures import course, fresh_seeds, importance_bars, slices
 from raymc.reporting.gallery import build_gallery
+from raymc.reporting.rank_isometry import build_rank_isometry
 from raymc.reporting.rates import rate_charts
 from raymc.reporting.records import Record, SeedRun, Study, confirmation_of
 from raymc.reporting.similarity import build_similarity
+from raymc.reporting.stages import build_stages
 from raymc.reporting.table import trial_table
 
 Facts = Mapping[str, Any]
@@ -108,6 +117,8 @@ def _clusters(study: Study, best: int | None) -> dict[str, Any]:
     runs = _runs(study, best)
     shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run))), None)
     similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run))), None)
+    stages = next(((run.seed, arrays) for run in runs if (arrays := read_snapshots(run))), None)
+    kept = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run))), None)
     confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
@@ -116,6 +127,10 @@ def _clusters(study: Study, best: int | None) -> dict[str, Any]:
         "no_gallery": f"{where} left a gallery: it is drawn for image data only.",
         "similarity": build_similarity(similar[1]) if similar else None,
         "similarity_seed": similar[0] if similar else None,
+        "stages": build_stages(stages[1]) if stages else None,
+        "stages_seed": stages[0] if stages else None,
+        "kept": build_rank_isometry(kept[1]) if kept else None,
+        "kept_seed": kept[0] if kept else None,
         "confusion": confusion,
         "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
     }
