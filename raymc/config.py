@@ -163,6 +163,11 @@ class Config:
         None, "first stage that a group of seeds varies; null: the first stage that is searched"
     )
     workers: int = option(1, "data-parallel workers", low=1)
+    packed_seeds: int = option(
+        1,
+        "seeds of one configuration that train as one batched computation where it allows that; 1: each by itself",
+        low=1,
+    )
     precision: str = option(
         "auto", "auto: bfloat16 on a GPU that has it", choices=("auto", "float32", "bfloat16", "float64")
     )

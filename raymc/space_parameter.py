@@ -14,6 +14,7 @@ NOT_SEARCHED = (
     "seed",
     "seeds_from",
     "workers",
+    "packed_seeds",
     "evaluate_every",
     "probes",
     "probe_views",

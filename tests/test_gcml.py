@@ -25,7 +25,7 @@ from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, fit
 from raymc.training.smoke import one_step, shorten
-from raymc.training.stages import Weights, enter, stage_key, weights_of
+from raymc.training.stages import Weights, check_sizes, enter, stage_key, weights_of
 from tests import worker_functions as work
 from tests.worker_pool import on_workers
 
@@ -201,7 +201,8 @@ class _Lossy(nn.Module):
 
 def test_weights_move_as_in_the_published_code() -> None:
     usps = config_of("usps").stages["finetune"]
-    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 300)
+    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 150)
+    assert config_of("usps", "published").stages["finetune"].epochs == 300
     alpha = [gcml.alpha_share(usps, epoch) for epoch in (0, 50, 75, 100, 150, 299)]
     beta = [gcml.beta_share(usps, epoch) for epoch in (0, 50, 125, 200, 299)]
     assert alpha == [1, 1, 0.75, 0.5, 0, 0] and beta == [0, 0, 0.5, 1, 1]
@@ -390,6 +391,13 @@ def test_bad_settings_are_named() -> None:
             METHOD.stages(config_of(**over))
     plain = {"backbone": "identity", "pretrain__epochs": 0, "finetune__epochs": 0, "clustering": "kmeans"}
     assert [stage.name for stage in METHOD.stages(config_of(**plain))] == ["pretrain"]
+
+
+def test_too_few_points_for_the_geometry_are_named_before_training() -> None:
+    with pytest.raises(InputError, match="geometry: 14 points are too few"):
+        check_sizes(METHOD, short(), blobs(14), C)
+    check_sizes(METHOD, short(geometry=False), blobs(14), C)
+    check_sizes(METHOD, short(), blobs(16), C)
 
 
 def test_what_changes_numbers_changes_the_key_and_n_clusters_not_that_of_the_autoencoder() -> None:

@@ -198,7 +198,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         parts: tuple[str, ...] = ("encoder",)
     else:
         parts = ("encoder", "decoder")
-    first = Stage("pretrain", Step(denoising_loss, (Group(parts),)), keys=STAGE_KEYS["pretrain"])
+    first = Stage("pretrain", Step(denoising_loss, (Group(parts),), packs=True), keys=STAGE_KEYS["pretrain"])
     if config.clustering != "head":
         if finetune.epochs:
             raise InputError(f"clustering {config.clustering} is on pretrain's z: finetune.epochs must be 0")
@@ -209,12 +209,16 @@ def stages(config: Config) -> tuple[Stage, ...]:
         )
     decodes = finetune.reconstruction_weight > 0
     trained = ("encoder", *(("decoder",) if decodes else ()), "centers")
-    whole = Step(structure_loss, (Group(("encoder", "centers"), "whole_"),), lambda c, epoch: epoch >= c.start_epoch)
+    whole = Step(
+        structure_loss, (Group(("encoder", "centers"), "whole_"),), lambda c, epoch: epoch >= c.start_epoch, packs=True
+    )
+    # The neighbours within a batch are found cluster by cluster, in shapes that differ between seeds.
+    packs = finetune.alternating or not _has_structure(finetune)
     return (
         first,
         Stage(
             "finetune",
-            Step(clustering_loss, (Group(trained),), _updates_batches),
+            Step(clustering_loss, (Group(trained),), _updates_batches, packs),
             keys=STAGE_KEYS["finetune"],
             fresh=("centers",),
             drop=() if decodes else ("decoder",),

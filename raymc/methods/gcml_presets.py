@@ -1,11 +1,12 @@
 """GCML's presets: section 4.1 of the paper, and what its published code sets without the paper saying so.
 
-kappa 3, k 5, 300 epochs with weights that stop moving at epoch 150, and the code's start epochs, noise and lengths of
+kappa 3, k 5, weights that stop moving at epoch 150 of 300, and the code's start epochs, noise and lengths of
 pretraining are common to three readings of the rest (docs/gcml.md has figures of each):
 - `published`: the losses at the scales of the published code.
 - `literal`: the paper to the letter: sums for losses, reconstruction throughout, weights that move from epoch 0.
 - `paper`, the default, since it alone comes near the paper's figures here: divergence per point, distances as they are,
-  ten first epochs that keep the clusters of the t-SNE, and updates on all samples at a tenth of the rate.
+  ten first epochs that keep the clusters of the t-SNE, updates on all samples at a tenth of the rate, and an end at
+  epoch 150, when alpha has come to 0.
 The columns beside GCML in its tables are presets too: `dec`, `idec` (the same autoencoder, first centres by k-means,
 the target renewed once an epoch), `ae_kmeans`, and `kmeans`, `gmm`, `spectral` of the samples themselves. DEC's and
 IDEC's rates and weights are those of their papers; layerwise pretraining and the stop by changed labels are left out.
@@ -56,7 +57,7 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
         "finetune.loss_scales": "mean",
         "finetune.anchor_epochs": 10,
         "finetune.whole_learning_rate": 1e-4,
-        "finetune.epochs": EPOCHS,
+        "finetune.epochs": CONTINUATION,
         "finetune.alpha": 0.1,
         "finetune.beta": 1.0,
         "finetune.kappa": 3.0,
@@ -64,7 +65,7 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
         "finetune.start_epoch": start,
         "finetune.continuation_epochs": CONTINUATION,
     }
-    code: Preset = {"finetune.anchor_epochs": 0, "finetune.whole_learning_rate": None}
+    code: Preset = {"finetune.anchor_epochs": 0, "finetune.whole_learning_rate": None, "finetune.epochs": EPOCHS}
     plain: Preset = net | {
         "finetune.epochs": 200,
         "finetune.rank_weight": 0.0,
@@ -94,21 +95,15 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
     }
 
 
-def _shortened(presets: dict[str, Preset], pretrain: int, finetune: int, **changed: Value) -> dict[str, Preset]:
-    """The same in fewer epochs, those of the weights in proportion."""
+def _shortened(presets: dict[str, Preset], pretrain: int, share: float, **changed: Value) -> dict[str, Preset]:
+    """The same with so many epochs of pretraining and a share of those of fine-tuning; __ is the dot of a key."""
+    counts = ("finetune.epochs", "finetune.continuation_epochs", "finetune.start_epoch")
     short = {}
     for name, preset in presets.items():
-        trains = bool(preset.get("pretrain.epochs"))
-        own: Preset = {"pretrain.epochs": pretrain, **{k.replace("__", "."): v for k, v in changed.items()}}
-        if preset.get("finetune.epochs"):
-            own |= {"finetune.epochs": finetune}
-        if preset.get("finetune.continuation_epochs"):
-            start = int(preset["finetune.start_epoch"] or 0)
-            own |= {
-                "finetune.continuation_epochs": finetune * CONTINUATION // EPOCHS,
-                "finetune.start_epoch": start * finetune // EPOCHS,
-            }
-        short[name] = preset | own if trains else preset
+        given = {key.replace("__", "."): value for key, value in changed.items()}
+        own: Preset = {"pretrain.epochs": pretrain, **given}
+        own |= {key: round(int(preset[key] or 0) * share) for key in counts if key in preset}
+        short[name] = preset | own if preset.get("pretrain.epochs") else preset
     return short
 
 
@@ -122,6 +117,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "pendigits": _presets(start=50, pretrain=500),
     "har": _presets(start=30),
     "reuters10k": _presets(start=30, optimizer="sgd", learning_rate=0.1),
-    "digits": _shortened(_presets(start=50), 60, 60, backbone="dense_256", finetune__batch_size=64),
+    "digits": _shortened(
+        _presets(start=50), 120, 0.4, backbone="dense_256", pretrain__batch_size=64, finetune__batch_size=64
+    ),
     "own": _presets(start=30),
 }

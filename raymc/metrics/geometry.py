@@ -23,7 +23,10 @@ NOTHING = 1e-12
 """Of a point's squared distance from the mean, the squared distance within which others are its duplicates."""
 
 
-def geometry_scores(x: Tensor, z: Tensor, labels: Labels, k1: int = 3, k2: int = 7) -> dict[str, float]:
+FEWEST, MOST = 3, 7  # neighbours, as the published evaluation has them; the paper gives no numbers
+
+
+def geometry_scores(x: Tensor, z: Tensor, labels: Labels, k1: int = FEWEST, k2: int = MOST) -> dict[str, float]:
     """`rre`, `trustworthiness`, `continuity`, `d_rmse`, `lgd` and `cra` of an embedding, Euclidean distances.
 
     The first three and `lgd` are means over k = k1..k2 nearest neighbours, a point not being its own. Of others at
@@ -76,15 +79,6 @@ def centre_order(x: Tensor, labels: Tensor) -> Tensor:
     embedding's agree is CRA.
     """
     return _Space.of(x, "x").centre_order(labels)
-
-
-def nearest(x: Tensor, k: int) -> Tensor:
-    """Indices int64 `[n, k]` of the k nearest others of each point of x `[n, d]`, in their order; ties as above."""
-    space = _Space.of(x, "x")
-    near = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
-    for rows in _rows(len(x), 2**24 if x.device.type == "cpu" else 2**27):
-        near[rows] = _without_own(space.keys(rows)).topk(k, dim=1, largest=False).indices
-    return near
 
 
 @dataclass(frozen=True)

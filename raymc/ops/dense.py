@@ -27,10 +27,25 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
 
 class _Dense(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
         y = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "relu" if relu else "none", [], "")
-        ctx.save_for_backward(x, weight, y if relu else None)
         return cast(Tensor, y)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
+        x, weight, _, relu = inputs
+        ctx.save_for_backward(x, weight, output if relu else None)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor, relu: bool
+    ) -> tuple[Tensor, int]:
+        # One product after another: torch's batched one is not oneDNN's, and slower than all of them together.
+        many = [
+            (tensor,) * info.batch_size if at is None else tensor.movedim(at, 0).unbind(0)
+            for tensor, at in zip((x, weight, bias), in_dims, strict=False)
+        ]
+        return torch.stack([cast(Tensor, _Dense.apply(*one, relu)) for one in zip(*many, strict=True)]), 0
 
     @staticmethod
     @once_differentiable

@@ -16,6 +16,7 @@ from raymc.scale.worker import Job
 from raymc.search.records import Row
 from raymc.search.unit import Report
 from raymc.space import Space
+from raymc.training.packed import fill_store
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 
@@ -28,6 +29,7 @@ class TrainSeed:
         storage: where stage results are shared; `data`: the datasets' folder.
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
         workers: data-parallel workers, each with `gpus` and `cpus`.
+        seeds: those that follow one another in one process, which `packed_seeds` of them at a time share.
     """
 
     space: Space
@@ -39,15 +41,27 @@ class TrainSeed:
     workers: int = 1
     gpus: float = 0.0
     cpus: float = 1.0
+    seeds: tuple[int, ...] = ()
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         config = self.space.config({"seed": seed}, params)
-        seeds = seeds_of(tuple(self.space.stage_keys), seed, self.base_seed, self.seeds_from)
+        seeds = self._seeds(seed)
         job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke)
         if self.workers > 1:
             return run_and_report(job, self.workers, self.gpus, self.cpus, report)
         torch.set_num_threads(max(1, int(self.cpus)))
         try:
+            pack = _pack(self.seeds, seed, config.packed_seeds)
+            if len(pack) > 1:
+                fill_store(
+                    config,
+                    storage=job.storage,
+                    data=job.data,
+                    stage_seeds=[self._seeds(one) for one in pack],
+                    report=report,
+                    smoke=self.smoke,
+                    device="cpu" if self.gpus == 0 else None,
+                )
             return run(
                 config,
                 storage=job.storage,
@@ -64,8 +78,19 @@ class TrainSeed:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    def _seeds(self, seed: int) -> dict[str, int]:
+        return seeds_of(tuple(self.space.stage_keys), seed, self.base_seed, self.seeds_from)
+
     def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
         config = self.space.config(params=params)
         stages = METHODS[self.space.method].stages(config)
         epochs = {stage.name: config.stages[stage.name].epochs for stage in stages if stage.clusters}
         return {name: min(count, 2) if self.smoke else count for name, count in epochs.items()}
+
+
+def _pack(seeds: tuple[int, ...], seed: int, size: int) -> tuple[int, ...]:
+    """`seed` and those after it of the run of `size` seeds that it is in; nothing where it is in none."""
+    if size == 1 or seed not in seeds:
+        return ()
+    at = seeds.index(seed)
+    return seeds[at : at - at % size + size]

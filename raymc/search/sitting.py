@@ -87,6 +87,7 @@ def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Le
             workers=needs.workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
+            seeds=budget.seeds,
         )
 
     def scheduler(body: TrainSeed) -> Halving | None:

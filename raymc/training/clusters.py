@@ -18,8 +18,8 @@ from torch.nn import functional
 from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS
-from raymc.metrics.geometry import nearest
 from raymc.metrics.mixture import gaussian_mixture
+from raymc.metrics.neighbours import nearest
 from raymc.metrics.spectral import kmeans, spectral_clustering
 from raymc.metrics.ssc_omp import ssc_omp
 from raymc.metrics.subspace import ensc
@@ -168,6 +168,6 @@ def point_graph(z: Tensor) -> scipy.sparse.csr_array:
     """
     n = len(z)
     kept = min(NEIGHBOURS, n - 1)
-    columns = nearest(z, kept).cpu().numpy().ravel()
+    columns = nearest(z, kept)[0].cpu().numpy().ravel()
     graph = scipy.sparse.csr_array((np.full(n * kept, 0.5), (np.repeat(np.arange(n), kept), columns)), shape=(n, n))
     return graph + graph.T

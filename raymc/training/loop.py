@@ -68,7 +68,7 @@ def fit(
     Goes on from `progress` where given. Raises DivergedError when the loss or a weight is not finite.
     """
     prepare(model, stage, settings.frozen_statistics)
-    updates = _Updates(model, stage, settings, feed.workers, autocast)
+    updates = Updates(model, stage, settings, feed.workers, autocast)
     curve: list[Row] = []
     start = 0
     if progress is not None:
@@ -83,28 +83,20 @@ def fit(
             hooks.look(model, 0)
     pace = _Pace()
     for epoch in range(start, settings.epochs):
-        row: Row = {"stage": stage.name, "epoch": epoch + 1, "epochs": settings.epochs}
-        row |= _train_epoch(updates, feed, seed, epoch)
-        last = epoch + 1 == settings.epochs
-        if hooks.evaluate is not None and (last or (epoch + 1) % hooks.evaluate_every == 0):
-            try:
-                row |= hooks.evaluate(model)
-            except TrainingError:  # whether there are clusters is for the end to say
-                if last:
-                    raise
-        if hooks.look is not None:
-            hooks.look(model, epoch + 1)
+        numbers = train_epoch(updates, feed, seed, epoch)
+        row = end_epoch(model, updates, epoch, {name: float(value) for name, value in numbers.items()}, hooks)
         curve.append(row)
         # Told first: an epoch that is told twice is recorded once, one that is never told is a gap.
         hooks.report({"event": "epoch", **row})
-        if hooks.save is not None and not last and pace.is_time():
+        if hooks.save is not None and epoch + 1 < settings.epochs and pace.is_time():
             with pace.timed():
                 hooks.save(Progress(epoch + 1, weights_of(model), updates.state_dict(), curve))
-    _check_finite(model, stage)
+    check_finite(model, stage)
     return curve
 
 
-def _train_epoch(updates: _Updates, feed: Feed, seed: int, epoch: int) -> Row:
+def train_epoch(updates: Updates, feed: Feed, seed: int, epoch: int) -> dict[str, Tensor]:
+    """Make the updates of an epoch, counted from 0; means of the loss and its terms, float64, in the losses' shape."""
     stage, settings = updates.stage, updates.settings
     updates.start_epoch(epoch)
     state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
@@ -117,16 +109,33 @@ def _train_epoch(updates: _Updates, feed: Feed, seed: int, epoch: int) -> Row:
             sums[name] = sums[name] + value if name in sums else value
         steps += 1
     # The values are read once an epoch, so that a GPU is never waited for within it.
-    row = {"loss": 0.0} | {name: float(value) / steps for name, value in sums.items()}
+    row = {name: value.cpu().double() / steps for name, value in sums.items()} or {"loss": torch.zeros(())}
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
-        row |= {"whole_loss" if name == "loss" else name: float(value) for name, value in found.items()}
-    if not all(map(_finite, row.values())):
+        row |= {"whole_loss" if name == "loss" else name: value.cpu().double() for name, value in found.items()}
+    if not all(bool(value.isfinite().all()) for value in row.values()):
         raise DivergedError(f"stage {stage.name}: the loss is not finite")
-    return row | {f"learning_rate.{name}": rate for name, rate in updates.learning_rates().items()}
+    return row
 
 
-class _Updates:
+def end_epoch(model: nn.ModuleDict, updates: Updates, epoch: int, numbers: Mapping[str, float], hooks: Hooks) -> Row:
+    """The curve's row of an epoch, with the evaluation where one is due; `hooks.look` sees the model."""
+    epochs = updates.settings.epochs
+    row: Row = {"stage": updates.stage.name, "epoch": epoch + 1, "epochs": epochs, **numbers}
+    row |= {f"learning_rate.{name}": rate for name, rate in updates.learning_rates().items()}
+    last = epoch + 1 == epochs
+    if hooks.evaluate is not None and (last or (epoch + 1) % hooks.evaluate_every == 0):
+        try:
+            row |= hooks.evaluate(model)
+        except TrainingError:  # whether there are clusters is for the end to say
+            if last:
+                raise
+    if hooks.look is not None:
+        hooks.look(model, epoch + 1)
+    return row
+
+
+class Updates:
     """The optimisers of a stage's steps, and how an update is made."""
 
     def __init__(
@@ -168,13 +177,10 @@ def _prefix(title: str) -> str:
     return "last." if title.startswith("last.") else ""
 
 
-def _check_finite(model: nn.ModuleDict, stage: Stage) -> None:
+def check_finite(model: nn.ModuleDict, stage: Stage) -> None:
+    """Raises DivergedError where a trained weight is not finite."""
     if not all(bool(p.isfinite().all()) for p in trained_parameters(model, stage.trained)):
         raise DivergedError(f"stage {stage.name}: a weight is not finite")
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0
 
 
 class _Pace:

@@ -64,7 +64,7 @@ def run(
     if smoke:
         config, dataset = shorten(config, dataset)
     try:
-        return _Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke).run(
+        return Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke).run(
             out, start_from, keep_model
         )
     except torch.OutOfMemoryError as error:
@@ -78,7 +78,7 @@ def pick_device(asked: str | torch.device | None) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-class _Training:
+class Training:
     """What the stages of one training share."""
 
     def __init__(
@@ -117,11 +117,11 @@ class _Training:
         for stage in self.method.stages(self.config):
             begins = stage.name == start_from
             anew = anew or begins
-            model = self._enter(stage, weights)
+            model = self.enter(stage, weights)
             seed = self.seeds[stage.name]
             key = stage_key(stage, self.config, model, self.dataset.fingerprint, seed, key)
             begun = time.monotonic()
-            rows, cached = self._obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
+            rows, cached = self.obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
             weights = weights_of(model)
             record = {
                 "name": stage.name,
@@ -141,12 +141,13 @@ class _Training:
         self.report({"event": "done", "metrics": result["metrics"], "seconds": time.monotonic() - started})
         return result
 
-    def _enter(self, stage: Stage, weights: Weights) -> nn.ModuleDict:
+    def enter(self, stage: Stage, weights: Weights) -> nn.ModuleDict:
+        """The stage's modules as they are before it, see `stages.enter`."""
         shape = tuple(self.dataset.train.x.shape[1:])
         seed = self.seeds[stage.name]
         return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
 
-    def _obtain(
+    def obtain(
         self, stage: Stage, model: nn.ModuleDict, key: str, seed: int, *, anew: bool, needed: bool
     ) -> tuple[list[Row], bool]:
         """Bring the model to the stage's end, from the store or by training; its curve, and whether it was stored."""
@@ -192,22 +193,30 @@ class _Training:
         if self.config.compile:
             model["backbone"].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
-        watched = stage.clusters and self.config.clustering in ("head", "membership")
         settings = self.config.stages[stage.name]
+        curve = fit(model, stage, settings, self.feed, seed, self.hooks(stage, key), self.autocast, progress)
+        if self.leads:
+            self.publish(stage, model, key, curve)
+        return curve
+
+    def hooks(self, stage: Stage, key: str) -> Hooks:
+        """What the loop tells and asks this training in `stage`."""
+        watched = stage.clusters and self.config.clustering in ("head", "membership")
+        epochs = self.config.stages[stage.name].epochs
         looks = stage.clusters and not self.method.unit_rows and self.leads
-        hooks = Hooks(
+        return Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
             evaluate=self._scores if watched and self.leads else None,
             evaluate_every=self.config.evaluate_every,
-            look=(lambda model, epoch: self._look(model, epoch, settings.epochs)) if looks else None,
+            look=(lambda model, epoch: self._look(model, epoch, epochs)) if looks else None,
         )
-        curve = fit(model, stage, settings, self.feed, seed, hooks, self.autocast, progress)
-        if self.leads:
-            meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
-            self.store.save(key, {"weights": weights_of(model), "snapshots": self.snapshots}, meta)
-            self.store.discard(key, "epoch")
-        return curve
+
+    def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
+        """Put the stage's result into the store, in place of its checkpoint."""
+        meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
+        self.store.save(key, {"weights": weights_of(model), "snapshots": self.snapshots}, meta)
+        self.store.discard(key, "epoch")
 
     def _look(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
         """Keep the embedding of some samples where the paper shows it."""

@@ -13,6 +13,7 @@ from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
+from raymc.metrics.geometry import MOST
 from raymc.nets import architecture
 from raymc.rng import derive_seed
 
@@ -41,10 +42,12 @@ def clusters_of(config: Config, dataset: Dataset) -> int:
 
 
 def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:
-    """Raises InputError where there are fewer points than clusters, or a clustering stage's batch is smaller."""
+    """Raises InputError where there are too few points: for the clusters, a clustering stage's batch, geometry."""
     points = len(dataset.train)
     if points < n_clusters:
         raise InputError(f"{points} points cannot have {n_clusters} clusters: n_clusters is too large")
+    if config.geometry and points <= 2 * MOST:
+        raise InputError(f"geometry: {points} points are too few for its neighbours; geometry=false leaves it out")
     if config.clustering != "head" and config.cluster_points < n_clusters:
         raise InputError(f"cluster_points: {config.cluster_points} points cannot have {n_clusters} clusters")
     for stage in method.stages(config):
