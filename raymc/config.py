@@ -165,7 +165,7 @@ class Config:
     workers: int = option(1, "data-parallel workers", low=1)
     packed_seeds: int = option(
         1,
-        "seeds of one configuration that train as one batched computation where it allows that; 1: each by itself",
+        "seeds of a trial in `tune` that train as one batched computation where it allows that; 1: each by itself",
         low=1,
     )
     precision: str = option(

@@ -398,6 +398,8 @@ def test_too_few_points_for_the_geometry_are_named_before_training() -> None:
         check_sizes(METHOD, short(), blobs(14), C)
     check_sizes(METHOD, short(geometry=False), blobs(14), C)
     check_sizes(METHOD, short(), blobs(16), C)
+    with pytest.raises(InputError, match="finetune.center_points: 2 points cannot have 3"):
+        check_sizes(METHOD, short(finetune__center_points=2), blobs(), C)
 
 
 def test_what_changes_numbers_changes_the_key_and_n_clusters_not_that_of_the_autoencoder() -> None:

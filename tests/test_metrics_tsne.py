@@ -11,7 +11,7 @@ from raymc.errors import InputError
 from raymc.metrics import clustering_scores
 from raymc.metrics.neighbours import nearest
 from raymc.metrics.spectral import kmeans
-from raymc.metrics.tsne import FEWEST, principal_plane, tsne
+from raymc.metrics.tsne import FEWEST, principal_plane, tsne, tsne_series
 
 
 def groups(n: int = 300, k: int = 5, m: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -87,3 +87,20 @@ def test_neighbours_are_the_nearest_others(monkeypatch: pytest.MonkeyPatch) -> N
     same = nearest(torch.ones(5, 2), 4)
     assert same[0].sort(1).values.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
     assert not same[1].any()
+
+
+def test_pictures_of_several_times_follow_each_other() -> None:
+    z = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)).numpy()
+    z[:30] += 4
+    given = np.stack([z, 1.01 * z, z[:, ::-1]])
+    found = tsne_series(given, 1)
+    assert found.shape == (3, 60, 2) and np.array_equal(found, tsne_series(given, 1))
+    halves = found[:, :30].mean(1) - found[:, 30:].mean(1)
+    halves /= np.linalg.norm(halves, axis=1, keepdims=True)
+    assert (halves[:-1] * halves[1:]).sum(1).min() > 0.9
+
+
+def test_a_plane_is_its_own_picture_and_nothing_has_none() -> None:
+    z = torch.randn(12, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    assert np.array_equal(tsne_series(np.stack([z, 2 * z])), np.stack([z, 2 * z]).astype(np.float64))
+    assert tsne_series(np.zeros((0, 0, 2))).shape == (0, 0, 2)

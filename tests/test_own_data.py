@@ -148,6 +148,10 @@ def test_labels_of_a_table_are_numbers_or_texts(tmp_path: Path) -> None:
     table = frame(kind=pd.array(TEXTS, dtype="string"), number=pd.array(Y, dtype="Int64"))
     table.to_parquet(tmp_path / "rows.parquet")
     frame(kind=pd.Categorical(TEXTS), number=Y).to_parquet(tmp_path / "more.parquet")
+    for dtype in ("boolean", "Int64", "int64[pyarrow]"):
+        given = pd.Series([value > 0 for value in Y], dtype="boolean").astype(dtype)
+        frame(kind=given).to_parquet(tmp_path / "b.parquet")
+        assert read(tmp_path / "b.parquet", label="kind").n_classes == 2, dtype
     table.drop(columns="kind").to_parquet(tmp_path / "numbers.parquet")
     assert read(tmp_path / "numbers.parquet", label="number").n_classes == 3
     assert read(tmp_path / "numbers.parquet").train.x.shape == (N, D + 1), "without label: it is a column like others"

@@ -89,7 +89,7 @@ def test_points_in_one_place_stand_in_the_middle(points: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("change", [
-    {"points": np.zeros((3, 60, 3), np.float32)},
+    {"points": np.zeros((3, 60, 1), np.float32)},
     {"points": np.full((3, 60, 2), np.nan, np.float32)},
     {"points": np.zeros((2, 60, 2), np.float32)},
     {"points": np.zeros((3, 60, 2), int)},

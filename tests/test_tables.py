@@ -212,7 +212,7 @@ def test_smoke_runs_are_marked_and_never_mixed_in(tiny: PaperTable) -> None:
 
 
 def test_of_several_configurations_the_newest_complete_one_is_shown(tiny: PaperTable) -> None:
-    cell("whole/digits", [0.6, 0.6], day=1)
+    cell("whole/digits", [0.6], day=1, asked=2)
     cell("whole/digits", [0.7, 0.7], key="b", day=2, overrides={"heads.eps_sq": 0.3, "seeds_from": "pretrain"})
     cell("whole/digits", [0.9], key="c", day=3, asked=2, overrides={"heads.eps_sq": 0.4})
     page = page_of(tiny)
@@ -220,12 +220,18 @@ def test_of_several_configurations_the_newest_complete_one_is_shown(tiny: PaperT
     assert "Not the table's own configuration, but with `heads.eps_sq=0.3`." in page
     assert (
         "Results of other configurations are in the storage and not shown: without changes by the command line "
-        "(2 seeds) and `heads.eps_sq=0.4` (1 seed)."
+        "(1 seed) and `heads.eps_sq=0.4` (1 seed)."
     ) in page
     assert json.loads(Path("out/table.json").read_text())["rows"][2]["cells"]["digits"]["ours"]["overrides"]
     root = tables_root("storage") / "tiny/whole/digits"
     chosen = choose([one for one in read_cells(root) if one.folder.name == "c"])
     assert chosen is not None and chosen.missing == [1], "where none is complete, the newest one"
+
+
+def test_the_tables_own_configuration_is_not_displaced_by_a_newer_one_with_overrides(tiny: PaperTable) -> None:
+    cell("whole/digits", [0.6, 0.6], day=1, overrides={"seeds_from": "pretrain"})
+    cell("whole/digits", [0.7, 0.7], key="b", day=2, overrides={"heads.eps_sq": 0.3})
+    assert "| Whole | 0.6000 ± 0.0000 /" in page_of(tiny)
 
 
 def test_seeds_that_are_missing_or_went_wrong_are_told(tiny: PaperTable) -> None:

@@ -117,6 +117,7 @@ def _labels(column: Series, own: OwnData) -> Array:
     if len(absent):
         raise InputError(f"{own.path}: {len(absent)} rows have no {own.label}; the first is row {absent[0]}")
     if getattr(column.dtype, "kind", "O") in "biuf":
-        values: Array = column.to_numpy(dtype=column.dtype.name.lower())  # Int64 of pandas is int64 of numpy
+        plain = {"b": np.bool_, "i": np.int64, "u": np.uint64, "f": np.float64}  # pandas and pyarrow have own types
+        values: Array = column.to_numpy(dtype=plain[column.dtype.kind])
         return values
     return np.asarray([str(value) for value in column])

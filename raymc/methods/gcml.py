@@ -159,7 +159,7 @@ def observe(model: nn.ModuleDict, whole: Whole, config: StageConfig, epoch: int)
     """
     z = whole.map(model["encoder"])
     centers = centers_of(model)
-    q = student_t_assignment(z, centers)
+    q = torch.cat([student_t_assignment(rows, centers) for rows in torch.split(z, ROWS)])
     labels = q.argmax(1)
     if epoch < config.anchor_epochs:
         target = functional.one_hot(first_clusters(model), len(centers)).to(q)

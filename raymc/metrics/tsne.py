@@ -73,6 +73,18 @@ def tsne(z: Tensor | NDArray[np.floating], seed: int, init: NDArray[np.floating]
     return np.array(places, np.float64)
 
 
+def tsne_series(points: NDArray[np.floating], seed: int = 0) -> Array:
+    """Pictures `[e, n, 2]` of the same n points `[e, n, m]` at several times, each started from the one before.
+
+    Points of a plane (m = 2) are their own picture. Raises InputError for a value that is not finite.
+    """
+    pictures: list[Array] = []
+    for z in points:
+        before = pictures[-1] if pictures else None
+        pictures.append(np.asarray(z, np.float64) if z.shape[1] == 2 else tsne(z, seed, before))
+    return np.stack(pictures) if pictures else np.zeros((0, 0, 2))
+
+
 def principal_plane(points: Tensor) -> Array:
     """The first two principal components `[n, 2]` of points `[n, m]`, zeros where there are fewer."""
     points = points.double() - points.double().mean(0)

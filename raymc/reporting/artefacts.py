@@ -71,14 +71,14 @@ def read_similarity(run: SeedRun) -> Arrays:
 
 
 def read_snapshots(run: SeedRun) -> Arrays:
-    """`epochs` int `[e]`, rising, `points` float `[e, n, 2]`, `labels` int `[n]`, and `y` int `[n]` where known."""
+    """`epochs` int `[e]`, rising, `points` float `[e, n, m]`, `labels` int `[n]`, and `y` int `[n]` where known."""
     found = dict(_arrays(run.folder / "snapshots.npz", ("epochs", "points", "labels", "y")))
     if [(array.ndim, array.dtype.kind) for array in found.values()] not in (SNAPSHOTS, [*SNAPSHOTS, (1, "i")]):
         return {}
     (e, n, across), epochs = found["points"].shape, found["epochs"]
     fits = e == len(epochs) and {n} == {len(found[name]) for name in ("labels", "y") if name in found}
     rises = (epochs[:1] >= 0).all() and (np.diff(epochs) > 0).all()
-    return found if fits and across == 2 and e * n and rises and np.isfinite(found["points"]).all() else {}
+    return found if fits and across > 1 and e * n and rises and np.isfinite(found["points"]).all() else {}
 
 
 def read_geometry(run: SeedRun) -> Arrays:

@@ -85,11 +85,18 @@ def read_cells(folder: Path) -> list[CellResult]:
 def choose(found: Sequence[CellResult]) -> CellResult | None:
     """Of several configurations of a cell the one that a table shows.
 
-    The newest one whose seeds have all ended, else the newest one that has a finished seed. Smoke runs come last:
-    their figures stand for nothing. None where no seed finished.
+    One whose seeds have all ended comes before one that has a finished seed, the table's own before one with overrides
+    (but for which stages share a seed), a newer one before an older. Smoke runs come last: their figures stand for
+    nothing. None where no seed finished.
     """
     some = [cell for cell in found if cell.finished]
-    return max(some, key=lambda cell: (not cell.smoke, not cell.missing, cell.facts["updated"]), default=None)
+    return max(
+        some, key=lambda cell: (not cell.smoke, not cell.missing, _is_own(cell), cell.facts["updated"]), default=None
+    )
+
+
+def _is_own(cell: CellResult) -> bool:
+    return not set(cell.facts.get("overrides") or ()) - {"seeds_from", "precision"}
 
 
 def _json(path: Path) -> Facts | None:

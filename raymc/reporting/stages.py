@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from raymc.metrics.tsne import tsne_series
 from raymc.reporting.artefacts import Arrays
 from raymc.reporting.svg import picture
 from raymc.reporting.words import count
@@ -44,7 +45,7 @@ def build_stages(arrays: Arrays) -> StagePictures | None:
     """The pictures of `artefacts.read_snapshots`, None where there are none."""
     if "points" not in arrays:
         return None
-    epochs, points = arrays["epochs"].tolist(), arrays["points"]
+    epochs, points = arrays["epochs"].tolist(), tsne_series(arrays["points"])
     by = "class" if "y" in arrays else "cluster"
     rows = _thinned(points.shape[1], BUDGET // len(epochs))
     groups = arrays["y" if by == "class" else "labels"][rows]

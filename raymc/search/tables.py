@@ -59,6 +59,10 @@ class TableRequest:
     smoke: bool = False
 
 
+NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every", "probes", "probe_views")
+"""Bare keys on which no figure of a table hangs."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One algorithm on one dataset, as a command asks for it."""
@@ -85,7 +89,7 @@ class Cell:
         return {
             "method": self.space.method,
             "dataset": self.dataset,
-            "settings": {key: value for key, value in settings.items() if key != "seed"},
+            "settings": {key: value for key, value in settings.items() if key not in NO_NUMBERS},
             "numerics": {"loop": LOOP_NUMERICS} | {stage.name: stage.numerics for stage in stages},
             "smoke": self.smoke,
         }
@@ -110,7 +114,8 @@ class Cell:
         def value(settings: Mapping[str, object], key: str) -> object:
             return settings.get(key, known[key].default if key in known else absent)
 
-        return all(value(before, key) == value(now, key) for key in before.keys() | now.keys())
+        keys = (before.keys() | now.keys()).difference(NO_NUMBERS)
+        return all(value(before, key) == value(now, key) for key in keys)
 
 
 def fill_table(request: TableRequest) -> Row:

@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymc.metrics.tsne import tsne
-
 GALLERY_COMPONENTS = 6
 GALLERY_IMAGES = 8
 GALLERY_SIDE = 32  # pixels: larger images are reduced, so that a report stays small
@@ -102,19 +100,14 @@ def similarity_map(z: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return {"map": (255 * similar).round().clamp(0, 255).to(torch.uint8), "bounds": bounds, "clusters": found}
 
 
-def snapshot_points(snapshots: Mapping[int, Tensor], seed: int) -> dict[str, Tensor]:
-    """An embedding's picture at several epochs (DCRL figure A3): t-SNE, each started from the one before.
+def snapshots(found: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    """An embedding at several epochs: `epochs` int64 `[e]`, rising, and `points` float32 `[e, n, m]`.
 
-    `snapshots` has `[n, m]` of the same n samples by epoch, 0 being before the first. A plane (m = 2) is its own
-    picture. Returns `epochs` int64 `[e]`, rising, and `points` float32 `[e, n, 2]`, on a scale of their own each.
+    `found` has `[n, m]` of the same n samples by epoch, 0 being before the first. The report makes the picture.
     """
-    epochs, pictures = sorted(snapshots), list[np.ndarray[Any, Any]]()
-    for epoch in epochs:
-        z = snapshots[epoch].detach().cpu().flatten(1)
-        before = pictures[-1] if pictures else None
-        pictures.append(z.numpy() if z.shape[1] == 2 else tsne(z, seed, before))
-    points = np.stack(pictures).astype(np.float32) if pictures else np.zeros((0, 0, 2), np.float32)
-    return {"epochs": torch.tensor(epochs, dtype=torch.int64), "points": torch.as_tensor(points)}
+    epochs = sorted(found)
+    points = torch.stack([found[epoch].detach().cpu().float() for epoch in epochs])
+    return {"epochs": torch.tensor(epochs, dtype=torch.int64), "points": points}
 
 
 def _seats(counts: Tensor, most: int) -> Tensor:

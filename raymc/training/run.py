@@ -191,7 +191,9 @@ class Training:
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
         if self.config.compile:
-            model["backbone"].compile()  # in place: the weights keep their names
+            for name in ("backbone", "encoder"):
+                if name in model:
+                    model[name].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         settings = self.config.stages[stage.name]
         curve = fit(model, stage, settings, self.feed, seed, self.hooks(stage, key), self.autocast, progress)
@@ -307,7 +309,7 @@ class Training:
         if self.snapshots:
             some = evaluate.snapshot_rows(len(train))
             found = {int(epoch): points for epoch, points in self.snapshots.items()}
-            pictures = outputs.snapshot_points(found, self.config.seed) | {"labels": labels[some].long()}
+            pictures = outputs.snapshots(found) | {"labels": labels[some].long()}
             outputs.write_arrays(out / "snapshots.npz", pictures | ({} if train.y is None else {"y": train.y[some]}))
         x = evaluate.plain_inputs(self.feed, train.x)
         outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))

@@ -32,6 +32,7 @@ def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
             warmup_epochs=0,
             start_epoch=min(stage.start_epoch, 1),
             continuation_epochs=min(stage.continuation_epochs, 2),
+            anchor_epochs=min(stage.anchor_epochs, 1),
         )
         for name, stage in config.stages.items()
     }
@@ -86,6 +87,8 @@ def one_step(config: Config, dataset: Dataset) -> None:
         model = enter(method, stage, config, shape, clusters, weights, config.seed)
         asked = config.stages[stage.name]
         if asked.epochs:
-            settings = dataclasses.replace(asked, epochs=1, batch_size=rows, warmup_epochs=0, start_epoch=0)
+            settings = dataclasses.replace(
+                asked, epochs=1, batch_size=rows, warmup_epochs=0, start_epoch=0, anchor_epochs=0
+            )
             fit(model, stage, settings, feed, config.seed, hooks)
         weights = weights_of(model)

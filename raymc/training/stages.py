@@ -17,7 +17,7 @@ from raymc.metrics.geometry import MOST
 from raymc.nets import architecture
 from raymc.rng import derive_seed
 
-LOOP_NUMERICS = 1  # raised when the loop, the optimisers or the draws change their numbers
+LOOP_NUMERICS = 2  # raised when the loop, the optimisers or the draws change their numbers
 
 Weights = dict[str, dict[str, torch.Tensor]]
 
@@ -51,6 +51,11 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
     if config.clustering != "head" and config.cluster_points < n_clusters:
         raise InputError(f"cluster_points: {config.cluster_points} points cannot have {n_clusters} clusters")
     for stage in method.stages(config):
+        settings = config.stages[stage.name]
+        if stage.begin and settings.epochs and "center_points" in stage.keys and settings.center_points < n_clusters:
+            raise InputError(
+                f"{stage.name}.center_points: {settings.center_points} points cannot have {n_clusters} centres"
+            )
         batch = min(config.stages[stage.name].batch_size, dataset.epoch_size)
         if stage.clusters and config.stages[stage.name].epochs and batch < n_clusters:
             raise InputError(f"{stage.name}.batch_size: {batch} points cannot show {n_clusters} clusters")
