@@ -57,7 +57,7 @@ def cell(
         "git": None,
     }
     known: dict[str, Any] = {
-        "settings": {},
+        "settings": {"workers": 1, "pretrain.epochs": 2, "heads.epochs": 2},
         "smoke": False,
         "overrides": {},
         "seeds_from": "heads",

@@ -30,8 +30,8 @@ def write_report(study_dir: Path, out: Path) -> Path:
     page = _page().render(build_view(study, facts) | _inlined())
     out.mkdir(parents=True, exist_ok=True)
     write_csv(study, facts, out / "trials.csv")
-    _replace(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    _replace(out / "index.html", page)
+    write_whole(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_whole(out / "index.html", page)
     return out / "index.html"
 
 
@@ -55,7 +55,7 @@ def _inlined() -> dict[str, Markup]:
     return found
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """A whole file or the one before, never a torn one."""
     passing = path.with_name(f".{path.name}.{os.getpid()}")
     passing.write_text(text, encoding="utf-8")

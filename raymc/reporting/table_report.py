@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raymc.methods import METHODS
 from raymc.paper_table import METRICS, Figure, PaperTable, TableRow
 from raymc.reporting import words
 from raymc.reporting.cells import CellResult, choose, read_cells, tables_root
-from raymc.training.outputs import write_bytes
+from raymc.reporting.page import write_whole
 
 WIDE = 2
 """So many metrics share a cell, with a column per dataset; more of them have a column each."""
@@ -29,8 +28,9 @@ def write_table(table: PaperTable, storage: str, folder: Path) -> Path:
     """Write `table.md` and `table.json` to `folder`; returns the path of the first. Raises OSError."""
     facts = table_facts(table, storage)
     page = folder / "table.md"
-    write_bytes(page, markdown(table, facts).encode())
-    write_bytes(folder / "table.json", (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(page, markdown(table, facts))
+    write_whole(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return page
 
 
@@ -96,7 +96,9 @@ def text(table: PaperTable, facts: Facts, datasets: Sequence[str] | None = None,
 
 def _notes(row: TableRow, cell: CellResult, others: Sequence[CellResult]) -> list[str]:
     """What a reader has to know of a cell of ours."""
-    facts, first = cell.facts, next(iter(METHODS[row.method].stage_keys))
+    facts = cell.facts
+    # The settings stand in the order of the stages.
+    first = next((key.partition(".")[0] for key in facts["settings"] if "." in key), "")
     varied = facts["seeds_from"]
     if varied == first:
         notes = [f"The seeds vary every stage from `{varied}` on."]
