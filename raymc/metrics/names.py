@@ -1,9 +1,19 @@
-"""The metrics that a search may be judged by: all of them are recorded by every clustering training."""
+"""The metrics that a search may be judged by."""
 
 LABEL_METRICS = ("acc", "nmi", "ari")
-"""They compare with the true labels."""
+"""They compare with the true labels; every clustering training of labelled data records them."""
 
-LABEL_FREE_METRICS = ("rate_reduction",)
-"""They look at the embedding and the clusters alone."""
+LABEL_FREE_METRICS = ("rate_reduction", "probe", "silhouette")
+"""They look at one training's samples, embedding and clusters alone; every clustering training records them."""
 
-OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS
+GROUP_METRICS = ("stability",)
+"""They compare the clusters of a configuration's seeds with each other: two seeds or more have them."""
+
+STUDY_METRICS = ("rank_mean",)
+"""They compare a configuration with the others of its study, by `RANKED`."""
+
+RANKED = (*GROUP_METRICS, *LABEL_FREE_METRICS)
+"""What `rank_mean` is the mean rank by. Of each, more is better."""
+
+OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS + GROUP_METRICS + STUDY_METRICS
+"""What a space file may name."""
