@@ -265,7 +265,7 @@ def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> Non
     assert result["pairwise_ari"] == {"mean": 1.0, "min": 1.0} and result["states"] == {"finished": 10}
     assert "ari" not in result, "what no seed has is absent"
     page = Path(result["report"])
-    assert page.name == "stability.md" and "over 10 seeds" in page.read_text()
+    assert page.name == "stability.html" and "over 10 seeds" in page.with_suffix(".md").read_text()
     rows = (page.parent / "stability.csv").read_text().splitlines()
     assert rows[0] == "seed,state,acc,nmi,seconds" and len(rows) == 11
     assert read_json(page.parent / "stability.json")["acc"] == result["acc"]  # type: ignore[index]
