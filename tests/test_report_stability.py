@@ -79,6 +79,9 @@ def test_few_seeds_smoke_and_lost_seeds_are_told(tmp_path: Path) -> None:
     assert "The seeds have initial weights and augmentation in common: what these would change" in " ".join(no)
     assert "in it order of the samples and other noise" in varied(run.arms[0])
     assert run.result["collapsed_share"] == 0.25 and run.result["missing"] == [4]
+    facts = json.loads((folder / "stability.json").read_text())
+    write(folder / "stability.json", facts | {"varies": None, "chosen_by": {"metric": "acc", "uses_labels": True}})
+    assert "Labels chose this configuration (its study searched by acc)" in " ".join(may_not(read_stability(folder)))
     page = page_of(folder, tmp_path / "out")
     assert "the figures mean nothing" in page and "What stopped 2 of them" in page
 
@@ -151,7 +154,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 def test_a_run_that_was_interrupted_and_one_that_lost_every_seed_have_a_report(tmp_path: Path) -> None:
     folder = fabricate_run(tmp_path, "x-vs-y-stability-1", {"x": [0.5, 0.6], "y": [0.6, 0.7]})
     (folder / "y" / "stability.json").unlink()
-    assert "The run was interrupted before y: nothing is known of it." in page_of(folder, tmp_path / "out")
+    assert "The run was interrupted before it came to y." in page_of(folder, tmp_path / "out")
     folder = fabricate_run(tmp_path, "z-stability-1", {"z": [0.5, 0.6]}, states=dict.fromkeys((0, 1), "collapsed"))
     page = page_of(folder, tmp_path / "out")
     assert "no seed finished." in page and _json(tmp_path)["collapsed_share"] == 1

@@ -122,15 +122,10 @@ def _together(folder: Path, facts: Row, arms: Sequence[Arm]) -> Row:
     """What several arms say together."""
     records = [arm.record for arm in arms]
     shared = shared_stages(records)
-    begun = {arm.name for arm in arms}
+    missing = [name for name in facts["arms"] if name not in [arm.name for arm in arms]]
     return facts | {
         "arms": [arm.result for arm in arms],
-        # Named where an interrupted run did not come to all of its arms.
-        **(
-            {"missing_arms": [name for name in facts["arms"] if name not in begun]}
-            if len(begun) < len(facts["arms"])
-            else {}
-        ),
+        **({"missing_arms": missing} if missing else {}),  # an interrupted run did not come to them
         "comparisons": compare_arms([arm.name for arm in arms], records),
         "common_seeds": common_seeds(records),
         "shared_stages": list(shared),

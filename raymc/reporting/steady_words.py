@@ -86,9 +86,9 @@ def may_not(run: Steady) -> list[str]:
     """What must not be concluded: what the seeds did not vary, how few they are, what was lost."""
     lines = [SMOKE] if run.result["smoke"] else []
     if run.result.get("missing_arms"):
-        lines.append(f"The run was interrupted before {listing(run.result['missing_arms'])}: nothing is known of it.")
+        lines.append(f"The run was interrupted before it came to {listing(run.result['missing_arms'])}.")
     lines += _few(run) + _conclusions(run, told_apart=False)
-    lines += _by_arm(run, [[*lost_lines(arm.result), *_hidden(arm)] for arm in run.arms])
+    lines += _by_arm(run, [[*lost_lines(arm.result), *_hidden(arm), *_chosen(arm)] for arm in run.arms])
     if not any(arm.labelled for arm in run.arms):
         lines.append("There are no labels: nothing here says whether the clusters are the right ones.")
     return [*lines, "Nothing here speaks of other data, other lengths of training or other settings."]
@@ -122,8 +122,8 @@ def varied(arm: Arm) -> str:
     stages, first = _stages(arm), str(arm.result["seeds_from"])
     later = stages[stages.index(first) :] if first in stages else [first]
     which = f"the {'stage' if len(later) == 1 else 'stages'} {listing(later)}" if later != stages else "every stage"
-    what = arm.result.get("varies")
-    named = f", in it {listing([VARIES.get(name, name) for name in what])} alone" if what else ""
+    what = [VARIES[name] for name in VARIES if name not in _kept(arm)]
+    named = f", in it {listing(what)} alone" if _kept(arm) else ""
     return f"The seeds vary {which}{named}."
 
 
@@ -202,8 +202,9 @@ def _certified(arm: Arm) -> list[str]:
 
 
 def _few(run: Steady) -> list[str]:
-    n = min(sum(run_.state == "finished" for run_ in arm.runs.seeds) for arm in run.arms)
-    if n >= WEAK or n == 0:
+    finished = [sum(seed.state == "finished" for seed in arm.runs.seeds) for arm in run.arms]
+    n = min(filter(None, finished), default=WEAK)
+    if n >= WEAK:
         return []
     return [
         f"{count(n, 'seed')} {'is' if n == 1 else 'are'} weak evidence: below {WEAK} the spread itself is uncertain."
@@ -221,10 +222,27 @@ def _hidden(arm: Arm) -> list[str]:
             f"all seeds share one result of {'the stages' if many else 'the stage'} {listing(shared)}: what another "
             f"seed of {'them' if many else 'it'} would change is not in the spread"
         )
-    kept = [VARIES[name] for name in VARIES if arm.result.get("varies") and name not in arm.result["varies"]]
-    if kept:
-        lines.append(f"the seeds have {listing(kept)} in common: what these would change is not in the spread")
+    if _kept(arm):
+        what = listing([VARIES[name] for name in _kept(arm)])
+        lines.append(f"the seeds have {what} in common: what these would change is not in the spread")
     return lines
+
+
+def _kept(arm: Arm) -> list[str]:
+    """What of `VARIES` is the same for all seeds."""
+    varies = arm.result.get("varies") or VARIES
+    return [name for name in VARIES if name not in varies]
+
+
+def _chosen(arm: Arm) -> list[str]:
+    """By what a study chose its winner."""
+    found = arm.result.get("chosen_by")
+    if not found or not found["uses_labels"]:
+        return []
+    return [
+        f"labels chose this configuration (its study searched by {found['metric']}): the figures show what a search "
+        "with labels reaches, not one without"
+    ]
 
 
 def _stages(arm: Arm) -> list[str]:

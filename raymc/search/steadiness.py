@@ -45,6 +45,7 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
     out = report_folder(name)
     folder = make_folder(request.storage, name)
     facts = arm_facts(request, chosen, dataset, name, seeds) | run_facts(request, dataset, tracking_uri)
+    facts |= {"overrides": dict(request.overrides)}
     write_json(folder / FACTS, facts)
     with running(request, chosen, dataset, folder, name, seeds, tracking_uri) as tracker:
         write_json(folder / FACTS, ended(facts))
@@ -94,7 +95,7 @@ def arm_facts(
 ) -> Row:
     """What a report says of a configuration beside what its seeds say."""
     config = chosen.space.config(params=chosen.params)
-    flat = config.flat(chosen.space.stage_keys)
+    flat, goal = config.flat(chosen.space.stage_keys), chosen.space.objective
     return {
         "name": name,
         "space": chosen.space.name,
@@ -108,6 +109,7 @@ def arm_facts(
         "seeds_from": chosen.seeds_from,
         # Of what draws on a seed, that which differs between them; absent where nothing else can be chosen.
         **({"varies": flat["varies"]} if flat.get("varies") else {}),
+        **({"chosen_by": {"metric": goal.metric, "uses_labels": goal.uses_labels}} if chosen.used else {}),
         "config": {key: value for key, value in flat.items() if key != "seed"},
         "smoke": request.smoke,
     }
