@@ -75,7 +75,7 @@ def test_few_seeds_smoke_and_lost_seeds_are_told(tmp_path: Path) -> None:
     run = read_stability(folder)
     no = may_not(run)
     assert no[0].startswith("This is a smoke run") and no[1].startswith("2 seeds are weak evidence")
-    assert "1 of 5 seeds collapsed: not in these figures." in no and "1 of 5 seeds have not ended" in " ".join(no)
+    assert "1 of 5 seeds collapsed: not in these figures." in no and "1 of 5 seeds unfinished" in " ".join(no)
     assert "The seeds have initial weights and augmentation in common: what these would change" in " ".join(no)
     assert "in it order of the samples and other noise" in varied(run.arms[0])
     assert run.result["collapsed_share"] == 0.25 and run.result["missing"] == [4]

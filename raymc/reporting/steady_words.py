@@ -154,7 +154,7 @@ def lost_lines(result: Row) -> list[str]:
     seeds = len(result["seeds"]) + len(result.get("missing", ()))
     lines = [f"{n} of {seeds} seeds {words.state(state)}: not in these figures" for state, n in lost.items()]
     if result.get("missing"):
-        lines.append(f"{len(result['missing'])} of {seeds} seeds have not ended: not in these figures")
+        lines.append(f"{len(result['missing'])} of {seeds} seeds unfinished: not in these figures")
     return lines
 
 
