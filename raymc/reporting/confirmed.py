@@ -44,8 +44,8 @@ def confirmation(study: Study, record: Record) -> dict[str, Any]:
 
 
 def statistics(values: Sequence[float]) -> dict[str, Any]:
-    """`raymc.metrics.seeds.summary` and the values; one value has no spread, so `std` and `ci95` are None then."""
-    unknown = {"std": None, "ci95": None} if len(values) < 2 else {}
+    """`raymc.metrics.seeds.summary` and the values; one value has no spread: `std` and the intervals are None then."""
+    unknown = dict.fromkeys(("std", "ci95", "ci95_bootstrap")) if len(values) < 2 else {}
     return {**summary(values), **unknown, "values": list(values)}
 
 
