@@ -82,7 +82,7 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
         "smoke": args.smoke,
         "keep_model": True,
         # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0.
-        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from),
+        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from, config.varies),
     }
     if config.workers == 1:
         with progress() as report:

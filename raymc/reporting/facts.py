@@ -22,7 +22,7 @@ SERVED_AT = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that is a file."""
 
 COPIED = ("created", "question", "method", "dataset", "preset", "overrides", "smoke", "data", "clusters_by")
-MANIFEST = ("seed", "seeds", "seeds_from", "confirm", "budget", "versions", "git", "hardware", "created")
+MANIFEST = ("seed", "seeds", "seeds_from", "varies", "confirm", "budget", "versions", "git", "hardware", "created")
 
 
 def gather(study: Study) -> dict[str, Any]:

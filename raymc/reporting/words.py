@@ -115,17 +115,25 @@ def seeds_varied(study: Study) -> str:
     stages, first = study.stage_names, study.get("seeds_from")
     if not first:
         return "The study does not say which stages its seeds vary."
+    only = parts_varied(study.get("varies"))
     if first not in stages:
-        return f"Seeds vary the stages from {first} on."
+        return f"Seeds vary the stages from {first} on{only}."
     position = stages.index(first)
     if position == 0:
-        return f"Seeds vary every stage ({listing(stages)})."
+        return f"Seeds vary every stage ({listing(stages)}){only}."
     varied, shared = stages[position:], stages[:position]
     keep, their = ("keeps", "its") if len(shared) == 1 else ("keep", "their")
     return (
-        f"Seeds vary {_stages(varied)}. Over all of them {_stages(shared)} {keep} the base seed {study.get('seed')}: "
-        f"the spread shown here leaves out what {their} own seed would add."
+        f"Seeds vary {_stages(varied)}{only}. Over all of them {_stages(shared)} {keep} the base seed "
+        f"{study.get('seed')}: the spread shown here leaves out what {their} own seed would add."
     )
+
+
+def parts_varied(varies: object) -> str:
+    """`, in their order alone` where a seed changes some of what it could (the key `varies`); else empty."""
+    if not isinstance(varies, str) or varies == "all":
+        return ""
+    return f", in their {listing([word.strip() for word in varies.split(',')])} alone"
 
 
 def _stages(names: Sequence[str]) -> str:

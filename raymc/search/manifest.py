@@ -119,6 +119,7 @@ def make_manifest(
         "seed": seed,
         "seeds": list(budget.seeds),
         "seeds_from": seeds_from(space, config),
+        "varies": config.varies,
         "confirm": {"top": budget.top, "seeds": list(budget.fresh)},
         "objective": space.objective.model_dump(),
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
