@@ -108,8 +108,8 @@ def test_summary_of_three_values() -> None:
 @pytest.mark.parametrize("values", [[0.1] * 3, [0.7], [1 / 3] * 10])
 def test_equal_values_and_one_value_have_an_interval_of_no_width(values: list[float]) -> None:
     found = summary(values)
-    assert found["ci95"] == [values[0], values[0]]
-    assert found["std"] == 0.0 and found["mean"] == values[0]
+    assert found["ci95"] == found["ci95_bootstrap"] == [values[0], values[0]]
+    assert found["std"] == 0.0 and found["mean"] == found["iqm"] == values[0]
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from raymc.errors import InputError, Interrupted
+from raymc.metrics.seeds import summary
 from raymc.tracking import runs
 from raymc.tracking.sender import merged, parts
 from raymc.tracking.spool import Spool, ending, texts
@@ -236,7 +237,8 @@ def test_events_and_statistics_become_metrics(tmp_path: Path) -> None:
     runs.log_event(spool, epoch | {"note": "text", "nothing": None})
     runs.log_event(spool, {"event": "stage", "name": "heads", "epochs": 9, "cached": True, "seconds": 2.5, "key": "k"})
     runs.log_event(spool, {"event": "done", "metrics": {"acc": 0.9}})
-    runs.log_statistics(spool, {"acc": {"mean": 0.5, "std": None, "ci95": [0.4, 0.6]}, "pairwise_ari": {"mean": 1}}, 3)
+    of_acc = {"n": 2, "mean": 0.5, "std": None, "ci95": [0.4, 0.6], "ci95_bootstrap": None, "values": [0.4, 0.6]}
+    runs.log_statistics(spool, {"acc": of_acc, "pairwise_ari": {"mean": 1}}, 3)
     assert points(spool.path) == [
         ("heads.loss", 4, 1.5),
         ("heads.learning_rate.cluster", 4, 0.5),
@@ -244,9 +246,23 @@ def test_events_and_statistics_become_metrics(tmp_path: Path) -> None:
         ("heads.cached", 0, 1.0),
         ("heads.epochs", 0, 9.0),
         ("acc", 0, 0.9),
+        ("acc_n", 3, 2.0),
         ("acc_mean", 3, 0.5),
+        ("acc_ci95_low", 3, 0.4),
+        ("acc_ci95_high", 3, 0.6),
         ("pairwise_ari_mean", 3, 1.0),
     ]
+
+
+def test_statistics_of_seeds_become_metrics_and_one_seed_has_no_interval(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "a.jsonl")
+    for values in ([0.5], [0.5, 0.7]):
+        runs.log_statistics(spool, {"acc": summary(values)}, len(values))
+    names = {(name.removeprefix("acc_"), step) for name, step, _ in points(spool.path)}
+    single = {"n", "mean", "std", "min", "max", "median", "iqm"}
+    ends = {f"{interval}_{end}" for interval in ("ci95", "ci95_bootstrap") for end in ("low", "high")}
+    assert {name for name, step in names if step == 1} == single
+    assert {name for name, step in names if step == 2} == single | ends
 
 
 def test_rows_of_records_keep_starts_and_ends_in_their_places() -> None:

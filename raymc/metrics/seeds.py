@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from scipy.stats import bootstrap, trim_mean, wilcoxon
 from scipy.stats import t as student_t
-from scipy.stats import wilcoxon
 
-from raymc.metrics.clustering import Labels, adjusted_rand
+from raymc.metrics.clustering import Labels, adjusted_rand, confusion, hungarian_match
+
+RESAMPLES = 10_000
+SEED = 0
+"""Of the resamples: the same values have the same interval."""
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """`n`, `mean`, `std` (ddof=1), `min`, `max`, `median` and `ci95` of one figure over seeds.
+    """`n`, `mean`, `std` (ddof=1), `min`, `max`, `median`, `iqm`, `ci95` and `ci95_bootstrap` of one figure over seeds.
 
-    `ci95` is the 95 % interval `[low, high]` of the mean by Student's t. It is `[v, v]` where all values equal v; so it
-    is, with `std` 0, for a single value: one seed says nothing about the spread, and `n` tells.
+    `iqm` is the interquartile mean, the mean of the middle half. Where n is not divisible by 4 the two values at its
+    ends count by the part of them that lies inside, so that n/2 values are averaged for every n. (rliable cuts whole
+    values, `int(n / 4)` a side, which keeps more than half; for n divisible by 4 both are the same.)
+
+    `ci95` is the 95 % interval `[low, high]` of the mean by Student's t, `ci95_bootstrap` that by `bootstrap_interval`.
+    Both are `[v, v]` where all values equal v; so they are, with `std` 0, for a single value: one seed says nothing
+    about the spread, and `n` tells.
 
     Raises:
         ValueError: no values, or one that is not finite.
@@ -38,8 +49,45 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
         "min": low,
         "max": high,
         "median": float(np.median(values)),
+        # Four of each value: the quarters are whole values then.
+        "iqm": low if equal else float(trim_mean(np.repeat(values, 4), 0.25)),
         "ci95": [mean - half, mean + half],
+        "ci95_bootstrap": bootstrap_interval(values),
     }
+
+
+def bootstrap_interval(values: Sequence[float]) -> list[float]:
+    """The 95 % interval `[low, high]` of the mean by the bootstrap: 10,000 resamples, seeded, expanded percentiles.
+
+    The plain percentile interval is too narrow for few values: it misses the factor √(n / (n - 1)) of the standard
+    error and takes the normal's quantile for Student's. Hesterberg (2015, "What teachers should know about the
+    bootstrap", arXiv:1411.5279) takes its percentiles further out, at Φ(-√(n / (n - 1)) t) for Student's 2.5 %
+    quantile -t; so does this. BCa corrects for skewness, which needs more values than a group of seeds has: it
+    "tends to severely under-cover the mean" (Owen 2025, arXiv:2508.10083). `benchmarks/seed_statistics.py` measures all
+    of them: with 10 normal values the plain percentiles and BCa cover about 90 %, the expanded ones about 95 %.
+
+    No resample's mean lies outside the values, so the interval does not either; below 5 values it is their range.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    n, found = len(values), _finite(values)
+    if not n:
+        raise ValueError("an interval needs a value")
+    if found.min() == found.max():
+        return [float(found[0])] * 2
+    tail = float(ndtr(math.sqrt(n / (n - 1)) * student_t.ppf(0.025, n - 1)))
+    interval = bootstrap(
+        (found,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=1 + 1_000_000 // n,  # bounds the memory
+        vectorized=True,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return [float(interval.low), float(interval.high)]
 
 
 def pairwise_ari(labels: Sequence[Labels]) -> dict[str, float]:
@@ -50,10 +98,62 @@ def pairwise_ari(labels: Sequence[Labels]) -> dict[str, float]:
     Raises:
         ValueError: fewer than two labellings, or labellings of different length.
     """
-    if len(labels) < 2:
-        raise ValueError(f"agreement needs two labellings or more, got {len(labels)}")
-    values = [adjusted_rand(a, b) for a, b in combinations(labels, 2)]
+    values = _above_diagonal(ari_matrix(labels))
     return {"mean": float(np.mean(values)), "min": min(values)}
+
+
+def ari_matrix(labels: Sequence[Labels]) -> list[list[float]]:
+    """Adjusted Rand index `[m, m]` between each two of m labellings of the same points: symmetric, 1 on the diagonal.
+
+    Raises:
+        ValueError: fewer than two labellings, or labellings of different length.
+    """
+    return _matrix(labels, adjusted_rand, diagonal=1.0)
+
+
+def matched_disagreement(labels: Sequence[Labels]) -> list[list[float]]:
+    """d(a, b) `[m, m]` between each two of m labellings: the share of points that their best one-to-one matching of
+    clusters (Hungarian) does not cover. Symmetric, 0 on the diagonal; 1 - d(a, truth) is a's ACC.
+
+    Raises:
+        ValueError: fewer than two labellings, or labellings of different length.
+    """
+    return _matrix(labels, _unmatched, diagonal=0.0)
+
+
+def certificate(labels: Sequence[Labels]) -> dict[str, float]:
+    """What the seeds' disagreement proves about their accuracy without labels: their mean ACC is at most `acc_at_most`.
+
+    `mean_disagreement` is the mean of `matched_disagreement` over the pairs of seeds; `acc_at_most` is 1 - half of it.
+
+    Why: d is a metric on partitions. Pad all labellings with empty clusters to one number of clusters; then d(a, b) is
+    the share of points on which a and a renamed b differ, at the best renaming (a permutation), and renamings compose:
+    d(a, c) <= d(a, b) + d(b, c). With c = the truth and e_i = 1 - ACC of seed i this says d(i, j) <= e_i + e_j.
+    Over the m(m - 1)/2 pairs each e_i counts m - 1 times, so that mean d <= 2 mean e.
+
+    It holds for any true labels of these points and any numbers of clusters and classes, equal or not, as long as ACC
+    is by one-to-one matching and what stays unmatched counts as wrong (`clustering_scores` does; purity and other
+    many-to-one scores do not). The mean is over the same seeds and points; a single seed may be above it.
+
+    It is one-sided: it refutes an accuracy and confirms none. Seeds that agree may all be wrong, as collapsed ones are.
+
+    Raises:
+        ValueError: fewer than two labellings, or labellings of different length.
+    """
+    mean = float(np.mean(_above_diagonal(matched_disagreement(labels))))
+    return {"mean_disagreement": mean, "acc_at_most": 1 - mean / 2}
+
+
+def collapsed_share(states: Sequence[str]) -> float:
+    """The share of `states` (one a seed, as in the records) that are `collapsed`. Seeds that were lost for another
+    reason count as not collapsed.
+
+    Raises:
+        ValueError: no states.
+    """
+    if not states:
+        raise ValueError("a share of no seeds")
+    return sum(state == "collapsed" for state in states) / len(states)
 
 
 def p_better(a: Sequence[float], b: Sequence[float]) -> float:
@@ -72,11 +172,13 @@ def p_better(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """`n`, `mean`, `std` (ddof=1) and `ci95` of the differences a - b of values that belong together, and `p_wilcoxon`.
+    """`n`, `mean`, `std` (ddof=1), `ci95`, `p_wilcoxon` and `p_t` of the differences a - b of values that belong
+    together.
 
-    `ci95` is the 95 % interval of the mean difference by Student's t; `p_wilcoxon` is the two-sided p of Wilcoxon's
-    signed-rank test (1.0 where all differences are zero). Fewer than two pairs have neither, nor `std`: None. No
-    pair has no `mean` either.
+    `ci95` is the 95 % interval of the mean difference by Student's t; `p_wilcoxon` and `p_t` are the two-sided p of
+    Wilcoxon's signed-rank test and of the paired t test (1.0 where all differences are zero). Where all are the same
+    other number, `p_t` is 0.0: t divides by their spread. Fewer than two pairs have none of these, nor `std`: None.
+    No pair has no `mean` either.
 
     Raises:
         ValueError: not as many values in `a` as in `b`, or one that is not finite.
@@ -87,12 +189,12 @@ def paired(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
     gaps = np.round(_finite(a) - _finite(b), 12) + 0.0
     if len(gaps) < 2:
         return {"n": len(gaps), "mean": float(gaps[0]) if len(gaps) else None} | dict.fromkeys(
-            ("std", "ci95", "p_wilcoxon")
+            ("std", "ci95", "p_wilcoxon", "p_t")
         )
     found = summary(gaps.tolist())
     moved = gaps[gaps != 0]  # Wilcoxon leaves out pairs without a difference
     p = float(wilcoxon(moved).pvalue) if moved.size else 1.0
-    return {key: found[key] for key in ("n", "mean", "std", "ci95")} | {"p_wilcoxon": p}
+    return {key: found[key] for key in ("n", "mean", "std", "ci95")} | {"p_wilcoxon": p, "p_t": _p_t(found)}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -104,7 +206,33 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _finite(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _p_t(gaps: dict[str, Any]) -> float:
+    """Of the `summary` of two differences or more. (SciPy's test warns where they are equal.)"""
+    if not gaps["std"]:
+        return 0.0 if gaps["mean"] else 1.0
+    t = abs(gaps["mean"]) / (gaps["std"] / math.sqrt(gaps["n"]))
+    return 2 * float(student_t.sf(t, gaps["n"] - 1))
+
+
+def _matrix(labels: Sequence[Labels], of: Callable[[Labels, Labels], float], diagonal: float) -> list[list[float]]:
+    if len(labels) < 2:
+        raise ValueError(f"agreement needs two labellings or more, got {len(labels)}")
+    found = [[diagonal] * len(labels) for _ in labels]
+    for i, j in combinations(range(len(labels)), 2):
+        found[i][j] = found[j][i] = of(labels[i], labels[j])
+    return found
+
+
+def _above_diagonal(matrix: list[list[float]]) -> list[float]:
+    return [value for i, row in enumerate(matrix) for value in row[i + 1 :]]
+
+
+def _unmatched(a: Labels, b: Labels) -> float:
+    counts = confusion(a, b)
+    return 1 - float(counts[hungarian_match(counts)].sum() / counts.sum())
+
+
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     found = np.asarray(values, dtype=np.float64)
     if not np.isfinite(found).all():
         raise ValueError(f"comparisons need finite values, got {list(values)}")

@@ -15,6 +15,7 @@ from raymc.reporting.commands import reproduce
 from raymc.reporting.confirmed import comparison, confirmation, direction
 from raymc.reporting.cost import stage_use, time_spent
 from raymc.reporting.importance import parameter_importance
+from raymc.reporting.pareto import pareto
 from raymc.reporting.records import Record, Study, confirmation_of, winner
 
 SERVED_AT = "http://127.0.0.1:5000"
@@ -45,6 +46,7 @@ def gather(study: Study) -> dict[str, Any]:
         "seeds_varied": words.seeds_varied(study),
         "conclusions": words.conclusions(study, mine),
         "warnings": cautions(study, best, mine),
+        "pareto": pareto(study),
         "importance": parameter_importance(study),
         "stages": stage_use((*study.trials, *study.confirmations)),
         "time": time_spent(study),

@@ -17,7 +17,7 @@ from raymc.reporting.svg import Axis, Panel, axis, picture
 def fresh_seeds(study: Study, confirmed: Sequence[Mapping[str, Any]], best: int) -> Markup | None:
     """Per confirmed configuration: every fresh seed, their mean and interval, and the search score (hollow diamond)."""
     metric = study.objective.metric
-    rows = [one for one in confirmed if metric in one["statistics"]]
+    rows = [one for one in confirmed if metric in one["statistics"]] if study.by_seed else []
     if not rows:
         return None
     found = [value for one in rows for value in one["statistics"][metric]["values"]]

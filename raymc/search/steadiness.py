@@ -18,6 +18,7 @@ from raymc.metrics.seeds import pairwise_ari
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
+from raymc.search.judge import Judge
 from raymc.search.ledger import SeedQueue
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import FINISHED, Row, Unit
@@ -121,7 +122,7 @@ def _run(
 ) -> Row:
     space, needs = chosen.space, needs_of(chosen.space)
     blind = space.objective.uses_labels and dataset.train.y is None
-    metric = LABEL_FREE_METRICS[0] if blind else space.objective.metric
+    judge = Judge(LABEL_FREE_METRICS[0]) if blind else Judge(space.objective.metric)
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -136,10 +137,10 @@ def _run(
             cpus=slots.cpus_per_worker,
         )
 
-    queue = SeedQueue(folder, "stability", metric, {0: chosen.params}, seeds)
+    queue = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(queue, Plan(folder, metric), body, place, f"stability {folder.name}", lambda: None, lambda body: None)
-    return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), metric)
+    run_on_ray(queue, Plan(folder, judge), body, place, f"stability {folder.name}", lambda: None, lambda body: None)
+    return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), judge)
 
 
 def _result(request: StabilityRequest, chosen: Configuration, dataset: Dataset, folder: Path, record: Row) -> Row:

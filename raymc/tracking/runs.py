@@ -24,6 +24,10 @@ ENDINGS: dict[str, Status] = {
 """MLflow's status of each state of a trial; the state itself is the tag `raymc.state`."""
 
 
+INTERVALS = ("ci95", "ci95_bootstrap")
+"""The keys of `raymc.metrics.seeds.summary` that are `[low, high]`."""
+
+
 def spool_folder(study_dir: Path) -> Path:
     """Where a study's spools are."""
     return study_dir / "spool"
@@ -108,12 +112,22 @@ def log_event(spool: Spool, event: Mapping[str, Any]) -> None:
 
 
 def log_statistics(spool: Spool, statistics: Mapping[str, Mapping[str, Any]], step: int) -> None:
-    """Write statistics over seeds: `{"acc": {"mean": …}}` becomes `acc_mean`; intervals and texts are passed over.
+    """Write statistics over seeds: `{"acc": {"mean": …}}` becomes `acc_mean`, an interval `acc_ci95_low` and `_high`.
 
-    `step` tells running statistics apart (seeds finished, trials finished): what was written at a step stands.
+    Texts and lists are passed over, and the intervals of a single seed, which have no width. `step` tells running
+    statistics apart (seeds finished, trials finished): what was written at a step stands.
     """
-    flat = {f"{metric}_{name}": value for metric, of in statistics.items() for name, value in of.items()}
+    flat = {f"{metric}_{name}": value for metric, of in statistics.items() for name, value in _with_ends(of).items()}
     spool.metrics(dict(numbers(flat)), step)
+
+
+def _with_ends(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """The statistics of one metric, with the ends of its intervals as numbers."""
+    ends: dict[str, Any] = {}
+    for name in INTERVALS:
+        if statistics.get(name) is not None and statistics.get("n") != 1:
+            ends[f"{name}_low"], ends[f"{name}_high"] = statistics[name]
+    return {**statistics, **ends}
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
