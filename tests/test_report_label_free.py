@@ -74,7 +74,7 @@ def test_a_panel_per_score_says_in_words_what_it_shows(usual: Path) -> None:
     assert len(titles) == 5 and len(set(titles)) == 5
     for title, row in zip(titles, facts["scores"], strict=True):
         assert f"against {row['score']} of 15 trials" in title and f"would have chosen trial {row['trial']}" in title
-    assert section.count("<circle") == 5 * 15 and section.count('class="search"') == 5
+    assert section.count("<circle") == 5 * 15 and section.count('class="search open"') == 5
     assert section.count('<circle class="best"') == 5
     assert "may be chance" in text(section) and f"{chance_bound(15):.2f}" in text(section)
 

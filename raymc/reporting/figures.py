@@ -53,10 +53,10 @@ def _seed_row(panel: Panel, row: int, one: Mapping[str, Any], metric: str, css: 
     return marks
 
 
-def _diamond(x: float, y: float, tip: str) -> Markup:
-    return Markup(
-        '<path class="search" d="M{:.1f} {:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"><title>{}</title></path>'
-    ).format(x, y - 5.5, tip)
+def _diamond(x: float, y: float, tip: str, css: str = "search") -> Markup:
+    return Markup('<path class="{}" d="M{:.1f} {:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"><title>{}</title></path>').format(
+        css, x, y - 5.5, tip
+    )
 
 
 def course(study: Study, best: int) -> Markup | None:
@@ -154,7 +154,7 @@ def _score_against_acc(points: Points, row: Mapping[str, Any], best: Mapping[str
         tip = f"trial {trial.trial}: {name} {words.score(value)}, acc {words.score(trial.metrics['acc'])}"
         marks.append(panel.dot(value, trial.metrics["acc"], css, tip, f"trial-{trial.trial}", radius))
         if trial.trial == best["trial"]:
-            marks.append(_diamond(*panel.at(value, best["acc"]), f"best acc: trial {trial.trial}"))
+            marks.append(_diamond(*panel.at(value, best["acc"]), f"best acc: trial {trial.trial}", "search open"))
     rho = (
         f", rank correlation {words.correlation(row['rank_correlation'])}"
         if row["rank_correlation"] is not None
