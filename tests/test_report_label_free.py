@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
+from benchmarks import label_free as benchmark
 from raymc.reporting.label_free import chance_bound, label_free, words_of
 from raymc.reporting.page import write_report
 from raymc.reporting.study_reader import read_study
@@ -110,6 +111,9 @@ def test_a_collapsed_clustering_is_not_chosen_however_well_it_scores(tmp_path: P
     gates = {"smallest_share": 0.0, "largest_share": 9.0, "rank": 1}
     (study / "study.json").write_text(json.dumps(own | {"objective": own["objective"] | {"gates": gates}}))
     assert label_free(read_study(study))["gated"] == []
+    free = {"metric": "probe", "mode": "max", "uses_labels": False, "gates": None}
+    (study / "study.json").write_text(json.dumps(own | {"objective": free}))
+    assert label_free(read_study(study))["gated"] == [], "a search without labels whose gates were switched off"
 
 
 def test_equal_scores_have_no_correlation_and_the_mean_regret(tmp_path: Path) -> None:
@@ -144,3 +148,25 @@ def test_searched_sizes_are_named(tmp_path: Path) -> None:
     searched = {"feature_dim": {"choices": [16, 64]}}
     facts = label_free(read_study(fabricate(tmp_path / "sizes", 6, confirm=0, study={"searched": searched})))
     assert any("not comparable here: feature_dim was searched" in line for line in words_of(facts))
+
+
+def test_the_documents_tables_come_from_studies_or_their_reports(
+    usual: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, facts = made(usual)
+    report = usual.parent / f"{usual.name}-report"
+    for path in (usual, report, report / "summary.json"):
+        monkeypatch.setattr("sys.argv", ["label_free", str(path)])
+        benchmark.main()
+        correlations, regrets = capsys.readouterr().out.split("\n\n", 2)[1:]
+        stability = facts["scores"][0]
+        assert f"{stability['rank_correlation']:.2f} ({stability['interval'][0]:.2f} to" in correlations
+        assert f"| {100 * stability['regret']:.1f} |" in regrets and f"{100 * facts['best']['acc']:.1f} %" in regrets
+    monkeypatch.setattr("sys.argv", ["label_free", str(usual), "--json"])
+    benchmark.main()
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["label_free"] == facts
+    monkeypatch.setattr("sys.argv", ["label_free", str(usual / "trials")])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "neither a study's folder" in capsys.readouterr().err

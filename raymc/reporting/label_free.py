@@ -28,8 +28,8 @@ SIZES = ("feature_dim", "n_clusters")
 def label_free(study: Study) -> dict[str, Any]:
     """The section's facts, JSON-ready.
 
-    `trials` finished, of which `gated` (their numbers) would have counted as collapsed in a search without labels: by
-    the study's own gates, else by the default ones. `best` is the finished trial of the highest ACC, `chance_regret`
+    `trials` finished, of which `gated` (their numbers) would have counted as collapsed in a search without labels, by
+    the gates on clusters and rank. `best` is the finished trial of the highest ACC, `chance_regret`
     what a trial drawn at random from those that pass costs; None without labels. `resized` are the searched keys of
     `SIZES`. `scores` has a row per score that trials have:
 
@@ -101,12 +101,19 @@ def _passed(study: Study) -> list[Record]:
 
 
 def _gated(study: Study, trial: Record) -> bool:
-    own = study.objective.gates
-    gates = Gates(own["smallest_share"], own["largest_share"], int(own["rank"])) if own else Gates()
+    gates = _gates(study)
     fixed, data = study.get("fixed", "n_clusters"), study.get("data", "n_classes")
     k = trial.params.get("n_clusters") or fixed or data
     seeds = [run.metrics for run in trial.seeds if run.state == "finished"]
-    return isinstance(k, int) and any(gates.closed(metrics, k) for metrics in seeds)
+    return gates is not None and isinstance(k, int) and any(gates.closed(metrics, k) for metrics in seeds)
+
+
+def _gates(study: Study) -> Gates | None:
+    """The study's own, else what a search without labels has by default; None where such a search was told so."""
+    own = study.objective.gates
+    if own:
+        return Gates(own["smallest_share"], own["largest_share"], int(own["rank"]))
+    return Gates() if study.objective.uses_labels else None
 
 
 def words_of(facts: Facts) -> list[str]:
