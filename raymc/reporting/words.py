@@ -110,8 +110,8 @@ def objective(study: Study) -> str:
 def _gates(gates: Mapping[str, float]) -> str:
     smallest, largest = setting(gates.get("smallest_share")), setting(gates.get("largest_share"))
     return (
-        f"A training whose smallest cluster had fewer than {smallest} n/k points, whose largest had more than {largest} "
-        f"n/k, or whose embedding had a rank below {setting(gates.get('rank'))}, counted as collapsed."
+        f"A training whose smallest cluster had fewer than {smallest} n/k points, whose largest had more than "
+        f"{largest} n/k, or whose embedding had a rank below {setting(gates.get('rank'))}, counted as collapsed."
     )
 
 
@@ -158,13 +158,13 @@ def _of_the_group(study: Study, best: Mapping[str, Any]) -> str:
     n = len(best["seeds"])
     if study.objective.metric in STUDY_METRICS:
         return (
-            "A mean rank says which configuration is ahead of the others that were run, not how good it is. The figures "
-            "of each metric on fresh seeds stand in the table."
+            "A mean rank says which configuration is ahead of the others that were run, not how good it is. The "
+            "figures of each metric on fresh seeds stand in the table."
         )
     return (
         f"The clusters of the {n} fresh seeds agree by {score(best['score'])} (adjusted Rand index, mean of "
-        f"{n * (n - 1) // 2} pairs; the pairs share seeds, so there is no interval). Agreement can be had by being wrong "
-        "in the same way: it bounds the accuracy from above and promises nothing."
+        f"{n * (n - 1) // 2} pairs; the pairs share seeds, so there is no interval). Agreement can be had by being "
+        "wrong in the same way: it bounds the accuracy from above and promises nothing."
     )
 
 
