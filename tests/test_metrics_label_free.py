@@ -135,6 +135,9 @@ def test_mean_rank_is_the_mean_share_of_trials_below() -> None:
     assert mean_rank(scores) == pytest.approx(list((ranks[0] + ranks[1]) / 2))
     assert mean_rank({"a": [4.0], "b": [1.0]}) == [0.5] and mean_rank({"a": []}) == []
     assert mean_rank({"a": [2.0, 2.0, 2.0]}) == [0.5] * 3
+    orders = np.random.default_rng(0).permuted(np.tile(np.arange(40.0), (4, 1)), axis=1)
+    equal = mean_rank({str(i): list(order) for i, order in enumerate(orders)})
+    assert len(set(equal)) == len(set(orders.sum(0))) < 40, "equal sums of ranks are equal, not apart by rounding"
     for wrong in ({}, {"a": [1.0], "b": [1.0, 2.0]}, {"a": [1.0, float("nan")]}):
         with pytest.raises(ValueError):
             mean_rank(wrong)

@@ -135,8 +135,8 @@ def mean_rank(scores: Mapping[str, Sequence[float]]) -> list[float]:
     n = len(table[0])
     if n < 2:
         return [0.5] * n
-    shares = [(rankdata(values) - 1) / (n - 1) for values in table]
-    return [float(value) for value in np.mean(shares, axis=0)]
+    means = np.mean([rankdata(values) for values in table], axis=0)  # exact, so that equal means stay equal
+    return [float(value) for value in (means - 1) / (n - 1)]
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -15,6 +15,7 @@ from raymc.reporting.commands import reproduce
 from raymc.reporting.confirmed import comparison, confirmation, direction
 from raymc.reporting.cost import stage_use, time_spent
 from raymc.reporting.importance import parameter_importance
+from raymc.reporting.label_free import label_free
 from raymc.reporting.pareto import pareto
 from raymc.reporting.records import Record, Study, confirmation_of, winner
 
@@ -48,6 +49,7 @@ def gather(study: Study) -> dict[str, Any]:
         "warnings": cautions(study, best, mine),
         "pareto": pareto(study),
         "importance": parameter_importance(study),
+        "label_free": label_free(study),
         "stages": stage_use((*study.trials, *study.confirmations)),
         "time": time_spent(study),
         "commands": {name: without_secrets(line) for name, line in reproduce(study, best).items()},

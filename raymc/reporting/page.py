@@ -41,6 +41,7 @@ def _page() -> Template:
     )
     environment.filters |= {
         "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
+        "correlation": words.correlation,
     }  # fmt: skip
     return environment.get_template("report.html.j2")
 

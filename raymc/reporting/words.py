@@ -34,6 +34,11 @@ def score(value: float | None) -> str:
     return shown.replace("-", "−")
 
 
+def correlation(value: float | None) -> str:
+    """A rank correlation: two decimals, since more are never known; a dash where undefined."""
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
 def setting(value: object) -> str:
     """A hyperparameter's value."""
     if value is None:
