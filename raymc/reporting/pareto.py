@@ -55,8 +55,8 @@ def pareto_words(facts: dict[str, Any]) -> str:
         only = facts["front"][0]["trial"]
         return f"Trial {only} is the best in {a} and in {b}: there is nothing to trade."
     return (
-        f"{n} trials are on the front: whoever gains {a} there loses {b}. Of the others, {facts['dominated']}, each is "
-        "beaten in both. Scores are those of the search, so the ends of the front are optimistic."
+        f"{n} trials are on the front: whoever gains {a} there loses {b}. One of them beats each of the "
+        f"other {facts['dominated']}. Scores are those of the search, so the ends of the front are optimistic."
     )
 
 
