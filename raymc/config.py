@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from raymc.errors import InputError
+from raymc.seed_parts import PARTS
 
 Value = bool | int | float | str | None
 
@@ -162,6 +163,11 @@ class Config:
     seeds_from: str | None = option(
         None, "first stage that a group of seeds varies; null: the first stage that is searched"
     )
+    varies: str = option(
+        "all",
+        "what a seed changes in these stages, with commas: initialisation, order, augmentation, noise; the rest keeps "
+        "the base seed",
+    )
     workers: int = option(1, "data-parallel workers", low=1)
     packed_seeds: int = option(
         1,
@@ -282,6 +288,17 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
     return flat
 
 
+def parts_of(varies: str) -> tuple[str, ...]:
+    """The parts of a seed that the key `varies` names, in the order of `raymc.rng.PARTS`. Raises InputError."""
+    words = [word.strip() for word in varies.split(",")]
+    if words == ["all"]:
+        return PARTS
+    for word in words:
+        if word not in PARTS:
+            raise InputError(f"varies: {word!r} is not all or some of {', '.join(PARTS)}{nearest(word, PARTS)}")
+    return tuple(name for name in PARTS if name in words)
+
+
 def resolve(
     method: str,
     dataset: str,
@@ -309,5 +326,6 @@ def resolve(
     seeds_from = bare.get("seeds_from")
     if seeds_from is not None and seeds_from not in staged:
         raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(staged)}")
+    parts_of(bare.get("varies", "all"))
     stages = MappingProxyType({name: StageConfig(**values) for name, values in staged.items()})
     return Config(method=method, dataset=dataset, preset=preset, own=own, stages=stages, **bare)

@@ -13,6 +13,7 @@ from raymc.space_format import Choices, Range, on_grid
 NOT_SEARCHED = (
     "seed",
     "seeds_from",
+    "varies",
     "workers",
     "packed_seeds",
     "evaluate_every",

@@ -16,6 +16,7 @@ from raymc.config import Config, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.methods import METHODS
+from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.space import load_space
 from raymc.training.progress import progress
 from raymc.training.run import run as train
@@ -82,7 +83,7 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
         "smoke": args.smoke,
         "keep_model": True,
         # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0.
-        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from),
+        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from, config.varies),
     }
     if config.workers == 1:
         with progress() as report:
@@ -101,7 +102,7 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
 
 
 def _tell(result: dict[str, Any]) -> None:
-    shown = ("acc", "nmi", "ari", "clustered_acc", "test_acc", "rate_reduction")
+    shown = (*LABEL_METRICS, "clustered_acc", "test_acc", *LABEL_FREE_METRICS)
     metrics = "  ".join(f"{name} {result['metrics'][name]:.4f}" for name in shown if name in result["metrics"])
     mark = "  (smoke: shortened)" if result["smoke"] else ""
     print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=sys.stderr)

@@ -70,6 +70,8 @@ class Fabricator:
         runs = [self._seed(place, trial, params, seed, state) for seed in seeds]
         done = [run["metrics"] for run in runs if run["state"] == "finished"]
         means = {key: float(np.mean([metrics[key] for metrics in done])) for key in (done[0] if done else ())}
+        if len(done) > 1:  # as agreement between seeds: better configurations agree more, not exactly
+            means["stability"] = means["rate_reduction"] / 60 + 0.05 * math.sin(trial)
         metric = "acc" if self.classes else "rate_reduction"
         record = {
             "trial": trial, "kind": kind, "state": state, "params": params,
@@ -106,6 +108,7 @@ class Fabricator:
 
     def _metrics(self, quality: float) -> dict[str, float]:
         free = {"rate_reduction": 20 + 30 * quality, "clusters_used": 10.0, "largest_share": 0.14}
+        free |= {"probe": 0.9 + 0.1 * quality**2, "silhouette": 0.4 - 0.5 * abs(quality - 0.7)}
         if not self.classes:
             return free
         return {"acc": quality, "nmi": quality * 0.95, "ari": quality * 0.88, "test_acc": quality - 0.02, **free}

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from raymc.search.judge import Judge
 from raymc.search.ledger import Ledger, Work
 from raymc.search.records import unit_of, unit_row
 from raymc.search.unit import Plan, run_unit
@@ -22,6 +23,9 @@ FIRST = {"heads.weight_decay": 1e-3, "heads.epochs": 3}
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours may catch it."""
+
+
+ACC = Judge("acc")
 
 
 class FakeBody:
@@ -68,28 +72,36 @@ def accuracy(params: Mapping[str, Any], seed: int) -> float:
 
 def make_ledger(folder: Path, study: optuna.Study, **changes: Any) -> Ledger:
     settings: dict[str, Any] = {
-        "metric": "acc", "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
+        "judge": Judge("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
     }  # fmt: skip
     return Ledger(folder, study, SPACE, **settings | changes)
 
 
-def new_study(mode: str = "maximize", storage: Any = None) -> optuna.Study:
+def new_study(mode: str | list[str] = "maximize", storage: Any = None) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction=mode, storage=storage, study_name="s")
+    modes = [mode] if isinstance(mode, str) else mode
+    return optuna.create_study(directions=modes, storage=storage, study_name="s")
 
 
-def run_here(work: Work, folder: Path, body: FakeBody, fidelity: str = "none", judge: Any = None) -> list[Any]:
-    """Run all units in turn; the units in the order in which they started. `judge(unit, row)` hears each report."""
+def run_here(
+    work: Work,
+    folder: Path,
+    body: FakeBody,
+    fidelity: str = "none",
+    hear: Callable[[Any, dict[str, Any]], None] | None = None,
+    judge: Judge = ACC,
+) -> list[Any]:
+    """Run all units in turn; the units in the order in which they started. `hear(unit, row)` gets each report."""
     units = []
-    plan = Plan(folder, "acc", fidelity)
+    plan = Plan(folder, judge, fidelity)
     while (unit := work.next()) is not None:
         unit = unit_of(unit_row(unit))
         units.append(unit)
 
         def report(row: dict[str, Any], unit: Any = unit) -> None:
             work.heard(unit, row)
-            if judge is not None:
-                judge(unit, row)
+            if hear is not None:
+                hear(unit, row)
 
         run_unit(plan, unit, body, report)
         work.ended(unit)

@@ -84,6 +84,14 @@ def test_the_bootstrap_interval_is_seeded_and_never_leaves_the_values() -> None:
         bootstrap_interval([])
 
 
+def test_both_intervals_of_ten_normal_values_cover_their_mean_as_often_as_they_say() -> None:
+    draws = np.random.default_rng(0).normal(3, 2, size=(500, 10))
+    found = [summary(row.tolist()) for row in draws]
+    for interval in ("ci95", "ci95_bootstrap"):
+        covered = np.mean([one[interval][0] <= 3 <= one[interval][1] for one in found])
+        assert 0.92 <= covered <= 0.98, f"{interval} covers {covered:.3f}"
+
+
 def test_a_summary_of_ten_seeds_takes_milliseconds() -> None:
     values = np.random.default_rng(0).normal(size=10).tolist()
     took = []

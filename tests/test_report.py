@@ -169,7 +169,8 @@ def test_vectors_without_labels(tmp_path: Path) -> None:
     changes = {"objective": objective, "data": data, "dataset": "rows"}
     study = fabricate(tmp_path / "rows", 8, classes=0, images=False, study=changes)
     page, summary = made(study)
-    assert set(summary["confirmation"][0]["statistics"]) == {"rate_reduction", "clusters_used", "largest_share"}
+    free = {"rate_reduction", "probe", "silhouette", "clusters_used", "largest_share"}
+    assert set(summary["confirmation"][0]["statistics"]) == free
     assert "No label took part in choosing the winner" in words_of(page)
     assert "left a gallery" in words_of(page)
     assert "left labels to compare with" in words_of(page)

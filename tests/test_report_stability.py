@@ -71,16 +71,16 @@ def test_few_seeds_smoke_and_lost_seeds_are_told(tmp_path: Path) -> None:
     states = {1: "collapsed", 2: "diverged"}
     folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6, 0.7, 0.8]}, states=states, smoke=True)
     facts = json.loads((folder / "stability.json").read_text())
-    write(folder / "stability.json", facts | {"seeds": list(range(5)), "smoke": True, "varies": ["order", "noise"]})
+    write(folder / "stability.json", facts | {"seeds": list(range(5)), "smoke": True, "varies": "order,noise"})
     run = read_stability(folder)
     no = may_not(run)
     assert no[0].startswith("This is a smoke run") and no[1].startswith("2 seeds are weak evidence")
     assert "1 of 5 seeds collapsed: not in these figures." in no and "1 of 5 seeds unfinished" in " ".join(no)
-    assert "The seeds have initial weights and augmentation in common: what these would change" in " ".join(no)
-    assert "in it order of the samples and other noise" in varied(run.arms[0])
+    assert "The seeds have initialisation and augmentation in common: what others would change" in " ".join(no)
+    assert "in their order and noise alone" in varied(run.arms[0])
     assert run.result["collapsed_share"] == 0.25 and run.result["missing"] == [4]
     facts = json.loads((folder / "stability.json").read_text())
-    write(folder / "stability.json", facts | {"varies": None, "chosen_by": {"metric": "acc", "uses_labels": True}})
+    write(folder / "stability.json", facts | {"varies": "all", "chosen_by": {"metric": "acc", "uses_labels": True}})
     assert "Labels chose this configuration (its study searched by acc)" in " ".join(may_not(read_stability(folder)))
     page = page_of(folder, tmp_path / "out")
     assert "the figures mean nothing" in page and "What stopped 2 of them" in page

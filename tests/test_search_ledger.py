@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from raymc.errors import CollapsedError, DeviceMemoryError, DivergedError
 from raymc.search import records
 from raymc.search.distributions import enqueue
+from raymc.search.judge import Judge
 from raymc.search.ledger import Ledger, SeedQueue
 from tests.search_fakes import FIRST, SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
@@ -190,7 +191,7 @@ def test_a_lost_unit_is_a_failed_trial(tmp_path: Path) -> None:
     assert (record["state"], record["error"]) == ("failed", "its worker died")
     assert _states(study) == [TrialState.FAIL] and ledger.next() is None
 
-    queue = SeedQueue(tmp_path, "stability", "acc", {0: {}}, (5, 6))
+    queue = SeedQueue(tmp_path, "stability", Judge("acc"), {0: {}}, (5, 6))
     first = queue.next()
     assert first is not None
     assert queue.ended(first)["per_seed"][0]["error"] == "its process was lost"
@@ -198,7 +199,7 @@ def test_a_lost_unit_is_a_failed_trial(tmp_path: Path) -> None:
 
 def test_minimising_confirms_the_smallest_and_ties_go_to_the_earlier(tmp_path: Path) -> None:
     study = new_study("minimize")
-    ledger = make_ledger(tmp_path, study, trials=6, top=3)
+    ledger = make_ledger(tmp_path, study, trials=6, top=3, judge=Judge("acc", "min"))
     run_here(ledger, tmp_path, FakeBody())
     values = [trial.value for trial in ledger.best(6)]
     assert values == sorted(values)
@@ -213,7 +214,7 @@ def test_minimising_confirms_the_smallest_and_ties_go_to_the_earlier(tmp_path: P
 def test_a_space_without_parameters_is_one_trial_of_the_preset(tmp_path: Path) -> None:
     study = new_study()
     ledger = Ledger(
-        tmp_path, study, {}, metric="acc", trials=1, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
+        tmp_path, study, {}, judge=Judge("acc"), trials=1, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
     )  # fmt: skip
     units = run_here(ledger, tmp_path, FakeBody())
     assert [(unit.kind, dict(unit.params)) for unit in units] == [("search", {}), ("confirm", {})]

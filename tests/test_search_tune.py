@@ -14,6 +14,7 @@ from raymc.scale.local import ray_session
 from raymc.search import records
 from raymc.search.distributions import enqueue
 from raymc.search.driver import Needs, Slots, plan_slots, quiet_environment, run_work
+from raymc.search.judge import Judge
 from raymc.search.ledger import Ledger
 from raymc.search.live import Board
 from raymc.search.tuning import Halving
@@ -72,7 +73,7 @@ class Mortal(Watched):
 def _run(ledger: Ledger, body: FakeBody, slots: Slots, fidelity: str = "none", scheduler: Any = None) -> str:
     shown = io.StringIO()
     with Board("test", "acc", ledger.left, stream=shown) as board:
-        run_work(ledger, Plan(ledger.folder, "acc", fidelity), body, slots, board, scheduler)
+        run_work(ledger, Plan(ledger.folder, Judge("acc"), fidelity), body, slots, board, scheduler)
     return shown.getvalue()
 
 

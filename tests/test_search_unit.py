@@ -11,6 +11,7 @@ import pytest
 
 from raymc.errors import InputError
 from raymc.search import records
+from raymc.search.judge import Judge
 from raymc.search.records import Unit, unit_of, unit_row
 from raymc.search.unit import Plan, run_unit, stop_mark
 from tests.search_fakes import FIRST, FakeBody, accuracy
@@ -20,7 +21,7 @@ SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))
 
 def _run(folder: Path, body: Any, fidelity: str = "none", unit: Unit = SEARCH) -> tuple[Any, list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
-    return run_unit(Plan(folder, "acc", fidelity), unit, body, rows.append), rows
+    return run_unit(Plan(folder, Judge("acc"), fidelity), unit, body, rows.append), rows
 
 
 def test_a_unit_leaves_results_and_a_record_and_reports_them(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_stop_unwinds_the_training_and_is_recorded(tmp_path: Path) -> None:
         if row.get("resource") == 5:
             stop_mark(tmp_path, 7).write_text("{}")
 
-    record = run_unit(Plan(tmp_path, "acc", "epochs"), SEARCH, Careful(), report)
+    record = run_unit(Plan(tmp_path, Judge("acc"), "epochs"), SEARCH, Careful(), report)
     assert record["state"] == "pruned" and record["score"] is None and left == [3, 4]
     assert [row["seed"] for row in record["per_seed"]] == [3], "the seed that was stopped has no result"
     assert rows[-1]["state"] == "pruned" and "resource" not in rows[-1]

@@ -15,5 +15,8 @@ STUDY_METRICS = ("rank_mean",)
 RANKED = (*GROUP_METRICS, *LABEL_FREE_METRICS)
 """What `rank_mean` is the mean rank by. Of each, more is better."""
 
+EPOCH_METRICS = (*LABEL_METRICS, "rate_reduction")
+"""What the evaluation of an epoch records: a trial may be stopped by them before its training ends."""
+
 OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS + GROUP_METRICS + STUDY_METRICS
 """What a space file may name."""

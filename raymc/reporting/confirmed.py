@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from raymc.metrics.names import LABEL_METRICS
+from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
 from raymc.metrics.seeds import pairwise_ari, summary
 from raymc.reporting.artefacts import read_labels
 from raymc.reporting.records import Record, SeedRun, Study, best_of, confirmation_of
@@ -15,20 +15,24 @@ from raymc.reporting.records import Record, SeedRun, Study, best_of, confirmatio
 def confirmation(study: Study, record: Record) -> dict[str, Any]:
     """One configuration on fresh seeds: statistics of every metric over the seeds that finished.
 
-    `drop` is how much worse than in the search it did: positive is worse, whichever way the objective points.
+    `drop` is how much worse than in the search its mean over the seeds was: positive is worse, whichever way the
+    objective points. A score that depends on the number of seeds (the worst of them) or on the other configurations (a
+    rank) could not be compared.
     """
     metrics = metric_order((name for run in record.seeds for name in run.metrics), study.objective.metric)
     values = {metric: list(record.values(metric).values()) for metric in metrics}
-    before = next((trial.score for trial in study.trials if trial.trial == record.trial), None)
-    after, sign = record.score, direction(study)
+    search = next((trial for trial in study.trials if trial.trial == record.trial), None)
+    metric, done = study.objective.metric, record.state == "finished"
+    before = search.metrics.get(metric) if search and metric not in STUDY_METRICS else None
+    after, sign = record.metrics.get(metric) if done else None, direction(study)
     return {
         "trial": record.trial,
         "state": record.state,
         "params": dict(record.params),
         "seeds": [run.seed for run in record.seeds],
         "states": dict(Counter(run.state for run in record.seeds)),
-        "search_score": before,
-        "score": after,
+        "search_score": search.score if search else None,
+        "score": record.score,
         "drop": None if before is None or after is None else sign * (before - after),
         "statistics": {metric: statistics(found) for metric, found in values.items() if found},
         "pairwise_ari": agreement(record.seeds),

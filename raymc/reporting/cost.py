@@ -33,9 +33,17 @@ def stage_use(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def time_spent(study: Study) -> dict[str, Any]:
-    """Seconds of wall clock over all sittings, and of trials and confirmations, which may overlap."""
+    """Seconds of wall clock over all sittings, and of trials and confirmations, which may overlap.
+
+    `core_hours` and `gpu_hours` are those that the trainings held, by the resources that the study gave them; a
+    fraction of a GPU counts as that fraction.
+    """
     sittings = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
+    hours = sum(record.seconds for record in (*study.trials, *study.confirmations)) / 3600
+    workers = number(study.get("resources", "workers")) or 1.0
     return {
+        "core_hours": hours * workers * (number(study.get("resources", "cpus_per_worker")) or 1.0),
+        "gpu_hours": hours * workers * (number(study.get("resources", "gpus_per_worker")) or 0.0),
         "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sittings),
         "trial_seconds": sum(record.seconds for record in study.trials),
         "confirmation_seconds": sum(record.seconds for record in study.confirmations),

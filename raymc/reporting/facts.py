@@ -15,13 +15,15 @@ from raymc.reporting.commands import reproduce
 from raymc.reporting.confirmed import comparison, confirmation, direction
 from raymc.reporting.cost import stage_use, time_spent
 from raymc.reporting.importance import parameter_importance
+from raymc.reporting.label_free import label_free
+from raymc.reporting.pareto import pareto
 from raymc.reporting.records import Record, Study, confirmation_of, winner
 
 SERVED_AT = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that is a file."""
 
 COPIED = ("created", "question", "method", "dataset", "preset", "overrides", "smoke", "data", "clusters_by")
-MANIFEST = ("seed", "seeds", "seeds_from", "confirm", "budget", "versions", "git", "hardware", "created")
+MANIFEST = ("seed", "seeds", "seeds_from", "varies", "confirm", "budget", "versions", "git", "hardware", "created")
 
 
 def gather(study: Study) -> dict[str, Any]:
@@ -45,7 +47,9 @@ def gather(study: Study) -> dict[str, Any]:
         "seeds_varied": words.seeds_varied(study),
         "conclusions": words.conclusions(study, mine),
         "warnings": cautions(study, best, mine),
+        "pareto": pareto(study),
         "importance": parameter_importance(study),
+        "label_free": label_free(study),
         "stages": stage_use((*study.trials, *study.confirmations)),
         "time": time_spent(study),
         "commands": {name: without_secrets(line) for name, line in reproduce(study, best).items()},

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from raymc.reporting import words
 from raymc.reporting.cautions import edge
+from raymc.reporting.label_free import Points, scored
 from raymc.reporting.records import Record, Study
 from raymc.reporting.svg import Axis, Panel, axis, picture
 
@@ -17,7 +18,7 @@ from raymc.reporting.svg import Axis, Panel, axis, picture
 def fresh_seeds(study: Study, confirmed: Sequence[Mapping[str, Any]], best: int) -> Markup | None:
     """Per confirmed configuration: every fresh seed, their mean and interval, and the search score (hollow diamond)."""
     metric = study.objective.metric
-    rows = [one for one in confirmed if metric in one["statistics"]]
+    rows = [one for one in confirmed if metric in one["statistics"]] if study.by_seed else []
     if not rows:
         return None
     found = [value for one in rows for value in one["statistics"][metric]["values"]]
@@ -52,10 +53,10 @@ def _seed_row(panel: Panel, row: int, one: Mapping[str, Any], metric: str, css: 
     return marks
 
 
-def _diamond(x: float, y: float, tip: str) -> Markup:
-    return Markup(
-        '<path class="search" d="M{:.1f} {:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"><title>{}</title></path>'
-    ).format(x, y - 5.5, tip)
+def _diamond(x: float, y: float, tip: str, css: str = "search") -> Markup:
+    return Markup('<path class="{}" d="M{:.1f} {:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"><title>{}</title></path>').format(
+        css, x, y - 5.5, tip
+    )
 
 
 def course(study: Study, best: int) -> Markup | None:
@@ -130,3 +131,34 @@ def _trial_dot(panel: Panel, x: float, trial: Record, best: int, key: str = "") 
     chosen = trial.trial == best
     css, radius = ("best", 5.5) if chosen else ("plain soft", 3.5)
     return panel.dot(x, trial.score or 0.0, css, tip, f"trial-{trial.trial}", radius)
+
+
+def against_acc(study: Study, facts: Mapping[str, Any]) -> list[tuple[str, Markup]]:
+    """One panel per label-free score: ACC of each trial against it; `facts` as in `label_free`. Empty without labels.
+
+    The trial that the score would have chosen is large, that of the best ACC a hollow diamond.
+    """
+    if facts["best"] is None or facts["trials"] < 2:
+        return []
+    rows, points = {row["score"]: row for row in facts["scores"]}, scored(study)
+    y = axis([trial.metrics["acc"] for found in points.values() for trial, _ in found] + [facts["best"]["acc"]], "acc")
+    return [(name, _score_against_acc(points[name], row, facts["best"], y)) for name, row in rows.items()]
+
+
+def _score_against_acc(points: Points, row: Mapping[str, Any], best: Mapping[str, Any], y: Axis) -> Markup:
+    name, chosen = row["score"], row["trial"]
+    panel = Panel(axis([value for _, value in points], name), y, height=240)
+    marks = []
+    for trial, value in sorted(points, key=lambda point: point[0].trial == chosen):
+        css, radius = ("best", 5.5) if trial.trial == chosen else ("plain soft", 3.5)
+        tip = f"trial {trial.trial}: {name} {words.score(value)}, acc {words.score(trial.metrics['acc'])}"
+        marks.append(panel.dot(value, trial.metrics["acc"], css, tip, f"trial-{trial.trial}", radius))
+        if trial.trial == best["trial"]:
+            marks.append(_diamond(*panel.at(value, best["acc"]), f"best acc: trial {trial.trial}", "search open"))
+    rho = (
+        f", rank correlation {words.correlation(row['rank_correlation'])}"
+        if row["rank_correlation"] is not None
+        else ""
+    )
+    title = f"acc against {name} of {words.count(len(points), 'trial')}{rho}; {name} would have chosen trial {chosen}, "
+    return panel.draw(marks, f"{title}the best acc is trial {best['trial']}'s")

@@ -44,7 +44,7 @@ def render(template: str, view: Mapping[str, Any], styles: Sequence[str] = ("rep
     )
     environment.filters |= {
         "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
-        "coded": coded,
+        "correlation": words.correlation, "coded": coded,
     }  # fmt: skip
     return environment.get_template(template).render({**view, **_inlined(styles)})
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raymc.metrics.names import GROUP_METRICS, STUDY_METRICS
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -34,7 +36,10 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Record:
-    """A configuration over its group of seeds, from the search or from the confirmation (`kind`)."""
+    """A configuration over its group of seeds, from the search or from the confirmation (`kind`).
+
+    `scores` has one number for each metric of the objective, `score` is the first.
+    """
 
     trial: int
     kind: str
@@ -47,6 +52,7 @@ class Record:
     seconds: float
     error: str | None
     run_id: str | None
+    scores: tuple[float, ...] = ()
 
     def values(self, metric: str) -> dict[int, float]:
         """`{seed: value}` of the seeds that finished and have the metric."""
@@ -56,11 +62,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Objective:
-    """What the search made large (`mode` max) or small (min)."""
+    """What the search made large (`mode` max) or small (min), see `raymc.search.judge.Judge`."""
 
     metric: str
     mode: str
     uses_labels: bool
+    aggregate: str = "mean"
+    second: str | None = None
+    gates: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,11 @@ class Study:
     trials: tuple[Record, ...]
     confirmations: tuple[Record, ...]
     unreadable: tuple[str, ...]
+
+    @property
+    def by_seed(self) -> bool:
+        """Whether the objective is a metric of single trainings, so that fresh seeds have statistics of it."""
+        return self.objective.metric not in (*GROUP_METRICS, *STUDY_METRICS)
 
     def get(self, *path: str) -> Any:
         """A value of the manifest by its path; None where any part is absent."""

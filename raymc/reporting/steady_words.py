@@ -12,18 +12,12 @@ from raymc.reporting.comparison_words import better, comparison_lines
 from raymc.reporting.steady import Arm, Steady
 from raymc.reporting.steady_tables import ORDER
 from raymc.reporting.words import count, listing, score
+from raymc.seed_parts import PARTS
 
 WEAK = 10
 """Seeds below which the word is "weak"."""
 
 SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
-
-VARIES = {
-    "initialisation": "initial weights",
-    "order": "order of the samples",
-    "augmentation": "augmentation",
-    "noise": "other noise (dropout, Gumbel, k-means++)",
-}
 
 
 def configured(params: Mapping[str, Any]) -> str:
@@ -122,9 +116,7 @@ def varied(arm: Arm) -> str:
     stages, first = _stages(arm), str(arm.result["seeds_from"])
     later = stages[stages.index(first) :] if first in stages else [first]
     which = f"the {'stage' if len(later) == 1 else 'stages'} {listing(later)}" if later != stages else "every stage"
-    what = [VARIES[name] for name in VARIES if name not in _kept(arm)]
-    named = f", in it {listing(what)} alone" if _kept(arm) else ""
-    return f"The seeds vary {which}{named}."
+    return f"The seeds vary {which}{words.parts_varied(arm.result.get('varies'))}."
 
 
 def statistics_lines(result: Row) -> list[str]:
@@ -223,15 +215,17 @@ def _hidden(arm: Arm) -> list[str]:
             f"seed of {'them' if many else 'it'} would change is not in the spread"
         )
     if _kept(arm):
-        what = listing([VARIES[name] for name in _kept(arm)])
-        lines.append(f"the seeds have {what} in common: what these would change is not in the spread")
+        what = f"the seeds have {listing(_kept(arm))} in common"
+        lines.append(
+            f"{what}: what {'another' if len(_kept(arm)) == 1 else 'others'} would change is not in the spread"
+        )
     return lines
 
 
 def _kept(arm: Arm) -> list[str]:
-    """What of `VARIES` is the same for all seeds."""
-    varies = arm.result.get("varies") or VARIES
-    return [name for name in VARIES if name not in varies]
+    """The parts of a seed that are the same for all seeds (the key `varies`)."""
+    varies = arm.result.get("varies", "all")
+    return [] if varies == "all" else [name for name in PARTS if name not in varies.split(",")]
 
 
 def _chosen(arm: Arm) -> list[str]:

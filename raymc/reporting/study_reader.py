@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from raymc.errors import InputError
+from raymc.metrics.names import STUDY_METRICS
+from raymc.metrics.ranking import rank_means
 from raymc.reporting.records import Objective, Record, SeedRun, StageRun, Study, number
 
 
@@ -24,8 +27,7 @@ def read_study(folder: Path) -> Study:
     manifest = load_json(folder / "study.json")
     if manifest is None:
         raise InputError(f"{folder}: no readable study.json here")
-    objective = _mapping(manifest.get("objective"))
-    metric = str(objective.get("metric") or "acc")
+    objective = _objective(_mapping(manifest.get("objective")))
     searched = {str(key): _mapping(spec) for key, spec in _mapping(manifest.get("searched")).items()}
     trials, torn = _records(folder / "trials", "search")
     confirmations, torn_too = _records(folder / "confirm", "confirm")
@@ -33,11 +35,36 @@ def read_study(folder: Path) -> Study:
         folder=folder,
         name=str(manifest.get("study") or folder.name),
         manifest=manifest,
-        objective=Objective(metric, str(objective.get("mode") or "max"), bool(objective.get("uses_labels"))),
+        objective=objective,
         searched=searched,
-        trials=trials,
-        confirmations=confirmations,
+        trials=_ranked(objective, trials),
+        confirmations=_ranked(objective, confirmations),
         unreadable=(*torn, *torn_too),
+    )
+
+
+def _objective(content: Mapping[str, Any]) -> Objective:
+    return Objective(
+        metric=str(content.get("metric") or "acc"),
+        mode=str(content.get("mode") or "max"),
+        uses_labels=bool(content.get("uses_labels")),
+        aggregate=str(content.get("aggregate") or "mean"),
+        second=str(content["second"]) if content.get("second") else None,
+        gates=_numbers(content["gates"]) if content.get("gates") else None,
+    )
+
+
+def _ranked(objective: Objective, found: tuple[Record, ...]) -> tuple[Record, ...]:
+    """The records with their score among each other, where the objective is one that only a whole study has."""
+    if objective.metric not in STUDY_METRICS:
+        return found
+    done = [record for record in found if record.state == "finished"]
+    ranks = dict(zip((r.trial for r in done), rank_means([r.metrics for r in done]), strict=True))
+    return tuple(
+        replace(r, score=ranks[r.trial], metrics={**r.metrics, objective.metric: ranks[r.trial]})
+        if r.trial in ranks
+        else r
+        for r in found
     )
 
 
@@ -67,6 +94,7 @@ def record_of(content: Mapping[str, Any], folder: Path, kind: str) -> Record:
         seconds=number(content.get("seconds")) or 0.0,
         error=str(content["error"]) if content.get("error") else None,
         run_id=str(content["run_id"]) if content.get("run_id") else None,
+        scores=tuple(value for one in content.get("scores") or () if (value := number(one)) is not None),
     )
 
 

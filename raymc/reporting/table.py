@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from raymc.metrics.names import LABEL_METRICS
+from raymc.metrics.names import LABEL_METRICS, RANKED
 from raymc.reporting import words
 from raymc.reporting.cost import stage_use
 from raymc.reporting.records import Record, Study
@@ -36,7 +36,7 @@ def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list
     """Headers and rows of the page's table, in the order of the trials."""
     metrics = _shown_metrics(study)
     best = (facts["winner"] or {}).get("trial")
-    fresh = {one["trial"]: one["statistics"].get(study.objective.metric) for one in facts["confirmation"]}
+    fresh = {one["trial"]: _on_fresh_seeds(one, study.objective.metric) for one in facts["confirmation"]}
     headers = ["trial", "state", "score", *(["fresh seeds"] if any(fresh.values()) else [])]
     headers += [*study.searched, *metrics, "seeds", "seconds", "stages reused", "MLflow"]
     rows = []
@@ -70,7 +70,7 @@ def write_csv(study: Study, facts: Mapping[str, Any], path: Path) -> None:
 def _shown_metrics(study: Study) -> Sequence[str]:
     """The label metrics that are not the score already, and the held-out accuracy."""
     there = {name for trial in study.trials for name in trial.metrics}
-    wanted = (*LABEL_METRICS, "test_acc", "rate_reduction")
+    wanted = (*LABEL_METRICS, "test_acc", *RANKED)
     return [name for name in wanted if name in there and name != study.objective.metric]
 
 
@@ -85,6 +85,13 @@ def _score(value: float | None) -> Cell:
 def _setting(value: Any) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return Cell(words.setting(value), value if is_number else str(value), kind="number" if is_number else "text")
+
+
+def _on_fresh_seeds(one: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
+    """Mean and spread of the objective; of one that a group has, the figure alone."""
+    alone = {"mean": one["score"], "std": None} if one["score"] is not None else None
+    found: Mapping[str, Any] | None = one["statistics"].get(metric)
+    return found or alone
 
 
 def _fresh(stats: Mapping[str, Any] | None) -> Cell:

@@ -20,6 +20,11 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     if best is None:
         return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score."
     found = (mine or {}).get("statistics", {}).get(metric)
+    if found is None and mine and mine["score"] is not None:
+        return (
+            f"The configuration of trial {best['trial']} reaches {metric} {score(mine['score'])} on "
+            f"{count(len(mine['seeds']), 'fresh seed')} that the search never saw.{_against_first(facts)}"
+        )
     if found is None:
         return (
             f"Trial {best['trial']} has the best search score, {metric} {score(best['search_score'])} "
@@ -70,6 +75,8 @@ def drops(facts: Facts) -> list[str]:
 
 def _drop(one: Facts) -> str:
     change = one["drop"]
+    if change is None and one["score"] is not None:
+        return f"Trial {one['trial']}: {score(one['score'])} among the configurations that were run on fresh seeds."
     if change is None:
         ended = listing([f"{n} {words.state(name)}" for name, n in one["states"].items()])
         return f"Trial {one['trial']}: no score on its fresh seeds ({ended or 'none has ended'})."
@@ -112,6 +119,8 @@ def cost(facts: Facts) -> list[str]:
         f"Trials took {duration(time['trial_seconds'])} in sum, confirmation {duration(time['confirmation_seconds'])}; "
         "what ran at the same time counts in full."
     )
+    gpus = f", {time['gpu_hours']:.3g} GPU-hours" if time["gpu_hours"] else ""
+    lines.append(f"That is {time['core_hours']:.3g} core-hours{gpus}, by what each training was given.")
     total = stages["computed"] + stages["reused"]
     if stages["reused"]:
         lines.append(

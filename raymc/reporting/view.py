@@ -18,8 +18,10 @@ from raymc.reporting.artefacts import (
 from raymc.reporting.cautions import edge
 from raymc.reporting.confusion import confusion_matrix
 from raymc.reporting.curves import learning_curves
-from raymc.reporting.figures import course, fresh_seeds, importance_bars, slices
+from raymc.reporting.figures import against_acc, course, fresh_seeds, importance_bars, slices
 from raymc.reporting.gallery import build_gallery
+from raymc.reporting.label_free import words_of
+from raymc.reporting.pareto import pareto_plot, pareto_words
 from raymc.reporting.rank_isometry import build_rank_isometry
 from raymc.reporting.rates import rate_charts
 from raymc.reporting.records import Record, SeedRun, Study, confirmation_of
@@ -51,8 +53,12 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "objective": words.objective(study),
         "asked": _asked(study, facts),
         "importance_plot": importance_bars(shares) if shares else None,
+        "pareto_plot": pareto_plot(study, facts["pareto"], shown) if facts["pareto"] else None,
+        "pareto_words": pareto_words(facts["pareto"]) if facts["pareto"] and facts["pareto"]["front"] else "",
         "course_plot": course(study, shown),
         "slice_plots": list(zip(study.searched, slices(study, shown), strict=False)),
+        "label_free_words": words_of(facts["label_free"]),
+        "label_free_plots": against_acc(study, facts["label_free"]),
         "trials_words": telling.trials(facts),
         "headers": headers,
         "rows": rows,

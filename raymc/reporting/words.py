@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raymc.metrics.names import LABEL_METRICS
+from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
 from raymc.reporting.records import Study
 
 METRIC_WORDS = {
@@ -14,7 +14,14 @@ METRIC_WORDS = {
     "nmi": "normalised mutual information (arithmetic mean)",
     "ari": "adjusted Rand index",
     "rate_reduction": "rate reduction, which needs no labels",
-    "stability": "agreement between seeds, which needs no labels",
+    "probe": "how well a linear probe of the samples learns the clusters, which needs no labels",
+    "silhouette": "silhouette of the clusters among the samples, which needs no labels",
+    "stability": "agreement between seeds (mean pairwise ARI), which needs no labels",
+    "rank_mean": "mean rank among the trials by all label-free metrics, which needs no labels",
+}
+AGGREGATE_WORDS = {
+    "lower": "A trial's score is the mean of its seeds less one standard error of that mean.",
+    "min": "A trial's score is that of its worst seed.",
 }
 STATE_WORDS = {"out_of_memory": "out of memory", "running": "unfinished"}
 
@@ -25,6 +32,11 @@ def score(value: float | None) -> str:
         return "–"
     shown = f"{value:.4f}" if abs(value) < 10 else f"{value:.5g}"
     return shown.replace("-", "−")
+
+
+def correlation(value: float | None) -> str:
+    """A rank correlation: two decimals, since more are never known; a dash where undefined."""
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def setting(value: object) -> str:
@@ -78,6 +90,13 @@ def objective(study: Study) -> str:
     verb = "lowest" if goal.mode == "min" else "highest"
     metric = METRIC_WORDS.get(goal.metric, goal.metric)
     sought = f"The search looked for the {verb} {goal.metric}: {metric}."
+    if goal.second:
+        also = METRIC_WORDS.get(goal.second, goal.second)
+        sought += f" Beside it stood {goal.second}: {also}. The first one decides between trials of the front."
+    if goal.aggregate in AGGREGATE_WORDS:
+        sought += f" {AGGREGATE_WORDS[goal.aggregate]}"
+    if goal.gates:
+        sought += f" {_gates(goal.gates)}"
     if goal.uses_labels:
         return (
             f"{sought} Labels chose the winner, so its figures show what a search with labels at hand can reach, "
@@ -88,22 +107,38 @@ def objective(study: Study) -> str:
     )
 
 
+def _gates(gates: Mapping[str, float]) -> str:
+    smallest, largest = setting(gates.get("smallest_share")), setting(gates.get("largest_share"))
+    return (
+        f"A training whose smallest cluster had fewer than {smallest} n/k points, whose largest had more than "
+        f"{largest} n/k, or whose embedding had a rank below {setting(gates.get('rank'))}, counted as collapsed."
+    )
+
+
 def seeds_varied(study: Study) -> str:
     """Which stages a seed changes in this study and which are shared, hiding their own variance."""
     stages, first = study.stage_names, study.get("seeds_from")
     if not first:
         return "The study does not say which stages its seeds vary."
+    only = parts_varied(study.get("varies"))
     if first not in stages:
-        return f"Seeds vary the stages from {first} on."
+        return f"Seeds vary the stages from {first} on{only}."
     position = stages.index(first)
     if position == 0:
-        return f"Seeds vary every stage ({listing(stages)})."
+        return f"Seeds vary every stage ({listing(stages)}){only}."
     varied, shared = stages[position:], stages[:position]
     keep, their = ("keeps", "its") if len(shared) == 1 else ("keep", "their")
     return (
-        f"Seeds vary {_stages(varied)}. Over all of them {_stages(shared)} {keep} the base seed {study.get('seed')}: "
-        f"the spread shown here leaves out what {their} own seed would add."
+        f"Seeds vary {_stages(varied)}{only}. Over all of them {_stages(shared)} {keep} the base seed "
+        f"{study.get('seed')}: the spread shown here leaves out what {their} own seed would add."
     )
+
+
+def parts_varied(varies: object) -> str:
+    """`, in their order alone` where a seed changes some of what it could (the key `varies`); else empty."""
+    if not isinstance(varies, str) or varies == "all":
+        return ""
+    return f", in their {listing([word.strip() for word in varies.split(',')])} alone"
 
 
 def _stages(names: Sequence[str]) -> str:
@@ -114,6 +149,8 @@ def conclusions(study: Study, best: Mapping[str, Any] | None) -> list[str]:
     """What the winner's confirmation allows one to say, and what not; `best` as in `facts.confirmation`."""
     metric = study.objective.metric
     found = (best or {}).get("statistics", {}).get(metric)
+    if best is not None and not study.by_seed and best["score"] is not None:
+        return [_of_the_group(study, best)]
     if best is None or found is None:
         return [
             f"Nothing about new seeds: no configuration has {metric} on seeds that the search did not use. The search "
@@ -123,6 +160,20 @@ def conclusions(study: Study, best: Mapping[str, Any] | None) -> list[str]:
         return [f"Little: one fresh seed gave {metric} {score(found['mean'])} and says nothing about the spread."]
     rest = "Nothing here speaks of other data, other lengths of training, or values outside the ranges searched."
     return [*_of_several(metric, found), rest]
+
+
+def _of_the_group(study: Study, best: Mapping[str, Any]) -> str:
+    n = len(best["seeds"])
+    if study.objective.metric in STUDY_METRICS:
+        return (
+            "A mean rank says which configuration is ahead of the others that were run, not how good it is. The "
+            "figures of each metric on fresh seeds stand in the table."
+        )
+    return (
+        f"The clusters of the {n} fresh seeds agree by {score(best['score'])} (adjusted Rand index, mean of "
+        f"{n * (n - 1) // 2} pairs; the pairs share seeds, so there is no interval). Agreement can be had by being "
+        "wrong in the same way: it bounds the accuracy from above and promises nothing."
+    )
 
 
 def _of_several(metric: str, found: Mapping[str, Any]) -> list[str]:

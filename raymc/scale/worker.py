@@ -13,6 +13,7 @@ from typing import Any
 from raymc import errors
 from raymc.config import Config
 from raymc.errors import RaymcError
+from raymc.seed_parts import Seed
 from raymc.training.outputs import write_json
 
 COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
@@ -26,7 +27,7 @@ class Job:
     storage: str
     data: str | None
     out: Path
-    stage_seeds: Mapping[str, int]
+    stage_seeds: Mapping[str, Seed]
     start_from: str | None = None
     smoke: bool = False
     keep_model: bool = False

@@ -15,6 +15,7 @@ from raymc.scale.relay import run_and_report
 from raymc.scale.worker import Job
 from raymc.search.records import Row
 from raymc.search.unit import Report
+from raymc.seed_parts import Seed
 from raymc.space import Space
 from raymc.training.packed import fill_store
 from raymc.training.run import run
@@ -78,8 +79,9 @@ class TrainSeed:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _seeds(self, seed: int) -> dict[str, int]:
-        return seeds_of(tuple(self.space.stage_keys), seed, self.base_seed, self.seeds_from)
+    def _seeds(self, seed: int) -> dict[str, Seed]:
+        varies = self.space.config().varies
+        return seeds_of(tuple(self.space.stage_keys), seed, self.base_seed, self.seeds_from, varies)
 
     def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
         config = self.space.config(params=params)

@@ -110,7 +110,7 @@ def run_on_ray(
     with ray_session(place.address, dashboard=place.needs.workers > 1):
         slots = plan_slots(place.needs, total_resources(), place.concurrent, fixed=place.address is None)
         body = make_body(slots)
-        with Board(f"{title}, {describe(slots, place.needs)}", plan.metric, work.left, tick=tick) as board:
+        with Board(f"{title}, {describe(slots, place.needs)}", plan.judge.metric, work.left, tick=tick) as board:
             run_work(work, plan, body, slots, board, make_scheduler(body))
 
 

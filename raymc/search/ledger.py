@@ -16,8 +16,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from raymc.config import Value
+from raymc.metrics.names import STUDY_METRICS
+from raymc.metrics.ranking import rank_means
 from raymc.search import records
 from raymc.search.distributions import Distributions, next_number, reseed, suggest
+from raymc.search.judge import Judge
 from raymc.search.records import BAD, FINAL, FINISHED, PRUNED, Row, Unit
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
@@ -49,11 +52,11 @@ class SeedQueue:
         self,
         folder: Path,
         kind: str,
-        metric: str,
+        judge: Judge,
         configurations: Mapping[int, Mapping[str, Value]],
         seeds: Sequence[int],
     ) -> None:
-        self.folder, self.metric = folder, metric
+        self.folder, self.judge = folder, judge
         group = tuple(seeds)
         # Seed by seed, so that the configurations have about as many seeds each at any moment.
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
@@ -86,7 +89,7 @@ class SeedQueue:
         return len(self._queue)
 
     def _record(self, unit: Unit) -> Row:
-        record = records.make_record(self.folder, unit, self.metric)
+        record = records.make_record(self.folder, unit, self.judge)
         records.write_record(self.folder, record)
         if record["state"] in FINAL and unit.trial in self._logs:
             log = self._logs.pop(unit.trial)
@@ -109,7 +112,7 @@ class Ledger:
         study: optuna.Study,
         distributions: Distributions,
         *,
-        metric: str,
+        judge: Judge,
         trials: int,
         seeds: Sequence[int],
         seed: int,
@@ -117,7 +120,7 @@ class Ledger:
         fresh: Sequence[int],
     ) -> None:
         self.folder, self.study, self.distributions = folder, study, dict(distributions)
-        self.metric, self.trials, self.seeds, self.seed = metric, trials, tuple(seeds), seed
+        self.judge, self.trials, self.seeds, self.seed = judge, trials, tuple(seeds), seed
         self.top, self.fresh = top, tuple(fresh)
         self._running: set[int] = set()
         self._confirmation: SeedQueue | None = None
@@ -146,7 +149,7 @@ class Ledger:
         record = records.read_record(self.folder, "search", unit.trial)
         if record is None or record["state"] not in FINAL:
             lost = error or "its process was lost"
-            record = records.make_record(self.folder, unit, self.metric, "failed", lost)
+            record = records.make_record(self.folder, unit, self.judge, "failed", lost)
             records.write_record(self.folder, record)
         self._tell(unit.trial, record)
         self._running.discard(unit.trial)
@@ -166,10 +169,22 @@ class Ledger:
         return {name: states.count(state) for name, state in names.items()}
 
     def best(self, count: int) -> list[FrozenTrial]:
-        """The finished trials with the best scores, the best first; of equal ones the earlier."""
+        """The finished trials with the best scores, the best first; of equal ones the earlier.
+
+        With two metrics the Pareto front comes first, in the order of the first metric.
+        """
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        sign = -1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-        return sorted(done, key=lambda trial: (sign * _value(trial), trial.number))[:count]
+        front = {trial.number for trial in self.study.best_trials} if self.judge.second else set()
+        if self.judge.metric in STUDY_METRICS:
+            scores = rank_means([trial.user_attrs["metrics"] for trial in done])
+        else:
+            scores = [trial.values[0] for trial in done]
+        sign = -1 if self.judge.mode == "max" else 1
+        order = {
+            trial.number: (trial.number not in front, sign * score, trial.number)
+            for trial, score in zip(done, scores, strict=True)
+        }
+        return sorted(done, key=lambda trial: order[trial.number])[:count]
 
     def history(self) -> Iterable[tuple[int, dict[int, float]]]:
         """What the scheduler heard of the trials that have ended, in the order of their ends."""
@@ -180,7 +195,7 @@ class Ledger:
     def _confirm(self) -> SeedQueue:
         if self._confirmation is None:
             best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
-            self._confirmation = SeedQueue(self.folder, "confirm", self.metric, best, self.fresh)
+            self._confirmation = SeedQueue(self.folder, "confirm", self.judge, best, self.fresh)
         return self._confirmation
 
     def _settle(self) -> list[Unit]:
@@ -226,9 +241,11 @@ class Ledger:
         handle = optuna.trial.Trial(self.study, trial._trial_id)
         handle.set_user_attr("state", record["state"])
         handle.set_user_attr("metrics", dict(record["metrics"]))
-        self.study.tell(number, record["score"] if state == TrialState.COMPLETE else None, state=state)
+        self.study.tell(number, self._values(record) if state == TrialState.COMPLETE else None, state=state)
 
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
+    def _values(self, record: Mapping[str, Any]) -> list[float]:
+        """What Optuna learns of a finished trial; a rank is among those that had finished by then."""
+        if self.judge.metric not in STUDY_METRICS:
+            return list(record["scores"])
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return rank_means([*(trial.user_attrs["metrics"] for trial in done), record["metrics"]])[-1:]

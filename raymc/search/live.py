@@ -92,7 +92,7 @@ class Board:
         line.ended, line.place = time.monotonic(), ""
         own = next((row for row in record["per_seed"] if (row["seed"],) == unit.seeds), record)
         line.state = own["state"]
-        line.score = own["metrics"].get(self.metric)
+        line.score = own.get("score", own["metrics"].get(self.metric))
         line.done = sum(row["seed"] in unit.seeds for row in record["per_seed"])
         why = f" ({str(record['error']).splitlines()[-1]})" if record.get("error") else ""
         took = f"{line.seconds(line.ended):.1f} s"

@@ -14,6 +14,7 @@ from raymc.methods import METHODS
 from raymc.search import provenance, records
 from raymc.search.records import Row
 from raymc.space import Space, seeds_from
+from raymc.space_format import several_seeds
 from raymc.tracking.uri import masked
 from raymc.training import clusters
 from raymc.training.smoke import limited, shorten
@@ -42,9 +43,10 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     confirm = space.budget.confirm
     top, fresh = (confirm.top, confirm.seeds) if confirm is not None else (0, 0)
     if smoke:
-        trials, seeds = trials or SMOKE_TRIALS, seeds or 1
+        trials, seeds = trials or SMOKE_TRIALS, seeds or (2 if _several(space) else 1)
         top, fresh = min(top, SMOKE_TOP), min(fresh, SMOKE_FRESH)
     count = seeds or space.budget.seeds
+    _check_seeds(space, count, fresh)
     if not space.params and trials not in (None, 1) and not smoke:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
     return Budget(
@@ -54,6 +56,17 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
         fresh=fresh_seeds(seed, count, fresh),
         fidelity=space.budget.fidelity,
     )
+
+
+def _several(space: Space) -> str:
+    goal = space.objective
+    return several_seeds(goal.metric, goal.second, goal.aggregate)
+
+
+def _check_seeds(space: Space, searched: int, fresh: int) -> None:
+    """Raises InputError where the objective compares seeds and there is one."""
+    if _several(space) and (searched < 2 or fresh == 1):
+        raise InputError(f"objective {_several(space)} needs two seeds or more, in the search and on fresh seeds")
 
 
 def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
@@ -106,6 +119,7 @@ def make_manifest(
         "seed": seed,
         "seeds": list(budget.seeds),
         "seeds_from": seeds_from(space, config),
+        "varies": config.varies,
         "confirm": {"top": budget.top, "seeds": list(budget.fresh)},
         "objective": space.objective.model_dump(),
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},

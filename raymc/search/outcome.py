@@ -122,13 +122,20 @@ def _tell(facts: Row, result: Row) -> None:
 def _fresh(one: Row, metric: str) -> str:
     """A confirmed trial in one line."""
     found: Row | None = one["statistics"].get(metric)
+    if one["state"] == FINISHED and found is None and one["score"] is not None:
+        return f"trial {one['trial']} on {len(one['seeds'])} fresh seeds: {metric} {one['score']:.4f}{_change(one)}"
     if one["state"] != FINISHED or found is None:
         states = ", ".join(f"{count} {state}" for state, count in one["states"].items())
         return f"trial {one['trial']} on fresh seeds: {states}"
     return (
-        f"trial {one['trial']} on {found['n']} fresh seeds: {metric} {found['mean']:.4f}"
-        f"{_spread(found)}, {abs(one['drop']):.4f} {'worse' if one['drop'] > 0 else 'better'} than the search's"
+        f"trial {one['trial']} on {found['n']} fresh seeds: {metric} {found['mean']:.4f}{_spread(found)}{_change(one)}"
     )
+
+
+def _change(one: Row) -> str:
+    """How the mean differs from the search's: what the search flattered it by."""
+    drop = one["drop"]
+    return "" if drop is None else f", {abs(drop):.4f} {'worse' if drop > 0 else 'better'} than the search's"
 
 
 def _spread(found: dict[str, Any]) -> str:

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raymc.config import Value
-from raymc.metrics.seeds import summary
+from raymc.metrics.seeds import pairwise_ari, summary
+from raymc.search.judge import Judge
 from raymc.training.outputs import write_json
 
 RUNNING = "running"
@@ -100,24 +103,26 @@ def write_record(study: Path, record: Row) -> None:
     write_json(trial_folder(study, record["kind"], record["trial"]) / "record.json", record)
 
 
-def make_record(study: Path, unit: Unit, metric: str, state: str | None = None, error: str | None = None) -> Row:
+def make_record(study: Path, unit: Unit, judge: Judge, state: str | None = None, error: str | None = None) -> Row:
     """The record of a unit's group as its seeds stand in the folder.
 
-    `state` None works it out: running until every seed of the group has ended, then finished, with the mean of
-    `metric` as its score. One bad seed names the state of the whole group, which has no score then: a mean over the
-    seeds that happened to survive would flatter it. In the search it also ends the group.
+    `state` None works it out: running until every seed of the group has ended, then finished, with the first of the
+    judge's `scores` as its score. One bad seed names the state of the whole group, which has no scores then: a mean
+    over the seeds that happened to survive would flatter it. In the search it also ends the group.
     """
     rows = [row for seed in unit.group if (row := read_seed(study, unit, seed)) is not None]
     state = state or _state(unit, rows)
-    means = mean_metrics(rows)
+    group = group_metrics(study, unit, rows)
+    scores = judge.scores(seed_values(rows), group) if state == FINISHED else None
     before = read_record(study, unit.kind, unit.trial) or {}
     return {
         "trial": unit.trial,
         "kind": unit.kind,
         "state": state,
         "params": dict(unit.params),
-        "score": means.get(metric) if state == FINISHED else None,
-        "metrics": means,
+        "score": scores[0] if scores else None,
+        "scores": scores,
+        "metrics": mean_metrics(rows) | group,
         "per_seed": rows,
         "seeds": list(unit.group),
         "started": before.get("started") or now(),
@@ -127,17 +132,34 @@ def make_record(study: Path, unit: Unit, metric: str, state: str | None = None, 
     }
 
 
-def mean_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean of every metric that all finished seeds have."""
+def seed_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The values of every metric that all finished seeds have, in the order of the seeds."""
     found = [row["metrics"] for row in rows if row["state"] == FINISHED]
     names = [name for name in found[0] if all(name in metrics for metrics in found)] if found else []
-    return {name: statistics.fmean(metrics[name] for metrics in found) for name in names}
+    return {name: [metrics[name] for metrics in found] for name in names}
+
+
+def mean_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean of every metric that all finished seeds have."""
+    return {name: statistics.fmean(values) for name, values in seed_values(rows).items()}
 
 
 def statistics_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Row]:
     """Mean, spread and interval of every metric that all finished seeds have."""
-    found = [row["metrics"] for row in rows if row["state"] == FINISHED]
-    return {name: summary([metrics[name] for metrics in found]) for name in mean_metrics(rows)}
+    return {name: summary(values) for name, values in seed_values(rows).items()}
+
+
+def group_metrics(study: Path, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`stability`, the mean adjusted Rand index of each two finished seeds' clusters; empty with fewer than two."""
+    found = []
+    for row in rows:
+        path = seed_folder(study, unit.kind, unit.trial, row["seed"]) / "labels.npz"
+        if row["state"] == FINISHED and path.is_file():
+            with np.load(path) as arrays:
+                found.append(arrays["labels"])
+    if len(found) < 2 or len({len(labels) for labels in found}) > 1:
+        return {}
+    return {"stability": pairwise_ari(found)["mean"]}
 
 
 def now() -> str:

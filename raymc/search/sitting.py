@@ -13,6 +13,7 @@ from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.distributions import compile_space
 from raymc.search.driver import Needs, Place, Slots, run_on_ray
+from raymc.search.judge import judge_of
 from raymc.search.ledger import Ledger
 from raymc.search.manifest import Budget, budget_of
 from raymc.search.outcome import finish
@@ -70,11 +71,11 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
 
 
 def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Ledger, tick: Callable[[], None]) -> None:
-    budget, metric = budget_of(manifest), manifest["objective"]["metric"]
+    budget = budget_of(manifest)
     needs = needs_of(space)
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
-    plan = Plan(folder, metric, fidelity)
+    plan = Plan(folder, judge_of(manifest["objective"]), fidelity)
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -143,7 +144,7 @@ def _ledger(folder: Path, manifest: Row, budget: Budget, database: optuna.Study,
         folder,
         database,
         compile_space(space.params),
-        metric=manifest["objective"]["metric"],
+        judge=judge_of(manifest["objective"]),
         trials=budget.trials,
         seeds=budget.seeds,
         seed=manifest["seed"],

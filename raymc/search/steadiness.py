@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_FREE_METRICS
@@ -15,6 +16,7 @@ from raymc.reporting.steady_page import write_stability
 from raymc.search import provenance, records, study
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
+from raymc.search.judge import Judge
 from raymc.search.ledger import SeedQueue
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import FINISHED, Row, Unit
@@ -107,8 +109,7 @@ def arm_facts(
         "params": dict(chosen.params),
         "seeds": list(seeds),
         "seeds_from": chosen.seeds_from,
-        # Of what draws on a seed, that which differs between them; absent where nothing else can be chosen.
-        **({"varies": flat["varies"]} if flat.get("varies") else {}),
+        "varies": ",".join(parts_of(config.varies)) if config.varies != "all" else "all",
         **({"chosen_by": {"metric": goal.metric, "uses_labels": goal.uses_labels}} if chosen.used else {}),
         "config": {key: value for key, value in flat.items() if key != "seed"},
         "smoke": request.smoke,
@@ -176,7 +177,7 @@ def _run(
 ) -> Row:
     space, needs = chosen.space, needs_of(chosen.space)
     blind = space.objective.uses_labels and dataset.train.y is None
-    metric = LABEL_FREE_METRICS[0] if blind else space.objective.metric
+    judge = Judge(LABEL_FREE_METRICS[0]) if blind else Judge(space.objective.metric)
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -191,10 +192,10 @@ def _run(
             cpus=slots.cpus_per_worker,
         )
 
-    queue = SeedQueue(folder, "stability", metric, {0: chosen.params}, seeds)
+    queue = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(queue, Plan(folder, metric), body, place, f"stability {folder.name}", lambda: None, lambda body: None)
-    return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), metric)
+    run_on_ray(queue, Plan(folder, judge), body, place, f"stability {folder.name}", lambda: None, lambda body: None)
+    return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), judge)
 
 
 def _tracked(folder: Path, rows: list[Row]) -> dict[str, Row]:

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from raymc.config import Value, nearest
 from raymc.errors import InputError
 from raymc.search.distributions import Distributions, enqueue
+from raymc.search.judge import judge_of
 from raymc.search.records import Row, read_json
 from raymc.space import Space, load_space
 from raymc.training.outputs import write_json
@@ -157,9 +158,11 @@ def locked(folder: Path) -> Iterator[None]:
 def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions) -> None:
     storage = _storage(making)
     try:
+        judge = judge_of(manifest["objective"])
         directions = optuna.study.StudyDirection
-        direction = directions.MAXIMIZE if manifest["objective"]["mode"] == "max" else directions.MINIMIZE
-        study = optuna.create_study(storage=storage, study_name=manifest["study"], direction=direction)
+        direction = directions.MAXIMIZE if judge.mode == "max" else directions.MINIMIZE
+        several = [direction] * len(judge.metrics)
+        study = optuna.create_study(storage=storage, study_name=manifest["study"], directions=several)
         enqueue(study, space.first, distributions)
     finally:
         storage.engine.dispose()

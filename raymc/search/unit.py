@@ -17,6 +17,7 @@ from typing import Protocol
 from raymc.config import Value
 from raymc.errors import RaymcError, TrainingError
 from raymc.search import records
+from raymc.search.judge import Judge
 from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
@@ -33,6 +34,8 @@ class Body(Protocol):
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         """Train, leave files in `out`, call `report` with the events of `raymc.training`, return metrics.json.
 
+        Of it are read `metrics`, `stages` and, by the gates, `n_clusters`.
+
         Raises TrainingError where the training ended without a usable result.
         """
 
@@ -42,10 +45,10 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What all units of a study share: its folder, the metric that counts, and what a trial is stopped after."""
+    """What all units of a study share: its folder, what they are judged by, and what a trial is stopped after."""
 
     folder: Path
-    metric: str
+    judge: Judge
     fidelity: str = "none"
 
 
@@ -56,7 +59,7 @@ class Pruned(Exception):
 def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Row:
     """Run the seeds of `unit` that have no result yet and return the record of its group.
 
-    `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the mean so far) where the
+    `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the score so far) where the
     scheduler may judge, and one last row with the final state. A trial that went wrong is no exception: the
     record names its state.
     """
@@ -85,8 +88,9 @@ class _UnitRun:
                 runs.close_run(log, record["state"])
         else:
             record = self._group(None)
-        last = record if self.unit.kind == "search" else self._done[-1]
-        score = last["metrics"].get(self.plan.metric) if last["state"] == FINISHED else None
+        search = self.unit.kind == "search"
+        last = record if search else self._done[-1]
+        score = record["score"] if search else last["metrics"].get(self.plan.judge.metric)
         self._report({"state": last["state"], "score": score, "seeds_done": len(self._done)})
         return record
 
@@ -98,9 +102,11 @@ class _UnitRun:
                 record = self._write()
                 if log is not None:
                     runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
+                    agreement = {"pairwise_ari": {"mean": record["metrics"].get("stability")}}
+                    runs.log_statistics(log, agreement, step=len(self._done))
                 if record["state"] != RUNNING:
                     break
-                self._judge(self._mean(), self._passed())
+                self._judge(self._score(), self._passed())
         except Pruned:
             record = self._write(PRUNED)
         return record
@@ -126,9 +132,7 @@ class _UnitRun:
             out = records.seed_folder(folder, unit.kind, unit.trial, seed)
             try:
                 result = self.body(unit.params, seed, out, heard)
-                row |= {"metrics": _finite(result["metrics"]), "stages": list(result["stages"])}
-                if self.plan.metric not in row["metrics"]:
-                    row |= {"state": "failed", "error": f"the training gave no finite {self.plan.metric}"}
+                row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
                 row |= {"state": error.state, "error": str(error)}
             except Pruned:
@@ -139,6 +143,17 @@ class _UnitRun:
             runs.close_run(log, row["state"])
         return row | {"seconds": time.monotonic() - begun}
 
+    def _passing(self, metrics: dict[str, float], result: Row) -> Row:
+        """The row of a training that came to its end: finished, unless a metric is missing or a gate is closed."""
+        judge = self.plan.judge
+        missing = [name for name in judge.needed if name not in metrics]
+        if missing:
+            return {"metrics": metrics, "state": "failed", "error": f"the training gave no finite {missing[0]}"}
+        closed = judge.gates.closed(metrics, result["n_clusters"]) if judge.gates else None
+        if closed:
+            return {"metrics": metrics, "state": "collapsed", "error": f"{closed} (gates of the objective)"}
+        return {"metrics": metrics}
+
     def _heard(self, seed: int, event: Row) -> None:
         """An event of the training: judge by it where epochs count, else show it now and then."""
         if event.get("event") == "stage" and event.get("cached"):
@@ -146,20 +161,21 @@ class _UnitRun:
         if event.get("event") != "epoch":
             return
         place = {"seed": seed, "stage": event["stage"], "epoch": event["epoch"], "epochs": event["epochs"]}
-        value = event.get(self.plan.metric)
+        metric = self.plan.judge.metric
+        value = event.get(metric)
         if self.plan.fidelity == "epochs" and isinstance(value, float) and math.isfinite(value):
-            before = [row["metrics"][self.plan.metric] for row in self._done]
-            mean = (sum(before) + value) / (len(before) + 1)
-            self._judge(mean, self._passed(event["stage"], event["epoch"]), place)
+            values = [*(row["metrics"][metric] for row in self._done), value]
+            scores = self.plan.judge.scores({metric: values}, {})
+            self._judge(scores[0] if scores else None, self._passed(event["stage"], event["epoch"]), place)
         else:
             self._live(place)
 
-    def _judge(self, mean: float | None, resource: int, place: Row | None = None) -> None:
-        """Report the mean so far. Raises Pruned if the scheduler then wants no more of this trial."""
+    def _judge(self, score: float | None, resource: int, place: Row | None = None) -> None:
+        """Report the score so far. Raises Pruned if the scheduler then wants no more of this trial."""
         row: Row = {"state": RUNNING, "seeds_done": len(self._done), **(place or {})}
-        if mean is not None:
-            row["running"] = mean
-        judged = self._judged and mean is not None and resource > self._resource
+        if score is not None:
+            row["running"] = score
+        judged = self._judged and score is not None and resource > self._resource
         if judged:
             self._resource = resource
             row["resource"] = resource
@@ -182,12 +198,14 @@ class _UnitRun:
         before = sum(epochs[name] for name in names[: names.index(stage)]) if stage in epochs and stage else 0
         return len(self._done) * sum(epochs.values()) + before + epoch
 
-    def _mean(self) -> float | None:
-        """The objective's mean over the seeds so far; None where there is none to judge by."""
-        return records.mean_metrics(self._done).get(self.plan.metric)
+    def _score(self) -> float | None:
+        """The objective over the seeds so far; None where there is none to judge by."""
+        group = records.group_metrics(self.plan.folder, self.unit, self._done)
+        scores = self.plan.judge.scores(records.seed_values(self._done), group)
+        return scores[0] if scores else None
 
     def _write(self, state: str | None = None) -> Row:
-        record = records.make_record(self.plan.folder, self.unit, self.plan.metric, state)
+        record = records.make_record(self.plan.folder, self.unit, self.plan.judge, state)
         if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
             records.write_record(self.plan.folder, record)
         return record

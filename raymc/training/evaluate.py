@@ -20,6 +20,7 @@ from raymc.ops import cluster_coding_rate, coding_rate
 from raymc.rng import generator
 from raymc.training import clusters
 from raymc.training.feed import Feed
+from raymc.training.reference import reference_scores
 
 HEADS = ("projection", "subspace")  # features with unit rows
 ROWS = 1024  # samples of one forward pass
@@ -156,7 +157,9 @@ def final_metrics(
         arrays["test_labels"], test_z = assign(method, model, feed, data.test.x)
         metrics |= scores(data.test, arrays["test_labels"], "test_")
     metrics |= cluster_shares(labels, n_clusters)
+    metrics |= {"embedding_rank": float(numerical_rank(z))}
     metrics |= rate_reduction(z, labels, n_clusters, method.unit_rows)
+    metrics |= reference_scores(data, feed, labels)
     if config.geometry:
         metrics |= kept_geometry(feed, data.train.x, z, labels)
     if config.downstream:

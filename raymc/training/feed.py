@@ -14,6 +14,7 @@ from raymc.datasets.augmentation import POLICIES
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.rng import generator
+from raymc.seed_parts import Seed, part
 from raymc.training.dist import Workers, gather_rows, rows_of
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
@@ -59,24 +60,26 @@ class Feed:
             raise InputError(f"a batch of {batch} samples is too small for {self.workers.size} workers")
         return size // batch, batch
 
-    def epoch(self, stage: str, seed: int, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
+    def epoch(self, stage: str, seed: Seed, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
         """This worker's rows of each global batch of one epoch, in so many augmented views; 0: one plain view."""
         steps, batch = self.steps(batch_size)
         stream = self.data.stream
         order = None
         if stream is None:
-            order = torch.randperm(self.data.epoch_size, generator=generator(seed, stage, epoch, "order"))
+            order = torch.randperm(
+                self.data.epoch_size, generator=generator(part(seed, "order"), stage, epoch, "order")
+            )
         rows = rows_of(batch, self.workers.rank, self.workers.size)
         for step in range(steps):
-            words = (seed, stage, epoch, step)
+            words = (stage, epoch, step)
             if order is None:
                 assert stream is not None
                 index = torch.arange(rows.start, rows.stop)
-                samples = stream(generator(*words, "samples"), batch)[rows].to(self.device)
+                samples = stream(generator(part(seed, "order"), *words, "samples"), batch)[rows].to(self.device)
             else:
                 index = order[step * batch + rows.start : step * batch + rows.stop]
                 samples = self.samples[index.to(self.samples.device)].to(self.device, non_blocking=True)
-            yield self._batch(samples, index, batch, rows, words, views, steps)
+            yield self._batch(samples, index, batch, rows, seed, words, views, steps)
 
     def everything(self, epoch: int) -> Batch:
         """This worker's share of all samples as one plain batch; nothing is drawn for it."""
@@ -125,26 +128,29 @@ class Feed:
         index: Tensor,
         batch: int,
         rows: slice,
-        words: tuple[int, str, int, int],
+        seed: Seed,
+        words: tuple[str, int, int],
         count: int,
         steps: int,
     ) -> Batch:
         policy = POLICIES[self.augmentation]
         views = [] if count else [self.plain(samples)]
         for view in range(count):
-            drawn = policy.draw(generator(*words, "view", view), batch, tuple(samples.shape[1:]))
+            drawn = policy.draw(
+                generator(part(seed, "augmentation"), *words, "view", view), batch, tuple(samples.shape[1:])
+            )
             mine = {name: value[rows] for name, value in drawn.items()}
             views.append(self._shaped(policy.apply(samples, self._moved(mine))))
 
         def uniform(name: str, width: int) -> Tensor:
-            noise = torch.rand(batch, width, generator=generator(*words, "uniform", name))
+            noise = torch.rand(batch, width, generator=generator(part(seed, "noise"), *words, "uniform", name))
             return noise[rows].to(self.device, non_blocking=True)
 
         def normal(name: str, width: int) -> Tensor:
-            noise = torch.randn(batch, width, generator=generator(*words, "normal", name))
+            noise = torch.randn(batch, width, generator=generator(part(seed, "noise"), *words, "normal", name))
             return noise[rows].to(self.device, non_blocking=True)
 
-        return Batch(tuple(views), index, uniform, normal, words[2], steps)
+        return Batch(tuple(views), index, uniform, normal, words[1], steps)
 
     def _moved(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device, non_blocking=True) for name, value in drawn.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raymc.config import StageConfig
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Batch, Stage, Step, trained_parameters
+from raymc.seed_parts import Seed, part
 from raymc.training.dist import Workers, average_gradients
 from raymc.training.feed import Feed
 from raymc.training.optim import Optimisers
@@ -58,7 +59,7 @@ def fit(
     stage: Stage,
     settings: StageConfig,
     feed: Feed,
-    seed: int,
+    seed: Seed,
     hooks: Hooks,
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
@@ -78,7 +79,7 @@ def fit(
         start, curve = progress.epoch, list(progress.curve)
     else:
         if stage.begin is not None:
-            stage.begin(model, feed, settings, seed)
+            stage.begin(model, feed, settings, part(seed, "initialisation"))
         if hooks.look is not None:
             hooks.look(model, 0)
     pace = _Pace()
@@ -95,7 +96,7 @@ def fit(
     return curve
 
 
-def train_epoch(updates: Updates, feed: Feed, seed: int, epoch: int) -> dict[str, Tensor]:
+def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[str, Tensor]:
     """Make the updates of an epoch, counted from 0; means of the loss and its terms, float64, in the losses' shape."""
     stage, settings = updates.stage, updates.settings
     updates.start_epoch(epoch)

@@ -24,6 +24,7 @@ from raymc import datasets
 from raymc.config import Config, StageConfig
 from raymc.errors import TrainingError
 from raymc.methods.base import Batch, Loss, Stage, Step, Whole
+from raymc.seed_parts import Seed, part
 from raymc.training.feed import Feed
 from raymc.training.loop import Report, Row, Updates, check_finite, end_epoch, train_epoch
 from raymc.training.run import ALONE, Training
@@ -37,7 +38,7 @@ def fill_store(
     config: Config,
     *,
     storage: str,
-    stage_seeds: Sequence[Mapping[str, int]],
+    stage_seeds: Sequence[Mapping[str, Seed]],
     data: str | None = None,
     device: str | torch.device | None = None,
     report: Report = lambda row: None,
@@ -91,7 +92,7 @@ class _Member:
         self.weights: Weights = {}
         self.key: str | None = None
         self.name = ""  # the key of the stage that it is in
-        self.seed = 0
+        self.seed: Seed = 0
         self.model = nn.ModuleDict()
 
     def enter(self, stage: Stage) -> None:
@@ -107,7 +108,7 @@ class _Member:
         return not store.has(self.name) and store.load(self.name, "epoch") is None
 
 
-def _sibling(training: Training, seeds: Mapping[str, int]) -> Training:
+def _sibling(training: Training, seeds: Mapping[str, Seed]) -> Training:
     """The training of another seed, with the samples of this one; it reports nothing."""
     other = copy.copy(training)
     other.seeds, other.snapshots, other.report = dict(seeds), {}, lambda row: None
@@ -160,7 +161,7 @@ def _train(members: Sequence[_Member], stage: Stage, settings: StageConfig) -> N
     updates = Updates(stacked, packed_stage(stage, models, training.feed), settings, ALONE, training.autocast)
     for member, hook in zip(members, hooks, strict=True):
         if stage.begin is not None:
-            stage.begin(member.model, training.feed, settings, member.seed)
+            stage.begin(member.model, training.feed, settings, part(member.seed, "initialisation"))
         if hook.look is not None:
             hook.look(member.model, 0)
     curves: list[list[Row]] = [[] for _ in members]
@@ -193,14 +194,14 @@ def stack(models: Sequence[nn.ModuleDict]) -> nn.ModuleDict:
 class PackedFeed(Feed):
     """The batches of several seeds, each as its own training draws it, with a leading axis `[S, …]`."""
 
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = ()
 
     @staticmethod
-    def of(feed: Feed, seeds: Sequence[int]) -> PackedFeed:
+    def of(feed: Feed, seeds: Sequence[Seed]) -> PackedFeed:
         """The same samples for these seeds."""
         return PackedFeed(**{f.name: getattr(feed, f.name) for f in fields(Feed)}, seeds=tuple(seeds))
 
-    def epoch(self, stage: str, seed: int, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
+    def epoch(self, stage: str, seed: Seed, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
         """Batches of all seeds; `seed` is passed over."""
         each = [super(PackedFeed, self).epoch(stage, one, epoch, batch_size, views) for one in self.seeds]
         return map(_together, zip(*each, strict=True))

@@ -20,6 +20,7 @@ from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.metrics.rank_isometry import rank_and_isometry
+from raymc.seed_parts import Seed, part, seed_facts
 from raymc.training import clusters, evaluate, outputs
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
@@ -38,7 +39,7 @@ def run(
     *,
     storage: str,
     out: Path,
-    stage_seeds: Mapping[str, int],
+    stage_seeds: Mapping[str, Seed],
     data: str | None = None,
     workers: Workers = ALONE,
     device: str | torch.device | None = None,
@@ -86,7 +87,7 @@ class Training:
         config: Config,
         dataset: Dataset,
         storage: str,
-        seeds: dict[str, int],
+        seeds: dict[str, Seed],
         workers: Workers,
         device: str | torch.device | None,
         report: Report,
@@ -106,6 +107,11 @@ class Training:
     @property
     def leads(self) -> bool:
         return self.workers.rank == 0
+
+    @property
+    def cluster_seed(self) -> int:
+        """The seed by which clusters are found where no head assigns: that of the last stage's initialisation."""
+        return part(list(self.seeds.values())[-1], "initialisation")
 
     def run(self, out: Path, start_from: str | None, keep_model: bool) -> Row:
         started = time.monotonic()
@@ -148,7 +154,7 @@ class Training:
         return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
 
     def obtain(
-        self, stage: Stage, model: nn.ModuleDict, key: str, seed: int, *, anew: bool, needed: bool
+        self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, *, anew: bool, needed: bool
     ) -> tuple[list[Row], bool]:
         """Bring the model to the stage's end, from the store or by training; its curve, and whether it was stored."""
         if self.config.stages[stage.name].epochs == 0:
@@ -186,7 +192,7 @@ class Training:
                 return entry
             time.sleep(POLL_SECONDS)
 
-    def _train(self, stage: Stage, model: nn.ModuleDict, key: str, seed: int) -> list[Row]:
+    def _train(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed) -> list[Row]:
         place(model, self.config, self.device, self.dtype)
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
@@ -254,20 +260,20 @@ class Training:
 
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
         return evaluate.watched(
-            self.method, model, self.config, self.dataset, self.feed, self.n_clusters, self.config.seed
+            self.method, model, self.config, self.dataset, self.feed, self.n_clusters, self.cluster_seed
         )
 
     def _finish(self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool) -> Row:
         config, data = self.config, self.dataset
         metrics, arrays = evaluate.final_metrics(
-            self.method, model, config, data, self.feed, self.n_clusters, config.seed
+            self.method, model, config, data, self.feed, self.n_clusters, self.cluster_seed
         )
         z = arrays.pop("embedding")
         result: Row = {
             "method": config.method,
             "dataset": config.dataset,
             "seed": config.seed,
-            "seeds": self.seeds,
+            "seeds": {name: seed_facts(seed) for name, seed in self.seeds.items()},
             "metrics": metrics,
             "stages": records,
             "n_clusters": self.n_clusters,

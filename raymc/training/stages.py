@@ -9,13 +9,14 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from raymc.config import Config
+from raymc.config import Config, parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
 from raymc.metrics.geometry import MOST
 from raymc.nets import architecture
 from raymc.rng import derive_seed
+from raymc.seed_parts import PARTS, PartSeeds, Seed, part, seed_facts
 
 LOOP_NUMERICS = 2  # raised when the loop, the optimisers or the draws change their numbers
 
@@ -27,10 +28,20 @@ def module_names(stage: Stage) -> tuple[str, ...]:
     return (*stage.trained, *stage.reads)
 
 
-def seeds_of(stages: tuple[str, ...], seed: int, base_seed: int, seeds_from: str | None) -> dict[str, int]:
-    """The seed of each stage: `seed` from stage `seeds_from` on (None: from the first), `base_seed` before it."""
+def seeds_of(
+    stages: tuple[str, ...], seed: int, base_seed: int, seeds_from: str | None, varies: str = "all"
+) -> dict[str, Seed]:
+    """The seed of each stage: `seed` from stage `seeds_from` on (None: from the first), `base_seed` before it.
+
+    `varies` names the parts of a stage's draws that have `seed` there (see `raymc.config.parts_of`); the others keep
+    `base_seed`.
+    """
     first = stages.index(seeds_from) if seeds_from else 0
-    return {name: seed if at >= first else base_seed for at, name in enumerate(stages)}
+    asked = parts_of(varies)
+    own: Seed = seed
+    if asked != PARTS:
+        own = PartSeeds(**{name: seed if name in asked else base_seed for name in PARTS})
+    return {name: own if at >= first else base_seed for at, name in enumerate(stages)}
 
 
 def clusters_of(config: Config, dataset: Dataset) -> int:
@@ -68,7 +79,7 @@ def enter(
     shape: tuple[int, ...],
     n_clusters: int,
     weights: Weights,
-    seed: int,
+    seed: Seed,
 ) -> nn.ModuleDict:
     """The stage's modules: carried over strictly from the stage before, or fresh from the stage's seed.
 
@@ -84,7 +95,7 @@ def enter(
     model = nn.ModuleDict()
     for name in names:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, stage.name, "init", name))
+            torch.manual_seed(derive_seed(part(seed, "initialisation"), stage.name, "init", name))
             model[name] = method.build(name, config, shape, n_clusters)
         if name not in fresh:
             model[name].load_state_dict(weights[copies.get(name, name)], strict=True)
@@ -117,7 +128,7 @@ def weights_of(model: nn.ModuleDict) -> Weights:
 
 
 def stage_key(
-    stage: Stage, config: Config, model: nn.ModuleDict, fingerprint: str, seed: int, previous: str | None
+    stage: Stage, config: Config, model: nn.ModuleDict, fingerprint: str, seed: Seed, previous: str | None
 ) -> str:
     """Name of a stage's result: a hash of all that decides its numbers and of nothing else (design section 5).
 
@@ -133,7 +144,7 @@ def stage_key(
         "precision": config.precision,
         "architecture": {name: architecture(module) for name, module in sorted(model.items())},
         "data": fingerprint,
-        "seed": seed,
+        "seed": seed_facts(seed),
         "previous": previous,
         **({"copies": [list(pair) for pair in stage.copies]} if stage.copies else {}),
         **({"begin": stage.begin.__name__} if stage.begin else {}),

@@ -1,0 +1,73 @@
+"""What trials are judged by: a metric over a group of seeds, or two, and what counts as collapsed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raymc.metrics.gates import Gates
+from raymc.metrics.names import GROUP_METRICS, LABEL_FREE_METRICS, STUDY_METRICS
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The objective of a search, as its trials and its ledger apply it.
+
+    Attributes:
+        metric: what decides; `second`: what makes a Pareto front with it, None where there is one metric.
+        mode: `max` or `min`, for both.
+        aggregate: `mean` of the seeds, `lower` (worse than the mean by one standard error of it), `min` (worst seed).
+        gates: what a training must pass; None: nothing.
+    """
+
+    metric: str
+    mode: str = "max"
+    aggregate: str = "mean"
+    second: str | None = None
+    gates: Gates | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,) if self.second is None else (self.metric, self.second)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The metrics that every single training must have."""
+        if self.metric in STUDY_METRICS:
+            return LABEL_FREE_METRICS
+        return tuple(name for name in self.metrics if name not in GROUP_METRICS)
+
+    def scores(self, values: Mapping[str, Sequence[float]], group: Mapping[str, float]) -> list[float] | None:
+        """What Optuna is told of a configuration, a number for each of `metrics`.
+
+        `values` has the metrics of its seeds, `group` those of `GROUP_METRICS`. None where one is missing, and for a
+        metric that only the whole study has.
+        """
+        found = [group.get(name) if name in GROUP_METRICS else self._over(values.get(name)) for name in self.metrics]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else None
+
+    def _over(self, values: Sequence[float] | None) -> float | None:
+        if not values:
+            return None
+        worse = -1.0 if self.mode == "max" else 1.0
+        if self.aggregate == "min":
+            return min(values) if self.mode == "max" else max(values)
+        if self.aggregate == "lower" and len(values) > 1:
+            return statistics.fmean(values) + worse * statistics.stdev(values) / math.sqrt(len(values))
+        return statistics.fmean(values)
+
+
+def judge_of(objective: Mapping[str, Any]) -> Judge:
+    """The judge of a manifest's or a space's objective."""
+    gates = objective.get("gates")
+    return Judge(
+        objective["metric"],
+        objective["mode"],
+        objective.get("aggregate", "mean"),
+        objective.get("second"),
+        Gates(**gates) if gates is not None else None,
+    )
