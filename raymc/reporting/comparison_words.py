@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raymc.reporting.words import listing
+from raymc.reporting.words import listing, parts_varied
 
 Row = dict[str, Any]
 
@@ -13,11 +13,11 @@ LEVEL = 0.05
 
 def sharing_lines(result: Row) -> list[str]:
     """Which stage results the arms have in common, and which stages their seeds vary."""
-    varied = {arm["name"]: arm["seeds_from"] for arm in result["arms"]}
+    varied = {arm["name"]: f"from `{arm['seeds_from']}` on{parts_varied(arm.get('varies'))}" for arm in result["arms"]}
     if len(set(varied.values())) == 1:
-        line = f"The seeds vary every stage from `{result['arms'][0]['seeds_from']}` on."
+        line = f"The seeds vary every stage {next(iter(varied.values()))}."
     else:
-        own = listing([f"{name} from `{stage}` on" for name, stage in varied.items()])
+        own = listing([f"{name} {what}" for name, what in varied.items()])
         line = f"The seeds vary different stages ({own}): the arms' spreads are not of the same kind."
     return [_shared(result), line]
 
