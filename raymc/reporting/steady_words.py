@@ -101,14 +101,15 @@ def _conclusions(run: Steady, told_apart: bool) -> list[str]:
 
 
 def _by_arm(run: Steady, each: Sequence[Sequence[str]]) -> list[str]:
-    """The arms' lines, each with its arm's name; what is so for all of them is said once."""
-    found = []
-    for arm, lines in zip(run.arms, each, strict=True):
-        for line in lines:
-            shared = all(line in others for others in each)
-            told = f"{line[:1].upper()}{line[1:]}." if shared else f"{arm.name}: {line}."
-            found.append(told)
-    return list(dict.fromkeys(found))
+    """The arms' lines, each with its arm's name; what is so for all of them is said once, first."""
+    shared = [line for line in each[0] if all(line in lines for lines in each)]
+    own = [
+        f"{arm.name}: {line}."
+        for arm, lines in zip(run.arms, each, strict=True)
+        for line in lines
+        if line not in shared
+    ]
+    return [f"{line[:1].upper()}{line[1:]}." for line in shared] + own
 
 
 def varied(arm: Arm) -> str:
