@@ -219,6 +219,8 @@ def test_the_presets_are_those_of_the_published_settings() -> None:
     for name, start in (starts | {"pendigits": 50}).items():
         found = config_of(name)
         assert found.backbone == "dense_2000" and found.feature_dim == 10
+        assert found.stages["finetune"].centers_by == "tsne_mixture"
+        assert {config_of(name, other).stages["finetune"].centers_by for other in ("published", "literal")} == {"tsne"}
         assert found.stages["finetune"].start_epoch == start
         assert (found.stages["finetune"].kappa, found.stages["finetune"].neighbours) == (3, 5)
         assert found.stages["pretrain"].epochs == (500 if name == "pendigits" else 200)
@@ -303,7 +305,7 @@ def test_first_centers_are_the_means_of_clusters_in_the_latent_space() -> None:
     data = blobs(60)
     config = short(finetune__epochs=1, finetune__centers_by="kmeans")
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
-    for by in ("kmeans", "tsne"):
+    for by in ("kmeans", "tsne", "tsne_mixture"):
         settings = dataclasses.replace(config.stages["finetune"], centers_by=by)
         model = nn.ModuleDict({"encoder": nn.Flatten(1), "centers": gcml.Centers(C, D).double()})
         gcml_state.first_centers(model, feed, settings, 0)

@@ -55,6 +55,7 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
     }
     paper: Preset = net | {
         "finetune.loss_scales": "mean",
+        "finetune.centers_by": "tsne_mixture",
         "finetune.anchor_epochs": 10,
         "finetune.whole_learning_rate": 1e-4,
         "finetune.epochs": CONTINUATION,
@@ -65,7 +66,12 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
         "finetune.start_epoch": start,
         "finetune.continuation_epochs": CONTINUATION,
     }
-    code: Preset = {"finetune.anchor_epochs": 0, "finetune.whole_learning_rate": None, "finetune.epochs": EPOCHS}
+    code: Preset = {
+        "finetune.centers_by": "tsne",
+        "finetune.anchor_epochs": 0,
+        "finetune.whole_learning_rate": None,
+        "finetune.epochs": EPOCHS,
+    }
     plain: Preset = net | {
         "finetune.epochs": 200,
         "finetune.rank_weight": 0.0,

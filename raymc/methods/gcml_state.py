@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from raymc.config import StageConfig
 from raymc.methods.base import Whole
+from raymc.metrics.mixture import gaussian_mixture
 from raymc.metrics.spectral import kmeans
 from raymc.metrics.tsne import tsne
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
@@ -15,6 +16,7 @@ from raymc.rng import derive_seed, generator
 from raymc.training.dist import broadcast_object, leads, sum_over_workers
 
 KMEANS_STARTS = 20
+MIXTURE_STARTS = 100
 ROWS = 2048
 
 
@@ -105,8 +107,12 @@ def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -
     everyone = z.double().cpu()
     points = everyone[chosen]
     number = derive_seed(seed, "centers") % 2**32
-    space = tsne(points, number) if config.centers_by == "tsne" else points.numpy()
-    labels = torch.as_tensor(kmeans(space, n_clusters, number, KMEANS_STARTS)[0])
+    space = points.numpy() if config.centers_by == "kmeans" else tsne(points, number)
+    if config.centers_by == "tsne_mixture":
+        found = gaussian_mixture(space, n_clusters, number, MIXTURE_STARTS).labels
+    else:
+        found = kmeans(space, n_clusters, number, KMEANS_STARTS)[0]
+    labels = torch.as_tensor(found)
     centers, _ = cluster_means(points, labels, n_clusters)
     if len(points) < len(everyone):
         nearest = [torch.cdist(rows, points).argmin(1) for rows in torch.split(everyone, ROWS)]
