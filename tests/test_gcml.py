@@ -201,8 +201,9 @@ class _Lossy(nn.Module):
 
 def test_weights_move_as_in_the_published_code() -> None:
     usps = config_of("usps").stages["finetune"]
-    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 150)
-    assert config_of("usps", "published").stages["finetune"].epochs == 300
+    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (20, 150, 150)
+    usps = config_of("usps", "published").stages["finetune"]
+    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 300)
     alpha = [gcml_state.alpha_share(usps, epoch) for epoch in (0, 50, 75, 100, 150, 299)]
     beta = [gcml_state.beta_share(usps, epoch) for epoch in (0, 50, 125, 200, 299)]
     assert alpha == [1, 1, 0.75, 0.5, 0, 0] and beta == [0, 0, 0.5, 1, 1]
@@ -221,7 +222,7 @@ def test_the_presets_are_those_of_the_published_settings() -> None:
         assert found.backbone == "dense_2000" and found.feature_dim == 10
         assert found.stages["finetune"].centers_by == "tsne_mixture"
         assert {config_of(name, other).stages["finetune"].centers_by for other in ("published", "literal")} == {"tsne"}
-        assert found.stages["finetune"].start_epoch == start
+        assert config_of(name, "published").stages["finetune"].start_epoch == start
         assert (found.stages["finetune"].kappa, found.stages["finetune"].neighbours) == (3, 5)
         assert found.stages["pretrain"].epochs == (500 if name == "pendigits" else 200)
         assert found.stages["pretrain"].noise == (0.23 if name == "usps" else 0.2)
