@@ -292,7 +292,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
 
 
 def parts_of(varies: str) -> tuple[str, ...]:
-    """The parts of a seed that the key `varies` names, in the order of `raymc.rng.PARTS`. Raises InputError."""
+    """The parts of a seed that the key `varies` names, in the order of `raymc.seed_parts.PARTS`. Raises InputError."""
     words = [word.strip() for word in varies.split(",")]
     if words == ["all"]:
         return PARTS
@@ -329,6 +329,8 @@ def resolve(
     seeds_from = bare.get("seeds_from")
     if seeds_from is not None and seeds_from not in staged:
         raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(staged)}")
-    parts_of(bare.get("varies", "all"))
+    if "varies" in bare:
+        parts = parts_of(bare["varies"])
+        bare["varies"] = "all" if parts == PARTS else ",".join(parts)
     stages = MappingProxyType({name: StageConfig(**values) for name, values in staged.items()})
     return Config(method=method, dataset=dataset, preset=preset, own=own, stages=stages, **bare)

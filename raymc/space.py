@@ -17,17 +17,13 @@ from raymc.config import Config, OwnData, Value, check_value, known_keys, neares
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
+from raymc.metrics.names import STUDY_METRICS
 from raymc.space_format import Budget, OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
 from raymc.space_objective import Objective
 from raymc.space_parameter import Parameter, make_parameter
+from raymc.space_seeds import seeds_from
 
 Params = Mapping[str, Value]
-
-OF_CLUSTERS = {
-    *("n_clusters", "clustering", "cluster_points"),
-    *("ensc_gamma", "ensc_tau", "ssc_omp_nonzero", "ssc_omp_tolerance"),
-}
-"""Bare keys that no stage before the clusters reads."""
 
 
 @dataclass(frozen=True)
@@ -119,29 +115,6 @@ def make_space(path: Path, content: Mapping[str, Any], methods: Mapping[str, Met
     Raises InputError where it is invalid.
     """
     return _build(path, content, parse_space(dict(content)), methods)
-
-
-def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = METHODS) -> str:
-    """The first stage whose seed differs between the seeds of a trial.
-
-    `config.seeds_from` where it is given; else the first stage that the space searches, and the method's
-    first stage where it searches nothing. A bare key counts as the first stage, but one that only says how clusters
-    are found as the first one that assigns them. Where neither that stage nor a later one trains, it is the last one
-    before that does: seeds that vary nothing would pass for a steady method.
-    """
-    if config.seeds_from is not None:
-        return config.seeds_from
-    order = list(space.stage_keys)
-    clustering = [stage.name for stage in methods[space.method].stages(config) if stage.clusters]
-    stages = [
-        key.partition(".")[0] if "." in key else (clustering or order)[0] if key in OF_CLUSTERS else order[0]
-        for key in space.params
-    ]
-    first = min(stages, key=order.index, default=order[0])
-    trains = [name for name in order if config.stages[name].epochs]
-    if not trains or any(order.index(name) >= order.index(first) for name in trains):
-        return first
-    return trains[-1]
 
 
 def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
@@ -255,6 +228,11 @@ def _check_keys(space: Space) -> None:
                 f"space.{key}: the preset's {default} is outside {parameter}; widen it, so that the default "
                 f"configuration is a point of the search"
             )
+    goal = space.objective
+    scaled = {goal.metric, goal.second} & {"probe", "silhouette", *STUDY_METRICS}
+    if "scaling" in space.params and scaled:
+        told = f"{scaled.pop()} compares trials among the samples as they are scaled"
+        raise InputError(f"space.scaling: {told}; fix the scaling, or search by stability")
     if "workers" in space.fixed:
         raise InputError("fixed.workers: belongs under resources, as workers")
 

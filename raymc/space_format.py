@@ -79,7 +79,7 @@ class Budget(Section):
     """How much is run."""
 
     trials: int = Field(default=20, description="configurations", ge=1)
-    seeds: int = Field(default=2, description="seeds of a trial; its score is their mean", ge=1)
+    seeds: int = Field(default=2, description="seeds of a trial, the same for all trials", ge=1)
     confirm: Confirm | None = Field(default=Confirm(), description="null: no confirmation")
     fidelity: Literal["none", "epochs", "seeds"] = Field(
         default="none", description="what a bad trial is stopped after: never, some epochs, some seeds"

@@ -62,6 +62,7 @@ class Objective(Section):
                 raise wrong(f"unknown metric {name}{nearest(name, OBJECTIVES)} (known: {', '.join(OBJECTIVES)})")
         _check_metrics(metrics, content.get("mode", "max"), content.get("aggregate", "mean"))
         labels = any(name in LABEL_METRICS for name in metrics)
+        content = {key: value for key, value in content.items() if (key, value) != ("uses_labels", None)}
         if content.get("uses_labels", labels) is (not labels):
             told = f"{' and '.join(metrics)} {'needs' if labels else 'looks at no'} labels"
             raise wrong(f"{told}: write uses_labels: {str(labels).lower()}")

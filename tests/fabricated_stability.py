@@ -72,10 +72,10 @@ def fabricate_seed(folder: Path, seed: int, acc: float, labels: bool, state: str
     moved = np.random.default_rng(seed).permutation(POINTS)[:wrong]
     found[moved] = (found[moved] + 1) % 3
     metrics = {"acc": acc, "nmi": acc**2} if labels else {}
-    metrics |= {"rate_reduction": 10 * acc, "clusters_used": 3.0}
+    metrics |= {"silhouette": acc / 4, "rate_reduction": 10 * acc, "clusters_used": 3.0}
     stages = [
         {"name": "pretrain", "epochs": 5, "cached": seed > 0, "seconds": 4.0, "key": "952111b2"},
-        {"name": "heads", "epochs": EPOCHS, "cached": False, "seconds": 1.0, "key": f"heads-{seed}"},
+        {"name": "heads", "epochs": EPOCHS, "cached": False, "seconds": 1.0, "key": f"heads-{seed}-{acc}"},
     ]
     bad = state != "finished"
     row = {"seed": seed, "state": state, "metrics": {} if bad else metrics, "stages": [] if bad else stages}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
@@ -19,10 +21,11 @@ from raymc.reporting.records import winner
 from raymc.reporting.study_reader import read_study
 from raymc.search import records
 from raymc.search.judge import Judge, judge_of
-from raymc.search.manifest import plan_budget
+from raymc.search.manifest import check_data, load_data, plan_budget
+from raymc.search.unit import Plan, run_unit
 from raymc.space import load_space
 from raymc.training.outputs import write_json
-from tests.search_fakes import SPACE, FakeBody, make_ledger, new_study, run_here
+from tests.search_fakes import FakeBody, Killed, make_ledger, new_study, run_here
 
 VALUES = [0.9, 0.7, 0.8, 0.4]
 
@@ -194,6 +197,7 @@ def _space(folder: Path, text: str) -> Any:
         ("objective: {metric: probe}\nbudget: {fidelity: epochs}", "probe is not known before a training ends"),
         ("objective: {metric: stability, gates: {smallest: 0.1}}", "unknown key smallest; did you mean smallest_share"),
         ("objective: {metric: stability, gates: {largest_share: 0.5}}", "0.5 is below 1"),
+        ("objective: {metric: test_acc}", "unknown metric test_acc"),
     ],
 )
 def test_objectives_that_make_no_sense_are_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
@@ -212,6 +216,31 @@ def test_gates_are_on_without_labels_off_with_them_and_can_be_set(tmp_path: Path
     assert gates("{metric: acc, gates: {rank: 3}}") == Gates(rank=3)
 
 
+@pytest.mark.parametrize("metric", ["probe", "silhouette", "rank_mean"])
+def test_the_scaling_is_not_searched_by_what_it_changes(tmp_path: Path, metric: str) -> None:
+    path = tmp_path / "s.yaml"
+    text = (
+        "method: gcml\ndataset: usps\nspace: {{scaling: {{choices: [none, standardise]}}}}\nobjective: {{metric: {}}}\n"
+    )
+    path.write_text(text.format(metric))
+    with pytest.raises(InputError, match=f"space.scaling: {metric} compares trials among the samples as they are"):
+        load_space(path)
+    path.write_text(text.format("stability"))
+    assert "scaling" in load_space(path).params
+
+
+def test_without_labels_the_clusters_are_not_counted_among_them(tmp_path: Path) -> None:
+    space = _space(tmp_path, "objective: {metric: stability}")
+    data = load_data(space, "", False)
+    with pytest.raises(InputError, match="objective stability looks at no labels, .* give n_clusters"):
+        check_data(space, space.config(), data)
+    given = space.pinned({"n_clusters": 10})
+    check_data(given, given.config(), data)
+    strict = _space(tmp_path, "fixed: {n_clusters: 10}\nobjective: {metric: stability, gates: {rank: 65}}")
+    with pytest.raises(InputError, match="gates.rank 65 is above feature_dim 64"):
+        check_data(strict, strict.config(), data)
+
+
 def test_an_objective_over_seeds_gets_two_in_a_smoke_run_and_no_fewer(tmp_path: Path) -> None:
     space = _space(tmp_path, "objective: {metric: stability}")
     assert len(plan_budget(space, 0, None, None, smoke=True).seeds) == 2
@@ -219,6 +248,85 @@ def test_an_objective_over_seeds_gets_two_in_a_smoke_run_and_no_fewer(tmp_path: 
         plan_budget(space, 0, None, 1, smoke=False)
 
 
-def test_spaces_of_before_have_the_mean_and_no_gates() -> None:
+def test_studies_of_before_have_the_mean_and_no_gates() -> None:
     assert judge_of({"metric": "acc", "mode": "max", "uses_labels": True}) == Judge("acc")
-    assert set(SPACE)
+
+
+def test_a_smoke_run_has_no_gates() -> None:
+    objective = {"metric": "stability", "mode": "max", "gates": {"smallest_share": 0.1, "largest_share": 5, "rank": 2}}
+    assert judge_of(objective).gates == Gates() and judge_of(objective, smoke=True).gates is None
+
+
+def test_a_record_of_before_that_was_not_told_yet_is_told_on_resume(tmp_path: Path) -> None:
+    study = new_study()
+    ledger = make_ledger(tmp_path, study, trials=1, top=0)
+    unit = ledger.next()
+    assert unit is not None
+    run_unit(Plan(tmp_path, Judge("acc")), unit, FakeBody(), lambda row: None)
+    record = records.read_record(tmp_path, "search", 0)
+    assert record is not None
+    score = record["score"]
+    records.write_record(tmp_path, {key: value for key, value in record.items() if key != "scores"})
+    make_ledger(tmp_path, study, trials=1, top=0)  # as after a kill between the record and Optuna
+    assert study.get_trials()[0].value == score
+
+
+def test_seeds_without_a_common_figure_are_a_failed_trial_not_a_fault(tmp_path: Path) -> None:
+    judge = Judge("stability")
+    ledger = make_ledger(tmp_path, new_study(), trials=1, judge=judge, top=0)
+    run_here(ledger, tmp_path, FakeBody(), judge=judge)
+    record = records.read_record(tmp_path, "search", 0)
+    assert record is not None and record["state"] == "failed"
+    assert record["error"] == "the seeds give no stability together"
+
+
+KILLED = {
+    "stability": (Judge("stability"), "maximize"),
+    "lower": (Judge("acc", aggregate="lower"), "maximize"),
+    "worst, smallest": (Judge("acc", "min", "min"), "minimize"),
+    "rank_mean": (Judge("rank_mean"), "maximize"),
+    "two": (Judge("acc", second="stability"), ["maximize", "maximize"]),
+    "gates": (Judge("silhouette", gates=Gates(smallest_share=0.8)), "maximize"),
+}
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_again_and_again_a_study_tells_what_an_unbroken_one_does(tmp_path: Path, name: str) -> None:
+    judge, modes = KILLED[name]
+    rng, kills = random.Random(3), 0
+
+    def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
+        if rng.random() < 0.04:
+            raise Killed
+
+    def told(folder: Path, body: FakeBody, storage: str | None) -> Any:
+        nonlocal kills
+        study = new_study(modes, storage)
+        while True:
+            ledger = make_ledger(folder, study, trials=6, judge=judge, top=2, seeds=(0, 1, 2))
+            if storage:
+                _kill_before_telling(ledger, rng)
+            try:
+                run_here(ledger, folder, body, judge=judge)
+                break
+            except Killed:
+                kills += 1
+                study = optuna.load_study(study_name="s", storage=storage)
+        best = [trial.number for trial in ledger.best(4)]
+        return [(trial.state, trial.values, trial.params) for trial in study.get_trials()], best
+
+    unbroken = told(tmp_path / "a", Clusterer(), None)
+    (tmp_path / "b").mkdir()
+    broken = told(tmp_path / "b", Clusterer(before), f"sqlite:///{tmp_path / 'b' / 'o.db'}")
+    assert kills and broken == unbroken
+
+
+def _kill_before_telling(ledger: Any, rng: random.Random) -> None:
+    tell = ledger._tell
+
+    def perhaps(number: int, record: Mapping[str, Any]) -> None:
+        if rng.random() < 0.15:
+            raise Killed
+        tell(number, record)
+
+    ledger._tell = perhaps

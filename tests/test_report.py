@@ -79,7 +79,9 @@ def test_winner_is_the_best_on_fresh_seeds_else_in_the_search(tmp_path: Path) ->
     study = fabricate(tmp_path / "chosen", 8, confirm=2)
     paths = sorted((study / "confirm").glob("*/record.json"))
     for path, score in zip(paths, (0.4, 0.6), strict=True):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"score": score, "state": "finished"}))
+        record = json.loads(path.read_text())
+        figures = {"score": score, "metrics": record["metrics"] | {"acc": score}}
+        path.write_text(json.dumps(record | figures | {"state": "finished"}))
     _, summary = made(study)
     assert summary["winner"]["trial"] == int(paths[1].parent.name)
     assert summary["winner"]["chosen_by"] == "confirmation"

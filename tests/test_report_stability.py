@@ -52,7 +52,7 @@ def test_one_arm_has_all_its_figures_in_every_file(tmp_path: Path) -> None:
     for figure in ("0.7961", "0.0369", "0.8082"):
         assert figure in page and figure in text
     rows = list(csv.reader((tmp_path / "out" / "stability.csv").read_text().splitlines()))
-    assert rows[0] == ["seed", "state", "acc", "nmi", "rate_reduction", "seconds"] and len(rows) == 11
+    assert rows[0] == ["seed", "state", "acc", "nmi", "rate_reduction", "silhouette", "seconds"] and len(rows) == 11
     assert "<h1>nmce</h1>" in page and "python -m raymc.report nmce-stability-20261124-100000 --storage" in page
 
 

@@ -12,6 +12,8 @@ from raymc.datasets import load
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.seed_parts import PARTS, PartSeeds, seed_facts
+from raymc.space import load_space
+from raymc.space_seeds import seeds_from
 from raymc.training.feed import Feed
 from raymc.training.run import ALONE, run
 from raymc.training.smoke import limit
@@ -94,6 +96,19 @@ def test_a_training_says_what_varied_and_shares_what_did_not(tmp_path: Path, mon
     ]
     assert [[stage["cached"] for stage in found["stages"]] for found in results] == [[False] * 3, [True, False, False]]
     assert results[0]["stages"][1]["key"] != results[1]["stages"][1]["key"]
+
+
+def test_seeds_that_would_change_nothing_are_refused() -> None:
+    space = load_space("gcml_digits")
+    for varies in ("noise", "augmentation,noise"):
+        pinned = space.pinned({"varies": varies})
+        told = rf"varies: {varies} changes nothing from finetune on \(there are: initialisation, order\)"
+        with pytest.raises(InputError, match=told):
+            seeds_from(pinned, pinned.config())
+    whole = space.pinned({"varies": "noise", "seeds_from": "pretrain"})
+    assert seeds_from(whole, whole.config()) == "pretrain"
+    assert space.pinned({"varies": " noise,order, noise"}).config().varies == "order,noise"
+    assert space.pinned({"varies": ",".join(reversed(PARTS))}).config().varies == "all"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ import yaml
 from raymc import space_docs
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import Space, load_space, remarks, seeds_from, space_names
+from raymc.space import Space, load_space, remarks, space_names
 from raymc.space_format import parse_yaml
+from raymc.space_seeds import seeds_from
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 SHIPPED = {

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from raymc.metrics.names import LABEL_FREE_METRICS
 from raymc.metrics.seeds import holm, p_better, paired, summary
 from raymc.reporting.words import detectable
 
 Row = dict[str, Any]
 
-METRICS = ("acc", *LABEL_FREE_METRICS)
+METRICS = ("acc", "silhouette", "probe")
 """What arms are compared on: the first of these that all of them have. Of each, more is better."""
 
 HOLM = {"p_wilcoxon": "p_holm", "p_t": "p_t_holm"}
@@ -26,7 +25,7 @@ def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
     interval `ci95` are over the `n` `common_seeds` that both finished, and so is `p_t` of the paired t test; `p_holm`
     and `p_t_holm` are `p_wilcoxon` and `p_t` with the same test of all rows taken into account; `resolves` is the
     difference of two means that so many seeds with the spread `pooled_std` find with 80 % power. None where there are
-    too few seeds.
+    too few seeds. `fixed` are the arms of the pair whose seeds all have one value.
     """
     metric = metric_of(found)
     values = [_values(record, metric) for record in found]
@@ -34,6 +33,8 @@ def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
         {"a": names[i], "b": names[j], "metric": metric} | _compared(values[i], values[j])
         for i, j in combinations(range(len(names)), 2)
     ]
+    for row, (i, j) in zip(rows, combinations(range(len(names)), 2), strict=True):
+        row["fixed"] = [names[k] for k in (i, j) if len(values[k]) > 1 and len(set(values[k].values())) == 1]
     for test, adjusted in HOLM.items():
         tested = [row for row in rows if row[test] is not None]
         for row, p in zip(tested, holm([row[test] for row in tested]), strict=True):

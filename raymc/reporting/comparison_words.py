@@ -31,7 +31,7 @@ def comparison_lines(result: Row) -> list[list[str]]:
 
 def better(row: Row) -> str | None:
     """The arm of a pair that is better, beyond the luck of its seeds; None where nothing says so."""
-    if row["p_holm"] is None or row["p_holm"] > LEVEL:
+    if row["p_holm"] is None or row["p_holm"] > LEVEL or row["fixed"]:
         return None
     mean = row["mean_difference"]
     # The mean and the share of pairs may point in different directions: then neither is called better.
@@ -83,6 +83,9 @@ def _conclusion(row: Row, tests: int) -> str:
         return "Nothing can be concluded from fewer than two common seeds."
     if row["ci95"] == [0, 0]:
         return "They are the same on every common seed: nothing tells them apart."
+    if row["fixed"]:
+        same = f"All seeds of {listing(row['fixed'])} have the same {row['metric']}"
+        return f"{same}: that may be one piece of evidence, and the tests above count it as {row['n']}."
     least = tests * 2.0 ** (1 - row["n"])
     best = better(row)
     if best is not None:

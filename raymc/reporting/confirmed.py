@@ -15,25 +15,23 @@ from raymc.reporting.records import Record, SeedRun, Study, best_of, confirmatio
 def confirmation(study: Study, record: Record) -> dict[str, Any]:
     """One configuration on fresh seeds: statistics of every metric over the seeds that finished.
 
-    `drop` is how much worse than in the search its mean over the seeds was: positive is worse, whichever way the
-    objective points. A score that depends on the number of seeds (the worst of them) or on the other configurations (a
-    rank) could not be compared.
+    `search_score` and `score` are what it reached there and here (`Study.level`: a mean, whatever the search
+    aggregated), `drop` is how much worse that is: positive is worse, whichever way the objective points.
     """
     metrics = metric_order((name for run in record.seeds for name in run.metrics), study.objective.metric)
     values = {metric: list(record.values(metric).values()) for metric in metrics}
     search = next((trial for trial in study.trials if trial.trial == record.trial), None)
-    metric, done = study.objective.metric, record.state == "finished"
-    before = search.metrics.get(metric) if search and metric not in STUDY_METRICS else None
-    after, sign = record.metrics.get(metric) if done else None, direction(study)
+    before, after, sign = study.level(search) if search else None, study.level(record), direction(study)
+    apart = study.objective.metric not in STUDY_METRICS  # a rank among others than before is no change
     return {
         "trial": record.trial,
         "state": record.state,
         "params": dict(record.params),
         "seeds": [run.seed for run in record.seeds],
         "states": dict(Counter(run.state for run in record.seeds)),
-        "search_score": search.score if search else None,
-        "score": record.score,
-        "drop": None if before is None or after is None else sign * (before - after),
+        "search_score": before,
+        "score": after,
+        "drop": sign * (before - after) if apart and before is not None and after is not None else None,
         "statistics": {metric: statistics(found) for metric, found in values.items() if found},
         "pairwise_ari": agreement(record.seeds),
         "per_seed": [

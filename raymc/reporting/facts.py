@@ -59,9 +59,9 @@ def gather(study: Study) -> dict[str, Any]:
 
 
 def _best_first(study: Study, confirmed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By their score on fresh seeds, those without one last."""
-    sign = direction(study)
-    return sorted(confirmed, key=lambda one: (one["score"] is None, -sign * (one["score"] or 0.0)))
+    """By their score on fresh seeds, as the winner is chosen; those without one last."""
+    sign, scores = direction(study), {record.trial: record.score for record in study.confirmations}
+    return sorted(confirmed, key=lambda one: (scores[one["trial"]] is None, -sign * (scores[one["trial"]] or 0.0)))
 
 
 def without_secrets(text: str) -> str:
@@ -76,7 +76,7 @@ def _winner(study: Study, best: Record | None) -> dict[str, Any] | None:
     return {
         "trial": best.trial,
         "params": dict(best.params),
-        "search_score": best.score,
+        "search_score": study.level(best),
         "metrics": dict(best.metrics),
         "chosen_by": "confirmation" if confirmed and confirmed.state == "finished" else "search",
     }
@@ -89,7 +89,8 @@ def _tried_first(study: Study) -> dict[str, Any] | None:
         return None
     for trial in study.trials:
         if all(trial.params.get(key) == value for key, value in first[0].items()):
-            return {"trial": trial.trial, "params": dict(trial.params), "state": trial.state, "score": trial.score}
+            known = {"trial": trial.trial, "params": dict(trial.params), "state": trial.state}
+            return known | {"score": study.level(trial)}
     return None
 
 

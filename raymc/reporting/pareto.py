@@ -51,12 +51,15 @@ def pareto_plot(study: Study, facts: dict[str, Any], best: int) -> Markup | None
 def pareto_words(facts: dict[str, Any]) -> str:
     """What the front says."""
     (a, b), n = facts["metrics"], len(facts["front"])
+    if len({(one[a], one[b]) for one in facts["front"]}) == 1 and n > 1:
+        return f"{n} trials have the same scores, the best in {a} and in {b}: there is nothing to trade."
     if n == 1:
         only = facts["front"][0]["trial"]
         return f"Trial {only} is the best in {a} and in {b}: there is nothing to trade."
+    beaten = f"Each of the other {facts['dominated']} is beaten by one of them. " if facts["dominated"] else ""
     return (
-        f"{n} trials are on the front: whoever gains {a} there loses {b}. One of them beats each of the "
-        f"other {facts['dominated']}. Scores are those of the search, so the ends of the front are optimistic."
+        f"{n} trials are on the front: whoever gains {a} there loses {b}. {beaten}Scores are those of the search, so "
+        "the ends of the front are optimistic."
     )
 
 

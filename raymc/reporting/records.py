@@ -90,6 +90,15 @@ class Study:
         """Whether the objective is a metric of single trainings, so that fresh seeds have statistics of it."""
         return self.objective.metric not in (*GROUP_METRICS, *STUDY_METRICS)
 
+    def level(self, record: Record) -> float | None:
+        """What a finished record reaches in the objective, over its seeds: their mean, or what the group has.
+
+        Its `score` may be another aggregate, which depends on the number of seeds: not to be compared with a mean.
+        """
+        if record.state != "finished":
+            return None
+        return record.metrics.get(self.objective.metric, record.score)
+
     def get(self, *path: str) -> Any:
         """A value of the manifest by its path; None where any part is absent."""
         value: Any = self.manifest
@@ -115,8 +124,13 @@ def winner(study: Study) -> Record | None:
     The best of the confirmed configurations by their score on fresh seeds; without a confirmation that finished, the
     trial with the best search score. None where no trial finished.
     """
-    best = best_of(study.confirmations, study.objective.mode)
     trials = {record.trial: record for record in study.finished}
+    # Of equal ones, which ranks among few often are, the one that led the search.
+    sign = 1.0 if study.objective.mode == "min" else -1.0
+    by_search = sorted(
+        study.confirmations, key=lambda r: sign * (trials[r.trial].score or 0.0) if r.trial in trials else 0
+    )
+    best = best_of(by_search, study.objective.mode)
     if best is not None and best.trial in trials:
         return trials[best.trial]
     return best_of(study.finished, study.objective.mode)

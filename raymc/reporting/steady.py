@@ -10,6 +10,7 @@ Nothing else is needed to write its report again; of a run that was interrupted,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Arm:
     def name(self) -> str:
         """Without the date that a run of one arm has in its name."""
         name = str(self.result["name"])
-        return name.rpartition(DATED)[0] or name
+        return re.sub(rf"{DATED}\d{{8}}-\d{{6}}$", "", name) or name
 
     @property
     def labelled(self) -> bool:
@@ -104,7 +105,8 @@ def _facts(folder: Path) -> Row:
 def _arm(folder: Path, facts: Row) -> Arm:
     place = folder / SEEDS
     found = [load_json(path) for path in place.glob("seed-*/result.json")]
-    rows = sorted((dict(row) for row in found if row and row.get("state") in ENDED), key=lambda row: int(row["seed"]))
+    whole = (dict(row) for row in found if row and row.get("state") in ENDED and isinstance(row.get("seed"), int))
+    rows = sorted(whole, key=lambda row: int(row["seed"]))
     missing = sorted(set(facts["seeds"]) - {row["seed"] for row in rows})
     result = facts | {
         "seeds": [row["seed"] for row in rows],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +47,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def bars(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as a table of Markdown."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    safe = [[html.escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in safe]
     return [lines[0], "|" + " ---: |" * len(rows[0]), *lines[1:]]
 
 

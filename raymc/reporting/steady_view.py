@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
@@ -144,10 +145,9 @@ def _cost(run: Steady) -> list[str]:
 
 
 def _rewrite(run: Steady) -> str:
-    """With the storage of the run's own command line."""
-    given = shlex.split(run.result["manifest"]["command"])
-    at = given.index("--storage") if "--storage" in given[:-1] else len(given)
-    return shlex.join(["python", "-m", "raymc.report", str(run.result["name"]), *given[at : at + 2]])
+    """With the storage that the run's folder, `<storage>/stability/<name>`, lies in."""
+    storage = str(Path(run.result["folder"]).parent.parent)
+    return shlex.join(["python", "-m", "raymc.report", str(run.result["name"]), "--storage", storage])
 
 
 def _manifest(run: Steady) -> list[tuple[str, str]]:

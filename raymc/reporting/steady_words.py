@@ -17,6 +17,9 @@ from raymc.seed_parts import PARTS
 WEAK = 10
 """Seeds below which the word is "weak"."""
 
+ENOUGH = 6
+"""Pairs below which Wilcoxon's signed-rank test cannot reach the 5 % level."""
+
 SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
 
 
@@ -83,7 +86,7 @@ def may_not(run: Steady) -> list[str]:
         lines.append(f"The run was interrupted before it came to {listing(run.result['missing_arms'])}.")
     lines += _few(run) + _conclusions(run, told_apart=False)
     lines += _by_arm(run, [[*lost_lines(arm.result), *_hidden(arm), *_chosen(arm)] for arm in run.arms])
-    if not any(arm.labelled for arm in run.arms):
+    if not any(arm.labelled for arm in run.arms) and any(main_metric(arm) for arm in run.arms):
         lines.append("There are no labels: nothing here says whether the clusters are the right ones.")
     return [*lines, "Nothing here speaks of other data, other lengths of training or other settings."]
 
@@ -171,6 +174,10 @@ def _resolved(arm: Arm, several: bool) -> list[str]:
     n = found.get("n", 0)
     if n < 2 or not found["std"]:
         return []
+    if n < ENOUGH:
+        return [
+            f"{n} seeds a side are too few for the test used here, which needs {ENOUGH} to tell two apart (5 % level)"
+        ]
     own = "" if several else f"{score(words.detectable(found['std'], n))} on, "
     return [
         f"{n} seeds a side with this spread tell two configurations apart (5 % level, 80 % power) from a difference of "

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from raymc.metrics.names import LABEL_FREE_METRICS
 from raymc.reporting import words
 from raymc.reporting.words import count, duration, listing, score
 
@@ -20,6 +21,14 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     if best is None:
         return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score."
     found = (mine or {}).get("statistics", {}).get(metric)
+    if found is None and mine and mine["score"] is not None and mine["drop"] is None:
+        means = [f"{name} {score(mine['statistics'][name]['mean'])}" for name in LABEL_FREE_METRICS]
+        agreement = [f"stability {score(mine['pairwise_ari']['mean'])}"] if mine["pairwise_ari"] else []
+        fresh = count(len(mine["seeds"]), "fresh seed")
+        return (
+            f"The configuration of trial {best['trial']} leads by its mean rank. On {fresh} that the search never saw "
+            f"it has {listing([*agreement, *means])}."
+        )
     if found is None and mine and mine["score"] is not None:
         return (
             f"The configuration of trial {best['trial']} reaches {metric} {score(mine['score'])} on "
@@ -87,6 +96,8 @@ def _drop(one: Facts) -> str:
 
 def _rivalry(rival: Facts) -> str:
     gap = rival["advantage"]
+    if gap["mean"] < 0:  # chosen by another aggregate than the mean
+        return f"Trial {rival['a']} is behind trial {rival['b']} by {score(-gap['mean'])} on {gap['n']} common seeds."
     if gap["ci95"] is None:
         return f"Trial {rival['a']} is ahead of trial {rival['b']} by {score(gap['mean'])} on {gap['n']} common seeds."
     low, high = gap["ci95"]

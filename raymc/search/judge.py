@@ -34,9 +34,14 @@ class Judge:
         return (self.metric,) if self.second is None else (self.metric, self.second)
 
     @property
+    def ranks(self) -> bool:
+        """Whether a score compares trials, so that no trial has one by itself."""
+        return self.metric in STUDY_METRICS
+
+    @property
     def needed(self) -> tuple[str, ...]:
         """The metrics that every single training must have."""
-        if self.metric in STUDY_METRICS:
+        if self.ranks:
             return LABEL_FREE_METRICS
         return tuple(name for name in self.metrics if name not in GROUP_METRICS)
 
@@ -61,9 +66,9 @@ class Judge:
         return statistics.fmean(values)
 
 
-def judge_of(objective: Mapping[str, Any]) -> Judge:
-    """The judge of a manifest's or a space's objective."""
-    gates = objective.get("gates")
+def judge_of(objective: Mapping[str, Any], smoke: bool = False) -> Judge:
+    """The judge of a manifest's or a space's objective; nothing passes a gate after a smoke run's two epochs."""
+    gates = None if smoke else objective.get("gates")
     return Judge(
         objective["metric"],
         objective["mode"],

@@ -16,7 +16,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from raymc.config import Value
-from raymc.metrics.names import STUDY_METRICS
 from raymc.metrics.ranking import rank_means
 from raymc.search import records
 from raymc.search.distributions import Distributions, next_number, reseed, suggest
@@ -175,7 +174,7 @@ class Ledger:
         """
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         front = {trial.number for trial in self.study.best_trials} if self.judge.second else set()
-        if self.judge.metric in STUDY_METRICS:
+        if self.judge.ranks:
             scores = rank_means([trial.user_attrs["metrics"] for trial in done])
         else:
             scores = [trial.values[0] for trial in done]
@@ -245,7 +244,7 @@ class Ledger:
 
     def _values(self, record: Mapping[str, Any]) -> list[float]:
         """What Optuna learns of a finished trial; a rank is among those that had finished by then."""
-        if self.judge.metric not in STUDY_METRICS:
-            return list(record["scores"])
+        if not self.judge.ranks:
+            return list(record.get("scores") or [record["score"]])  # a record of before there were two
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record["metrics"]])[-1:]

@@ -11,10 +11,12 @@ from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.metrics.names import LABEL_METRICS
 from raymc.search import provenance, records
 from raymc.search.records import Row
-from raymc.space import Space, seeds_from
+from raymc.space import Space
 from raymc.space_objective import several_seeds
+from raymc.space_seeds import seeds_from
 from raymc.tracking.uri import masked
 from raymc.training import clusters
 from raymc.training.smoke import limited, shorten
@@ -84,9 +86,15 @@ def load_data(space: Space, root: str, smoke: bool, params: Mapping[str, Value] 
 
 def check_data(space: Space, config: Config, dataset: Dataset, objective: bool = True) -> None:
     """Raises InputError where the objective needs labels that there are not, or clusters are unknown or too many."""
-    metric = space.objective.metric
-    if objective and space.objective.uses_labels and dataset.train.y is None:
+    goal = space.objective
+    if objective and goal.uses_labels and dataset.train.y is None:
+        metric = next(name for name in (goal.metric, goal.second) if name in LABEL_METRICS)
         raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
+    if objective and not goal.uses_labels and config.n_clusters is None:
+        told = f"objective {goal.metric} looks at no labels"
+        raise InputError(f"{told}, and the number of clusters would come from them: give n_clusters")
+    if objective and goal.gates and goal.gates.rank > config.feature_dim:
+        raise InputError(f"objective.gates.rank {goal.gates.rank} is above feature_dim {config.feature_dim}")
     check_sizes(METHODS[space.method], config, dataset, clusters_of(config, dataset))
 
 

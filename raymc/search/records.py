@@ -112,8 +112,11 @@ def make_record(study: Path, unit: Unit, judge: Judge, state: str | None = None,
     """
     rows = [row for seed in unit.group if (row := read_seed(study, unit, seed)) is not None]
     state = state or _state(unit, rows)
-    group = group_metrics(study, unit, rows)
+    # Pairs of seeds are many, so those of a confirmation or a stability run are compared once, at the end.
+    group = group_metrics(study, unit, rows) if unit.kind == "search" or state == FINISHED else {}
     scores = judge.scores(seed_values(rows), group) if state == FINISHED else None
+    if state == FINISHED and scores is None and not judge.ranks:
+        state, error = "failed", error or f"the seeds give no {' and '.join(judge.metrics)} together"
     before = read_record(study, unit.kind, unit.trial) or {}
     return {
         "trial": unit.trial,

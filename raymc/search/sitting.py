@@ -75,7 +75,7 @@ def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Le
     needs = needs_of(space)
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
-    plan = Plan(folder, judge_of(manifest["objective"]), fidelity)
+    plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity)
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -144,7 +144,7 @@ def _ledger(folder: Path, manifest: Row, budget: Budget, database: optuna.Study,
         folder,
         database,
         compile_space(space.params),
-        judge=judge_of(manifest["objective"]),
+        judge=judge_of(manifest["objective"], manifest["smoke"]),
         trials=budget.trials,
         seeds=budget.seeds,
         seed=manifest["seed"],

@@ -10,13 +10,13 @@ from pathlib import Path
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
-from raymc.metrics.names import LABEL_FREE_METRICS
+from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
 from raymc.reporting.steady_page import write_stability
 from raymc.search import provenance, records, study
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
-from raymc.search.judge import Judge
+from raymc.search.judge import Judge, judge_of
 from raymc.search.ledger import SeedQueue
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import FINISHED, Row, Unit
@@ -176,8 +176,11 @@ def _run(
     request: StabilityRequest, chosen: Configuration, dataset: Dataset, folder: Path, seeds: tuple[int, ...]
 ) -> Row:
     space, needs = chosen.space, needs_of(chosen.space)
-    blind = space.objective.uses_labels and dataset.train.y is None
-    judge = Judge(LABEL_FREE_METRICS[0]) if blind else Judge(space.objective.metric)
+    gates = judge_of(space.objective.model_dump(), request.smoke).gates
+    # What every seed must have; scores of a group are of no use here.
+    known = (*LABEL_FREE_METRICS, *(LABEL_METRICS if dataset.train.y is not None else ()))
+    metric = space.objective.metric if space.objective.metric in known else LABEL_FREE_METRICS[0]
+    judge = Judge(metric, gates=gates)
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(

@@ -11,7 +11,8 @@ from raymc.errors import InputError
 from raymc.reporting.records import winner
 from raymc.reporting.study_reader import read_study
 from raymc.search import study
-from raymc.space import Space, load_space, seeds_from
+from raymc.space import Space, load_space
+from raymc.space_seeds import seeds_from
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from raymc.search.request import report_folder
 from raymc.search.sitting import needs_of
 from raymc.search.steadiness import running
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, seeds_to_run
-from raymc.space import Space, seeds_from
+from raymc.space import Space
+from raymc.space_seeds import seeds_from
 from raymc.tracking import uri
 from raymc.tracking.uri import masked
 from raymc.training import clusters

@@ -146,12 +146,12 @@ class _UnitRun:
     def _passing(self, metrics: dict[str, float], result: Row) -> Row:
         """The row of a training that came to its end: finished, unless a metric is missing or a gate is closed."""
         judge = self.plan.judge
-        missing = [name for name in judge.needed if name not in metrics]
-        if missing:
-            return {"metrics": metrics, "state": "failed", "error": f"the training gave no finite {missing[0]}"}
         closed = judge.gates.closed(metrics, result["n_clusters"]) if judge.gates else None
         if closed:
             return {"metrics": metrics, "state": "collapsed", "error": f"{closed} (gates of the objective)"}
+        missing = [name for name in judge.needed if name not in metrics]
+        if missing:
+            return {"metrics": metrics, "state": "failed", "error": f"the training gave no finite {missing[0]}"}
         return {"metrics": metrics}
 
     def _heard(self, seed: int, event: Row) -> None:
