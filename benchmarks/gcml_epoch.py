@@ -29,7 +29,7 @@ from benchmarks.machine import facts
 from raymc import datasets
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset
-from raymc.methods import METHODS, gcml
+from raymc.methods import METHODS, gcml, gcml_state
 from raymc.ops import student_t_assignment, target_distribution
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
@@ -51,7 +51,7 @@ def start(data: Dataset) -> tuple[Config, nn.ModuleDict, Feed]:
     fit(net, first, dataclasses.replace(config.stages["pretrain"], epochs=5), feed, 0, QUIET)
     model = enter(METHOD, second, config, shape, 10, weights_of(net), 0)
     settings = dataclasses.replace(config.stages["finetune"], centers_by="kmeans")
-    gcml.first_centers(model, feed, settings, 0)
+    gcml_state.first_centers(model, feed, settings, 0)
     return config, model, feed
 
 
@@ -72,7 +72,7 @@ def published_epoch(model: nn.ModuleDict, data: Dataset) -> Callable[[], None]:
     """The same epoch, formulated as the published code is."""
     x = data.train.x.flatten(1).float()
     encoder, decoder = _linear(model["encoder"]), _linear(model["decoder"])
-    centers = nn.Parameter(gcml.centers_of(model).detach().clone())
+    centers = nn.Parameter(gcml_state.centers_of(model).detach().clone())
     parameters = [*encoder.parameters(), *decoder.parameters(), centers]
     by_batch, by_epoch = (torch.optim.Adam(parameters, lr=1e-3) for _ in range(2))
     batches, clusters = len(x) // 256, range(len(centers))

@@ -98,7 +98,10 @@ class StageConfig:
         choices=("mean", "published", "paper"),
     )
     centers_by: str = option(
-        "tsne", "first centres: k-means on a t-SNE of the embedding, or on the embedding", choices=("tsne", "kmeans")
+        "tsne",
+        "first centres: by k-means on a t-SNE of the embedding, the likeliest of several Gaussian mixtures on it, or "
+        "k-means on the embedding",
+        choices=("tsne", "tsne_mixture", "kmeans"),
     )
     anchor_epochs: int = option(
         0, "first epochs whose target is the clusters by which the centres were found (GCML); then eq. 2", low=0

@@ -17,7 +17,8 @@ from raymc.config import Value, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.space import Space, make_space
-from raymc.space_format import Resources, Scalar, Section, parse_yaml, told
+from raymc.space_format import Resources, Scalar, parse_yaml, told
+from raymc.space_section import Section
 
 METRICS = {
     "acc": ("ACC", 4),

@@ -1,5 +1,6 @@
 """`python -m raymc.report STUDY`: write the report of a study, finished or not, from what it left in the storage.
 
+So of a run of `stability`, by the name that it was given.
 With `--table NAME` instead, what has been run of a paper's table, beside the paper's figures.
 """
 
@@ -14,12 +15,14 @@ from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.reporting.page import write_report
+from raymc.reporting.steady import FACTS
+from raymc.reporting.steady_page import write_stability
 
 
 def parser() -> Parser:
     """The options of `report`."""
     parser = make_parser("report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.")
-    parser.add_argument("study", nargs="?", help="name of a study in the storage")
+    parser.add_argument("study", nargs="?", help="name of a study in the storage, or of a run of stability")
     parser.add_argument("--table", metavar="NAME", help="a paper's table instead, e.g. gcml1: table.md and table.json")
     parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>, reports/table-<name>)")
     return parser
@@ -33,10 +36,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _table(args)
     if args.study is None:
         raise InputError("name a study, or a table by --table")
-    folder = find_study(storage_root(args), args.study)
+    folder = find_run(storage_root(args), args.study)
     out = (args.out or Path("reports") / args.study).expanduser().resolve()
     try:
-        page = write_report(folder, out)
+        page = write_stability(folder, out) if (folder / FACTS).exists() else write_report(folder, out)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     print(f"report: {page}", file=sys.stderr)
@@ -59,20 +62,21 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
     return {"table": table.name, "cells": facts["cells"], "report": str(page)}
 
 
-def find_study(storage: str, name: str) -> Path:
-    """The folder of the study `name`.
+def find_run(storage: str, name: str) -> Path:
+    """The folder of the study `name`, else of the run of `stability` of that name.
 
     Raises InputError where there is none, naming the nearest one, and where the storage is no folder of this machine.
     """
     if "://" in storage:
         raise InputError(f"{storage} is not a folder: copy its studies/{name} into one and give that to --storage")
-    studies = Path(storage) / "studies"
-    known = sorted(path.parent.name for path in studies.glob("[!.]*/study.json"))
+    root = Path(storage)
+    found = [*root.glob("studies/[!.]*/study.json"), *root.glob(f"stability/[!.]*/{FACTS}")]
+    known = {path.parent.name: path.parent for path in reversed(found)}
     if name in known:
-        return studies / name
+        return known[name]
     if not known:
-        raise InputError(f"no study in {studies}; --storage or RAYMC_STORAGE says where to look")
-    raise InputError(f"unknown study {name}{nearest(name, known)}")
+        raise InputError(f"no study in {root / 'studies'}; --storage or RAYMC_STORAGE says where to look")
+    raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")
 
 
 if __name__ == "__main__":

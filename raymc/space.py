@@ -17,7 +17,8 @@ from raymc.config import Config, OwnData, Value, check_value, known_keys, neares
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
-from raymc.space_format import Budget, Objective, OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space_format import Budget, OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space_objective import Objective
 from raymc.space_parameter import Parameter, make_parameter
 
 Params = Mapping[str, Value]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, execute, make_parser, storage_root
@@ -119,22 +120,23 @@ def _interrupted() -> Interrupted:
 
 
 def _one(request: StabilityRequest) -> dict[str, Any]:
-    from raymc.search.stability_report import statistics_lines, table
+    from raymc.reporting.steady import read_stability
+    from raymc.reporting.steady_text import terminal_text
     from raymc.search.steadiness import stability
 
-    result, record = stability(request)
-    print(table(record))
-    print("\n".join(statistics_lines(result)))
+    result, _ = stability(request)
+    print(terminal_text(read_stability(Path(result["folder"]))))
     print(f"report: {result['report']}")
     return result
 
 
 def _several(request: StabilityRequest) -> dict[str, Any]:
+    from raymc.reporting.steady import read_stability
+    from raymc.reporting.steady_text import terminal_text
     from raymc.search.arms import check_finished, compare
-    from raymc.search.arms_report import arms_text
 
     result, found = compare(request)
-    print(arms_text(result, found))
+    print(terminal_text(read_stability(Path(result["folder"]))))
     print(f"report: {result['report']}")
     check_finished(result, found)
     return result

@@ -186,6 +186,21 @@ def test_a_mixture_tells_clusters_by_their_spread_and_labels_new_points_as_it_di
     np.testing.assert_array_equal(gaussian_mixture(40 * x + 7, 2, 0).labels, found.labels)
 
 
+def test_of_several_starts_the_likeliest_mixture_counts() -> None:
+    """Two long clusters beside two small round ones, which k-means joins, cutting the long ones."""
+    rng = np.random.default_rng(0)
+    sizes, spreads = [800, 800, 80, 80], [(5.0, 0.4), (5.0, 0.4), (0.3, 0.3), (0.3, 0.3)]
+    places = [(0, 0), (0, 4), (0, 12), (1.5, 12)]
+    x = np.concatenate([rng.normal(at, by, (n, 2)) for n, by, at in zip(sizes, spreads, places, strict=True)])
+    y = np.repeat(np.arange(4), sizes)
+    once, likeliest = gaussian_mixture(x, 4, 0), gaussian_mixture(x, 4, 0, starts=20)
+    assert clustering_scores(y, once.labels)["acc"] < 0.6 and clustering_scores(y, likeliest.labels)["acc"] > 0.9
+    np.testing.assert_array_equal(gaussian_mixture(x, 4, 0, starts=20).labels, likeliest.labels)
+    assert len(gaussian_mixture(np.ones((5, 2)), 2, 2**32 - 1, starts=2).labels) == 5
+    with pytest.raises(InputError, match="5 points"):
+        gaussian_mixture(np.ones((5, 2)), 6, 0, starts=2)
+
+
 def test_a_mixture_of_few_places_leaves_clusters_empty() -> None:
     x = np.repeat(np.eye(2), 10, axis=0)
     found = gaussian_mixture(x, 4, 0)

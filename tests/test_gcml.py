@@ -18,7 +18,7 @@ from raymc.config import Config, StageConfig, Value, resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
 from raymc.errors import InputError
-from raymc.methods import METHODS, gcml
+from raymc.methods import METHODS, gcml, gcml_state
 from raymc.methods.base import Batch
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.training.dist import Workers
@@ -201,17 +201,18 @@ class _Lossy(nn.Module):
 
 def test_weights_move_as_in_the_published_code() -> None:
     usps = config_of("usps").stages["finetune"]
-    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 150)
-    assert config_of("usps", "published").stages["finetune"].epochs == 300
-    alpha = [gcml.alpha_share(usps, epoch) for epoch in (0, 50, 75, 100, 150, 299)]
-    beta = [gcml.beta_share(usps, epoch) for epoch in (0, 50, 125, 200, 299)]
+    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (20, 150, 150)
+    usps = config_of("usps", "published").stages["finetune"]
+    assert (usps.start_epoch, usps.continuation_epochs, usps.epochs) == (50, 150, 300)
+    alpha = [gcml_state.alpha_share(usps, epoch) for epoch in (0, 50, 75, 100, 150, 299)]
+    beta = [gcml_state.beta_share(usps, epoch) for epoch in (0, 50, 125, 200, 299)]
     assert alpha == [1, 1, 0.75, 0.5, 0, 0] and beta == [0, 0, 0.5, 1, 1]
     literal = config_of("usps", "literal").stages["finetune"]
-    assert [gcml.alpha_share(literal, e) for e in (0, 75, 150)] == [1, 0.5, 0]
-    assert [gcml.beta_share(literal, e) for e in (0, 75, 150)] == [0, 0.5, 1]
+    assert [gcml_state.alpha_share(literal, e) for e in (0, 75, 150)] == [1, 0.5, 0]
+    assert [gcml_state.beta_share(literal, e) for e in (0, 75, 150)] == [0, 0.5, 1]
     constant = dataclasses.replace(usps, continuation_epochs=0)
-    assert {gcml.alpha_share(constant, e) for e in (0, 49, 50, 299)} == {1.0}
-    assert [gcml.beta_share(constant, e) for e in (0, 49, 50, 299)] == [0, 0, 1, 1]
+    assert {gcml_state.alpha_share(constant, e) for e in (0, 49, 50, 299)} == {1.0}
+    assert [gcml_state.beta_share(constant, e) for e in (0, 49, 50, 299)] == [0, 0, 1, 1]
 
 
 def test_the_presets_are_those_of_the_published_settings() -> None:
@@ -219,7 +220,9 @@ def test_the_presets_are_those_of_the_published_settings() -> None:
     for name, start in (starts | {"pendigits": 50}).items():
         found = config_of(name)
         assert found.backbone == "dense_2000" and found.feature_dim == 10
-        assert found.stages["finetune"].start_epoch == start
+        assert found.stages["finetune"].centers_by == "tsne_mixture"
+        assert {config_of(name, other).stages["finetune"].centers_by for other in ("published", "literal")} == {"tsne"}
+        assert config_of(name, "published").stages["finetune"].start_epoch == start
         assert (found.stages["finetune"].kappa, found.stages["finetune"].neighbours) == (3, 5)
         assert found.stages["pretrain"].epochs == (500 if name == "pendigits" else 200)
         assert found.stages["pretrain"].noise == (0.23 if name == "usps" else 0.2)
@@ -303,16 +306,16 @@ def test_first_centers_are_the_means_of_clusters_in_the_latent_space() -> None:
     data = blobs(60)
     config = short(finetune__epochs=1, finetune__centers_by="kmeans")
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
-    for by in ("kmeans", "tsne"):
+    for by in ("kmeans", "tsne", "tsne_mixture"):
         settings = dataclasses.replace(config.stages["finetune"], centers_by=by)
         model = nn.ModuleDict({"encoder": nn.Flatten(1), "centers": gcml.Centers(C, D).double()})
-        gcml.first_centers(model, feed, settings, 0)
+        gcml_state.first_centers(model, feed, settings, 0)
         true, _ = cluster_means(data.train.x.double(), data.train.y, C)
         nearest = torch.cdist(true, model["centers"]()).min(1)
         assert sorted(nearest.indices.tolist()) == [0, 1, 2]
         torch.testing.assert_close(nearest.values, torch.zeros(C).double(), atol=1e-4, rtol=0)
         before = model["centers"]().clone()
-        gcml.first_centers(model, feed, settings, 0)
+        gcml_state.first_centers(model, feed, settings, 0)
         assert torch.equal(before, model["centers"]())
 
 
@@ -333,12 +336,12 @@ def test_the_first_target_is_the_clusters_of_the_first_centers_and_outlives_a_ki
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
     model = nn.ModuleDict({"encoder": nn.Flatten(1), "centers": gcml.Centers(C, D).double()})
     settings = dataclasses.replace(config.stages["finetune"], center_points=30)
-    gcml.first_centers(model, feed, settings, 0)
+    gcml_state.first_centers(model, feed, settings, 0)
     first = model["centers"].first
     assert len(first) == 60 and all(len(set(first[data.train.y == c].tolist())) == 1 for c in range(C))
-    target = gcml.observe(model, feed, settings, 2)["target"]
+    target = gcml_state.observe(model, feed, settings, 2)["target"]
     assert torch.equal(target.argmax(1), first) and float(target.max(1).values.min()) == 1
-    assert float(gcml.observe(model, feed, settings, 3)["target"].max()) < 1
+    assert float(gcml_state.observe(model, feed, settings, 3)["target"].max()) < 1
 
 
 def test_more_clusters_than_classes_split_classes() -> None:
@@ -354,10 +357,12 @@ def test_observation_leaves_no_gradient_and_counts_no_structure_before_its_start
     data = blobs()
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers())
     model, _ = tiny()
-    early, late = (gcml.observe(model, feed, SETTINGS, epoch) for epoch in (1, 2))
+    early, late = (gcml_state.observe(model, feed, SETTINGS, epoch) for epoch in (1, 2))
     assert set(early) == {"target", "labels"}
     assert set(late) == {"target", "labels", "input_means", "sizes", "neighbours", "distances"}
     assert not any(t.requires_grad for t in late.values())
+    unranked = gcml_state.observe(model, feed, dataclasses.replace(SETTINGS, rank_weight=0.0), 2)
+    assert set(late) - set(unranked) == {"input_means", "sizes"}
     x = data.train.x.double()
     for i, j in ((0, 0), (17, 1)):
         other = int(late["neighbours"][i, j])

@@ -19,10 +19,10 @@ from raymc.cli import execute
 from raymc.config import Config, StageConfig
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
-from raymc.search import steadiness
+from raymc.reporting.comparison import compare_arms, shared_stages
+from raymc.reporting.comparison_words import comparison_lines, sharing_lines
+from raymc.search import arms, steadiness
 from raymc.search.arms import compare
-from raymc.search.arms_report import comparison_lines, sharing_lines
-from raymc.search.comparison import compare_arms, shared_stages
 from raymc.search.driver import Slots
 from raymc.search.steady_request import StabilityRequest
 from raymc.search.unit import run_unit
@@ -39,13 +39,25 @@ SCORES = {"good": MLC, "bad": NMCE, "all": NMCE}
 
 
 class Tracker:
-    """Stands for MLflow; `begun` are the runs that were asked for."""
+    """Stands for MLflow; `begun` are the runs that were asked for, `kept` the files of each."""
 
     begun: list[dict[str, Any]] = []  # noqa: RUF012
+    kept: list[tuple[str, str]] = []  # noqa: RUF012
 
     def __init__(self, folder: Path, **facts: Any) -> None:
         assert folder.is_dir()
         self.begun.append(facts)
+        self.study = facts["study"]
+
+    def start(self) -> None:
+        pass
+
+    def close(self) -> bool:
+        return True
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        assert path.is_file() and folder == "report"
+        self.kept.append((self.study, path.name))
 
     def __enter__(self) -> Tracker:
         return self
@@ -99,8 +111,10 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         (tmp_path / f"{name}.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(METHODS, "short", _short())
-    monkeypatch.setattr(steadiness, "StudyTracker", Tracker)
+    for module in (arms, steadiness):
+        monkeypatch.setattr(module, "StudyTracker", Tracker)
     monkeypatch.setattr(Tracker, "begun", [])
+    monkeypatch.setattr(Tracker, "kept", [])
 
     def use(before: Any = lambda name, seed, epoch: None) -> None:
         def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
@@ -133,14 +147,18 @@ def test_two_arms_from_one_pretraining(run_with: Any) -> None:
     assert row["p_better"] == 1.0 and row["p_wilcoxon"] == row["p_holm"] == pytest.approx(2 / 1024)
     assert row["mean_difference"] == pytest.approx(0.0487) and row["common_seeds"] == result["seeds"]
     assert result["shared_stages"] == ["pretrain"] and [record["kind"] for record in found] == ["stability"] * 2
-    begun = [(facts["study"], facts["space"], facts["tags"]["raymc.kind"]) for facts in Tracker.begun]
+    begun = [(facts["study"], facts["space"], facts["tags"]["raymc.kind"]) for facts in Tracker.begun[:2]]
     assert begun == [(f"{result['name']}-{name}", name, "stability") for name in ("good", "bad")]
+    # When both have ended, the run of each is gone on with: the report of both is with it.
+    files = ("stability.html", "stability.json", "stability.csv")
+    assert Tracker.kept == [(run, file) for run, _, _ in begun for file in files]
 
 
 def test_the_report_has_a_row_per_arm_and_metric_and_a_column_per_seed(run_with: Any) -> None:
     result, _ = compare(_request("good.yaml", "bad.yaml"))
     page = Path(result["report"])
-    text = page.read_text()
+    assert page.name == "stability.html"
+    text = page.with_suffix(".md").read_text()
     assert "| arm | metric | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | mean | std |" in text
     assert "| bad | acc | 0.8370 | 0.8210 |" in text and "| 0.7961 | 0.0369 |" in text
     assert "All arms start from one stage `pretrain` (key pretrain…)" in text
@@ -159,7 +177,7 @@ def test_an_override_goes_to_the_arms_that_know_its_key(run_with: Any) -> None:
     overrides = {"heads.eps_sq": 0.3, "finetune.epochs": 0}
     result, _ = compare(_request("good.yaml", "bad.yaml", overrides=overrides, seeds=2))
     assert [arm["overrides"] for arm in result["arms"]] == [{"heads.eps_sq": 0.3}, overrides]
-    good, bad = (facts["params"] for facts in Tracker.begun)
+    good, bad = (facts["params"] for facts in Tracker.begun[:2])
     assert good["heads.eps_sq"] == bad["heads.eps_sq"] == 0.3 and bad["finetune.epochs"] == 0
     assert "finetune.epochs" not in good
 
@@ -211,8 +229,6 @@ def test_all_arms_are_checked_before_anything_is_written(
 
 
 def test_the_seeds_are_ones_that_no_study_has_used(run_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raymc.search import arms
-
     real = arms.configuration
 
     def used(request: StabilityRequest) -> Any:
@@ -249,7 +265,7 @@ def test_a_failed_arm_ends_the_command_with_3_and_the_others_are_kept(run_with: 
         "good and all do not share their first stage" in shown.out
         and "good against bad: no seed that both" in shown.out
     )
-    assert "| good | acc | 0.8450 | collapsed | 0.8480 |" in Path(result["report"]).read_text()
+    assert "| good | acc | 0.8450 | collapsed | 0.8480 |" in Path(result["report"]).with_suffix(".md").read_text()
 
 
 def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

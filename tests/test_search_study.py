@@ -128,7 +128,8 @@ def test_a_study_leaves_what_was_asked_and_tells_what_came_out(run_with: Any, ca
     assert manifest["fixed"]["pretrain.epochs"] == 5 and "heads.epochs" not in manifest["fixed"]
     assert manifest["searched"]["heads.epochs"]["high"] == 20 and manifest["seeds_from"] == "heads"
     assert manifest["data"]["n_classes"] == 10 and manifest["versions"]["torch"] and manifest["experiment_id"] == "7"
-    assert manifest["objective"] == {"metric": "acc", "mode": "max", "uses_labels": True}
+    asked = {"metric": "acc", "mode": "max", "aggregate": "mean", "second": None, "gates": None, "uses_labels": True}
+    assert manifest["objective"] == asked
     assert manifest["first"] == [{"heads.weight_decay": 1e-3, "heads.epochs": 3}]
     record = read_json(folder / "trials/0000/record.json")
     assert record is not None and record["run_id"] == "r0" and record["params"] == manifest["first"][0]
@@ -271,7 +272,7 @@ def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> Non
     assert result["pairwise_ari"] == {"mean": 1.0, "min": 1.0} and result["states"] == {"finished": 10}
     assert "ari" not in result, "what no seed has is absent"
     page = Path(result["report"])
-    assert page.name == "stability.md" and "over 10 seeds" in page.read_text()
+    assert page.name == "stability.html" and "over 10 seeds" in page.with_suffix(".md").read_text()
     rows = (page.parent / "stability.csv").read_text().splitlines()
     assert rows[0] == "seed,state,acc,nmi,seconds" and len(rows) == 11
     assert read_json(page.parent / "stability.json")["acc"] == result["acc"]  # type: ignore[index]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from raymc import ops
 from raymc.config import StageConfig
 from raymc.datasets.base import Split, stored
-from raymc.methods import gcml
+from raymc.methods import gcml, gcml_state
 from raymc.methods.base import Batch
 from raymc.nets.autoencoder import Centers
 from raymc.ops.sinkhorn import sinkhorn_columns
@@ -179,7 +179,7 @@ def gcml_losses(group: ProcessGroup | None, rows: np.ndarray, alternating: bool)
     rank, size = world(group)
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers(rank, size, group))
     config = StageConfig(start_epoch=1, continuation_epochs=4, neighbours=3, alternating=alternating, kappa=2.0)
-    state = gcml.observe(model, feed, config, 2)
+    state = gcml_state.observe(model, feed, config, 2)
     index = torch.as_tensor(rows)
     mine = feed.rows(index)
     drawn = noise[index]

@@ -20,14 +20,20 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
-from torch.nn import functional
 
 from raymc.config import Config, StageConfig
 from raymc.errors import InputError
-from raymc.methods.base import Batch, Group, Method, Stage, Step, Whole, labels_of
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.gcml_presets import PRESETS
-from raymc.metrics.spectral import kmeans
-from raymc.metrics.tsne import tsne
+from raymc.methods.gcml_state import (
+    alpha_share,
+    beta_share,
+    centers_of,
+    first_centers,
+    has_structure,
+    observe,
+    ranks,
+)
 from raymc.nets.autoencoder import AUTOENCODERS, Centers, build_decoder, build_encoder
 from raymc.ops import (
     alignment_loss,
@@ -37,10 +43,8 @@ from raymc.ops import (
     neighbours_within,
     ranking_loss,
     student_t_assignment,
-    target_distribution,
 )
-from raymc.rng import derive_seed, generator
-from raymc.training.dist import broadcast_object, first_row, gather_rows, leads, row_counts, sum_over_workers
+from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers
 
 _TRAINING = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
@@ -55,8 +59,6 @@ STAGE_KEYS = {
         *("centers_by", "center_points", "anchor_epochs"),
     ),
 }
-KMEANS_STARTS = 20
-ROWS = 2048
 
 
 def denoising_loss(
@@ -87,7 +89,7 @@ def clustering_loss(
             terms["reconstruction"] = _reconstruction_weight(config, batch.epoch) * error
         if joint:
             terms |= _joint_structure(x, z, centers, batch, config, group)
-    if _ranks(config, batch.epoch):
+    if ranks(config, batch.epoch):
         terms["ranking"] = config.rank_weight * _ranking(centers, batch, config)
     return torch.stack(tuple(terms.values())).sum(), terms
 
@@ -103,78 +105,6 @@ def structure_loss(
     centers = centers_of(model)
     terms = _structure(z, centers, labels, near, state["distances"], x.shape[1], batch.epoch, config, group)
     return torch.stack(tuple(terms.values())).sum(), terms
-
-
-def centers_of(model: nn.ModuleDict) -> Tensor:
-    """mu `[k, m]`."""
-    centers: Tensor = model["centers"]()
-    return centers
-
-
-def first_clusters(model: nn.ModuleDict) -> Tensor:
-    """The cluster `[n]` by which the centres were found, of no samples once it is no longer needed."""
-    first = model["centers"].first
-    assert isinstance(first, Tensor)
-    return first
-
-
-def alpha_share(config: StageConfig, epoch: int) -> float:
-    """What is left of alpha in `epoch`: 1 until `start_epoch`, then linearly to 0 at `continuation_epochs`."""
-    if not config.continuation_epochs or epoch < config.start_epoch:
-        return 1.0
-    span = max(1, config.continuation_epochs - config.start_epoch)
-    return max(0.0, 1 - (epoch - config.start_epoch) / span)
-
-
-def beta_share(config: StageConfig, epoch: int) -> float:
-    """What has come of beta in `epoch`: 0 at `start_epoch`, 1 from `continuation_epochs` later on."""
-    if epoch < config.start_epoch:
-        return 0.0
-    if not config.continuation_epochs:
-        return 1.0
-    return min(1.0, (epoch - config.start_epoch) / config.continuation_epochs)
-
-
-def first_centers(model: nn.ModuleDict, whole: Whole, config: StageConfig, seed: int) -> None:
-    """The means in the latent space of k-means clusters, found in a t-SNE of it or in itself (section 4.1)."""
-    z = whole.map(model["encoder"])
-    centers = centers_of(model)
-    # By one worker for all: threads may differ in the last bit.
-    found = _found_centers(z, len(centers), config, seed) if leads(whole.group) else None
-    found = broadcast_object(found, whole.group)
-    assert found is not None
-    with torch.no_grad():
-        centers.copy_(found[0].to(centers))
-    model["centers"].first = found[1].to(z.device)
-
-
-@torch.no_grad()
-def observe(model: nn.ModuleDict, whole: Whole, config: StageConfig, epoch: int) -> dict[str, Tensor]:
-    """Of all samples: target and cluster, the clusters' means in the input, and each one's neighbours.
-
-    In the first `anchor_epochs` the target is the clusters by which the centres were found: to the nearest centre many
-    samples would change their cluster at once, and what t-SNE had found would be lost.
-
-    `distances` in the input are of this worker's samples alone.
-    """
-    z = whole.map(model["encoder"])
-    centers = centers_of(model)
-    q = torch.cat([student_t_assignment(rows, centers) for rows in torch.split(z, ROWS)])
-    labels = q.argmax(1)
-    if epoch < config.anchor_epochs:
-        target = functional.one_hot(first_clusters(model), len(centers)).to(q)
-    else:
-        target = target_distribution(q)
-        model["centers"].first = labels.new_empty(0)
-    state = {"target": target, "labels": labels}
-    if epoch < config.start_epoch:
-        return state
-    state["input_means"], state["sizes"] = _input_means(whole, labels, len(centers))
-    if config.alternating and _has_structure(config):
-        near = neighbours_within(z, labels, config.neighbours)
-        apart = [_distances_to(whole, index, x.flatten(1), near) for index, x in whole.blocks()]
-        state |= {"neighbours": near, "distances": torch.cat(apart)}
-    return state
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
@@ -213,7 +143,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         structure_loss, (Group(("encoder", "centers"), "whole_"),), lambda c, epoch: epoch >= c.start_epoch, packs=True
     )
     # The neighbours within a batch are found cluster by cluster, in shapes that differ between seeds.
-    packs = finetune.alternating or not _has_structure(finetune)
+    packs = finetune.alternating or not has_structure(finetune)
     return (
         first,
         Stage(
@@ -225,7 +155,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
             clusters=True,
             begin=first_centers,
             observe=observe,
-            last=whole if finetune.alternating and _has_structure(finetune) else None,
+            last=whole if finetune.alternating and has_structure(finetune) else None,
         ),
     )
 
@@ -321,12 +251,8 @@ def _reconstruction_weight(config: StageConfig, epoch: int) -> float:
     return config.reconstruction_weight * share
 
 
-def _ranks(config: StageConfig, epoch: int) -> bool:
-    return config.rank_weight > 0 and epoch >= config.start_epoch
-
-
 def _joint(config: StageConfig, epoch: int) -> bool:
-    return not config.alternating and _has_structure(config) and epoch >= config.start_epoch
+    return not config.alternating and has_structure(config) and epoch >= config.start_epoch
 
 
 def _shapes_batches(config: StageConfig, epoch: int) -> bool:
@@ -336,11 +262,7 @@ def _shapes_batches(config: StageConfig, epoch: int) -> bool:
 
 
 def _updates_batches(config: StageConfig, epoch: int) -> bool:
-    return _shapes_batches(config, epoch) or _ranks(config, epoch)
-
-
-def _has_structure(config: StageConfig) -> bool:
-    return config.beta > 0 or config.align_weight > 0
+    return _shapes_batches(config, epoch) or ranks(config, epoch)
 
 
 def _scales(config: StageConfig) -> str:
@@ -351,44 +273,6 @@ def _mean_square(x: Tensor, group: ProcessGroup | None) -> Tensor:
     """Over the rows `[n, d]` of all workers."""
     total = sum_over_workers(x.float().square().sum() if x.dtype != torch.float64 else x.square().sum(), group)
     return total / (sum(row_counts(x, group)) * x.shape[1])
-
-
-def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -> tuple[Tensor, Tensor]:
-    """Centres `[k, m]` and the cluster of each sample `[n]`; samples left out follow the nearest that was not."""
-    chosen = torch.randperm(len(z), generator=generator(seed, "centers"))[: config.center_points].sort().values
-    everyone = z.double().cpu()
-    points = everyone[chosen]
-    number = derive_seed(seed, "centers") % 2**32
-    space = tsne(points, number) if config.centers_by == "tsne" else points.numpy()
-    labels = torch.as_tensor(kmeans(space, n_clusters, number, KMEANS_STARTS)[0])
-    centers, _ = cluster_means(points, labels, n_clusters)
-    if len(points) < len(everyone):
-        nearest = [torch.cdist(rows, points).argmin(1) for rows in torch.split(everyone, ROWS)]
-        labels = labels[torch.cat(nearest)]
-    return centers, labels
-
-
-def _input_means(whole: Whole, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
-    """v^X `[C, d]` and sizes `[C]`, in float64 while it is summed up."""
-    total: Tensor | None = None
-    size = torch.zeros(n_clusters, dtype=torch.float64, device=labels.device)
-    for index, x in whole.blocks():
-        flat = x.flatten(1)
-        means, count = cluster_means(flat.double(), labels[index.to(labels.device)], n_clusters)
-        part = means * count.unsqueeze(1)
-        total = part if total is None else total + part
-        size += count
-    assert total is not None
-    total, size = sum_over_workers(total, whole.group), sum_over_workers(size, whole.group)
-    return (total / size.clamp_min(1).unsqueeze(1)).to(flat.dtype), size
-
-
-def _distances_to(whole: Whole, index: Tensor, x: Tensor, near: Tensor) -> Tensor:
-    """Distances `[b, k]` in the input of flat samples x `[b, d]` to their neighbours; 0 where there is none."""
-    chosen = near[index.to(near.device)]
-    others = whole.rows(chosen.clamp_min(0).flatten()).view(*chosen.shape, -1)
-    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - others, dim=2)
-    return distances
 
 
 def _pair_distances(x: Tensor, everyone: Tensor, near: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from raymc.config import Value
 
 Preset = dict[str, Value]
 
-EPOCHS, CONTINUATION = 300, 150
+EPOCHS, CONTINUATION, START = 300, 150, 20
 
 OF_SAMPLES: Preset = {
     "backbone": "identity",
@@ -35,7 +35,7 @@ def _trained(**settings: Value) -> Preset:
 
 
 def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining: Value) -> dict[str, Preset]:
-    """All presets of a dataset: epochs before structure counts, noise of the pretraining, its epochs, other keys."""
+    """All presets of a dataset: the published start epoch, noise of the pretraining, its epochs, other keys."""
     net: Preset = {
         **_trained(
             optimizer="adam",
@@ -55,6 +55,7 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
     }
     paper: Preset = net | {
         "finetune.loss_scales": "mean",
+        "finetune.centers_by": "tsne_mixture",
         "finetune.anchor_epochs": 10,
         "finetune.whole_learning_rate": 1e-4,
         "finetune.epochs": CONTINUATION,
@@ -62,10 +63,20 @@ def _presets(start: int, noise: float = 0.2, pretrain: int = 200, **pretraining:
         "finetune.beta": 1.0,
         "finetune.kappa": 3.0,
         "finetune.neighbours": 5,
-        "finetune.start_epoch": start,
+        "finetune.rank_weight": 10.0,
+        "finetune.align_weight": 1000.0,
+        "finetune.start_epoch": START,
         "finetune.continuation_epochs": CONTINUATION,
     }
-    code: Preset = {"finetune.anchor_epochs": 0, "finetune.whole_learning_rate": None, "finetune.epochs": EPOCHS}
+    code: Preset = {
+        "finetune.centers_by": "tsne",
+        "finetune.rank_weight": 1.0,
+        "finetune.align_weight": 1.0,
+        "finetune.start_epoch": start,
+        "finetune.anchor_epochs": 0,
+        "finetune.whole_learning_rate": None,
+        "finetune.epochs": EPOCHS,
+    }
     plain: Preset = net | {
         "finetune.epochs": 200,
         "finetune.rank_weight": 0.0,

@@ -1,4 +1,4 @@
-"""Gaussian mixtures (Bishop 2006, section 9.2), by expectation maximisation from the partition of k-means.
+"""Gaussian mixtures (Bishop 2006, section 9.2), by expectation maximisation from partitions of k-means.
 
 Shapes: n points, d features, k clusters.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raymc.errors import InputError
 from raymc.metrics.spectral import kmeans
 
 Array = NDArray[np.float64]
@@ -27,6 +29,10 @@ WIDE_FLOOR = 0.5
 for raw digits, from 1e-5 to 2."""
 
 
+TOLERANCE, ITERATIONS = 1e-4, 500
+"""Of EM where likelihoods are compared: at scikit-learn's 0.001 they may still change by more than they differ."""
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Labels int64 `[n]`, and what labels other points: see `raymc.nets.assigners.MixtureAssigner`."""
@@ -37,48 +43,82 @@ class Mixture:
     logs: Array
 
 
-def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int) -> Mixture:
+def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int, starts: int | None = None) -> Mixture:
     """A mixture of k Gaussians fitted to points x `[n, d]`; a point's label is the likeliest of them.
 
-    EM starts from the best of 20 k-means. Covariances are full up to 64 features, with 0.001 of the features' mean
-    variance added to every variance, and diagonal above, with 0.5 of it: the scale of x does not matter.
+    Covariances are full up to 64 features, with 0.001 of the features' mean variance added to every variance, and
+    diagonal above, with 0.5 of it: the scale of x does not matter.
+
+    Args:
+        x: duplicates are allowed.
+        n_clusters: k.
+        seed: equal seeds, equal mixtures.
+        starts: how often EM is run, each time from the points nearest to other k seeds of k-means++; the mixture with
+            the greatest likelihood counts. None: once, from the best of 20 k-means, near which EM then stays.
 
     Raises:
         InputError: more clusters than points.
     """
     # Imported where used: scikit-learn takes a second to import, and few runs come here.
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
 
     points = np.asarray(x, dtype=np.float64)
     centre, scale = points.mean(0), float(points.var(0).mean()) ** 0.5 or 1.0
     points = (points - centre) / scale
-    is_wide = points.shape[1] > WIDE
-    weights, means, precisions = _start(points, n_clusters, seed, is_wide)
     with warnings.catch_warnings():  # duplicates, and an EM that still moves a few points
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = GaussianMixture(
-            n_clusters,
-            covariance_type="diag" if is_wide else "full",
-            reg_covar=WIDE_FLOOR if is_wide else FLOOR,
-            weights_init=weights,
-            means_init=means,
-            precisions_init=precisions,
-        ).fit(points)
+        if starts is None:
+            model = _fitted(points, *kmeans(points, n_clusters, seed))
+        else:
+            drawn = (_nearest_seeds(points, n_clusters, (seed + number) % 2**32) for number in range(starts))
+            model = max(
+                (_fitted(points, *one, TOLERANCE, ITERATIONS) for one in drawn), key=lambda one: float(one.lower_bound_)
+            )
     roots = model.precisions_cholesky_
-    diagonals = roots if is_wide else np.diagonal(roots, axis1=1, axis2=2)
+    diagonals = np.diagonal(roots, axis1=1, axis2=2) if roots.ndim == 3 else roots
     logs = np.log(model.weights_) + np.log(diagonals).sum(1)
     return Mixture(model.predict(points).astype(np.int64), model.means_ * scale + centre, roots / scale, logs)
 
 
-def _start(points: Array, n_clusters: int, seed: int, is_wide: bool) -> tuple[Array, Array, Array]:
-    """Weights `[k]`, means and precisions of the clusters of k-means; an empty one has little weight."""
-    labels, means = kmeans(points, n_clusters, seed)
-    weights = np.maximum(np.bincount(labels, minlength=n_clusters), 1).astype(np.float64)
-    apart = [points[labels == j] - means[j] for j in range(n_clusters)]
+def _fitted(
+    points: Array, labels: NDArray[np.int64], means: Array, tolerance: float = 1e-3, iterations: int = 100
+) -> Any:
+    """scikit-learn's mixture after EM from a partition `[n]` and its centres `[k, d]`."""
+    from sklearn.mixture import GaussianMixture
+
+    is_wide = points.shape[1] > WIDE
+    weights, precisions = _spread(points, labels, means, is_wide)
+    return GaussianMixture(
+        len(means),
+        covariance_type="diag" if is_wide else "full",
+        reg_covar=WIDE_FLOOR if is_wide else FLOOR,
+        weights_init=weights,
+        means_init=means,
+        precisions_init=precisions,
+        tol=tolerance,
+        max_iter=iterations,
+    ).fit(points)
+
+
+def _nearest_seeds(points: Array, n_clusters: int, seed: int) -> tuple[NDArray[np.int64], Array]:
+    """The points by the nearest of k seeds of k-means++, and the means of those of each."""
+    from sklearn.cluster import kmeans_plusplus
+
+    if n_clusters > len(points):
+        raise InputError(f"{n_clusters} clusters of {len(points)} points: there must be at least as many points")
+    seeds, _ = kmeans_plusplus(points, n_clusters, random_state=seed)
+    labels = np.stack([np.square(points - one).sum(1) for one in seeds]).argmin(0)
+    means = [points[labels == j].mean(0) if (labels == j).any() else one for j, one in enumerate(seeds)]
+    return labels, np.stack(means)
+
+
+def _spread(points: Array, labels: NDArray[np.int64], means: Array, is_wide: bool) -> tuple[Array, Array]:
+    """Weights `[k]` and precisions of clusters about their means; an empty one has little weight."""
+    weights = np.maximum(np.bincount(labels, minlength=len(means)), 1).astype(np.float64)
+    apart = [points[labels == j] - mean for j, mean in enumerate(means)]
     if is_wide:
         spread = np.stack([np.square(rows).sum(0) for rows in apart]) / weights[:, None]
-        return weights / weights.sum(), means, 1 / (spread + WIDE_FLOOR)
+        return weights / weights.sum(), 1 / (spread + WIDE_FLOOR)
     spread = np.stack([rows.T @ rows for rows in apart]) / weights[:, None, None]
     precisions = np.linalg.inv(spread + FLOOR * np.eye(points.shape[1]))
-    return weights / weights.sum(), means, np.asarray(precisions, dtype=np.float64)
+    return weights / weights.sum(), np.asarray(precisions, dtype=np.float64)

@@ -6,9 +6,11 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raymc.reporting import words
@@ -27,7 +29,7 @@ def write_report(study_dir: Path, out: Path) -> Path:
     """
     study = read_study(study_dir)
     facts = gather(study)
-    page = _page().render(build_view(study, facts) | _inlined())
+    page = render("report.html.j2", build_view(study, facts))
     out.mkdir(parents=True, exist_ok=True)
     write_csv(study, facts, out / "trials.csv")
     write_whole(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
@@ -35,22 +37,29 @@ def write_report(study_dir: Path, out: Path) -> Path:
     return out / "index.html"
 
 
-def _page() -> Template:
+def render(template: str, view: Mapping[str, Any], styles: Sequence[str] = ("report.css",)) -> str:
+    """A page of these names, with its styles and script inlined."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
         "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
-        "correlation": words.correlation,
+        "correlation": words.correlation, "coded": coded,
     }  # fmt: skip
-    return environment.get_template("report.html.j2")
+    return environment.get_template(template).render({**view, **_inlined(styles)})
 
 
-def _inlined() -> dict[str, Markup]:
+def coded(text: str) -> Markup:
+    """`text` with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
+def _inlined(styles: Sequence[str]) -> dict[str, Markup]:
     """Style and script with the hashes that the page's security policy allows: nothing else on it can run."""
     found: dict[str, Markup] = {}
-    for name, file in (("style", "report.css"), ("script", "report.js")):
-        text = (HERE / file).read_text(encoding="utf-8")
+    for name, files in (("style", styles), ("script", ["report.js"])):
+        text = "".join((HERE / file).read_text(encoding="utf-8") for file in files)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(digest)}
     return found

@@ -24,7 +24,7 @@ def read_study(folder: Path) -> Study:
     Raises InputError where there is no `study.json` or it is torn. Torn trial records are left out and named in
     `unreadable`.
     """
-    manifest = _load(folder / "study.json")
+    manifest = load_json(folder / "study.json")
     if manifest is None:
         raise InputError(f"{folder}: no readable study.json here")
     objective = _objective(_mapping(manifest.get("objective")))
@@ -71,15 +71,16 @@ def _ranked(objective: Objective, found: tuple[Record, ...]) -> tuple[Record, ..
 def _records(folder: Path, kind: str) -> tuple[tuple[Record, ...], list[str]]:
     records, torn = [], []
     for path in sorted(folder.glob("*/record.json")):
-        content = _load(path)
+        content = load_json(path)
         if content is None or number(content.get("trial")) is None:
             torn.append(str(path.relative_to(folder.parent)))
         else:
-            records.append(_record(content, path.parent, kind))
+            records.append(record_of(content, path.parent, kind))
     return tuple(sorted(records, key=lambda record: record.trial)), torn
 
 
-def _record(content: Mapping[str, Any], folder: Path, kind: str) -> Record:
+def record_of(content: Mapping[str, Any], folder: Path, kind: str) -> Record:
+    """The record of a configuration, whose seeds left their files in `folder`."""
     seeds = [_mapping(seed) for seed in content.get("per_seed") or ()]
     return Record(
         trial=int(content["trial"]),
@@ -128,7 +129,8 @@ def _mapping(content: object) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def _load(path: Path) -> Mapping[str, Any] | None:
+def load_json(path: Path) -> Mapping[str, Any] | None:
+    """A file's JSON object; None where it is absent or torn."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)  # NaN, Infinity
     except (OSError, ValueError):

@@ -42,7 +42,7 @@ def table_facts(table: PaperTable, storage: str) -> Facts:
         for row, dataset in table.cells()
         if (chosen := choose(found := read_cells(root / row.key / dataset))) is not None
     }
-    told = {place: _notes(table.rows[place[0]], *cells) for place, cells in ours.items()}
+    told = {place: _notes(*cells) for place, cells in ours.items()}
     general, marks = _marked(told)
     rows = []
     for row in table.rows.values():
@@ -94,7 +94,7 @@ def text(table: PaperTable, facts: Facts, datasets: Sequence[str] | None = None,
     return "\n".join(lines)
 
 
-def _notes(row: TableRow, cell: CellResult, others: Sequence[CellResult]) -> list[str]:
+def _notes(cell: CellResult, others: Sequence[CellResult]) -> list[str]:
     """What a reader has to know of a cell of ours."""
     facts = cell.facts
     # The settings stand in the order of the stages.

@@ -5,22 +5,35 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.reporting.steady import FACTS, read_stability
+from raymc.reporting.steady_page import write_stability
 from raymc.scale.local import ray_session
-from raymc.search.arms_report import write_arms
-from raymc.search.comparison import common_seeds, compare_arms, shared_stages
 from raymc.search.driver import quiet_environment
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
 from raymc.search.request import report_folder
 from raymc.search.sitting import needs_of
-from raymc.search.steadiness import dated, first_error, has_finished, make_folder, running
+from raymc.search.steadiness import (
+    arm_facts,
+    dated,
+    ended,
+    first_error,
+    has_finished,
+    keep,
+    make_folder,
+    run_facts,
+    running,
+)
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.space import Space
 from raymc.tracking import uri
+from raymc.tracking.study import StudyTracker
+from raymc.training.outputs import write_json
 
 
 @dataclass(frozen=True)
@@ -46,25 +59,41 @@ def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, [seed for arm in arms for seed in arm.chosen.used])
     name = dated(_title(arms))
-    report_folder(name)
+    out = report_folder(name)
     folder = make_folder(request.storage, name)
-    results, found = [], []
+    facts = {"name": name, "arms": [arm.name for arm in arms], "seeds": list(seeds)}
+    facts |= run_facts(request, dataset, tracking_uri)
+    write_json(folder / FACTS, facts)
     quiet_environment()
     with ray_session(request.address, dashboard=any(needs_of(arm.chosen.space).workers > 1 for arm in arms)):
         for arm in arms:
-            place, title = folder / arm.name, f"{name}-{arm.name}"
+            place = folder / arm.name
             place.mkdir()
-            with running(request, arm.chosen, dataset, place, title, seeds, tracking_uri) as (one, record):
-                results.append(one | {"overrides": arm.overrides})
-                found.append(record)
-    result = _result(name, results, found) | {
-        "seeds": list(seeds),
-        "smoke": request.smoke,
-        "folder": str(folder),
-        "tracking_uri": uri.masked(tracking_uri),
-    }
-    result["report"] = str(write_arms(report_folder(name), result, found))
-    return result, found
+            own = {"overrides": arm.overrides, "tracking_uri": facts["tracking_uri"]}
+            write_json(place / FACTS, arm_facts(request, arm.chosen, dataset, arm.name, seeds) | own)
+            with running(request, arm.chosen, dataset, place, f"{name}-{arm.name}", seeds, tracking_uri):
+                pass
+    write_json(folder / FACTS, ended(facts))
+    page = str(write_stability(folder, out))
+    _keep_with_all(arms, folder, out, tracking_uri)
+    found = read_stability(folder)
+    result = found.result | {"report": page, "arms": [arm.result | {"report": page} for arm in found.arms]}
+    return result, found.records
+
+
+def _keep_with_all(arms: Sequence[Arm], folder: Path, out: Path, tracking_uri: str) -> None:
+    """Go on with each arm's run in MLflow, to keep the report of all of them with it.
+
+    The runs have ended when their arm did, so that one that is interrupted leaves those before it as they are. Where
+    MLflow does not answer, the others' runs are not waited for.
+    """
+    for arm in arms:
+        title, space = f"{folder.name}-{arm.name}", arm.chosen.space.name
+        tracker = StudyTracker(folder / arm.name, study=title, space=space, tracking_uri=tracking_uri)
+        tracker.start()
+        keep(tracker, out)
+        if not tracker.close():
+            break
 
 
 def make_arms(request: StabilityRequest) -> list[Arm]:
@@ -131,20 +160,6 @@ def _place(space: Space) -> str:
 def _title(arms: Sequence[Arm]) -> str:
     more = f"-and-{len(arms) - 2}-more" if len(arms) > 2 else ""
     return f"{arms[0].name}-vs-{arms[1].name}{more}"
-
-
-def _result(name: str, results: list[Row], found: Sequence[Row]) -> Row:
-    """What the arms' results say together."""
-    page = str(report_folder(name) / "stability.md")
-    shared = shared_stages(found)
-    return {
-        "name": name,
-        "arms": [one | {"report": page} for one in results],
-        "comparisons": compare_arms([one["name"] for one in results], found),
-        "common_seeds": common_seeds(found),
-        "shared_stages": list(shared),
-        "shared_keys": shared,
-    }
 
 
 def check_finished(result: Row, found: Sequence[Row]) -> None:

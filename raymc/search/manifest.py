@@ -14,7 +14,7 @@ from raymc.methods import METHODS
 from raymc.search import provenance, records
 from raymc.search.records import Row
 from raymc.space import Space, seeds_from
-from raymc.space_format import several_seeds
+from raymc.space_objective import several_seeds
 from raymc.tracking.uri import masked
 from raymc.training import clusters
 from raymc.training.smoke import limited, shorten

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_FREE_METRICS
-from raymc.metrics.seeds import pairwise_ari
-from raymc.search import records, study
+from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
+from raymc.reporting.steady_page import write_stability
+from raymc.search import provenance, records, study
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import Judge
@@ -24,12 +22,12 @@ from raymc.search.manifest import check_data, load_data
 from raymc.search.records import FINISHED, Row, Unit
 from raymc.search.request import report_folder
 from raymc.search.sitting import needs_of
-from raymc.search.stability_report import write_stability
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.search.unit import Plan
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training import clusters
+from raymc.training.outputs import write_json
 
 FLUSH_SECONDS = 30.0
 
@@ -46,10 +44,17 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, chosen.used)
     name = dated(Path(request.target).stem)
-    report_folder(name)
+    out = report_folder(name)
     folder = make_folder(request.storage, name)
-    with running(request, chosen, dataset, folder, name, seeds, tracking_uri) as (result, record):
-        result["report"] = str(write_stability(report_folder(name), result, record))
+    facts = arm_facts(request, chosen, dataset, name, seeds) | run_facts(request, dataset, tracking_uri)
+    facts |= {"overrides": dict(request.overrides)}
+    write_json(folder / FACTS, facts)
+    with running(request, chosen, dataset, folder, name, seeds, tracking_uri) as tracker:
+        write_json(folder / FACTS, ended(facts))
+        found = read_stability(folder)
+        result, record = found.result, found.arms[0].record
+        result["report"] = str(write_stability(folder, out))
+        keep(tracker, out)
     if not has_finished(record):
         error = TrainingError(f"no seed finished; the first error: {first_error(record)}")
         error.result = result
@@ -66,8 +71,8 @@ def running(
     name: str,
     seeds: tuple[int, ...],
     tracking_uri: str,
-) -> Iterator[tuple[Row, Row]]:
-    """Run the seeds of a configuration, as `name` in MLflow; its JSON but for the report, and the record of the seeds.
+) -> Iterator[StudyTracker]:
+    """Run the seeds of a configuration, as `name` in MLflow; its tracker, which has the statistics by then.
 
     MLflow is waited for after the block: whatever it does, the report is written by then.
     """
@@ -82,17 +87,67 @@ def running(
     )
     with tracker:
         record = _run(request, chosen, dataset, folder, seeds)
-        result = _result(request, chosen, dataset, folder, record)
-        tracker.log_statistics(records.statistics_of(record["per_seed"]), step=len(seeds))
-        tracker.log_statistics({"pairwise_ari": result.get("pairwise_ari", {})}, step=len(seeds))
-        result["tracking_uri"] = uri.masked(tracking_uri)
-        yield result, record
+        tracker.log_statistics(_tracked(folder, record["per_seed"]), step=len(seeds))
+        yield tracker
         tracker.flush(FLUSH_SECONDS)
+
+
+def arm_facts(
+    request: StabilityRequest, chosen: Configuration, dataset: Dataset, name: str, seeds: tuple[int, ...]
+) -> Row:
+    """What a report says of a configuration beside what its seeds say."""
+    config = chosen.space.config(params=chosen.params)
+    flat, goal = config.flat(chosen.space.stage_keys), chosen.space.objective
+    return {
+        "name": name,
+        "space": chosen.space.name,
+        "method": chosen.space.method,
+        "dataset": chosen.space.dataset,
+        "split": dataset.split,
+        "n": len(dataset.train),
+        "clusters_by": clusters.told(config, len(dataset.train)),
+        "params": dict(chosen.params),
+        "seeds": list(seeds),
+        "seeds_from": chosen.seeds_from,
+        "varies": ",".join(parts_of(config.varies)) if config.varies != "all" else "all",
+        **({"chosen_by": {"metric": goal.metric, "uses_labels": goal.uses_labels}} if chosen.used else {}),
+        "config": {key: value for key, value in flat.items() if key != "seed"},
+        "smoke": request.smoke,
+    }
+
+
+def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) -> Row:
+    """By what a run was run, and where it is tracked."""
+    return {
+        "smoke": request.smoke,
+        "tracking_uri": uri.masked(tracking_uri),
+        "manifest": {
+            "created": records.now(),
+            "command": uri.masked(provenance.command("stability")),
+            "versions": provenance.versions(),
+            "git": provenance.revision(),
+            "hardware": provenance.hardware(),
+            "data": provenance.data_facts(dataset),
+        },
+    }
+
+
+def ended(facts: Row) -> Row:
+    """The facts of a run that ends now, with the seconds that it took."""
+    begun = datetime.fromisoformat(facts["manifest"]["created"])
+    seconds = (datetime.now(UTC) - begun).total_seconds()
+    return facts | {"manifest": facts["manifest"] | {"wall_seconds": seconds}}
+
+
+def keep(tracker: StudyTracker, out: Path) -> None:
+    """Have MLflow keep the report of the folder `out` with the run."""
+    for suffix in (".html", ".json", ".csv"):
+        tracker.artifact((out / FACTS).with_suffix(suffix), folder="report")
 
 
 def dated(name: str) -> str:
     """The name of a run of `stability` that begins now."""
-    return f"{name}-stability-{datetime.now():%Y%m%d-%H%M%S}"
+    return f"{name}{DATED}{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def has_finished(record: Row) -> bool:
@@ -143,36 +198,9 @@ def _run(
     return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), judge)
 
 
-def _result(request: StabilityRequest, chosen: Configuration, dataset: Dataset, folder: Path, record: Row) -> Row:
-    done = [row for row in record["per_seed"] if row["state"] == FINISHED]
-    statistics: dict[str, Any] = {
-        name: found | {"values": [row["metrics"][name] for row in done]}
-        for name, found in records.statistics_of(done).items()
+def _tracked(folder: Path, rows: list[Row]) -> dict[str, Row]:
+    """The statistics as MLflow's metrics are named after: `acc_mean`, `pairwise_ari_min`, `collapsed_share`."""
+    found = seed_statistics(folder / SEEDS, rows)
+    return {name: of for name, of in found.items() if isinstance(of, dict)} | {
+        "collapsed": {"share": found["collapsed_share"]}
     }
-    agreement = _agreement(folder, [row["seed"] for row in done])
-    return {
-        "name": folder.name,
-        "space": chosen.space.name,
-        "method": chosen.space.method,
-        "dataset": chosen.space.dataset,
-        "split": dataset.split,
-        "n": len(dataset.train),
-        "clusters_by": clusters.told(chosen.space.config(params=chosen.params), len(dataset.train)),
-        "params": dict(chosen.params),
-        "seeds": [row["seed"] for row in record["per_seed"]],
-        "states": dict(Counter(row["state"] for row in record["per_seed"])),
-        "seeds_from": chosen.seeds_from,
-        **statistics,
-        **({"pairwise_ari": agreement} if agreement else {}),
-        "smoke": request.smoke,
-        "folder": str(folder),
-    }
-
-
-def _agreement(folder: Path, seeds: list[int]) -> dict[str, float]:
-    """Pairwise ARI between the seeds' labels; empty with fewer than two."""
-    labels = []
-    for seed in seeds:
-        with np.load(records.seed_folder(folder, "stability", 0, seed) / "labels.npz") as arrays:
-            labels.append(arrays["labels"])
-    return pairwise_ari(labels) if len(labels) > 1 else {}

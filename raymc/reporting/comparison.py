@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 from raymc.metrics.names import LABEL_FREE_METRICS
 from raymc.metrics.seeds import holm, p_better, paired, summary
 from raymc.reporting.words import detectable
-from raymc.search.records import FINISHED, Row, mean_metrics
+
+Row = dict[str, Any]
 
 METRICS = ("acc", *LABEL_FREE_METRICS)
 """What arms are compared on: the first of these that all of them have. Of each, more is better."""
+
+HOLM = {"p_wilcoxon": "p_holm", "p_t": "p_t_holm"}
+"""The tests, each with its p value with all pairs of arms taken into account."""
 
 
 def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
     """A row for each pair of arms in their order; `found` are the records of their seeds.
 
     `p_better` is P(A > B) over all pairs of a seed of each; `p_wilcoxon`, `mean_difference` (a - b) and its 95 %
-    interval `ci95` are over the `n` `common_seeds` that both finished; `p_holm` is `p_wilcoxon` with all rows' tests
-    taken into account; `resolves` is the difference of two means that so many seeds with the spread `pooled_std` find
-    with 80 % power. None where there are too few seeds.
+    interval `ci95` are over the `n` `common_seeds` that both finished, and so is `p_t` of the paired t test; `p_holm`
+    and `p_t_holm` are `p_wilcoxon` and `p_t` with the same test of all rows taken into account; `resolves` is the
+    difference of two means that so many seeds with the spread `pooled_std` find with 80 % power. None where there are
+    too few seeds.
     """
     metric = metric_of(found)
     values = [_values(record, metric) for record in found]
@@ -28,21 +34,32 @@ def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
         {"a": names[i], "b": names[j], "metric": metric} | _compared(values[i], values[j])
         for i, j in combinations(range(len(names)), 2)
     ]
-    tested = [row for row in rows if row["p_wilcoxon"] is not None]
-    for row, p in zip(tested, holm([row["p_wilcoxon"] for row in tested]), strict=True):
-        row["p_holm"] = p
+    for test, adjusted in HOLM.items():
+        tested = [row for row in rows if row[test] is not None]
+        for row, p in zip(tested, holm([row[test] for row in tested]), strict=True):
+            row[adjusted] = p
     return rows
 
 
 def metric_of(found: Sequence[Row]) -> str | None:
     """The first of `METRICS` that every arm has which finished a seed; None where there is none."""
-    known = [set(mean_metrics(record["per_seed"])) for record in _finished(found)]
+    known = [in_all(finished(record)) for record in _with_finished(found)]
     return next((name for name in METRICS if known and all(name in names for names in known)), None)
+
+
+def finished(record: Row) -> list[Row]:
+    """The seeds of a record that came to a good end."""
+    return [row for row in record["per_seed"] if row["state"] == "finished"]
+
+
+def in_all(rows: Sequence[Row]) -> list[str]:
+    """The metrics that all of these seeds have."""
+    return [name for name in rows[0]["metrics"] if all(name in row["metrics"] for row in rows)] if rows else []
 
 
 def common_seeds(found: Sequence[Row]) -> list[int]:
     """The seeds that all arms finished; an arm that finished none is left out."""
-    seeds = [set(_stages(record)) for record in _finished(found)]
+    seeds = [set(_stages(record)) for record in _with_finished(found)]
     return sorted(set.intersection(*seeds)) if seeds else []
 
 
@@ -51,7 +68,7 @@ def shared_stages(found: Sequence[Row]) -> dict[str, list[str]]:
 
     One key: all seeds of all arms had the same result. Empty where fewer than two arms finished a seed.
     """
-    seeds, arms = common_seeds(found), [_stages(record) for record in _finished(found)]
+    seeds, arms = common_seeds(found), [_stages(record) for record in _with_finished(found)]
     if len(arms) < 2 or not seeds:
         return {}
     shared = {}
@@ -71,7 +88,8 @@ def _compared(a: dict[int, float], b: dict[int, float]) -> Row:
     return {
         "p_better": p_better(list(a.values()), list(b.values())) if a and b else None,
         "p_wilcoxon": found["p_wilcoxon"],
-        "p_holm": None,
+        "p_t": found["p_t"],
+        **dict.fromkeys(HOLM.values()),
         "n": found["n"],
         "common_seeds": common,
         "mean_difference": found["mean"],
@@ -82,15 +100,13 @@ def _compared(a: dict[int, float], b: dict[int, float]) -> Row:
 
 
 def _values(record: Row, metric: str | None) -> dict[int, float]:
-    rows = [row for row in record["per_seed"] if row["state"] == FINISHED]
-    return {row["seed"]: row["metrics"][metric] for row in rows if metric in row["metrics"]}
+    return {row["seed"]: row["metrics"][metric] for row in finished(record) if metric in row["metrics"]}
 
 
-def _finished(found: Sequence[Row]) -> list[Row]:
-    return [record for record in found if any(row["state"] == FINISHED for row in record["per_seed"])]
+def _with_finished(found: Sequence[Row]) -> list[Row]:
+    return [record for record in found if finished(record)]
 
 
 def _stages(record: Row) -> dict[int, dict[str, str]]:
     """The keys of the stages of each finished seed."""
-    rows = [row for row in record["per_seed"] if row["state"] == FINISHED]
-    return {row["seed"]: {stage["name"]: stage["key"] for stage in row["stages"]} for row in rows}
+    return {row["seed"]: {stage["name"]: stage["key"] for stage in row["stages"]} for row in finished(record)}
