@@ -57,6 +57,12 @@ class Tracker:
     def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
         self.statistics |= {name: (found, step) for name, found in statistics.items()}
 
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        assert step > 0 and all(isinstance(value, int | float) for value in values.values())
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        assert values["raymc.winner"] in range(6)
+
     def artifact(self, path: Path, folder: str | None = None) -> None:
         assert path.exists()
 

@@ -92,7 +92,9 @@ class SeedQueue:
         records.write_record(self.folder, record)
         if record["state"] in FINAL and unit.trial in self._logs:
             log = self._logs.pop(unit.trial)
-            runs.log_statistics(log, records.statistics_of(record["per_seed"]), step=len(record["per_seed"]))
+            ended = len(record["per_seed"])
+            runs.log_statistics(log, records.statistics_of(record["per_seed"]), step=ended)
+            runs.log_statistics(log, records.agreement_of(record), step=ended)
             runs.close_run(log, record["state"])
         return record
 

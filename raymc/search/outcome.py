@@ -17,6 +17,7 @@ from raymc.search.live import words
 from raymc.search.records import BAD, FINISHED, Row
 from raymc.search.request import report_folder
 from raymc.search.study import write_manifest
+from raymc.search.tracked import log_outcome
 from raymc.tracking import runs
 from raymc.tracking.study import StudyTracker
 from raymc.tracking.uri import masked
@@ -29,12 +30,11 @@ def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, t
 
     Raises TrainingError, with that JSON, when no trial finished.
     """
-    facts = gather(read_study(folder))
+    study = read_study(folder)
+    facts = gather(study)
     counts = ledger.counts()
     chosen = _confirmed(facts)
-    if chosen is not None:
-        statistics = {**chosen["statistics"], "pairwise_ari": chosen["pairwise_ari"] or {}}
-        tracker.log_statistics(statistics, step=sum(counts.values()))
+    log_outcome(study, facts, chosen, counts, tracker)
     sent = tracker.flush(FLUSH_SECONDS)
     _note_runs(folder, manifest, tracker)
     page = write_report(folder, report_folder(folder.name))

@@ -152,6 +152,11 @@ def statistics_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Row]:
     return {name: summary(values) for name, values in seed_values(rows).items()}
 
 
+def agreement_of(record: Mapping[str, Any]) -> dict[str, Row]:
+    """What a record's seeds agree by, as a statistic over them; its mean is None with fewer than two seeds."""
+    return {"pairwise_ari": {"mean": record["metrics"].get("stability")}}
+
+
 def group_metrics(study: Path, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """`stability`, the mean adjusted Rand index of each two finished seeds' clusters; empty with fewer than two."""
     found = []

@@ -19,6 +19,7 @@ from raymc.search.manifest import Budget, budget_of
 from raymc.search.outcome import finish
 from raymc.search.records import Row
 from raymc.search.request import Request, existing_study, new_study, resume_line, take_up, tracking_uri_of
+from raymc.search.tracked import study_tags
 from raymc.search.unit import Plan
 from raymc.space import Space
 from raymc.tracking import uri
@@ -60,7 +61,7 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
         space=space.name,
         tracking_uri=tracking_uri,
         params=manifest["fixed"],
-        tags={f"raymc.{key}": manifest[key] for key in ("method", "dataset", "preset", "smoke")},
+        tags=study_tags(manifest),
     )
     with study.open_database(folder) as database, tracker:
         ledger = _ledger(folder, manifest, budget_of(manifest), database, space)

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,9 @@ def _make_database(making: Path, manifest: Row, space: Space, distributions: Dis
         direction = directions.MAXIMIZE if judge.mode == "max" else directions.MINIMIZE
         several = [direction] * len(judge.metrics)
         study = optuna.create_study(storage=storage, study_name=manifest["study"], directions=several)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(judge.metrics))  # what optuna-dashboard calls the objectives
         enqueue(study, space.first, distributions)
     finally:
         storage.engine.dispose()

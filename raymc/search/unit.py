@@ -102,8 +102,7 @@ class _UnitRun:
                 record = self._write()
                 if log is not None:
                     runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
-                    agreement = {"pairwise_ari": {"mean": record["metrics"].get("stability")}}
-                    runs.log_statistics(log, agreement, step=len(self._done))
+                    runs.log_statistics(log, records.agreement_of(record), step=len(self._done))
                 if record["state"] != RUNNING:
                     break
                 self._judge(self._score(), self._passed())

@@ -94,6 +94,16 @@ def close_run(spool: Spool, state: str) -> None:
     spool.end(ENDINGS[state])
 
 
+def log_scores(study_dir: Path, trial: int, values: Mapping[str, float], step: int, *, kind: str = "search") -> None:
+    """Write to the run of a trial that has ended what only its study can say of it; the run stays ended.
+
+    `step` is the number of the study's trials so far. Raises InputError where the spool cannot be opened.
+    """
+    spool = Spool(spool_folder(study_dir) / f"{run_name(trial, kind=kind)}.jsonl")
+    spool.metrics(values, step)
+    spool.close()
+
+
 def log_event(spool: Spool, event: Mapping[str, Any]) -> None:
     """Write an event that a training reports to the seed's run.
 

@@ -92,6 +92,11 @@ class Spool:
         """End the run and close the file; nothing happens where it is closed already."""
         if self._file is not None:
             self._append("end", status=status)
+            self.close()
+
+    def close(self) -> None:
+        """Close the file and leave the run as it is; nothing happens where it is closed already."""
+        if self._file is not None:
             os.close(self._file)
             self._file = None
 

@@ -67,8 +67,12 @@ class StudyTracker:
         self._shipper.start()
 
     def log_statistics(self, statistics: Mapping[str, Mapping[str, Any]], step: int) -> None:
-        """Statistics of the confirmation as `acc_mean`, …, at `step` = finished trials of the study."""
+        """Statistics of the confirmation as `acc_mean`, …, at `step` = trials of the study that have ended."""
         runs.log_statistics(self._spool, statistics, step)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers of the study as a whole, at `step` = trials that have ended."""
+        self._spool.metrics(values, step)
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Add to the tags of the study's run."""
