@@ -31,7 +31,7 @@ After=network-online.target postgresql.service
 User=$user
 WorkingDirectory=$here
 Environment=MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
-ExecStart=$here/venv/bin/mlflow server --host 127.0.0.1 --port 5000 --workers 2 --backend-store-uri postgresql:///mlflow?host=$sockets --artifacts-destination $artifacts
+ExecStart=$here/venv/bin/mlflow server --host 127.0.0.1 --port 5000 --workers 2 --backend-store-uri postgresql+psycopg2:///mlflow?host=$sockets --artifacts-destination $artifacts
 Restart=always
 RestartSec=5
 [Install]

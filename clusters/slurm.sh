@@ -7,8 +7,8 @@
 #           the nodes; each wants the token that this script makes for the job. The dashboard listens on loopback alone.
 #
 # Once      make setup                                       (in a folder that all nodes see; the job uses its .venv)
-# Use       sbatch clusters/slurm.sh nmce_cifar20 --data /shared/data    (from the repository's root; the rest are options of `raymc tune`)
-#           sbatch --nodes 8 --gpus-per-node 4 clusters/slurm.sh …       (options of sbatch come first)
+# Use       sbatch clusters/slurm.sh nmce_cifar20 --data /shared/data    (from the repository's root; words of `raymc tune`)
+#           sbatch --nodes 8 --gpus-per-node 4 clusters/slurm.sh SPACE   (options of sbatch come first)
 #
 # Where things are: the storage is RAYMC_STORAGE or ./raymc-storage, and must lie on a file system that all nodes see.
 # Ray's end stops every Ray of yours on its nodes: hence whole nodes.

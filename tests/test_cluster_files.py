@@ -52,7 +52,9 @@ def strict_mapping(loader: Strict, node: yaml.MappingNode) -> dict[Any, Any]:
     twice = {key for key in keys if keys.count(key) > 1}
     assert not twice, f"{node.start_mark}: {twice} given twice"
     loader.flatten_mapping(node)
-    return {loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value}
+    return {
+        loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value
+    }
 
 
 Strict.add_constructor("tag:yaml.org,2002:map", strict_mapping)
@@ -188,8 +190,13 @@ def test_the_account_opens_ssh_alone_to_a_place_that_is_asked_for() -> None:
     bucket = content["Resources"]["Bucket"]["Properties"]
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert bucket["BucketEncryption"]
-    names = {load("aws")["available_node_types"][key]["node_config"]["IamInstanceProfile"]["Name"] for key in ("head", "gpu_spot")}
-    assert names == {content["Resources"][key]["Properties"]["InstanceProfileName"] for key in ("HeadProfile", "WorkerProfile")}
+    names = {
+        load("aws")["available_node_types"][key]["node_config"]["IamInstanceProfile"]["Name"]
+        for key in ("head", "gpu_spot")
+    }
+    assert names == {
+        content["Resources"][key]["Properties"]["InstanceProfileName"] for key in ("HeadProfile", "WorkerProfile")
+    }
 
 
 def test_no_file_opens_a_port_to_the_world_or_holds_a_secret() -> None:
@@ -248,7 +255,9 @@ def test_pins_of_the_head_agree_with_the_pins_of_all() -> None:
 
     everywhere, head = pins(ROOT / "requirements.txt"), pins(CLUSTERS / "head.txt")
     assert {"boto3", "psycopg2-binary", "google-cloud-storage", "google-api-python-client"} <= set(head)
-    assert {name: versions for name, versions in head.items() if name in everywhere and versions - everywhere[name]} == {}
+    assert {
+        name: versions for name, versions in head.items() if name in everywhere and versions - everywhere[name]
+    } == {}
 
 
 def test_the_table_names_every_way_to_start() -> None:

@@ -1,9 +1,9 @@
 """`clusters/kuberay.yaml` without a Kubernetes.
 
 The schema of KubeRay's CRDs is not at hand offline: `CRD` is a hand-kept part of it, the fields that the file uses and
-their types, from the CRD reference of KubeRay 1.6. It finds a misspelt or misplaced field of RayCluster and RayJob, not every
-value that the operator would refuse. Kubernetes' own objects are checked against its published schema where the package
-kubernetes-validate is installed.
+their types, from the CRD reference of KubeRay 1.6. It finds a misspelt or misplaced field of RayCluster and RayJob, not
+every value that the operator would refuse. Kubernetes' own objects are checked against its published schema where the
+package kubernetes-validate is installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def record(required: str = "", **fields: Any) -> dict[str, Any]:
 
 POD = record("spec", metadata={"type": "object"}, spec={"type": "object", "required": ["containers"]})
 QUANTITIES = record(requests={"type": "object"}, limits={"type": "object"})
-HEAD = record("template", serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, rayStartParams=WORDS, template=POD)
+HEAD = record(
+    "template", serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, rayStartParams=WORDS, template=POD
+)
 WORKERS = record(
     "groupName template",
     groupName=TEXT,
