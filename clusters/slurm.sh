@@ -9,9 +9,9 @@
 # Once      make setup                                       (in a folder that all nodes see; the job uses its .venv)
 # Use       sbatch clusters/slurm.sh nmce_cifar20 --data /shared/data    (from the repository's root; words of `raymc tune`)
 #           sbatch --nodes 8 --gpus-per-node 4 clusters/slurm.sh SPACE   (options of sbatch come first)
+#           sbatch --export ALL,STUDY=SPACE-JOB clusters/slurm.sh SPACE  (go on with the study of a job that has ended)
 #
 # Where things are: the storage is RAYMC_STORAGE or ./raymc-storage, and must lie on a file system that all nodes see.
-# Ray's end stops every Ray of yours on its nodes: hence whole nodes.
 #SBATCH --job-name=raymc
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -22,22 +22,31 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 [[ $# -ge 1 ]] || { echo "usage: sbatch [OPTIONS] clusters/slurm.sh SPACE [OPTIONS OF raymc tune]" >&2 && exit 2; }
-here=$PWD
-export PATH=$here/.venv/bin:$PATH
-storage=${RAYMC_STORAGE:-$here/raymc-storage}
-study=$1-$SLURM_JOB_ID
+export PATH=$PWD/.venv/bin:$PATH
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAYMC_STORAGE=${RAYMC_STORAGE:-$PWD/raymc-storage}
+study=${STUDY:-$1-$SLURM_JOB_ID}
 resume=()
-[[ ! -e $storage/studies/$study ]] || resume=(--resume)
+[[ ! -e $RAYMC_STORAGE/studies/$study ]] || resume=(--resume)
 
-umask 077
-mkdir -p "$here/.slurm"
-RAY_AUTH_TOKEN_PATH=$here/.slurm/token-$SLURM_JOB_ID
-export RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAYMC_STORAGE=$storage
-python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH"
-trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
-umask 022
+export RAY_AUTH_TOKEN_PATH=$PWD/.slurm/token-$SLURM_JOB_ID
+mkdir -p .slurm
+(umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
+trap 'rm -f "$RAY_AUTH_TOKEN_PATH"; kill $(jobs -p) 2>/dev/null || true' EXIT
 
+# Not `ray symmetric-run`: on several nodes it exits with 1 after a search that went well, and its workers stay a minute.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun --nodes "$SLURM_JOB_NUM_NODES" --ntasks "$SLURM_JOB_NUM_NODES" \
-  ray symmetric-run --address "$head:$((20000 + SLURM_JOB_ID % 10000))" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
-  raymc tune "$@" --address auto --name "$study" "${resume[@]}"
+address=$head:$((20000 + SLURM_JOB_ID % 10000))
+workers=$((SLURM_JOB_NUM_NODES - 1))
+srun --overlap --nodes 1 --ntasks 1 --nodelist "$head" ray start --head --port "${address##*:}" --block &
+if ((workers)); then
+  srun --overlap --nodes "$workers" --ntasks "$workers" --exclude "$head" \
+    bash -c "until ray start --address $address --block; do sleep 5; done" &
+fi
+count="import ray; ray.init('$address', logging_level='ERROR', log_to_driver=False); print(len(ray.nodes()))"
+for _ in {1..60}; do
+  there=$(python -c "$count" 2>/dev/null || echo 0)
+  ((there < SLURM_JOB_NUM_NODES)) || break
+  sleep 5
+done
+((there == SLURM_JOB_NUM_NODES)) || { echo "slurm.sh: Ray came up on $there of $SLURM_JOB_NUM_NODES nodes" >&2 && exit 1; }
+raymc tune "$@" --address "$address" --name "$study" "${resume[@]}"

@@ -41,20 +41,38 @@ for source in sys.argv[1:]:
 
 
 @dataclass(frozen=True)
-class Launched:
-    """What `ray up` left: its output, the calls of ssh and rsync, the configuration that the head got."""
+class Launcher:
+    """A checkout and a home for Ray's commands, with an ssh and an rsync that only keep what they are asked."""
 
-    output: str
-    calls: list[list[str]]
-    head_config: dict[str, Any]
+    home: Path
+    checkout: Path
 
-    def ran(self, text: str) -> bool:
-        return any(text in " ".join(call) for call in self.calls if Path(call[0]).name == "ssh")
+    def ray(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", *words],
+            cwd=self.checkout,
+            env=os.environ | {"HOME": str(self.home), "PATH": f"{self.home}/bin:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def calls(self, program: str) -> list[str]:
+        lines = (self.home / "calls.jsonl").read_text().splitlines()
+        return [" ".join(words[1:]) for words in map(json.loads, lines) if Path(words[0]).name == program]
+
+    def head_config(self) -> dict[str, Any]:
+        """The configuration that the head's autoscaler reads."""
+        config = json.loads((self.home / "bootstrap.json").read_text())
+        assert isinstance(config, dict)
+        return config
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[dict[str, str]]:
-    """The environment of a process for which moto is AWS, with the stack of aws-account.yaml deployed."""
+def aws() -> Iterator[None]:
+    """moto is AWS for this process and its children, with the stack of aws-account.yaml deployed."""
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -69,7 +87,7 @@ def aws() -> Iterator[dict[str, str]]:
         for name, value in settings.items():
             patch.setenv(name, value)
         deploy()
-        yield settings
+        yield
     server.stop()
 
 
@@ -92,39 +110,31 @@ def deploy() -> None:
 
 
 @pytest.fixture(scope="module")
-def launched(aws: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Launched:
-    """`ray up clusters/aws.yaml` of a checkout, in a home of its own."""
-    home, checkout = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "clusters", checkout / "clusters")
-    (checkout / "dist").mkdir()
-    (checkout / "dist/raymc-0-py3-none-any.whl").touch()
-    (home / ".ray").mkdir()
-    (home / ".ray/auth_token").write_text("of a test")
-    log, bootstrap = home / "calls.jsonl", home / "bootstrap.json"
-    (home / "bin").mkdir()
+def launched(aws: None, tmp_path_factory: pytest.TempPathFactory) -> Launcher:
+    """After `ray up clusters/aws.yaml`."""
+    launcher = Launcher(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("checkout"))
+    shutil.copytree(ROOT / "clusters", launcher.checkout / "clusters")
+    (launcher.checkout / "dist").mkdir()
+    (launcher.checkout / "dist/raymc-0-py3-none-any.whl").touch()
+    (launcher.home / ".ray").mkdir()
+    (launcher.home / ".ray/auth_token").write_text("of a test")
+    (launcher.home / "bin").mkdir()
     for name in ("ssh", "rsync"):
-        recorder = home / "bin" / name
-        recorder.write_text(RECORDER.format(python=sys.executable, log=str(log), bootstrap=str(bootstrap)))
+        recorder = launcher.home / "bin" / name
+        files = {"log": str(launcher.home / "calls.jsonl"), "bootstrap": str(launcher.home / "bootstrap.json")}
+        recorder.write_text(RECORDER.format(python=sys.executable, **files))
         recorder.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "up", "-y", "--no-config-cache", "clusters/aws.yaml"],
-        cwd=checkout,
-        env=os.environ | aws | {"HOME": str(home), "PATH": f"{home}/bin:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    calls = [json.loads(line) for line in log.read_text().splitlines()]
-    return Launched(done.stdout, calls, json.loads(bootstrap.read_text()))
+    launcher.ray("up", "-y", "--no-config-cache", "clusters/aws.yaml")
+    return launcher
 
 
 def instances() -> list[dict[str, Any]]:
     pages = boto3.client("ec2").describe_instances()["Reservations"]
-    return [instance for page in pages for instance in page["Instances"]]
+    found = [instance for page in pages for instance in page["Instances"]]
+    return [instance for instance in found if instance["State"]["Name"] in ("pending", "running")]
 
 
-def test_the_head_is_one_machine_on_demand_without_keys_and_with_encrypted_disks(launched: Launched) -> None:
+def test_the_head_is_one_machine_on_demand_without_keys_and_with_encrypted_disks(launched: Launcher) -> None:
     (head,) = [i for i in instances() if {"Key": "ray-node-type", "Value": "head"} in i["Tags"]]
     assert head["InstanceType"] == "m7i.2xlarge"
     assert head.get("InstanceLifecycle") != "spot"
@@ -133,7 +143,7 @@ def test_the_head_is_one_machine_on_demand_without_keys_and_with_encrypted_disks
     assert volumes and all(volume["Encrypted"] for volume in volumes)
 
 
-def test_the_security_group_admits_ssh_from_one_place_and_itself(launched: Launched) -> None:
+def test_the_security_group_admits_ssh_from_one_place_and_itself(launched: Launcher) -> None:
     """Ray opens port 22 to the world in groups that it makes; this one it finds made."""
     (group,) = boto3.client("ec2").describe_security_groups(Filters=[{"Name": "group-name", "Values": ["raymc"]}])[
         "SecurityGroups"
@@ -146,13 +156,18 @@ def test_the_security_group_admits_ssh_from_one_place_and_itself(launched: Launc
     assert {g["GroupId"] for i in instances() for g in i["SecurityGroups"]} == {group["GroupId"]}
 
 
-def test_files_are_sent_and_commands_run_on_the_head(launched: Launched) -> None:
-    sent = [" ".join(call) for call in launched.calls if Path(call[0]).name == "rsync"]
+def test_files_are_sent_and_commands_run_on_the_head(launched: Launcher) -> None:
     for source in ("dist", "clusters", "auth_token"):
-        assert any(source in call for call in sent), source
+        assert any(source in call for call in launched.calls("rsync")), source
     config = yaml.safe_load((ROOT / "clusters/aws.yaml").read_text())
     for command in (*config["setup_commands"], *config["head_setup_commands"], "ray start --head"):
-        assert launched.ran(command), command
+        assert any(command in call for call in launched.calls("ssh")), command
+
+
+def test_a_search_is_sent_to_the_head(launched: Launcher) -> None:
+    search = "python -m raymc.tune nmce_cifar20 --address auto --concurrent 16"
+    launched.ray("exec", "--no-config-cache", "clusters/aws.yaml", search)
+    assert search in launched.calls("ssh")[-1]
 
 
 def provider_of(head_config: dict[str, Any]) -> Any:
@@ -162,10 +177,10 @@ def provider_of(head_config: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("name", "lifecycle"), [("gpu_spot", "spot"), ("gpu_on_demand", None)])
-def test_the_head_can_start_each_type_of_worker(launched: Launched, name: str, lifecycle: str | None) -> None:
+def test_the_head_can_start_each_type_of_worker(launched: Launcher, name: str, lifecycle: str | None) -> None:
     """With the configuration that the head got, through the provider that its autoscaler uses."""
-    provider = provider_of(launched.head_config)
-    kind = launched.head_config["available_node_types"][name]
+    config = launched.head_config()
+    provider, kind = provider_of(config), config["available_node_types"][name]
     made = provider.create_node(kind["node_config"], {"ray-node-type": "worker", "ray-user-node-type": name}, 1)
     (identifier,) = made
     (worker,) = [i for i in instances() if i["InstanceId"] == identifier]
@@ -177,10 +192,23 @@ def test_the_head_can_start_each_type_of_worker(launched: Launched, name: str, l
     assert identifier not in provider.non_terminated_nodes({"ray-user-node-type": name})
 
 
-def test_the_account_has_what_the_file_names(launched: Launched) -> None:
+def test_the_account_has_what_the_file_names(launched: Launcher) -> None:
     assert boto3.client("efs").describe_file_systems()["FileSystems"][0]["Encrypted"]
     assert boto3.client("s3").get_bucket_encryption(Bucket="raymc-example")
     outputs = boto3.client("cloudformation").describe_stacks(StackName="raymc")["Stacks"][0]["Outputs"]
     values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
     assert values["BUCKET"] == "s3://raymc-example"
     assert values["FILES"].endswith(f".efs.{REGION}.amazonaws.com:/")
+
+
+def test_more_machines_on_demand_by_a_second_up_and_all_end_by_down(launched: Launcher) -> None:
+    file = launched.checkout / "clusters/aws.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["available_node_types"]["gpu_on_demand"]["min_workers"] = 2
+    file.write_text(yaml.safe_dump(content))
+    (head,) = instances()
+    launched.ray("up", "-y", "--no-config-cache", "--no-restart", "clusters/aws.yaml")
+    assert launched.head_config()["available_node_types"]["gpu_on_demand"]["min_workers"] == 2
+    assert [instance["InstanceId"] for instance in instances()] == [head["InstanceId"]], "the same head"
+    launched.ray("down", "-y", "clusters/aws.yaml")
+    assert instances() == []

@@ -17,7 +17,6 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.schema import AutoscalerInstance
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated import instance_manager_pb2 as messages
-from ray.core.generated.common_pb2 import LabelSelectorOperator
 
 CLUSTERS = Path(__file__).parent.parent / "clusters"
 TRIAL = {"CPU": 2.0, "GPU": 0.25}  # nmce_cifar20's `resources`
@@ -31,9 +30,12 @@ def the_head() -> AutoscalerInstance:
     return AutoscalerInstance(im_instance=message, cloud_instance_id="0")
 
 
-def ask(name: str, requests: list[Any], monitor: CloudResourceMonitor | None = None) -> dict[str, int]:
+def ask(
+    name: str, requests: list[Any], monitor: CloudResourceMonitor | None = None, min_on_demand: int = 0
+) -> dict[str, int]:
     """How many machines of which type are asked for."""
     content = yaml.safe_load((CLUSTERS / f"{name}.yaml").read_text())
+    content["available_node_types"]["gpu_on_demand"]["min_workers"] = min_on_demand
     config = AutoscalingConfig(prepare_config(content), skip_content_hash=True)
     monitor = monitor or CloudResourceMonitor()
     request = SchedulingRequest(
@@ -81,7 +83,7 @@ def test_a_refused_spot_request_is_asked_again(name: str) -> None:
 
 
 @clouds
-def test_on_demand_by_its_label(name: str) -> None:
+def test_min_workers_brings_on_demand_machines_without_a_trial(name: str) -> None:
     """clusters/README.md's way out."""
-    label = [[("market", LabelSelectorOperator.LABEL_OPERATOR_IN, ["on-demand"])]]
-    assert ask(name, [ResourceRequestUtil.make({"GPU": 1.0}, label_selectors=label)]) == {"gpu_on_demand": 1}
+    assert ask(name, [], min_on_demand=2) == {"gpu_on_demand": 2}
+    assert ask(name, trials(8), min_on_demand=2) == {"gpu_on_demand": 2}, "the trials fit there"
