@@ -33,7 +33,7 @@ mkdir -p .slurm
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH"; kill $(jobs -p) 2>/dev/null || true' EXIT
 
-# Not `ray symmetric-run`: on several nodes it exits with 1 after a search that went well, and its workers stay a minute.
+# Not `ray symmetric-run`: on two nodes it exited with 1 after a search that went well, and its worker stayed on.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$head:$((20000 + SLURM_JOB_ID % 10000))
 workers=$((SLURM_JOB_NUM_NODES - 1))
