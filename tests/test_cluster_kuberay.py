@@ -1,0 +1,140 @@
+"""`clusters/kuberay.yaml` without a Kubernetes.
+
+The schema of KubeRay's CRDs is not at hand offline: `CRD` is a hand-kept part of it, the fields that the file uses and
+their types, from the CRD reference of KubeRay 1.6. It finds a misspelt or misplaced field of RayCluster and RayJob, not
+every value that the operator would refuse. Kubernetes' own objects are checked against its published schema where the
+package kubernetes-validate is installed.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+import raymc
+
+ROOT = Path(__file__).parent.parent
+TEXT = {"type": "string"}
+COUNT = {"type": "integer", "minimum": 0}
+WORDS = {"type": "object", "additionalProperties": TEXT}
+
+
+def record(required: str = "", **fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": required.split(), "additionalProperties": False}
+
+
+POD = record("spec", metadata={"type": "object"}, spec={"type": "object", "required": ["containers"]})
+QUANTITIES = record(requests={"type": "object"}, limits={"type": "object"})
+HEAD = record(
+    "template", serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, rayStartParams=WORDS, template=POD
+)
+WORKERS = record(
+    "groupName template",
+    groupName=TEXT,
+    replicas=COUNT,
+    minReplicas=COUNT,
+    maxReplicas=COUNT,
+    idleTimeoutSeconds=COUNT,
+    rayStartParams=WORDS,
+    template=POD,
+)
+CRD = {
+    "RayCluster": record(
+        "headGroupSpec",
+        rayVersion=TEXT,
+        authOptions=record(mode={"enum": ["disabled", "token"]}),
+        enableInTreeAutoscaling={"type": "boolean"},
+        autoscalerOptions=record(version={"enum": ["v1", "v2"]}, idleTimeoutSeconds=COUNT, resources=QUANTITIES),
+        headGroupSpec=HEAD,
+        workerGroupSpecs={"type": "array", "items": WORKERS},
+    ),
+    "RayJob": record(clusterSelector=WORDS, entrypoint=TEXT),
+}
+
+
+def documents() -> dict[str, Any]:
+    loaded = yaml.safe_load_all((ROOT / "clusters/kuberay.yaml").read_text())
+    return {document["kind"]: document for document in loaded}
+
+
+def templates() -> list[dict[str, Any]]:
+    cluster = documents()["RayCluster"]["spec"]
+    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+@pytest.mark.parametrize("kind", sorted(CRD))
+def test_fields_are_those_of_the_crd(kind: str) -> None:
+    document = documents()[kind]
+    assert document["apiVersion"] == "ray.io/v1"
+    jsonschema.validate(document["spec"], CRD[kind])
+
+
+def test_a_misspelt_field_is_found() -> None:
+    spec = copy.deepcopy(documents()["RayCluster"]["spec"])
+    spec["workerGroupSpecs"][0]["maxReplica"] = 3
+    with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
+        jsonschema.validate(spec, CRD["RayCluster"])
+
+
+def test_kubernetes_objects_by_kubernetes_schema() -> None:
+    checker = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    pods = [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pod{number}"}, "spec": spec}
+        for number, spec in enumerate(templates())
+    ]
+    for document in (documents()["PersistentVolumeClaim"], documents()["NetworkPolicy"], *pods):
+        checker.validate(document, checker.latest_version(), strict=True)
+
+
+def test_versions_are_those_of_the_project() -> None:
+    pin = re.search(r"^ray==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    assert pin and documents()["RayCluster"]["spec"]["rayVersion"] == pin[1]
+    for spec in templates():
+        assert spec["containers"][0]["image"].endswith(f":{raymc.__version__}")
+
+
+def test_head_keeps_trials_away_and_holds_the_drivers() -> None:
+    parameters = documents()["RayCluster"]["spec"]["headGroupSpec"]["rayStartParams"]
+    assert parameters["num-cpus"] == "0"
+    assert json.loads(json.loads(parameters["resources"])) == {"driver": 1000}, "the shell takes one pair of quotes"
+
+
+def test_workers_come_and_go_on_spot_and_on_demand() -> None:
+    cluster = documents()["RayCluster"]["spec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert 60 <= cluster["autoscalerOptions"]["idleTimeoutSeconds"] <= 1800
+    assert all(group["minReplicas"] == 0 < group["maxReplicas"] for group in cluster["workerGroupSpecs"])
+    markets = [spec.get("nodeSelector", {}).get("raymc/market") for spec in templates()]
+    assert markets == [None, "spot", "on-demand"], "spot first: Ray takes the first of equal groups"
+
+
+def test_nothing_is_open_and_no_pod_is_root() -> None:
+    assert documents()["RayCluster"]["spec"]["headGroupSpec"]["serviceType"] == "ClusterIP"
+    assert documents()["RayCluster"]["spec"]["authOptions"] == {"mode": "token"}
+    policy = documents()["NetworkPolicy"]["spec"]
+    assert policy["podSelector"] == {} and policy["policyTypes"] == ["Ingress"]
+    (rule,) = policy["ingress"]
+    assert all("ipBlock" not in peer and "podSelector" in peer for peer in rule["from"])
+    for spec in templates():
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_the_job_runs_on_the_cluster_of_the_file_with_an_environment_it_has() -> None:
+    parsed = documents()
+    assert parsed["RayJob"]["spec"]["clusterSelector"] == {"ray.io/cluster": parsed["RayCluster"]["metadata"]["name"]}
+    words = parsed["RayJob"]["spec"]["entrypoint"].split()
+    assert words[:2] == ["raymc", "tune"] and (ROOT / f"search_spaces/{words[2]}.yaml").is_file()
+    for spec in templates():
+        (container,) = spec["containers"]
+        paths = {variable["name"]: variable["value"] for variable in container["env"]}
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert "/shared" in mounted and paths["RAYMC_STORAGE"].startswith("/shared/")
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
