@@ -13,7 +13,7 @@ DATABASES = ("postgresql", "mysql", "mssql")
 UI = "http://127.0.0.1:5000"
 """Where `make ui` serves a database."""
 
-_EXAMPLES = "sqlite:///mlflow.db, http://host:5000, postgresql://user@host/mlflow"
+_EXAMPLES = "sqlite:///mlflow.db, http://host:5000, postgresql+psycopg2://user@host/mlflow"
 
 
 def default_uri() -> str:
