@@ -280,6 +280,17 @@ def test_seeds_without_a_common_figure_are_a_failed_trial_not_a_fault(tmp_path: 
     assert record["error"] == "the seeds give no stability together"
 
 
+def test_torn_labels_are_no_agreement_of_the_others(tmp_path: Path) -> None:
+    judge = Judge("stability")
+    ledger = make_ledger(tmp_path, new_study(), trials=1, judge=judge, top=0, seeds=(0, 1, 2))
+    run_here(ledger, tmp_path, Clusterer(), judge=judge)
+    unit = records.Unit("search", 0, {}, (0, 1, 2), (0, 1, 2))
+    assert records.make_record(tmp_path, unit, judge)["state"] == "finished"
+    (records.seed_folder(tmp_path, "search", 0, 1) / "labels.npz").write_bytes(b"torn")
+    record = records.make_record(tmp_path, unit, judge)
+    assert record["state"] == "failed" and "stability" not in record["metrics"]
+
+
 KILLED = {
     "stability": (Judge("stability"), "maximize"),
     "lower": (Judge("acc", aggregate="lower"), "maximize"),

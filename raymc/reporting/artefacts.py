@@ -44,7 +44,12 @@ def read_curve(run: SeedRun) -> list[dict[str, Any]]:
 
 def read_labels(run: SeedRun) -> Arrays:
     """`labels` int `[n]`, and `y` int `[n]` where the true labels are known."""
-    found = _arrays(run.folder / "labels.npz", ("labels", "y"))
+    return labels_in(run.folder)
+
+
+def labels_in(folder: Path) -> Arrays:
+    """`read_labels` of the training in a folder."""
+    found = _arrays(folder / "labels.npz", ("labels", "y"))
     return found if "labels" in found and all(a.ndim == 1 and a.size for a in found.values()) else {}
 
 

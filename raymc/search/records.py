@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from raymc.config import Value
 from raymc.metrics.seeds import pairwise_ari, summary
+from raymc.reporting.artefacts import labels_in
 from raymc.search.judge import Judge
 from raymc.training.outputs import write_json
 
@@ -159,13 +158,10 @@ def agreement_of(record: Mapping[str, Any]) -> dict[str, Row]:
 
 def group_metrics(study: Path, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """`stability`, the mean adjusted Rand index of each two finished seeds' clusters; empty with fewer than two."""
-    found = []
-    for row in rows:
-        path = seed_folder(study, unit.kind, unit.trial, row["seed"]) / "labels.npz"
-        if row["state"] == FINISHED and path.is_file():
-            with np.load(path) as arrays:
-                found.append(arrays["labels"])
-    if len(found) < 2 or len({len(labels) for labels in found}) > 1:
+    done = [row["seed"] for row in rows if row["state"] == FINISHED]
+    each = [labels_in(seed_folder(study, unit.kind, unit.trial, seed)) for seed in done]
+    found = [arrays["labels"] for arrays in each if arrays]
+    if len(found) < max(2, len(done)) or len({len(labels) for labels in found}) > 1:
         return {}
     return {"stability": pairwise_ari(found)["mean"]}
 
