@@ -52,6 +52,8 @@ def config_of(**over: Value) -> Config:
         "finetune__anchor_epochs": 2,
         "finetune__batch_size": 16,
         "finetune__neighbours": 2,
+        "finetune__rank_weight": 1.0,  # the preset's weights throw so few points together within four epochs
+        "finetune__align_weight": 1.0,
     }
     keys = {key.replace("__", "."): value for key, value in (given | over).items()}
     return resolve("gcml", "digits", "paper", METHOD.stage_keys, METHOD.presets["digits"]["paper"], keys)

@@ -295,10 +295,10 @@ def _record(values: Mapping[int, Mapping[str, float]], key: str = "k") -> dict[s
 
 
 def test_without_labels_a_metric_that_needs_none_decides() -> None:
-    labelled = _record({0: {"acc": 0.5, "rate_reduction": 2.0}, 1: {"acc": 0.6, "rate_reduction": 3.0}})
-    blind = _record({1: {"rate_reduction": 1.0}, 2: {"rate_reduction": 2.0}})
+    labelled = _record({0: {"acc": 0.5, "silhouette": 2.0}, 1: {"acc": 0.6, "silhouette": 3.0}})
+    blind = _record({1: {"silhouette": 1.0}, 2: {"silhouette": 2.0}})
     (row,) = compare_arms(["a", "b"], [labelled, blind])
-    assert row["metric"] == "rate_reduction" and row["p_better"] == (0.5 + 1 + 1 + 1) / 4
+    assert row["metric"] == "silhouette" and row["p_better"] == (0.5 + 1 + 1 + 1) / 4
     assert (row["n"], row["common_seeds"], row["mean_difference"], row["p_wilcoxon"]) == (1, [1], 2.0, None)
     told = " ".join(comparison_lines({"comparisons": [row]})[0])
     assert "over 1 common seed." in told and "Nothing can be concluded from fewer than two common seeds" in told
