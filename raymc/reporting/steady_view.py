@@ -152,12 +152,10 @@ def _rewrite(run: Steady) -> str:
 
 def _manifest(run: Steady) -> list[tuple[str, str]]:
     facts: Mapping[str, Any] = run.result["manifest"]
-    machine, data = facts["hardware"], facts["data"]
-    gpus = words.listing([str(gpu) for gpu in machine["gpus"]])
-    hardware = f"{machine['cpu']}, {words.count(machine['cores'], 'core')}, {machine['memory_gib']:.1f} GiB, "
+    data = facts["data"]
     found = [
         ("versions", ", ".join(f"{name} {text}" for name, text in facts["versions"].items() if text)),
-        ("hardware", hardware + (f"GPUs: {gpus}" if gpus else "no GPU")),
+        ("hardware", words.hardware(facts["hardware"])),
         ("git revision", facts["git"]),
         ("data", f"{data['name']}, {data['n']:,} samples, fingerprint {data['fingerprint']}"),
         ("seeds", words.listing([str(seed) for seed in run.result["seeds"]])),

@@ -158,7 +158,7 @@ def _manifest(facts: Facts) -> list[tuple[str, str]]:
     manifest, data = facts["manifest"], facts["data"] or {}
     found = [
         ("versions", ", ".join(f"{name} {text}" for name, text in (manifest["versions"] or {}).items() if text)),
-        ("hardware", _hardware(manifest["hardware"] or {})),
+        ("hardware", words.hardware(manifest["hardware"] or {})),
         ("git revision", manifest["git"]),
         ("data fingerprint", data.get("fingerprint")),
         ("study's seed", manifest["seed"]),
@@ -166,14 +166,3 @@ def _manifest(facts: Facts) -> list[tuple[str, str]]:
         ("created", manifest["created"]),
     ]
     return [(name, str(value)) for name, value in found if value is not None and value != ""]
-
-
-def _hardware(machine: Facts) -> str:
-    gpus = [str(gpu) for gpu in machine.get("gpus") or ()]
-    parts = [
-        machine.get("cpu"),
-        words.count(machine["cores"], "core") if machine.get("cores") else None,
-        f"{machine['memory_gib']:.1f} GiB" if machine.get("memory_gib") else None,
-        f"GPUs: {words.listing(gpus)}" if gpus else "no GPU" if machine else None,
-    ]
-    return ", ".join(str(part) for part in parts if part)

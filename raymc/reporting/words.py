@@ -71,6 +71,18 @@ def listing(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 
+def hardware(machine: Mapping[str, Any]) -> str:
+    """A manifest's hardware in a line; what is not known is left out."""
+    gpus = [str(gpu) for gpu in machine.get("gpus") or ()]
+    parts = [
+        machine.get("cpu"),
+        count(machine["cores"], "core") if machine.get("cores") else None,
+        f"{machine['memory_gib']:.1f} GiB" if machine.get("memory_gib") else None,
+        f"GPUs: {listing(gpus)}" if gpus else "no GPU" if machine else None,
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
 def state(name: str) -> str:
     """The state of a trial or seed in words."""
     return STATE_WORDS.get(name, name)
