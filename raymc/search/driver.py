@@ -17,6 +17,7 @@ from raymc.errors import InputError
 from raymc.scale.local import ray_session
 from raymc.search.ledger import Work
 from raymc.search.live import Board
+from raymc.search.mirrored import at_work
 from raymc.search.records import Row, unit_of
 from raymc.search.unit import Body, Plan, run_unit
 
@@ -176,7 +177,9 @@ def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
         def report(row: Row) -> None:
             tune.report(row)
 
-        run_unit(plan, unit_of(config["unit"]), body, report)
+        unit = unit_of(config["unit"])
+        with at_work(plan, unit) as here:
+            run_unit(here, unit, body, report)
 
     return raymc_unit
 

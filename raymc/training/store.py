@@ -1,7 +1,8 @@
 """Content-addressed stage results: a folder, an NFS path or an object-store URI.
 
-`stages/<key>/result.json` names a payload by the hash of its content. The payload is written under a temporary
-name and renamed before the name is published, so a torn or foreign file is never loaded.
+`stages/<key>/result.json` names a payload by the hash of its content. The payload is written whole before the name is
+published: in a folder under a temporary name that is then renamed, in an object store by one request. So a torn or
+foreign file is never loaded.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import torch
 
 from raymc.errors import InputError
 from raymc.training.lease import Lease
+from raymc.training.objects import filesystem, is_local
 
 State = dict[str, Any]
 
@@ -34,18 +35,16 @@ class Store:
     """Stage results and epoch checkpoints under `<root>/stages`."""
 
     def __init__(self, root: str) -> None:
-        try:
-            self.fs, path = fsspec.core.url_to_fs(root)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"storage {root}: {error}") from error
-        self.root = f"{path.rstrip('/')}/stages"
+        self.fs, path = filesystem(root)
+        self.root = f"{path}/stages"
         probe = f"{self.root}/.{uuid.uuid4().hex}"
         try:
             self.fs.makedirs(self.root, exist_ok=True)
             self.fs.pipe_file(probe, b"")
             self.fs.rm_file(probe)
         except OSError as error:
-            raise InputError(f"storage {root} cannot be written: {error.strerror or error}") from error
+            why = " ".join(str(error.strerror or error).split())
+            raise InputError(f"storage {root} cannot be written: {why}") from error
 
     def load(self, key: str, name: str = "result") -> Entry | None:
         """The entry `name` of `key`, or None when it is absent, torn or not ours."""
@@ -100,6 +99,9 @@ class Store:
         return "/".join((self.root, key, *names))
 
     def _write(self, path: str, payload: bytes) -> None:
+        if not is_local(self.fs):
+            self.fs.pipe_file(path, payload)
+            return
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
         with self.fs.open(temporary, "wb") as file:
             file.write(payload)
