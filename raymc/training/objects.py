@@ -7,7 +7,9 @@ Object stores are reached through pyarrow, which comes with both, takes credenti
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import platformdirs
@@ -59,7 +61,7 @@ def listing(fs: AbstractFileSystem, path: str) -> Listing:
         found = fs.fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
         return {one.path: (one.size, one.mtime_ns) for one in found if one.type == FileType.File}
     infos = fs.find(path, detail=True)
-    return {name: (info["size"], info.get("mtime") or info.get("created")) for name, info in infos.items()}
+    return {name: _entry(info) for name, info in infos.items()}
 
 
 def folders(fs: AbstractFileSystem, path: str) -> list[str]:
@@ -79,8 +81,12 @@ def mark(fs: AbstractFileSystem, path: str) -> tuple[int, object]:
         if info.size is None:
             raise FileNotFoundError(path)
         return info.size, info.mtime_ns
-    info = fs.info(path)
-    return info["size"], info.get("mtime") or info.get("created")
+    return _entry(fs.info(path))
+
+
+def _entry(info: dict[str, Any]) -> tuple[int, object]:
+    written = info.get("mtime") or info.get("created")
+    return info["size"], written.timestamp() if isinstance(written, datetime) else written
 
 
 def _arrow(storage: str) -> tuple[AbstractFileSystem, str]:
