@@ -6,6 +6,7 @@ name and renamed before the name is published, so a torn or foreign file is neve
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -87,8 +88,8 @@ class Store:
             self._remove(self._path(key, former))
 
     def lease(self, key: str) -> Lease:
-        """The lease on computing `key`."""
-        return Lease(self.fs, self._path(key, "lease"))
+        """The lease on computing `key`; who takes it over from a killed process clears away what that one left."""
+        return Lease(self.fs, self._path(key, "lease"), lambda: self._sweep(key))
 
     def _former(self, key: str, name: str) -> str | None:
         try:
@@ -96,14 +97,32 @@ class Store:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
+    def _sweep(self, key: str) -> None:
+        """Remove files half written, and payloads that were never published or should have gone."""
+        self.fs.invalidate_cache()
+        files = {path.rsplit("/", 1)[-1] for path in self.fs.ls(self._path(key), detail=False)}
+        named = {self._former(key, file.removesuffix(".json")) for file in files if file.endswith(".json")}
+        for file in files - named:
+            if file.endswith((".tmp", ".pt")) or file.startswith("lease."):
+                self._remove(self._path(key, file))
+
     def _path(self, key: str, *names: str) -> str:
         return "/".join((self.root, key, *names))
 
     def _write(self, path: str, payload: bytes) -> None:
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        with self.fs.open(temporary, "wb") as file:
-            file.write(payload)
-        self.fs.mv(temporary, path)
+        for again in (True, False):
+            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+            try:
+                with self.fs.open(temporary, "wb") as file:
+                    file.write(payload)
+                self.fs.mv(temporary, path)
+                return
+            except OSError as error:
+                with contextlib.suppress(OSError):  # a full disk is not to be filled with halves
+                    self._remove(temporary)
+                # One that stood still so long that it was taken for dead finds its file swept away.
+                if not (again and isinstance(error, FileNotFoundError)):
+                    raise
 
     def _remove(self, path: str) -> None:
         try:
