@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,11 +29,11 @@ class Lease:
     """The right to compute one stage, held while the `with` block runs.
 
     `try_acquire` never blocks for long. A holder whose heartbeat stands still for `STALE_SECONDS` on the waiter's
-    own clock, or whose process is gone from this machine, is taken over.
+    own clock, or whose process is gone from this machine, is taken over; then `taken_over` is called.
     """
 
-    def __init__(self, fs: AbstractFileSystem, path: str) -> None:
-        self.fs, self.path = fs, path
+    def __init__(self, fs: AbstractFileSystem, path: str, taken_over: Callable[[], None] = lambda: None) -> None:
+        self.fs, self.path, self.taken_over = fs, path, taken_over
         self.owner = uuid.uuid4().hex
         self._seen: tuple[str, float] | None = None
         self._stop = threading.Event()
@@ -46,7 +47,10 @@ class Lease:
             return False
         if held is not None and not self._remove(held):
             return False
-        return self._create()
+        won = self._create()
+        if won and held is not None:
+            self.taken_over()
+        return won
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +33,22 @@ def write_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
     """Write tensors as a compressed npz."""
-    temporary = _temporary(path)
-    with temporary.open("wb") as file:
+    with _renamed(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 def write_model(path: Path, content: Mapping[str, Any]) -> None:
     """Write weights and their configuration, to be read with `torch.load(path, weights_only=True)`."""
-    temporary = _temporary(path)
-    torch.save(dict(content), temporary)
-    os.replace(temporary, path)
+    with _renamed(path) as temporary:
+        torch.save(dict(content), temporary)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary name and rename."""
-    temporary = _temporary(path)
-    with temporary.open("wb") as file:
+    with _renamed(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -127,6 +123,15 @@ def _reduced(images: Tensor) -> Tensor:
     return small.round().clamp(0, 255).to(torch.uint8)
 
 
-def _temporary(path: Path) -> Path:
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which it gets at the end; a half that a full disk left is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -7,6 +7,7 @@ foreign file is never loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -86,14 +87,23 @@ class Store:
             self._remove(self._path(key, former))
 
     def lease(self, key: str) -> Lease:
-        """The lease on computing `key`."""
-        return Lease(self.fs, self._path(key, "lease"))
+        """The lease on computing `key`; who takes it over from a killed process clears away what that one left."""
+        return Lease(self.fs, self._path(key, "lease"), lambda: self._sweep(key))
 
     def _former(self, key: str, name: str) -> str | None:
         try:
             return str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+
+    def _sweep(self, key: str) -> None:
+        """Remove files half written, and payloads that were never published or should have gone."""
+        self.fs.invalidate_cache()
+        files = {path.rsplit("/", 1)[-1] for path in self.fs.ls(self._path(key), detail=False)}
+        named = {self._former(key, file.removesuffix(".json")) for file in files if file.endswith(".json")}
+        for file in files - named:
+            if file.endswith((".tmp", ".pt")) or file.startswith("lease."):
+                self._remove(self._path(key, file))
 
     def _path(self, key: str, *names: str) -> str:
         return "/".join((self.root, key, *names))
@@ -102,10 +112,19 @@ class Store:
         if not is_local(self.fs):
             self.fs.pipe_file(path, payload)
             return
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        with self.fs.open(temporary, "wb") as file:
-            file.write(payload)
-        self.fs.mv(temporary, path)
+        for again in (True, False):
+            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+            try:
+                with self.fs.open(temporary, "wb") as file:
+                    file.write(payload)
+                self.fs.mv(temporary, path)
+                return
+            except OSError as error:
+                with contextlib.suppress(OSError):  # a full disk is not to be filled with halves
+                    self._remove(temporary)
+                # One that stood still so long that it was taken for dead finds its file swept away.
+                if not (again and isinstance(error, FileNotFoundError)):
+                    raise
 
     def _remove(self, path: str) -> None:
         try:
