@@ -76,6 +76,8 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> d
 
     # Seconds between the controller's polls: each report waits for one (default 2).
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Seconds that it waits for places for the workers before it counts the machines anew (default 60).
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as notes:
         trainer: Any = TorchTrainer(  # mypy reads the types of Ray Train's old version
