@@ -61,7 +61,6 @@ def _start(dashboard: bool) -> None:
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
                 object_store_memory=OBJECT_STORE,
-                resources={"driver": 1000.0},  # for trials that only wait for their workers
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )

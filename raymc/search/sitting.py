@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted
+from raymc.scale.worker import Needs
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.distributions import compile_space
-from raymc.search.driver import Needs, Place, Slots, run_on_ray
+from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import judge_of
 from raymc.search.ledger import Ledger
 from raymc.search.manifest import Budget, budget_of
@@ -106,6 +107,7 @@ def _run(
             seeds_from=manifest["seeds_from"],
             smoke=manifest["smoke"],
             workers=needs.workers,
+            min_workers=needs.min_workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
             seeds=budget.seeds,
@@ -138,7 +140,7 @@ def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space:
 def needs_of(space: Space) -> Needs:
     """What one training of the space takes."""
     resources = space.resources
-    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker)
+    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker, resources.min_workers)
 
 
 @contextmanager

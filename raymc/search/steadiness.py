@@ -203,6 +203,7 @@ def _run(
             seeds_from=chosen.seeds_from,
             smoke=request.smoke,
             workers=needs.workers,
+            min_workers=needs.min_workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
         )
