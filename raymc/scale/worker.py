@@ -13,6 +13,7 @@ from typing import Any
 from raymc import errors
 from raymc.config import Config
 from raymc.errors import RaymcError
+from raymc.masking import masked
 from raymc.seed_parts import Seed
 from raymc.training.outputs import write_json
 
@@ -114,5 +115,5 @@ def _work(settings: dict[str, Any]) -> None:
         )
     except RaymcError as error:
         # Told through a file, from whichever worker; raised as well, since the others wait for this one.
-        write_json(told, {"kind": type(error).__name__, "message": str(error)})
+        write_json(told, {"kind": type(error).__name__, "message": masked(str(error))})
         raise
