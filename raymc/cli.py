@@ -46,6 +46,7 @@ def storage_root(args: argparse.Namespace) -> str:
 
 def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = None) -> int:
     """Parse, run, print the JSON line if wanted; the exit code says how it ended (design: 0, 1, 2, 3, 130)."""
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # heeded by MLflow and huggingface_hub, whoever imports them
     try:
         # Intermixed: KEY=VALUE may stand before and after options.
         args = parser.parse_intermixed_args(argv)
