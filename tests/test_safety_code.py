@@ -15,7 +15,8 @@ MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "she
 """Reading with these runs what is read, or writes where an archive says."""
 CALLS = {
     "eval", "exec", "compile", "os.system", "os.popen", "pd.read_pickle", "pandas.read_pickle", "torch.hub.load",
-    "torch.jit.load", "np.fromfile", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "shutil.unpack_archive",
+    "torch.jit.load", "np.fromfile", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load",
+    "shutil.unpack_archive",
 }  # fmt: skip
 METHODS = {"extractall", "extract", "load_model", "log_model"}
 """Of archives; and of MLflow, whose models are pickles."""
