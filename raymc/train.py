@@ -15,6 +15,7 @@ from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.masking import masked_words
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.space import load_space
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = _train(config, stages, args, out)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
         words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
-        raise Interrupted(shlex.join(words)) from error
+        raise Interrupted(shlex.join(masked_words(words))) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()

@@ -50,6 +50,9 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
+CLOUD_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+"""A machine has its own: a role, or what was in its environment when its Ray was started."""
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -153,6 +156,7 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
 
     from raymc.search.tuning import UnitSearch, Watch
 
+    _keep_keys_here()
     search = UnitSearch(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
@@ -174,6 +178,13 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
             ),
         )
         tuner.fit()
+
+
+def _keep_keys_here() -> None:
+    """Tune would send this process's keys for AWS to each trial's process, and Ray would write them into its logs."""
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
 
 
 def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from raymc.config import Value
 from raymc.errors import InputError
+from raymc.masking import masked_words
 from raymc.search import study
 from raymc.search.database import check_url
 from raymc.search.distributions import compile_space
@@ -44,7 +45,7 @@ class Request:
 
 
 def resume_line(request: Request, name: str) -> str:
-    """The command that goes on with study `name` where this one stopped."""
+    """The command that goes on with study `name` where this one stopped, with `***` for passwords."""
     words = ["python", "-m", "raymc.tune", request.space, "--name", name, "--resume", "--storage", request.storage]
     words += ["--data", request.data]
     asked = {
@@ -56,7 +57,7 @@ def resume_line(request: Request, name: str) -> str:
     }
     for option, value in asked.items():
         words += [option, str(value)] if value is not None else []
-    return shlex.join(words)
+    return shlex.join(masked_words(words))
 
 
 def check_numbers(request: Request) -> None:

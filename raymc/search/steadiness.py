@@ -128,7 +128,7 @@ def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) ->
         "tracking_uri": uri.masked(tracking_uri),
         "manifest": {
             "created": records.now(),
-            "command": uri.masked(provenance.command("stability")),
+            "command": provenance.command("stability"),
             "versions": provenance.versions(),
             "git": provenance.revision(),
             "hardware": provenance.hardware(),

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from raymc.config import Value
 from raymc.errors import RaymcError, TrainingError
+from raymc.masking import masked
 from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
@@ -149,7 +150,7 @@ class _UnitRun:
                 result = self.body(unit.params, seed, out, heard)
                 row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
-                row |= {"state": error.state, "error": str(error)}
+                row |= {"state": error.state, "error": masked(str(error))}
             except Pruned:
                 runs.close_run(log, PRUNED)
                 raise
@@ -234,5 +235,5 @@ def _finite(metrics: Mapping[str, object]) -> dict[str, float]:
 def _told(error: Exception) -> str:
     """One line for what the user can mend, the whole trace for what is a fault of ours."""
     if isinstance(error, RaymcError):
-        return str(error)
-    return "".join(traceback.format_exception(error)).strip()
+        return masked(str(error))
+    return masked("".join(traceback.format_exception(error)).strip())

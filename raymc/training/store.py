@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import pickle
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,10 @@ class Store:
             return None
         if hashlib.sha256(payload).hexdigest() != digest:
             return None
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):  # it holds more than tensors and plain values
+            return None
         return Entry(state, meta)
 
     def has(self, key: str) -> bool:
@@ -92,7 +96,8 @@ class Store:
 
     def _former(self, key: str, name: str) -> str | None:
         try:
-            return str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
+            file = str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
+            return file if self._path(key, file) else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -106,6 +111,9 @@ class Store:
                 self._remove(self._path(key, file))
 
     def _path(self, key: str, *names: str) -> str:
+        """The path of a file of `key`. Raises ValueError for a name, read from a file, that leads elsewhere."""
+        if any("/" in name or "\\" in name or name in ("", ".", "..") for name in names):
+            raise ValueError(f"{names} is no file of {key}")
         return "/".join((self.root, key, *names))
 
     def _write(self, path: str, payload: bytes) -> None:
