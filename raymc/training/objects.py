@@ -70,7 +70,8 @@ def folders(fs: AbstractFileSystem, path: str) -> list[str]:
         found = fs.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    names = [str(info["name"]).rstrip("/").rpartition("/")[2] for info in found if info["type"] == "directory"]
+    # A link may be to a folder.
+    names = [str(info["name"]).rstrip("/").rpartition("/")[2] for info in found if info["type"] != "file"]
     return sorted(name for name in names if not name.startswith("."))
 
 
