@@ -17,7 +17,7 @@ from typing import Any
 import fsspec
 import torch
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageError
 from raymc.training.lease import Lease
 
 State = dict[str, Any]
@@ -46,7 +46,7 @@ class Store:
             self.fs.pipe_file(probe, b"")
             self.fs.rm_file(probe)
         except OSError as error:
-            raise InputError(f"storage {root} cannot be written: {error.strerror or error}") from error
+            raise StorageError(f"storage {root} cannot be written: {error.strerror or error}") from error
 
     def load(self, key: str, name: str = "result") -> Entry | None:
         """The entry `name` of `key`, or None when it is absent, torn or not ours."""
@@ -122,6 +122,7 @@ class Store:
                     self._remove(temporary)
                 # One that stood still so long that it was taken for dead finds its file swept away.
                 if not (again and isinstance(error, FileNotFoundError)):
+                    error.filename = error.filename or path
                     raise
 
     def _remove(self, path: str) -> None:
