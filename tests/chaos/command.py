@@ -20,19 +20,24 @@ PATIENCE = 900.0  # seconds, on a machine that is busy with other things
 
 
 class Command:
-    """`python -m raymc.tune WORDS` in the folder `work`; what it says goes to `out.txt` and `err.txt` there.
+    """`python -m raymc.tune WORDS` in the folder `work`; what it says goes to `out.txt` and `err.txt` in `log`.
 
     Its session has all processes of its private Ray, also when they outlive it. `before` are words that start it,
     such as those of setpriv.
     """
 
     def __init__(
-        self, work: Path, words: Sequence[str], settings: Mapping[str, str] | None = None, before: Sequence[str] = ()
+        self,
+        work: Path,
+        words: Sequence[str],
+        settings: Mapping[str, str],
+        before: Sequence[str] = (),
+        log: Path | None = None,
     ) -> None:
-        self.errors = work / "err.txt"
-        self._out = work / "out.txt"
+        self.errors = (log or work) / "err.txt"
+        self._out = (log or work) / "out.txt"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", **(settings or {})}
+        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", **settings}
         with self._out.open("w") as out, self.errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", "raymc.tune", *words],

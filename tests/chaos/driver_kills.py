@@ -17,6 +17,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,11 +68,12 @@ class Search:
         self._temporary = temporary
         (work / "small.yaml").write_text(SPACE)
 
-    def command(self) -> Command:
+    def command(self, before: Sequence[str] = (), log: Path | None = None, **settings: str) -> Command:
         words = ["small.yaml", "--name", self.name, "--storage", str(self.storage), "--concurrent", "1", "--json"]
         words += ["--tracking-uri", f"sqlite:///{self.database}", "--trials", str(self.trials)]
         words += ["--resume"] if self.study.exists() else []
-        return Command(self.work, words, {"TMPDIR": str(self._temporary), "RAY_TMPDIR": str(self._temporary)})
+        settings |= {"TMPDIR": str(self._temporary), "RAY_TMPDIR": str(self._temporary)}
+        return Command(self.work, words, settings, before, log)
 
     def finished(self) -> dict[str, tuple[int, str, int]]:
         """The seeds with a result: when it was written, its content, and how often a training of the seed began."""
