@@ -22,7 +22,10 @@ from raymc.search.sitting import tune
 from raymc.search.unit import run_unit
 from raymc.training.outputs import write_arrays
 from raymc.training.store import Store
+from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle
+from tests.chaos.command import PATIENCE, short_folder
 from tests.chaos.disks import FAULTS, Disk, Refused, small_disk
+from tests.chaos.driver_kills import Search
 from tests.search_fakes import FakeBody
 from tests.test_search_study import SPACE, Tracker
 
@@ -58,13 +61,22 @@ class Stages(FakeBody):
         return result
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def _mounted(folder: Path, megabytes: int) -> Iterator[Disk]:
     try:
-        with small_disk(tmp_path, 16) as found:
+        with small_disk(folder, megabytes) as found:
             yield found
     except Refused as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    yield from _mounted(tmp_path, 16)
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Iterator[Disk]:
+    yield from _mounted(tmp_path, MEGABYTES)
 
 
 @pytest.fixture
@@ -102,6 +114,7 @@ def _results(storage: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in storage.rglob("seed-*/result.json")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", FAULTS)
 def test_it_ends_in_one_line_and_a_resume_finishes_with_nothing_lost(
@@ -138,3 +151,12 @@ def test_it_ends_in_one_line_and_a_resume_finishes_with_nothing_lost(
     assert rows == [(number, "COMPLETE") for number in range(4)]
     if kind == "full":
         assert not list(storage.rglob("*.tmp")), "what did not fit is left half written"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * PATIENCE)
+def test_a_real_search_outlives_a_full_disk(tmp_path: Path, big: Disk) -> None:
+    with short_folder() as temporary:
+        search = Search(big.place, "struck", TRIALS, temporary)
+        row = in_the_middle("full", big, search, (), 1.0)
+    assert row["finished_seeds"] >= 1 and search.points()
