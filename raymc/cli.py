@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.config import nearest
-from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.errors import InputError, Interrupted, RaymcError, storage_error
 from raymc.masking import masked
 
 COMMANDS = ("tune", "train", "stability", "report", "check", "data")
@@ -59,7 +59,10 @@ def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = 
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception as error:
+        if (refused := storage_error(error)) is not None:
+            print(masked(_told(refused)), file=sys.stderr)
+            return refused.exit_code
         print(masked(traceback.format_exc()), end="", file=sys.stderr)
         return 1
     if args.json and result is not None:

@@ -1,5 +1,7 @@
 """The errors that raymc raises on purpose, each with the exit code that a command ends with."""
 
+import errno
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,10 @@ class InputError(RaymcError):
     """What the user gave is wrong: an unknown name, a bad value, a missing or torn file."""
 
     exit_code = 2
+
+
+class StorageError(InputError):
+    """A file cannot be written or read: a full disk, a read-only one, a missing permission. What is there stays."""
 
 
 class TrainingError(RaymcError):
@@ -49,3 +55,26 @@ class Interrupted(RaymcError):
     """The user stopped a command; the message is the command line that goes on from there."""
 
     exit_code = 130
+
+
+REFUSALS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE".split()}
+DATABASE_REFUSALS = ("disk is full", "readonly database", "unable to open database file", "disk I/O error")
+
+
+def storage_error(error: BaseException, place: object = None) -> StorageError | None:
+    """`error`, or what it came of, as a StorageError; None where no file was refused.
+
+    `place` is named where the system does not say which file it was.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, StorageError):
+            return found
+        where = f"{place}: " if place else ""
+        if isinstance(found, OSError) and found.errno in REFUSALS:
+            where = f"{found.filename}: " if found.filename else where
+            return StorageError(f"{where}{found.strerror}")
+        if isinstance(found, sqlite3.OperationalError) and any(words in str(found) for words in DATABASE_REFUSALS):
+            return StorageError(f"{where}{found}")
+        found = found.__cause__ or found.__context__
+    return None

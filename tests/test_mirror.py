@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageError
 from raymc.training import mirror as mirror_module
+from raymc.training import objects
 from raymc.training.mirror import Mirror, fetched, mirror_of
 from raymc.training.objects import filesystem, home, listing
+from raymc.training.store import Store
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def test_a_store_that_answers_again_is_waited_for(tmp_path: Path, uri: str, monk
             raise error
         pipe(path, content)
 
-    monkeypatch.setattr(mirror_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(one._fs, "pipe_file", sometimes)
     one.push()
     assert names(uri) == ["a"]
@@ -112,9 +116,9 @@ def test_a_store_that_stays_away_is_named(tmp_path: Path, uri: str, monkeypatch:
     def never(path: str, content: bytes) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr(mirror_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(objects, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(one._fs, "pipe_file", never)
-    with pytest.raises(InputError, match=f"{uri}.*no route"):
+    with pytest.raises(StorageError, match=f"{uri}.*no route"):
         one.push()
 
 
@@ -159,3 +163,30 @@ def test_a_uri_has_a_folder_here_and_a_copy_to_read(tmp_path: Path, uri: str, mo
 def test_a_storage_that_cannot_be_is_named(bad: str) -> None:
     with pytest.raises(InputError, match=bad):
         filesystem(bad)
+
+
+def test_a_stage_waits_for_its_store_too(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(uri)
+    store.save("key", {"w": torch.ones(2)}, {"a": 1})
+    pipe, cat = store.fs.pipe_file, store.fs.cat_file
+    failures = iter([OSError("away")] * 4)
+
+    def sometimes(do: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            for error in failures:
+                raise error
+            return do(*args)
+
+        return call
+
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(store.fs, "pipe_file", sometimes(pipe))
+    monkeypatch.setattr(store.fs, "cat_file", sometimes(cat))
+    entry = store.load("key")
+    assert entry is not None and entry.meta == {"a": 1} and next(failures, None) is None
+    failures = iter([OSError("away")] * 3)
+    store.save("key", {"w": torch.ones(2)}, {"a": 2})
+    again = store.load("key")
+    assert again is not None and again.meta == {"a": 2}
+    failures = iter([OSError("away")])
+    assert store.lease("key").try_acquire()

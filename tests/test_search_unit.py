@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageError
 from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import Unit, unit_of, unit_row
 from raymc.search.unit import Plan, run_unit, stop_mark
-from tests.search_fakes import FIRST, FakeBody, accuracy
+from tests.search_fakes import FIRST, FakeBody, Killed, accuracy
 
 SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))
 
@@ -140,3 +141,48 @@ def test_a_unit_travels_as_plain_types() -> None:
     assert unit_of(json.loads(json.dumps(unit_row(SEARCH)))) == SEARCH
     assert SEARCH.name == "trial 7" and Unit("confirm", 1, {}, (9,), (8, 9)).name == "confirm 1 seed 9"
     assert Unit("stability", 0, {}, (9,), (8, 9)).name == "seed 9"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), StorageError("storage: full")])
+def test_a_full_disk_is_no_end_of_a_trial(tmp_path: Path, error: Exception) -> None:
+    def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
+        if seed == 4:
+            raise error
+
+    with pytest.raises(StorageError, match="No space left|full") as told:
+        _run(tmp_path, FakeBody(before))
+    assert str(tmp_path) in str(told.value) or told.value is error
+    assert not (tmp_path / "trials/0007/seed-4/result.json").exists()
+    assert json.loads((tmp_path / "trials/0007/record.json").read_text())["state"] == "running"
+    body = FakeBody()
+    record, _ = _run(tmp_path, body)
+    assert record["state"] == "finished" and [seed for _, seed in body.ended] == [4, 5]
+
+
+def test_the_spool_has_a_trial_s_statistics_before_its_record_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = records.write_record
+
+    def killed(study: Path, record: dict[str, Any]) -> None:
+        if record["state"] == "finished":
+            raise Killed
+        write(study, record)
+
+    monkeypatch.setattr(records, "write_record", killed)
+    with pytest.raises(Killed):
+        _run(tmp_path, FakeBody())
+    lines = [json.loads(line) for line in (tmp_path / "spool/trial-0007.jsonl").read_text().splitlines()]
+    assert lines[-1]["kind"] == "end" and lines[-1]["status"] == "FINISHED"
+    assert any("acc_mean" in line["values"] and line["step"] == 3 for line in lines if line["kind"] == "metrics")
+
+
+def test_a_result_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    _run(tmp_path, FakeBody())
+    path = records.seed_folder(tmp_path, "search", 7, 4) / "result.json"
+    path.unlink()
+    path.mkdir()  # as good as a file that may not be read, also for root
+    body = FakeBody()
+    with pytest.raises(IsADirectoryError):
+        _run(tmp_path, body)
+    assert body.calls == []

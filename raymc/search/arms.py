@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
     folder = make_folder(request.storage, name)
     facts = {"name": name, "arms": [arm.name for arm in arms], "seeds": list(seeds)}
     facts |= run_facts(request, dataset, tracking_uri)
+    begun = time.monotonic()
     write_json(folder / FACTS, facts)
     quiet_environment()
     with ray_session(request.address, dashboard=any(needs_of(arm.chosen.space).workers > 1 for arm in arms)):
@@ -74,7 +76,7 @@ def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
             write_json(place / FACTS, arm_facts(request, arm.chosen, dataset, arm.name, seeds) | own)
             with running(request, arm.chosen, dataset, place, f"{name}-{arm.name}", seeds, tracking_uri):
                 pass
-    write_json(folder / FACTS, ended(facts))
+    write_json(folder / FACTS, ended(facts, begun))
     give(request.storage, folder)
     page = str(write_stability(folder, out))
     _keep_with_all(arms, folder, out, tracking_uri)

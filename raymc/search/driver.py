@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import raymc
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageError
 from raymc.scale.local import ray_session
 from raymc.scale.shared import check_shared, require_folder
 from raymc.scale.worker import Needs
 from raymc.search.ledger import Work
 from raymc.search.live import Board
 from raymc.search.mirrored import at_work
-from raymc.search.records import Row, unit_of
+from raymc.search.records import REFUSED, Row, unit_of
 from raymc.search.unit import Body, Plan, run_unit
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ def run_work(
 ) -> None:
     """Run all units of `work`. Ray must be initialised after `quiet_environment`.
 
-    Raises RuntimeError when units stay unfinished although Tune says that it is done.
+    Raises StorageError, or an error that came of it, when a file is refused; RuntimeError when units stay unfinished
+    although Tune says that it is done.
     """
     for _ in range(PASSES):
         if work.left == 0:
@@ -197,9 +198,12 @@ def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
             tune.report(row)
 
         unit = unit_of(config["unit"])
-        with at_work(plan, unit) as here:
-            require_folder(here.folder)
-            run_unit(here, unit, body, report)
+        try:
+            with at_work(plan, unit) as here:
+                require_folder(here.folder)
+                run_unit(here, unit, body, report)
+        except StorageError as error:  # no other process would fare better: the search ends here
+            report({"state": REFUSED, "error": str(error)})
 
     return raymc_unit
 

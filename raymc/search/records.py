@@ -29,6 +29,9 @@ PRUNED = "pruned"
 BAD = ("diverged", "collapsed", "out_of_memory", "failed")
 FINAL = (FINISHED, PRUNED, *BAD)
 
+REFUSED = "refused"
+"""What a unit reports, and never records, that has stopped because the study's files cannot be written."""
+
 FOLDERS = {"search": "trials", "confirm": "confirm", "stability": "runs"}
 
 Row = dict[str, Any]
@@ -76,10 +79,10 @@ def seed_folder(study: Path, kind: str, trial: int, seed: int) -> Path:
 
 
 def read_json(path: Path) -> Row | None:
-    """A file's JSON object; None where it is absent or torn."""
+    """A file's JSON object; None where it is absent or torn. Raises OSError where it is there and cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 

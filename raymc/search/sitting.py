@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raymc.errors import Interrupted
+from raymc.errors import Interrupted, StorageError, storage_error
 from raymc.scale.worker import Needs
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
@@ -49,7 +49,7 @@ def tune(request: Request) -> Row:
     """Run a new study, or go on with one, and return what `tune --json` prints.
 
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
-    Ctrl-C; TrainingError when no trial finished.
+    Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
     """
     folder = existing_study(request) if request.resume else new_study(request)
     with study.locked(folder), driving(request.storage, folder) as mirror:
@@ -61,6 +61,11 @@ def tune(request: Request) -> Row:
             return _sit(request, folder, manifest, space, mirror)
         except KeyboardInterrupt as error:
             raise Interrupted(resume_line(request, folder.name)) from error
+        except Exception as error:
+            if (refused := storage_error(error, folder)) is None:
+                raise
+            line = resume_line(request, folder.name)
+            raise StorageError(f"{refused}; nothing is lost, and when it can be written go on with: {line}") from error
 
 
 def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None) -> Row:

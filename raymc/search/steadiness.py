@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from raymc.config import parts_of
@@ -51,9 +52,10 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
     folder = make_folder(request.storage, name)
     facts = arm_facts(request, chosen, dataset, name, seeds) | run_facts(request, dataset, tracking_uri)
     facts |= {"overrides": dict(request.overrides)}
+    begun = time.monotonic()
     write_json(folder / FACTS, facts)
     with running(request, chosen, dataset, folder, name, seeds, tracking_uri) as tracker:
-        write_json(folder / FACTS, ended(facts))
+        write_json(folder / FACTS, ended(facts, begun))
         found = read_stability(folder)
         result, record = found.result, found.arms[0].record
         result["report"] = str(write_stability(folder, out))
@@ -137,11 +139,9 @@ def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) ->
     }
 
 
-def ended(facts: Row) -> Row:
-    """The facts of a run that ends now, with the seconds that it took."""
-    begun = datetime.fromisoformat(facts["manifest"]["created"])
-    seconds = (datetime.now(UTC) - begun).total_seconds()
-    return facts | {"manifest": facts["manifest"] | {"wall_seconds": seconds}}
+def ended(facts: Row, begun: float) -> Row:
+    """The facts of a run that ends now, with the seconds since `begun` on the clock that nobody sets."""
+    return facts | {"manifest": facts["manifest"] | {"wall_seconds": time.monotonic() - begun}}
 
 
 def keep(tracker: StudyTracker, out: Path) -> None:

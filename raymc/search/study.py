@@ -33,7 +33,7 @@ from raymc.search.records import Row, read_json
 from raymc.space import Space, load_space
 from raymc.training.mirror import mirror_of
 from raymc.training.objects import filesystem, folders, home, is_uri
-from raymc.training.outputs import write_json
+from raymc.training.outputs import write_bytes, write_json
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 DATABASE = "optuna.db"
@@ -71,7 +71,7 @@ def create_study(
     making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         making.mkdir(parents=True)
-        (making / f"{space.name}.yaml").write_text(yaml.safe_dump(dict(space.content), sort_keys=False))
+        write_bytes(making / f"{space.name}.yaml", yaml.safe_dump(dict(space.content), sort_keys=False).encode())
         write_json(making / "study.json", manifest)
         _make_database(making, manifest, space, distributions, url)
         os.rename(making, folder)

@@ -14,10 +14,11 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from raymc.errors import StorageError
 from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.live import Board
-from raymc.search.records import RUNNING, Row, Unit, unit_of, unit_row
+from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.search.unit import stop_mark
 from raymc.training.outputs import write_json
 
@@ -45,6 +46,9 @@ class UnitSearch(OptunaSearch):
         return {"unit": unit_row(unit)}
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
+        if result.get("state") == REFUSED:
+            self._units.clear()  # they stay as they are: the next sitting takes them up
+            raise StorageError(result["error"])
         if trial_id in self._units:
             self.work.heard(self._units[trial_id], result)
 

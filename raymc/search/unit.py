@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from raymc.config import Value
-from raymc.errors import RaymcError, TrainingError
+from raymc.errors import RaymcError, TrainingError, storage_error
 from raymc.masking import masked
 from raymc.search import records
 from raymc.search.judge import Judge
@@ -74,9 +74,14 @@ def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Row:
 
     `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the score so far) where the
     scheduler may judge, and one last row with the final state. A trial that went wrong is no exception: the
-    record names its state.
+    record names its state. Raises StorageError where files cannot be written: that says nothing of the trial.
     """
-    return _UnitRun(plan, unit, body, report).run()
+    try:
+        return _UnitRun(plan, unit, body, report).run()
+    except Exception as error:
+        if (refused := storage_error(error, plan.folder)) is None:
+            raise
+        raise refused from error
 
 
 def stop_mark(folder: Path, trial: int) -> Path:
@@ -98,7 +103,6 @@ class _UnitRun:
         if self.unit.kind == "search":
             with runs.open_trial(self.plan.folder, self.unit.trial, params=self.unit.params) as log:
                 record = self._group(log)
-                runs.close_run(log, record["state"])
         else:
             record = self._group(None)
         search = self.unit.kind == "search"
@@ -112,15 +116,12 @@ class _UnitRun:
         try:
             for seed in self.unit.seeds:
                 self._seed(seed)
-                record = self._write()
-                if log is not None:
-                    runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
-                    runs.log_statistics(log, records.agreement_of(record), step=len(self._done))
+                record = self._write(log=log)
                 if record["state"] != RUNNING:
                     break
                 self._judge(self._score(), self._passed())
         except Pruned:
-            record = self._write(PRUNED)
+            record = self._write(PRUNED, log)
         return record
 
     def _seed(self, seed: int) -> None:
@@ -155,6 +156,8 @@ class _UnitRun:
                 runs.close_run(log, PRUNED)
                 raise
             except Exception as error:
+                if storage_error(error) is not None:
+                    raise
                 row |= {"state": "failed", "error": _told(error)}
             runs.close_run(log, row["state"])
         return row | {"seconds": time.monotonic() - begun}
@@ -220,8 +223,14 @@ class _UnitRun:
         scores = self.plan.judge.scores(records.seed_values(self._done), group)
         return scores[0] if scores else None
 
-    def _write(self, state: str | None = None) -> Row:
+    def _write(self, state: str | None = None, log: Spool | None = None) -> Row:
         record = records.make_record(self.plan.folder, self.unit, self.plan.judge, state)
+        if log is not None:
+            if state is None:
+                runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
+                runs.log_statistics(log, records.agreement_of(record), step=len(self._done))
+            if record["state"] != RUNNING:  # before the record: a trial with a final one is not taken up again
+                runs.close_run(log, record["state"])
         if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
             records.write_record(self.plan.folder, record)
         return record

@@ -109,7 +109,7 @@ class Shipper:
 
     def _tell(self, error: Exception) -> None:
         if not self._is_away:
-            trace = None if isinstance(error, Away) else error
+            trace = None if isinstance(error, Away | OSError) else error
             text = "MLflow at %s does not take metrics (%s); they wait in %s"
             logger.warning(text, masked(self._uri), error, self._folder, exc_info=trace)
         self._is_away = True

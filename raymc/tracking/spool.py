@@ -24,7 +24,7 @@ from pathlib import Path
 from types import NoneType, TracebackType
 from typing import Any, Literal, Self
 
-from raymc.errors import InputError, Interrupted
+from raymc.errors import InputError, Interrupted, StorageError
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -41,6 +41,9 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 """What a record of each kind holds."""
 
+TIME = re.compile(rb'"kind":"[a-z]+","time":(\d+)')
+TAIL_BYTES = 1 << 14
+
 log = logging.getLogger("raymc.tracking")
 
 
@@ -49,9 +52,9 @@ class Spool:
 
     Opening a spool that exists goes on with it: a last line that a killed process left torn stays behind as a line of
     its own, which readers skip. A write that fails (a full disk) is told once, kept in memory and written together with
-    the next one. Leaving a `with` block ends the run, see `ending`.
+    the next one. Times never go back, whatever the clock does. Leaving a `with` block ends the run, see `ending`.
 
-    Raises InputError where the file cannot be opened.
+    Raises InputError where the file cannot be opened, and StorageError where it is closed with lines in memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +67,8 @@ class Spool:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
         self._torn = _is_torn(self._file)
         self._waiting = b""
-        self._told = False
+        self._refusal = ""
+        self._latest = _latest(self._file)
         self._lock = threading.Lock()
 
     def start(
@@ -110,9 +114,14 @@ class Spool:
 
     def close(self) -> None:
         """Close the file and leave the run as it is; nothing happens where it is closed already."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._file is None:
+            return
+        if self._waiting:
+            self._write(self._file, (b"\n" if self._torn else b"") + self._waiting)
+        os.close(self._file)
+        self._file = None
+        if self._waiting:
+            raise StorageError(f"{self.path}: {self._refusal}")
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +134,8 @@ class Spool:
     def _append(self, kind: str, timestamp_ms: int | None = None, **record: Any) -> None:
         if self._file is None:
             raise ValueError(f"{self.path.name}: the run has ended")
-        moment = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
+        moment = max(self._latest, int(time.time() * 1000)) if timestamp_ms is None else timestamp_ms
+        self._latest = max(self._latest, moment)
         text = json.dumps({"kind": kind, "time": moment, **record}, separators=(",", ":"), allow_nan=False)
         with self._lock:
             self._waiting += text.encode() + b"\n"
@@ -145,9 +155,9 @@ class Spool:
             self._tell("no space left")
 
     def _tell(self, reason: str) -> None:
-        if not self._told:
+        if not self._refusal:
             log.warning("cannot write %s (%s); the training goes on and tries again", self.path, reason)
-        self._told = True
+        self._refusal = reason
 
 
 def ending(kind: type[BaseException] | None) -> Status:
@@ -176,6 +186,13 @@ def is_record(found: object) -> bool:
     parent, wanted = found.get("parent"), (int, float) if found["kind"] == "metrics" else str
     values = [*found.get("values", {}).values(), *found.get("tags", {}).values(), *found.get("params", {}).values()]
     return (parent is None or bool(NAME.fullmatch(parent))) and all(isinstance(value, wanted) for value in values)
+
+
+def _latest(file: int) -> int:
+    """The latest time in the last lines of a spool, 0 in a new one."""
+    size = os.fstat(file).st_size
+    tail = os.pread(file, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    return max([0, *map(int, TIME.findall(tail))])
 
 
 def _is_torn(file: int) -> bool:

@@ -52,7 +52,7 @@ def prepare() -> None:
     import mlflow.tracking  # noqa: F401
 
     for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # a full disk would be three tracebacks; ours is one line
 
 
 class Store:

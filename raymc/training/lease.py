@@ -19,7 +19,7 @@ from typing import Self
 
 from fsspec import AbstractFileSystem
 
-from raymc.training.objects import is_local
+from raymc.training.objects import is_local, patiently
 
 BEAT_SECONDS = 3.0
 STALE_SECONDS = 15.0
@@ -42,7 +42,12 @@ class Lease:
 
     def try_acquire(self) -> bool:
         """True if this process now holds the lease."""
+        return self._try() if is_local(self.fs) else patiently(self._try, self.path)
+
+    def _try(self) -> bool:
         held = self._read()
+        if held is not None and json.loads(held)["owner"] == self.owner:
+            return True  # made by a request whose answer was lost
         if held is not None and not self._is_stale(held):
             return False
         if held is not None and not self._remove(held):
@@ -67,9 +72,9 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back if it is still ours."""
-        held = self._read()
-        if held is not None and json.loads(held)["owner"] == self.owner:
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError) if is_local(self.fs) else contextlib.suppress(OSError):
+            held = self._read()
+            if held is not None and json.loads(held)["owner"] == self.owner:
                 self.fs.rm_file(self.path)
 
     def _text(self) -> str:

@@ -12,23 +12,17 @@ import functools
 import os
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
-from raymc.errors import InputError
-from raymc.training.objects import filesystem, home, is_uri, listing, mark
+from raymc.training.objects import filesystem, home, is_uri, listing, mark, patiently
 
 LAST = ("result.json", "record.json", "study.json")
 OWN = ("driver.lock", "driver.lease", "sent", "ray")
 """Names that mean something on one machine only."""
 
-T = TypeVar("T")
-
-PATIENCE_SECONDS = 120.0
 SECONDS = 2.0
 """Between two looks at what is new."""
 AT_ONCE = 8
@@ -37,7 +31,7 @@ AT_ONCE = 8
 class Mirror:
     """Pulls and pushes the files of `folder` and `uri`; usable by several threads.
 
-    Both are tried again for PATIENCE_SECONDS where the store does not answer. Raises InputError, naming it, after that.
+    A store that does not answer is waited for, see `raymc.training.objects.patiently`.
     """
 
     def __init__(self, uri: str, folder: Path) -> None:
@@ -50,15 +44,15 @@ class Mirror:
     def pull(self, *beginnings: str) -> None:
         """Get the files that are new or changed there and whose paths in the folder begin so (by default all)."""
         for begin in beginnings or ("",):
-            self._patiently(functools.partial(self._pull, begin))
+            patiently(functools.partial(self._pull, begin), self.uri)
 
     def push(self) -> None:
         """Give all files that are new or changed here."""
-        self._patiently(self._push)
+        patiently(self._push, self.uri)
 
     def exists(self, name: str) -> bool:
         """Whether the store has the file."""
-        return bool(self._patiently(lambda: self._fs.exists(f"{self._root}/{name}")))
+        return bool(patiently(lambda: self._fs.exists(f"{self._root}/{name}"), self.uri))
 
     @contextlib.contextmanager
     def pushing(self) -> Iterator[None]:
@@ -132,17 +126,6 @@ class Mirror:
     def _each(self, names: list[str], do: Callable[[str], None]) -> None:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(do, names))
-
-    def _patiently(self, do: Callable[[], T]) -> T:
-        began, pause = time.monotonic(), 0.5
-        while True:
-            try:
-                return do()
-            except OSError as error:
-                if time.monotonic() - began > PATIENCE_SECONDS:
-                    raise InputError(f"storage {self.uri} does not answer: {' '.join(str(error).split())}") from error
-            time.sleep(pause)
-            pause = min(2 * pause, 10.0)
 
 
 def mirror_of(storage: str, folder: Path) -> Mirror | None:

@@ -7,17 +7,22 @@ Object stores are reached through pyarrow, which comes with both, takes credenti
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import platformdirs
 from fsspec import AbstractFileSystem
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageError
 
 BY_ARROW = ("s3", "gs")
+PATIENCE_SECONDS = 120.0
+
+T = TypeVar("T")
 
 Listing = dict[str, tuple[int, object]]
 """By path: bytes, and a mark that changes whenever the file is written again."""
@@ -43,6 +48,25 @@ def filesystem(storage: str) -> tuple[AbstractFileSystem, str]:
 def is_local(fs: AbstractFileSystem) -> bool:
     """Whether it is this machine's own, where a file can be renamed and made exclusively."""
     return "file" in fs.protocol
+
+
+def patiently(do: Callable[[], T], storage: str) -> T:
+    """`do()`, called again while the object store at `storage` does not answer.
+
+    Raises StorageError, naming it, after PATIENCE_SECONDS; FileNotFoundError at once.
+    """
+    began, pause = time.monotonic(), 0.5
+    while True:
+        try:
+            return do()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                why = " ".join(str(error.strerror or error).split())
+                raise StorageError(f"storage {storage} does not answer: {why}") from error
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
 
 
 def home(storage: str) -> Path:

@@ -47,8 +47,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary name and rename."""
     with _renamed(path) as temporary, temporary.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -125,13 +123,17 @@ def _reduced(images: Tensor) -> Tensor:
 
 @contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which it gets at the end; a half that a full disk left is removed."""
+    """A temporary name beside `path`, which it gets when all is on the disk; a half that did not fit is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
         raise

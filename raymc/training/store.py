@@ -13,14 +13,15 @@ import io
 import json
 import pickle
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from raymc.errors import InputError
+from raymc.errors import StorageError
 from raymc.training.lease import Lease
-from raymc.training.objects import filesystem, is_local
+from raymc.training.objects import T, filesystem, is_local, patiently
 
 State = dict[str, Any]
 
@@ -46,10 +47,13 @@ class Store:
             self.fs.rm_file(probe)
         except OSError as error:
             why = " ".join(str(error.strerror or error).split())
-            raise InputError(f"storage {root} cannot be written: {why}") from error
+            raise StorageError(f"storage {root} cannot be written: {why}") from error
 
     def load(self, key: str, name: str = "result") -> Entry | None:
         """The entry `name` of `key`, or None when it is absent, torn or not ours."""
+        return self._surely(lambda: self._load(key, name))
+
+    def _load(self, key: str, name: str) -> Entry | None:
         try:
             facts = json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))
             payload = self.fs.cat_file(self._path(key, facts["file"]))
@@ -66,7 +70,7 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether a result of `key` has been published."""
-        return bool(self.fs.exists(self._path(key, "result.json")))
+        return bool(self._surely(lambda: self.fs.exists(self._path(key, "result.json"))))
 
     def save(self, key: str, state: State, meta: dict[str, Any], name: str = "result") -> None:
         """Publish an entry; the one of the same name before it goes."""
@@ -74,17 +78,23 @@ class Store:
         torch.save(state, buffer)
         payload = buffer.getvalue()
         digest = hashlib.sha256(payload).hexdigest()
-        file = f"{name}-{digest[:16]}.pt"
+        facts = {"file": f"{name}-{digest[:16]}.pt", "sha256": digest, "bytes": len(payload), "meta": meta}
+        self._surely(lambda: self._publish(key, name, payload, facts))
+
+    def _publish(self, key: str, name: str, payload: bytes, facts: dict[str, Any]) -> None:
+        file = facts["file"]
         self.fs.makedirs(self._path(key), exist_ok=True)
         former = self._former(key, name)
         self._write(self._path(key, file), payload)
-        facts = {"file": file, "sha256": digest, "bytes": len(payload), "meta": meta}
         self._write(self._path(key, f"{name}.json"), json.dumps(facts).encode())
         if former is not None and former != file:
             self._remove(self._path(key, former))
 
     def discard(self, key: str, name: str) -> None:
         """Remove an entry, the published name first."""
+        self._surely(lambda: self._discard(key, name))
+
+    def _discard(self, key: str, name: str) -> None:
         former = self._former(key, name)
         if former is not None:
             self._remove(self._path(key, f"{name}.json"))
@@ -93,6 +103,10 @@ class Store:
     def lease(self, key: str) -> Lease:
         """The lease on computing `key`; who takes it over from a killed process clears away what that one left."""
         return Lease(self.fs, self._path(key, "lease"), lambda: self._sweep(key))
+
+    def _surely(self, do: Callable[[], T]) -> T:
+        """`do()`, which may be done again; an object store that is away for a moment is waited for."""
+        return do() if is_local(self.fs) else patiently(do, self.root)
 
     def _former(self, key: str, name: str) -> str | None:
         try:
@@ -132,6 +146,7 @@ class Store:
                     self._remove(temporary)
                 # One that stood still so long that it was taken for dead finds its file swept away.
                 if not (again and isinstance(error, FileNotFoundError)):
+                    error.filename = error.filename or path
                     raise
 
     def _remove(self, path: str) -> None:

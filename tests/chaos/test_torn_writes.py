@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from raymc.training.store import Store
@@ -12,6 +13,7 @@ from tests.chaos import torn_writes
 from tests.chaos.torn_writes import KEY
 
 
+@pytest.mark.slow
 def test_fifty_kills_in_the_middle_of_a_write(tmp_path: Path) -> None:
     found = torn_writes.run(tmp_path, kills=50, seed=0)
     assert found["kills_that_left_a_temporary_file"] >= 10, "the kills have missed the writes"

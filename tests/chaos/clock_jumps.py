@@ -1,0 +1,95 @@
+"""A real search while the clock jumps by hours, back and forth: it ends as one that nobody disturbed.
+
+    python -m tests.chaos.clock_jumps --out reports/DATE-survival
+
+By libfaketime (Debian's package of this name), which shows another time of day to the command and to all processes of
+its Ray, and leaves the clock alone that only measures, as a jump does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import facts
+from raymc.search.provenance import versions
+from tests.chaos.command import PATIENCE, short_folder
+from tests.chaos.driver_kills import Search
+from tests.mlflow_database import query
+
+JUMPS = (6, -6, -11, 4, 0)  # hours from the true time, one after the other
+TRIALS, LONGEST = 3, 4.0
+LIBRARIES = list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+
+
+def jumping(search: Search, library: Path, dice: random.Random) -> list[float]:
+    """Run a search to its end under a clock that jumps while it trains; when it did, in seconds from its start."""
+    said, file = [], search.work / "time"
+    file.write_text("+0")
+    settings = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
+    settings |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    command = search.command(**settings)
+    for hours in JUMPS:
+        before = search.epochs()
+        while search.epochs() == before and not command.ended:
+            assert time.monotonic() - command.begun < PATIENCE, command.said
+            time.sleep(0.1)
+        time.sleep(dice.uniform(0, LONGEST))
+        file.write_text(f"{hours:+d}h")
+        said.append(round(time.monotonic() - command.begun, 1))
+    assert command.wait() == 0, command.said
+    assert command.result()["trials"] == {"finished": TRIALS, "pruned": 0, "failed": 0}
+    return said
+
+
+def durations(search: Search) -> Iterator[float]:
+    """All seconds that the study has written down."""
+    yield from (sitting["seconds"] for sitting in json.loads((search.study / "study.json").read_text())["sittings"])
+    for path in search.study.glob("*/*/record.json"):
+        record = json.loads(path.read_text())
+        yield from (record["seconds"], *(row["seconds"] for row in record["per_seed"]))
+
+
+def run(place: Path, library: Path, seed: int) -> dict[str, Any]:
+    """What is to be reported; AssertionError where something is wrong."""
+    with short_folder() as temporary:
+        search, whole = (Search(place, name, TRIALS, temporary) for name in ("jumping", "whole"))
+        begun = time.monotonic()
+        moments = jumping(search, library, random.Random(seed))
+        took = time.monotonic() - begun
+        undisturbed = whole.command()
+        assert undisturbed.wait() == 0, undisturbed.said
+    assert search.table() == whole.table(), "the table differs from the undisturbed search's"
+    assert search.points() == whole.points(), "MLflow's metrics differ"
+    assert all(0 <= seconds <= took for seconds in durations(search)), list(durations(search))
+    ends = query(search.database, "select name, end_time - start_time from runs")
+    assert ends and all(length is not None and length >= 0 for _, length in ends), ends
+    hours = max(length for _, length in ends) / 3.6e6
+    return {"seed": seed, "jumps_h": JUMPS, "moments_s": moments, "seconds": round(took, 1), "longest_run_h": hours}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--library", type=Path, default=next(iter(LIBRARIES), None))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if args.library is None:
+        parser.error("libfaketime is not installed")
+    machine = facts("cpu", 1)
+    with tempfile.TemporaryDirectory() as place:
+        found = run(Path(place), args.library.resolve(), args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "versions": versions(), "trials": TRIALS, **found}
+    (args.out / "clock_jumps.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""kill -9 of the driver of a search on the digits at random moments, resumed each time: nothing lost, nothing twice.
+
+    python -m tests.chaos.driver_kills --kills 50 --trials 20 --out reports/DATE-survival
+
+Every third kill comes while the command is starting, the others while it trains. In turns the driver dies alone, and
+the next command starts at once while the processes of its Ray may still be there, or all of them die with it. What
+came out is compared with a search that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import facts
+from raymc.search.provenance import versions
+from tests.chaos.command import PATIENCE, Command, short_folder
+from tests.mlflow_database import metrics
+
+SPACE = """
+method: nmce
+dataset: digits
+fixed: {pretrain.epochs: 8, heads.epochs: 5, finetune.epochs: 3}
+space:
+  heads.weight_decay: {low: 1.0e-4, high: 0.1, log: true}
+  heads.learning_rate: {low: 0.1, high: 0.6}
+budget: {trials: 5, seeds: 2, confirm: {top: 1, seeds: 2}}
+"""
+START_SECONDS, WORK_SECONDS = 12.0, 5.0
+"""The longest time from the command's start, or from its first epoch, to a kill."""
+
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Ray's own helpers, which look for the others for more than a minute before they go; they touch nothing of ours."""
+
+
+@dataclass
+class Kill:
+    """One kill -9: when it came, and what of the sitting's work was not on disk yet."""
+
+    sitting: int
+    moment: str
+    alone: bool
+    after: float
+    trained: float
+    lost: float
+    finished_seeds: int
+
+
+class Search:
+    """A study in `work`, run by one command after the other."""
+
+    def __init__(self, work: Path, name: str, trials: int, temporary: Path) -> None:
+        self.work, self.name, self.trials = work, name, trials
+        self.storage = work / name
+        self.study = self.storage / "studies" / name
+        self.database = work / f"{name}.db"
+        self._temporary = temporary
+        (work / "small.yaml").write_text(SPACE)
+
+    def command(self, before: Sequence[str] = (), log: Path | None = None, **settings: str) -> Command:
+        words = ["small.yaml", "--name", self.name, "--storage", str(self.storage), "--concurrent", "1", "--json"]
+        words += ["--tracking-uri", f"sqlite:///{self.database}", "--trials", str(self.trials)]
+        words += ["--resume"] if self.study.exists() else []
+        settings |= {"TMPDIR": str(self._temporary), "RAY_TMPDIR": str(self._temporary)}
+        return Command(self.work, words, settings, before, log)
+
+    def finished(self) -> dict[str, tuple[int, str, int]]:
+        """The seeds with a result: when it was written, its content, and how often a training of the seed began."""
+        found = {}
+        for path in sorted(self.study.glob("*/*/seed-*/result.json")):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[self._run_name(path)] = (path.stat().st_mtime_ns, digest, self._starts(path))
+        return found
+
+    def starts(self) -> int:
+        return sum(len(_lines(path, "start")) for path in self._spools())
+
+    def epochs(self) -> int:
+        return sum(len(_lines(path, "metrics")) for path in self._spools())
+
+    def durable(self) -> float:
+        """When the last thing was written that a resume goes on from."""
+        paths = [*self.study.glob("*/*/seed-*/result.json"), *self.storage.glob("stages/*/*.json")]
+        return max([0.0, *(path.stat().st_mtime for path in paths)])
+
+    def table(self) -> list[Any]:
+        """What the study has found: every trial's parameters, scores, and the metrics of every seed."""
+        rows = []
+        for path in sorted(self.study.glob("*/*/record.json")):
+            record = json.loads(path.read_text())
+            row = {key: record[key] for key in ("trial", "kind", "state", "params", "scores", "metrics")}
+            rows.append(row | {"seeds": [{k: s[k] for k in ("seed", "state", "metrics")} for s in record["per_seed"]]})
+        return rows
+
+    def optuna_trials(self) -> list[tuple[int, str]]:
+        with closing(sqlite3.connect(self.study / "optuna.db")) as database:
+            return database.execute("select number, state from trials order by number").fetchall()
+
+    def points(self) -> dict[tuple[str, str, int], float]:
+        """The metrics in MLflow, all of them there once; without those that tell of times and of the store."""
+        found = metrics(self.database)
+        assert set(found.values()) == {1}, "a metric is in MLflow twice"
+        rows = {(run, key, step): value for run, key, step, value in found}
+        assert len(rows) == len(found), "a metric has two values at one step"
+        kept = {at: value for at, value in rows.items() if not at[1].endswith((".seconds", ".cached"))}
+        return {(run.replace(self.name, "study"), key, step): value for (run, key, step), value in kept.items()}
+
+    def _spools(self) -> list[Path]:
+        return sorted((self.study / "spool").glob("*.seed-*.jsonl"))
+
+    def _starts(self, result: Path) -> int:
+        return len(_lines(self.study / "spool" / f"{self._run_name(result)}.jsonl", "start"))
+
+    def _run_name(self, result: Path) -> str:
+        trial, seed = result.parent.parent, result.parent
+        return f"{'trial' if trial.parent.name == 'trials' else 'confirm'}-{trial.name}.{seed.name}"
+
+
+def _lines(path: Path, kind: str) -> list[Any]:
+    """The whole records of a kind in a spool."""
+    found = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in found if line.startswith(f'{{"kind":"{kind}"')]
+
+
+class Orphans:
+    """What drivers that were killed alone have left: how long it is there by itself."""
+
+    def __init__(self) -> None:
+        self._of: list[tuple[Command, float]] = []
+        self.others: dict[int, float] = {}
+        self.agents: dict[int, float] = {}
+
+    def add(self, command: Command) -> None:
+        self._of.append((command, time.monotonic()))
+
+    def look(self) -> None:
+        """Note for each driver when nothing of it but Ray's agents is there, and when nothing at all."""
+        for number, (command, begun) in enumerate(self._of):
+            for gone, besides in ((self.others, AGENTS), (self.agents, ())):
+                if number not in gone and not command.left(besides):
+                    gone[number] = round(time.monotonic() - begun, 1)
+
+    def end(self) -> None:
+        for command, _ in self._of:
+            command.end_all()
+        assert len(self.others) == len(self._of), "a worker outlives its driver"
+
+
+def kill_once(
+    search: Search, sitting: int, dice: random.Random, alone: bool, orphans: Orphans
+) -> tuple[Kill | None, Command]:
+    """Start the command and kill it; no kill where the search ended before its moment."""
+    at_start = dice.random() < 1 / 3
+    seconds = dice.uniform(0.2, START_SECONDS if at_start else WORK_SECONDS)
+    command, before, first = search.command(), search.epochs(), None
+    while not command.ended:
+        now = time.monotonic()
+        assert now - command.begun < PATIENCE, command.said
+        if first is None and search.epochs() > before:
+            first = now
+        since = command.begun if at_start else first
+        if since is not None and now - since >= seconds:
+            return _killed(search, command, Kill(
+                sitting, "start" if at_start else "work", alone, round(now - command.begun, 2),
+                0.0 if first is None else round(now - first, 2), 0.0, 0,
+            )), command  # fmt: skip
+        orphans.look()
+        time.sleep(0.1)
+    return None, command
+
+
+def _killed(search: Search, command: Command, kill: Kill) -> Kill:
+    if kill.alone:
+        command.kill()
+    else:
+        command.end_all()
+    last = time.time() - search.durable() if search.study.exists() else 0.0
+    kill.lost = round(min(last, kill.trained), 2)
+    kill.finished_seeds = len(search.finished())
+    return kill
+
+
+def run(work: Path, kills: int, trials: int, seed: int) -> dict[str, Any]:
+    """The killed search and the unbroken one, compared; what is to be reported. AssertionError where one is wrong."""
+    dice, told, held, orphans = random.Random(seed), [], {}, Orphans()
+    begun = time.monotonic()
+    with short_folder() as temporary:
+        search, whole = Search(work, "killed", trials, temporary), Search(work, "whole", trials, temporary)
+        while len(told) < kills:
+            kill, command = kill_once(search, len(told), dice, len(told) % 2 == 0, orphans)
+            if kill is None:
+                assert command.process.returncode == 0, command.said
+                break
+            told.append(kill)
+            if kill.alone:
+                orphans.add(command)
+            held = check_kept(held, search.finished())
+        last = search.command()
+        assert last.wait() == 0, last.said
+        took = time.monotonic() - begun
+        orphans.look()
+        undisturbed = whole.command()
+        assert undisturbed.wait() == 0, undisturbed.said
+        orphans.look()
+        orphans.end()
+        check_kept(held, search.finished())
+        check_same(search, whole, len(told), last.result(), undisturbed.result())
+        took = {"killed": round(took, 1), "unbroken": round(time.monotonic() - begun - took, 1)}
+        return report(search, told, orphans) | {"seed": seed, "seconds": took}
+
+
+def check_kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A seed that had a result has the same one, written at the same time, and no training of it began since."""
+    changed = [name for name, facts in before.items() if now.get(name) != facts]
+    assert not changed, f"run again or lost: {changed}"
+    return now
+
+
+def check_same(search: Search, whole: Search, kills: int, result: dict[str, Any], expected: dict[str, Any]) -> None:
+    seeds = len(whole.finished())
+    assert result["trials"] == expected["trials"] == {"finished": search.trials, "pruned": 0, "failed": 0}
+    assert search.optuna_trials() == [(number, "COMPLETE") for number in range(search.trials)]
+    assert search.table() == whole.table(), "the table differs from the unbroken search's"
+    assert [result[key] for key in ("best", "confirm")] == [expected[key] for key in ("best", "confirm")]
+    assert whole.starts() == seeds and search.starts() <= seeds + kills, "a training began twice without a kill"
+    found, wanted = search.points(), whole.points()
+    different = sorted(at for at in found.keys() | wanted.keys() if found.get(at) != wanted.get(at))
+    assert not different, f"MLflow's metrics differ from the unbroken search's: {different[:20]}"
+
+
+def report(search: Search, told: list[Kill], orphans: Orphans) -> dict[str, Any]:
+    lost = [kill.lost for kill in told]
+    return {
+        "kills": len(told),
+        "while_starting": sum(kill.moment == "start" for kill in told),
+        "trials": search.trials,
+        "trainings": len(search.finished()),
+        "trainings_begun": search.starts(),
+        "workers_outlive_their_driver_s": max(orphans.others.values(), default=None),
+        "rays_agents_outlive_it_s": max(orphans.agents.values(), default=None),
+        "lost_seconds": {"sum": round(sum(lost), 1), "median": statistics.median(lost), "max": max(lost)},
+        "moments": [asdict(kill) for kill in told],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    machine = facts("cpu", 1)
+    with tempfile.TemporaryDirectory() as place:
+        found = run(Path(place), args.kills, args.trials, args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "versions": versions(), **found}
+    (args.out / "driver_kills.json").write_text(json.dumps(content, indent=1) + "\n")
+    print({key: value for key, value in found.items() if key != "moments"})
+
+
+if __name__ == "__main__":
+    main()

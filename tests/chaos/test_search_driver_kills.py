@@ -1,0 +1,18 @@
+"""A search on the digits whose driver is killed five times ends as one that nobody disturbed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import driver_kills
+from tests.chaos.command import PATIENCE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * PATIENCE)
+def test_five_kills(tmp_path: Path) -> None:
+    found = driver_kills.run(tmp_path, kills=5, trials=4, seed=3)
+    assert found["kills"] == 5 and 0 < found["while_starting"] < 5, "kills of both kinds are wanted"
+    assert found["trainings"] == 4 * 2 + 2
