@@ -136,7 +136,8 @@ def run_work(
 ) -> None:
     """Run all units of `work`. Ray must be initialised after `quiet_environment`.
 
-    Raises RuntimeError when units stay unfinished although Tune says that it is done.
+    Raises RuntimeError when units stay unfinished although Tune says that it is done, InputError where a machine does
+    not have the folder of `plan`.
     """
     for _ in range(PASSES):
         if work.left == 0:
@@ -171,7 +172,12 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except tune.TuneError:
+            if search.unable is not None:
+                raise search.unable from None
+            raise
 
 
 def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
