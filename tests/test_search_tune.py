@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raymc.errors import InputError
 from raymc.scale.local import ray_session
 from raymc.scale.worker import Needs
 from raymc.search import records
@@ -111,6 +113,19 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
     seeds = tmp_path / "trials" / "0000"
     assert len((seeds / "seed-0" / "pids").read_text().split()) == 1, "the finished seed is not run again"
     assert (seeds / "seed-0" / "pids").read_text() != (seeds / "seed-1" / "pids").read_text()
+
+
+def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
+    study = new_study()
+    ledger = make_ledger(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
+    elsewhere = Plan(tmp_path / "elsewhere", Judge("acc"), "none")
+    with Board("test", "acc", ledger.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
+        run_work(ledger, elsewhere, Watched(), slots, board)
+    assert re.fullmatch(
+        rf"{tmp_path}/elsewhere is not on [\d.]+: the storage must be a folder that .*", str(told.value)
+    )
+    assert not (tmp_path / "elsewhere").exists()
+    assert ledger.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
 
 
 def test_a_resumed_search_judges_by_what_was_heard_before(tmp_path: Path) -> None:

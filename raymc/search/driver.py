@@ -141,8 +141,8 @@ def run_work(
 ) -> None:
     """Run all units of `work`. Ray must be initialised after `quiet_environment`.
 
-    Raises StorageError, or an error that came of it, when a file is refused; RuntimeError when units stay unfinished
-    although Tune says that it is done.
+    Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
+    the folder of `plan`; RuntimeError when units stay unfinished although Tune says that it is done.
     """
     for _ in range(PASSES):
         if work.left == 0:
@@ -178,7 +178,12 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except tune.TuneError:
+            if search.unable is not None:
+                raise search.unable from None
+            raise
 
 
 def _keep_keys_here() -> None:

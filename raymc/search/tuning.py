@@ -14,13 +14,16 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from raymc.errors import StorageError
+from raymc.errors import InputError, StorageError
 from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.live import Board
 from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.search.unit import stop_mark
 from raymc.training.outputs import write_json
+
+OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
+"""How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
 
 
 class UnitSearch(OptunaSearch):
@@ -29,7 +32,12 @@ class UnitSearch(OptunaSearch):
     As it comes, it tells a stopped trial as complete, leaves a trial without a finite metric running for ever,
     draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its old
     number.
+
+    Attributes:
+        unable: why the search cannot go on, where it ended for that.
     """
+
+    unable: InputError | None = None
 
     def __init__(self, work: Work, board: Board) -> None:
         super().__init__(metric="score", mode="max")
@@ -124,5 +132,10 @@ class Watch(Callback):
         self.search.board.heard(unit_of(trial.config["unit"]), result)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        lines = str(trial.get_error() or "").strip().splitlines()
-        self.search.recovered(trial.trial_id, masked(lines[-1].strip()) if lines else "lost")
+        # As Tune wrote it here; where `get_error` looks, it is copied later.
+        lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
+        last = masked(lines[-1].strip()) if lines else "lost"
+        if last.startswith(OF_THE_MACHINE):  # and not of the trial: the next ones would end there as well
+            self.search.unable = InputError(last.removeprefix(OF_THE_MACHINE))
+            raise self.search.unable
+        self.search.recovered(trial.trial_id, last)
