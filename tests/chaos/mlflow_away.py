@@ -41,7 +41,6 @@ class Search:
     def __init__(self, folder: Path, uri: str, *options: str) -> None:
         (folder / "short.yaml").write_text(SPACE)
         self.study = folder / "storage" / "studies" / "s"
-        self.started = time.monotonic()
         self._out = (folder / "search.out").open("w+")
         self._err = (folder / "search.err").open("w+")
         words = ["short.yaml", "--name", "s", "--storage", "storage", "--tracking-uri", uri, "--json", *options]
