@@ -40,7 +40,7 @@ tune: $(READY) ## search a space: make tune SPACE=nmce_coil20 ARGS="--trials 8"
 
 ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING_URI)
 	@case "$$MLFLOW_TRACKING_URI" in \
-	  http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI" ;; \
+	  http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI" | sed 's|//.*@|//|' ;; \
 	  *) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "$(BIN)/mlflow" ui --host 127.0.0.1 \
 	       --port $(PORT) --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
 	esac

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,11 @@ def test_servers_report_nothing(path: Path) -> None:
 def test_they_are_found() -> None:
     found = {path.name for path in TEXTS if commands(path)}
     assert found >= {"Makefile", "aws.yaml", "gcp.yaml", "local.yaml", "head.sh", "slurm.sh", "cluster.md"}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_ui_shows_no_password() -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "http://me:hunter2@host:5000/x"}
+    words = ["make", "-s", "-o", ".venv/.ready", "ui"]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "MLflow's pages are at http://host:5000/x\n" and "hunter2" not in done.stderr

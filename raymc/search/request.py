@@ -165,7 +165,9 @@ def report_folder(name: str) -> Path:
 
 
 def tracking_uri_of(request: Request, manifest: Row) -> str:
-    """Where this sitting's MLflow is: as asked for, else where the study's was. Raises InputError."""
-    before = str(manifest["tracking_uri"])
+    """Where this sitting's MLflow is: as asked for, else where the study's was.
+
+    Raises InputError, also where the study's had a password, which is not kept.
+    """
     given = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return uri.resolve(given or (before if uri.masked(before) == before and "***" not in before else None))
+    return uri.resolve(given or str(manifest["tracking_uri"]))

@@ -1,0 +1,183 @@
+"""A search whose MLflow server is killed in the middle: what MLflow has of it in the end, and how often.
+
+`python -m tests.chaos.mlflow_away --seconds 120 --out FOLDER` does it with an outage of two minutes, prints the figures
+as JSON and fails where a trial failed, a metric is missing or one is there twice. FOLDER keeps study and database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.mlflow_server import Server, wait_for
+
+SPACE = """
+method: nmce
+dataset: digits
+fixed: {pretrain.epochs: 4, heads.epochs: 6, finetune.epochs: 2}
+space:
+  heads.weight_decay: {low: 1.0e-4, high: 0.1, log: true}
+  heads.learning_rate: {low: 0.1, high: 0.6}
+budget: {trials: 4, seeds: 2, fidelity: none, confirm: {top: 1, seeds: 2}}
+"""
+BEFORE = 60
+"""Metrics that MLflow has when its server is killed."""
+SLOW = 600.0
+
+Point = tuple[str, str, int, float]
+
+
+class Search:
+    """`raymc tune` of `SPACE` in a process of its own, as study `s` in `folder`."""
+
+    def __init__(self, folder: Path, uri: str, *options: str) -> None:
+        (folder / "short.yaml").write_text(SPACE)
+        self.study = folder / "storage" / "studies" / "s"
+        self._out = (folder / "search.out").open("w+")
+        self._err = (folder / "search.err").open("w+")
+        words = ["short.yaml", "--name", "s", "--storage", "storage", "--tracking-uri", uri, "--json", *options]
+        words += ["--concurrent", "1"]  # on a machine of few cores it takes longest for the work that it is
+        root = Path(__file__).parents[2]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "raymc.tune", *words],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            stdout=self._out,
+            stderr=self._err,
+        )
+
+    def result(self) -> dict[str, Any]:
+        """What it prints when it has ended; AssertionError, with its last words, where it failed."""
+        code = self.process.wait(3600)
+        assert code == 0, f"the search ended with {code}: {self.told()[-3000:]}"
+        self._out.seek(0)
+        found: dict[str, Any] = json.loads(self._out.read().splitlines()[-1])
+        return found
+
+    def told(self) -> str:
+        self._err.seek(0)
+        return self._err.read()
+
+    def close(self) -> None:
+        """End it if it still runs; Ray's handler of SIGTERM takes its processes along."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+        self._out.close()
+        self._err.close()
+
+
+@contextmanager
+def search(folder: Path, uri: str, *options: str) -> Iterator[Search]:
+    running = Search(folder, uri, *options)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def records(spool: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in spool.read_bytes().split(b"\n")[:-1] if line.strip()]
+
+
+def spooled(study: Path) -> set[Point]:
+    """(run's name in MLflow, key, step, value) of all spools; of several values at one step the first stands."""
+    found: dict[tuple[str, str, int], float] = {}
+    for spool in study.glob("spool/*.jsonl"):
+        name = study.name if spool.stem == "study" else spool.stem
+        for record in records(spool):
+            for key, value in record["values"].items() if record["kind"] == "metrics" else ():
+                found.setdefault((name, key, record["step"]), value)
+    return {(*point, value) for point, value in found.items()}
+
+
+def endings(study: Path) -> dict[str, str]:
+    """The status that each run ended with, as its spool has it."""
+    found = {}
+    for spool in study.glob("spool/*.jsonl"):
+        name = study.name if spool.stem == "study" else spool.stem
+        found[name] = [record["status"] for record in records(spool) if record["kind"] == "end"][-1]
+    return found
+
+
+def compared(study: Path, server: Server) -> dict[str, int]:
+    """What MLflow lacks of the spools, has twice, has of nowhere, and runs that it shows with another status."""
+    wanted, found = spooled(study), server.points()
+    statuses = dict(server.rows("select name, status from runs"))
+    return {
+        "points": len(wanted),
+        "missing": len(wanted - set(found)),
+        "twice": sum(count > 1 for count in found.values()),
+        "foreign": len(set(found) - wanted),
+        "runs": len(endings(study)),
+        "wrong_status": len(set(endings(study).items()) ^ set(statuses.items())),
+    }
+
+
+def outage(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
+    """Kill the server in the middle of a search, start it again after `seconds`; the figures when all has ended.
+
+    Raises AssertionError where the search is over before the server is back, since that would prove nothing.
+    """
+    server = Server(folder)
+    server.start()
+    try:
+        with search(folder, server.uri, "--trials", str(trials)) as running:
+            wait_for(lambda: len(server.points()) >= BEFORE, SLOW, "the first metrics in MLflow")
+            server.kill()
+            figures = _while_away(running, server, seconds)
+            result = running.result()
+            told = running.told()
+        figures |= {"trials": result["trials"], "warnings": told.count("does not take metrics")}
+        return figures | compared(running.study, server)
+    finally:
+        server.close()
+
+
+def _while_away(running: Search, server: Server, seconds: float) -> dict[str, Any]:
+    killed = time.monotonic()
+    had, before = set(server.points()), len(spooled(running.study))
+    while (gone := time.monotonic() - killed) < seconds:
+        time.sleep(min(1.0, seconds - gone))
+    server.start()
+    wait_for(server.answers, SLOW, "the server's start")
+    back = time.monotonic()
+    assert running.process.poll() is None, "the search was over before MLflow was back: more trials are needed"
+    waiting = spooled(running.study) - had
+    wait_for(lambda: waiting <= set(server.points()), SLOW, "what waited")
+    return {
+        "seconds_without_a_server": round(back - killed, 1),
+        "points_before": len(had),
+        "points_written_meanwhile": len(waiting) + len(had) - before,
+        "seconds_until_they_were_there": round(time.monotonic() - back, 1),
+    }
+
+
+def faults(figures: dict[str, Any]) -> list[str]:
+    """What must not be among the figures of an outage."""
+    wrong = [name for name in ("missing", "twice", "foreign", "wrong_status") if figures[name]]
+    return wrong + [state for state in ("failed", "pruned") if figures["trials"][state]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long there is no server")
+    parser.add_argument("--trials", type=int, default=80, help="enough for the search to outlive that")
+    parser.add_argument("--out", type=Path, required=True, help="an empty folder")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    figures = outage(args.out.resolve(), args.seconds, args.trials)
+    print(json.dumps(figures, indent=1))
+    return 1 if faults(figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
