@@ -15,7 +15,7 @@ CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs
 export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tune ui test test-slow test-floor lint bench wheel requirements clean python312
+.PHONY: help setup tune ui test test-slow test-floor servers lint bench wheel requirements clean python312
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ test: $(READY) ## the fast tests
 
 test-slow: $(READY) ## the slow tests
 	@"$(BIN)/python" -m pytest -q -m slow $(ARGS)
+
+servers: $(READY) ## the S3-compatible server that some of the slow tests start (150 MB)
+	@"$(UV)" pip install --quiet --python "$(BIN)/python" -r tests/servers.txt
 
 test-floor: $(FLOOR)/.ready ## the fast tests on Python 3.12 with the oldest torch, without ray, optuna and mlflow
 	@"$(FLOOR)/bin/python" -m pytest -q -m "not slow" $(ARGS)

@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.machine import facts
 from raymc.scale.local import ray_session
-from raymc.search.driver import Needs, plan_slots, quiet_environment, run_work, total_resources
+from raymc.scale.worker import Needs
+from raymc.search.driver import node_resources, plan_slots, quiet_environment, run_work
 from raymc.search.judge import Judge
 from raymc.search.ledger import SeedQueue
 from raymc.search.live import Board
@@ -91,7 +92,7 @@ def bare(folder: Path, units: int) -> list[float]:
 def through_ray(folder: Path, units: int, body: Nothing, workers: int) -> list[float]:
     """Seconds of each unit through Tune; Ray is running."""
     queue, needs = SeedQueue(folder, "stability", Judge("acc"), {0: {}}, range(units)), Needs(workers=workers)
-    slots = plan_slots(needs, total_resources(), 1, fixed=True)
+    slots = plan_slots(needs, node_resources(), 1, fixed=True)
     with Clock(units) as clock:
         run_work(queue, Plan(folder, Judge("acc")), body, slots, clock)
     return [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]

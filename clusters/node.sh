@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# Sets up one machine of a cluster, head or worker: the shared folder, the data, raymc with its pinned requirements in a
-# virtual environment, and what every shell must know. May be run again. Wheel and requirements lie in ../dist (`make wheel`),
+# Sets up one machine of a cluster, head or worker: the storage, the data, raymc with its pinned requirements in a virtual
+# environment, and what every shell must know. May be run again. Wheel and requirements lie in ../dist (`make wheel`),
 # the environment goes to ../venv.
 #
-# usage: node.sh [FILES=HOST:/EXPORT] [BUCKET=s3://NAME|gs://NAME] [STORAGE=/shared/raymc] [DATA=/data] [PYTHON=python3]
-#   FILES    NFS that is mounted at /shared; without it STORAGE must be shared already
+# usage: node.sh [BUCKET=s3://NAME|gs://NAME] [FILES=HOST:/EXPORT] [STORAGE=URI|FOLDER] [DATA=/data] [PYTHON=python3]
 #   BUCKET   its folder data/ is copied to DATA; without it the datasets must be in DATA already
+#   FILES    NFS that is mounted at /shared
+#   STORAGE  of studies and stages: BUCKET/raymc, without a bucket /shared/raymc, which all machines must share
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-FILES='' BUCKET='' STORAGE=/shared/raymc DATA=/data PYTHON=python3
+FILES='' BUCKET='' STORAGE='' DATA=/data PYTHON=python3
 for pair in "$@"; do
   case $pair in
     FILES=* | BUCKET=* | STORAGE=* | DATA=* | PYTHON=*) declare "$pair" ;;
     *) echo "node.sh: $pair is none of FILES, BUCKET, STORAGE, DATA, PYTHON" >&2 && exit 2 ;;
   esac
 done
+[[ -n $STORAGE ]] || STORAGE=${BUCKET:-/shared}/raymc
 
 packages() {
   sudo apt-get -qq -o DPkg::Lock::Timeout=600 update
@@ -63,7 +65,7 @@ END
 }
 
 mount_files
-own_folder "$STORAGE"
+[[ $STORAGE == *://* ]] || own_folder "$STORAGE"
 own_folder "$DATA"
 copy_data
 install_raymc

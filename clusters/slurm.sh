@@ -37,7 +37,7 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH"; kill $(jobs -p) 2>/dev/null || true' EXIT
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$head:$((20000 + SLURM_JOB_ID % 10000))
 workers=$((SLURM_JOB_NUM_NODES - 1))
-srun --overlap --nodes 1 --ntasks 1 --nodelist "$head" ray start --head --port "${address##*:}" --block &
+srun --overlap --nodes 1 --ntasks 1 --nodelist "$head" ray start --head --port "${address##*:}" --dashboard-host 127.0.0.1 --block &
 if ((workers)); then
   srun --overlap --nodes "$workers" --ntasks "$workers" --exclude "$head" \
     bash -c "until ray start --address $address --block; do sleep 5; done" &

@@ -14,6 +14,7 @@ from typing import Any
 
 from raymc.config import nearest
 from raymc.errors import InputError, Interrupted, RaymcError, storage_error
+from raymc.masking import masked
 
 COMMANDS = ("tune", "train", "stability", "report", "check", "data")
 
@@ -45,12 +46,13 @@ def storage_root(args: argparse.Namespace) -> str:
 
 def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = None) -> int:
     """Parse, run, print the JSON line if wanted; the exit code says how it ended (design: 0, 1, 2, 3, 130)."""
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # heeded by MLflow and huggingface_hub, whoever imports them
     try:
         # Intermixed: KEY=VALUE may stand before and after options.
         args = parser.parse_intermixed_args(argv)
         result = run(args)
     except RaymcError as error:
-        print(_told(error), file=sys.stderr)
+        print(masked(_told(error)), file=sys.stderr)
         if error.result is not None and args.json:
             _print_json(error.result)
         return error.exit_code
@@ -61,7 +63,7 @@ def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = 
         if (refused := storage_error(error)) is not None:
             print(_told(refused), file=sys.stderr)
             return refused.exit_code
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), end="", file=sys.stderr)
         return 1
     if args.json and result is not None:
         _print_json(result)

@@ -34,6 +34,7 @@ METRICS = {
     "d_rmse": ("d-RMSE", 4),
     "lgd": ("LGD", 5),
     "cra": ("CRA", 3),
+    "cra_centers": ("CRA of centres", 3),
     "downstream_mlp": ("MLP", 4),
     "downstream_rfc": ("RFC", 4),
     "downstream_svm": ("SVM", 4),

@@ -17,6 +17,8 @@ from raymc.errors import InputError
 from raymc.reporting.page import write_report
 from raymc.reporting.steady import FACTS
 from raymc.reporting.steady_page import write_stability
+from raymc.training.mirror import fetched
+from raymc.training.objects import filesystem, folders
 
 
 def parser() -> Parser:
@@ -36,12 +38,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _table(args)
     if args.study is None:
         raise InputError("name a study, or a table by --table")
-    folder = find_run(storage_root(args), args.study)
+    storage = storage_root(args)
     out = (args.out or Path("reports") / args.study).expanduser().resolve()
-    try:
-        page = write_stability(folder, out) if (folder / FACTS).exists() else write_report(folder, out)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    with fetched(storage, find_run(storage, args.study)) as folder:
+        try:
+            page = write_stability(folder, out) if (folder / FACTS).exists() else write_report(folder, out)
+        except OSError as error:
+            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     print(f"report: {page}", file=sys.stderr)
     return {"study": args.study, "report": str(page)}
 
@@ -62,20 +65,21 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
     return {"table": table.name, "cells": facts["cells"], "report": str(page)}
 
 
-def find_run(storage: str, name: str) -> Path:
-    """The folder of the study `name`, else of the run of `stability` of that name.
+def find_run(storage: str, name: str) -> str:
+    """Where in the storage the study `name` is, else the run of `stability` of that name.
 
-    Raises InputError where there is none, naming the nearest one, and where the storage is no folder of this machine.
+    Raises InputError where there is none, naming the nearest one.
     """
-    if "://" in storage:
-        raise InputError(f"{storage} is not a folder: copy its studies/{name} into one and give that to --storage")
-    root = Path(storage)
-    found = [*root.glob("studies/[!.]*/study.json"), *root.glob(f"stability/[!.]*/{FACTS}")]
-    known = {path.parent.name: path.parent for path in reversed(found)}
+    fs, root = filesystem(storage)
+    known: dict[str, str] = {}
+    for part, file in (("stability", FACTS), ("studies", "study.json")):
+        for folder in folders(fs, f"{root}/{part}"):
+            if fs.exists(f"{root}/{part}/{folder}/{file}"):
+                known[folder] = f"{part}/{folder}"
     if name in known:
         return known[name]
     if not known:
-        raise InputError(f"no study in {root / 'studies'}; --storage or RAYMC_STORAGE says where to look")
+        raise InputError(f"no study in {storage.rstrip('/')}/studies; --storage or RAYMC_STORAGE says where to look")
     raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")
 
 

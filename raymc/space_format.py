@@ -90,8 +90,17 @@ class Resources(Section):
     """What one training takes."""
 
     workers: int = Field(default=1, description="data-parallel workers of a training", ge=1)
+    min_workers: int | None = Field(
+        default=None, description="workers with which it goes on while machines are missing; left out: all", ge=1
+    )
     gpus_per_worker: Number = Field(default=0.0, description="may be a fraction: several trials share a GPU", ge=0)
     cpus_per_worker: Number = Field(default=1.0, description="CPU cores of a worker", gt=0)
+
+    @model_validator(mode="after")
+    def _fewer(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise wrong(f"min_workers {self.min_workers} is above workers {self.workers}")
+        return self
 
 
 class OwnFiles(Section):

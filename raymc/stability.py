@@ -15,6 +15,7 @@ from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted
+from raymc.masking import masked_words
 
 if TYPE_CHECKING:
     from raymc.search.steady_request import StabilityRequest
@@ -116,7 +117,7 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _interrupted() -> Interrupted:
-    return Interrupted(shlex.join(["python", "-m", "raymc.stability", *sys.argv[1:]]))
+    return Interrupted(shlex.join(["python", "-m", "raymc.stability", *masked_words(sys.argv[1:])]))
 
 
 def _one(request: StabilityRequest) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.masking import masked_words
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.space import load_space
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = _train(config, stages, args, out)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
         words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
-        raise Interrupted(shlex.join(words)) from error
+        raise Interrupted(shlex.join(masked_words(words))) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()
@@ -90,15 +91,15 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
             return train(config, report=report, **common)
     from raymc.scale.local import ray_session
     from raymc.scale.relay import run_and_report
-    from raymc.scale.worker import Job
-    from raymc.search.driver import Needs, plan_slots, total_resources
+    from raymc.scale.worker import Job, Needs
+    from raymc.search.driver import node_resources, plan_slots
 
     print(f"{config.workers} workers under Ray Train", file=sys.stderr)
     with ray_session(None, dashboard=True), progress() as report:
-        total = total_resources()
-        slots = plan_slots(Needs(config.workers, float("GPU" in total), 1.0), total, 1, fixed=True)
+        here = node_resources()
+        slots = plan_slots(Needs(config.workers, float("GPU" in here[0]), 1.0), here, 1, fixed=True)
         job = Job(config=config, **common)
-        return run_and_report(job, config.workers, slots.gpus_per_worker, slots.cpus_per_worker, report)
+        return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
 
 
 def _tell(result: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ def parser() -> Parser:
     parser.add_argument("--name", help="name of the study (default: the space and the time)")
     parser.add_argument("--resume", action="store_true", help="go on with the study --name, or the space's newest")
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    parser.add_argument("--database", help="server for the trials (default: RAYMC_DATABASE, else a file of the study)")
     return parser
 
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             concurrent=args.concurrent,
             address=args.address,
             tracking_uri=args.tracking_uri,
+            database=args.database,
             resume=args.resume,
             smoke=args.smoke,
         )

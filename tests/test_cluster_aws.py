@@ -98,8 +98,6 @@ def deploy() -> None:
         "SshFrom": SSH_FROM,
         "BucketName": "raymc-example",
         "Vpc": subnets[0]["VpcId"],
-        "SubnetA": subnets[0]["SubnetId"],
-        "SubnetB": subnets[1]["SubnetId"],
     }
     boto3.client("cloudformation").create_stack(
         StackName="raymc",
@@ -193,12 +191,10 @@ def test_the_head_can_start_each_type_of_worker(launched: Launcher, name: str, l
 
 
 def test_the_account_has_what_the_file_names(launched: Launcher) -> None:
-    assert boto3.client("efs").describe_file_systems()["FileSystems"][0]["Encrypted"]
     assert boto3.client("s3").get_bucket_encryption(Bucket="raymc-example")
     outputs = boto3.client("cloudformation").describe_stacks(StackName="raymc")["Stacks"][0]["Outputs"]
     values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
     assert values["BUCKET"] == "s3://raymc-example"
-    assert values["FILES"].endswith(f".efs.{REGION}.amazonaws.com:/")
 
 
 def test_more_machines_on_demand_by_a_second_up_and_all_end_by_down(launched: Launcher) -> None:

@@ -186,7 +186,6 @@ def test_the_account_opens_ssh_alone_to_a_place_that_is_asked_for() -> None:
     assert not re.fullmatch(asked["AllowedPattern"], "0.0.0.0/0")
     inside = content["Resources"]["GroupInside"]["Properties"]
     assert inside["SourceSecurityGroupId"] == inside["GroupId"]
-    assert content["Resources"]["Files"]["Properties"]["Encrypted"] is True
     bucket = content["Resources"]["Bucket"]["Properties"]
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert bucket["BucketEncryption"]
@@ -240,7 +239,7 @@ def test_shellcheck_of_the_launchers_commands(name: str) -> None:
 
 
 def test_wrong_words_to_the_scripts_are_one_line_and_two() -> None:
-    for words in (["node.sh", "COLOUR=red"], ["gcp-account.sh", "a", "b", "c", "0.0.0.0/0", "d"], ["slurm.sh"]):
+    for words in (["node.sh", "COLOUR=red"], ["gcp-account.sh", "a", "b", "0.0.0.0/0", "d"], ["slurm.sh"]):
         done = subprocess.run(["bash", str(CLUSTERS / words[0]), *words[1:]], capture_output=True, text=True)
         assert done.returncode == 2, words
         assert len(done.stderr.splitlines()) == 1 and not done.stdout

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raymc.errors import InputError
 from raymc.metrics import geometry
-from raymc.metrics.geometry import geometry_scores
+from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 
 RANKED = ("rre", "trustworthiness", "continuity", "cra")
 
@@ -163,3 +163,28 @@ def test_what_does_not_fit_is_named() -> None:
         broken[3, 1] = bad
         with pytest.raises(InputError, match=f"{name} has a value that is not finite"):
             geometry_scores(*((broken, z) if name == "x" else (x, broken)), labels)
+
+
+def test_learnt_centres_are_ranked_in_the_place_of_the_means() -> None:
+    x, _, labels = cloud()
+    means = torch.stack([x[labels == c].mean(0) for c in range(4)])
+    assert learnt_centre_agreement(x, labels, 3 * means + 1) == 1.0
+    nearest = torch.cdist(means, means).fill_diagonal_(torch.inf).argmin(1)
+    moved = means.clone()
+    moved[0] = means[0] + 100 * (means[0] - means[nearest[0]])
+    agree = np.mean(
+        [
+            np.argsort(np.where(np.arange(4) == i, -1, np.linalg.norm(means - means[i], axis=1)))
+            == np.argsort(np.where(np.arange(4) == i, -1, np.linalg.norm(moved - moved[i], axis=1)))
+            for i in range(4)
+        ]
+    )
+    assert agree < 1
+    assert learnt_centre_agreement(x, labels, moved) == pytest.approx(agree)
+
+
+def test_a_learnt_centre_without_samples_is_left_out() -> None:
+    x, _, labels = cloud()
+    means = torch.stack([x[labels == c].mean(0) for c in range(4)])
+    some = labels != 2
+    assert learnt_centre_agreement(x[some], labels[some], torch.cat([means[:2], 0 * means[:1], means[3:]])) == 1.0

@@ -262,7 +262,7 @@ def test_command(
         assert Path(json.loads(out)["report"]).is_file()
 
 
-@pytest.mark.parametrize("storage", ["s3://bucket/raymc", "nowhere"])
+@pytest.mark.parametrize("storage", ["foo://bucket/raymc", "nowhere"])
 def test_command_without_studies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], storage: str
 ) -> None:

@@ -15,7 +15,7 @@ from raymc.config import Config, resolve  # noqa: E402
 from raymc.errors import DivergedError  # noqa: E402
 from raymc.methods import METHODS  # noqa: E402
 from raymc.scale.local import ray_session  # noqa: E402
-from raymc.scale.worker import Job, run_workers  # noqa: E402
+from raymc.scale.worker import Job, Needs, run_workers  # noqa: E402
 from raymc.training.run import run  # noqa: E402
 from raymc.training.stages import seeds_of  # noqa: E402
 
@@ -55,7 +55,7 @@ def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(
 ) -> None:
     job = _job(config, tmp_path / "one")
     one = run(config, storage=job.storage, out=job.out, stage_seeds=job.stage_seeds)
-    two = run_workers(_job(config, tmp_path / "two"), 2, 0.0, 0.5)
+    two = run_workers(_job(config, tmp_path / "two"), Needs(2, 0.0, 0.5))
     left, right = _curve(tmp_path / "one"), _curve(tmp_path / "two")
     assert len(left) == len(right) == 2 * len(config.stages)
     for a, b in zip(left, right, strict=True):
@@ -70,4 +70,4 @@ def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(
 def test_a_divergence_on_a_worker_is_a_divergence_here(tmp_path: Path, ray_here: None) -> None:
     config = _config(pretrain__optimizer="sgd", pretrain__learning_rate=1e200)
     with pytest.raises(DivergedError, match="pretrain"):
-        run_workers(_job(config, tmp_path), 2, 0.0, 0.5)
+        run_workers(_job(config, tmp_path), Needs(2, 0.0, 0.5))

@@ -7,40 +7,91 @@ import io
 import pytest
 from rich.console import Console
 
-from raymc.search.driver import Needs, describe, plan_slots
+from raymc.scale.worker import Needs
+from raymc.search.driver import UNKNOWN, describe, plan_slots
 from raymc.search.live import Board, duration
 from raymc.search.records import Unit
 
+HEAD = {"node:__internal_head__": 0.001}
+
 
 @pytest.mark.parametrize(
-    ("needs", "total", "concurrent", "fixed", "count", "reserved"),
+    ("needs", "here", "concurrent", "count", "reserved"),
     [
-        (Needs(1, 0, 1), {"CPU": 2}, None, True, 2, {"CPU": 1}),
-        (Needs(1, 0, 2), {"CPU": 2}, None, True, 1, {"CPU": 2}),
-        (Needs(1, 0, 8), {"CPU": 2}, None, True, 1, {"CPU": 2}),
-        (Needs(1, 0, 2), {"CPU": 2}, 4, True, 4, {"CPU": 0.5}),
-        (Needs(1, 0.25, 2), {"CPU": 16, "GPU": 1}, None, True, 4, {"CPU": 2, "GPU": 0.25}),
-        (Needs(1, 0.25, 8), {"CPU": 16, "GPU": 1}, None, True, 2, {"CPU": 8, "GPU": 0.25}),
-        (Needs(1, 1, 2), {"CPU": 16, "GPU": 1}, 8, True, 8, {"CPU": 2, "GPU": 0.125}),
-        (Needs(1, 1, 2), {"CPU": 4}, None, True, 2, {"CPU": 2}),
-        (Needs(1, 1, 2), {"CPU": 4}, None, False, 1, {"CPU": 2, "GPU": 1}),
-        (Needs(1, 0.1, 0.1), {"CPU": 1, "GPU": 1}, None, True, 10, {"CPU": 0.1, "GPU": 0.1}),
-        (Needs(2, 0, 1), {"CPU": 4, "driver": 1000}, None, True, 2, {"driver": 1}),
-        (Needs(2, 0, 1), {"CPU": 4}, None, False, 1, {"CPU": 0.01}),
-        (Needs(2, 1, 1), {"CPU": 64, "GPU": 8, "driver": 1000}, None, False, 4, {"driver": 1}),
+        (Needs(1, 0, 1), {"CPU": 2}, None, 2, {"CPU": 1}),
+        (Needs(1, 0, 2), {"CPU": 2}, None, 1, {"CPU": 2}),
+        (Needs(1, 0, 8), {"CPU": 2}, None, 1, {"CPU": 2}),
+        (Needs(1, 0, 2), {"CPU": 2}, 4, 4, {"CPU": 0.5}),
+        (Needs(1, 0.25, 2), {"CPU": 16, "GPU": 1}, None, 4, {"CPU": 2, "GPU": 0.25}),
+        (Needs(1, 0.25, 8), {"CPU": 16, "GPU": 1}, None, 2, {"CPU": 8, "GPU": 0.25}),
+        (Needs(1, 1, 2), {"CPU": 16, "GPU": 1}, 8, 8, {"CPU": 2, "GPU": 0.125}),
+        (Needs(1, 1, 2), {"CPU": 4}, None, 2, {"CPU": 2}),
+        (Needs(1, 0.1, 0.1), {"CPU": 1, "GPU": 1}, None, 10, {"CPU": 0.1, "GPU": 0.1}),
+        (Needs(2, 0, 1), {"CPU": 4}, None, 2, HEAD),
+        (Needs(3, 0, 1), {"CPU": 2}, None, 1, HEAD),
     ],
 )
-def test_slots(
-    needs: Needs, total: dict[str, float], concurrent: int | None, fixed: bool, count: int, reserved: dict[str, float]
+def test_slots_of_one_machine(
+    needs: Needs, here: dict[str, float], concurrent: int | None, count: int, reserved: dict[str, float]
 ) -> None:
-    slots = plan_slots(needs, total, concurrent, fixed)
-    assert (slots.count, dict(slots.reserved)) == (count, reserved)
+    slots = plan_slots(needs, [here], concurrent, fixed=True)
+    assert (slots.count, dict(slots.reserved), slots.assumed) == (count, reserved, False)
+
+
+@pytest.mark.parametrize(
+    ("needs", "nodes", "concurrent", "count", "reserved", "assumed"),
+    [
+        (Needs(1, 1, 2), [{"CPU": 4}], None, UNKNOWN, {"CPU": 2, "GPU": 1}, True),
+        (Needs(1, 1, 2), [{}], 3, 3, {"CPU": 2, "GPU": 1}, False),
+        (Needs(1, 0, 4), [{"CPU": 2}] * 4, None, UNKNOWN, {"CPU": 4}, True),
+        (Needs(1, 0, 2), [{"CPU": 3}] * 4, None, 4, {"CPU": 2}, False),
+        (Needs(1, 0.25, 2), [{}, {"CPU": 8, "GPU": 1}, {"CPU": 4, "GPU": 1}], None, 6, {"CPU": 2, "GPU": 0.25}, False),
+        (Needs(2, 0, 1), [{"CPU": 4}], None, 2, HEAD, False),
+        (Needs(2, 0, 1), [{"CPU": 1}] * 2, None, 1, HEAD, False),
+        (Needs(2, 1, 1), [{}, {"CPU": 64, "GPU": 8}], None, 4, HEAD, False),
+        (Needs(4, 1, 1), [{"CPU": 8, "GPU": 2}] * 3, None, 1, HEAD, False),
+        (Needs(2, 0, 1), [{}], None, UNKNOWN, HEAD, True),
+        (Needs(4, 0, 1, min_workers=1), [{"CPU": 3}], None, 3, HEAD, False),
+        (Needs(4, 0, 1, min_workers=1), [{"CPU": 5}], None, 1, HEAD, False),
+    ],
+)
+def test_slots_of_a_cluster_are_counted_machine_by_machine(
+    needs: Needs,
+    nodes: list[dict[str, float]],
+    concurrent: int | None,
+    count: int,
+    reserved: dict[str, float],
+    assumed: bool,
+) -> None:
+    slots = plan_slots(needs, nodes, concurrent, fixed=False)
+    assert (slots.count, dict(slots.reserved), slots.assumed) == (count, reserved, assumed)
+    assert (slots.gpus_per_worker, slots.cpus_per_worker) == (needs.gpus_per_worker, needs.cpus_per_worker)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+@pytest.mark.parametrize("gpus", [0, 0.5, 1, 2])
+def test_a_trial_that_waits_takes_nothing_that_its_workers_need(workers: int, gpus: float) -> None:
+    needs = Needs(workers, gpus, 1)
+    slots = plan_slots(needs, [{"CPU": 1, "GPU": 2, **HEAD}] * workers, 100, fixed=False)
+    assert not slots.reserved.keys() & needs.each.keys()
+
+
+def test_workers_meet_by_nccl_on_whole_gpus_only() -> None:
+    assert [Needs(2, gpus).backend for gpus in (0, 0.5, 1, 2)] == ["gloo", "gloo", "nccl", "nccl"]
+
+
+def test_without_min_workers_all_are_needed() -> None:
+    assert [Needs(3, min_workers=least).least for least in (None, 1, 3, 5)] == [3, 1, 3, 3]
 
 
 def test_the_slots_are_told_in_words() -> None:
     needs = Needs(1, 0.25, 2)
-    assert describe(plan_slots(needs, {"CPU": 4, "GPU": 1}, None, True), needs) == "2 at a time, 2 CPU + 0.25 GPU each"
-    assert describe(plan_slots(needs, {"CPU": 4}, None, True), needs) == "2 at a time, 2 CPU each (no GPU here)"
+    here = {"CPU": 4, "GPU": 1}
+    assert describe(plan_slots(needs, [here], None, True), needs) == "2 at a time, 2 CPU + 0.25 GPU each"
+    assert describe(plan_slots(needs, [{"CPU": 4}], None, True), needs) == "2 at a time, 2 CPU each (no GPU here)"
+    assert describe(plan_slots(needs, [{"CPU": 4}], None, False), needs) == (
+        "8 at a time, 2 CPU + 0.25 GPU each (no machine holds one yet; --concurrent says how many to start)"
+    )
 
 
 def _board(**settings: object) -> tuple[Board, io.StringIO]:

@@ -47,7 +47,7 @@ def _searched(folder: Path, metric: str, y: np.ndarray[Any, Any] | None) -> dict
         "study", space, {}, budget, load_data(space, "", False), seed=0, smoke=False, tracking_uri="", words=[]
     )
     place = folder / "st" / "studies" / "study"
-    studies.create_study(place, manifest, space, compile_space(space.params))
+    studies.create_study(str(folder / "st"), place, manifest, space, compile_space(space.params))
     body = TrainSeed(
         space=space,
         storage=str(folder / "st"),

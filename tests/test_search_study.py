@@ -192,7 +192,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "t", "overrides": {"seed": 3}}, "seed: a search has several"),
     ({"name": "t", "overrides": {"heads.weight_decai": 3}}, "did you mean heads.weight_decay"),
     ({"name": "../t"}, "--name ../t: use letters"),
-    ({"name": "t", "storage": "s3://bucket/x"}, "stages may live in an object store"),
+    ({"name": "t", "storage": "foo://bucket/x"}, "storage foo://bucket/x: Protocol not known"),
     ({"name": "t", "storage": "mine.yaml/x"}, "cannot be written: Not a directory"),
     ({"name": "t", "tracking_uri": "localhost:5000"}, "write http://localhost:5000"),
     ({"resume": True, "name": "t"}, "no study t in .*storage/studies"),

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from raymc.scale.local import ray_session
+from raymc.scale.worker import Needs
 from raymc.search import records
 from raymc.search.distributions import enqueue
-from raymc.search.driver import Needs, Slots, plan_slots, quiet_environment, run_work
+from raymc.search.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.search.judge import Judge
 from raymc.search.ledger import Ledger
 from raymc.search.live import Board
@@ -34,7 +35,7 @@ def slots() -> Iterator[Slots]:
 
     cloudpickle.register_pickle_by_value(search_fakes)
     with ray_session(None, dashboard=False):
-        yield plan_slots(Needs(), {"CPU": 2.0}, None, fixed=True)
+        yield plan_slots(Needs(), [{"CPU": 2.0}], None, fixed=True)
     cloudpickle.unregister_pickle_by_value(search_fakes)
     os.environ.clear()
     os.environ.update(before)

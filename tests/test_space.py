@@ -161,6 +161,8 @@ def test_a_file_that_is_no_space(text: str, told: str, tmp_path: Path) -> None:
         ("budget: {fidelity: epoch}", "budget.fidelity: \"epoch\" is not 'none', 'epochs' or 'seeds'"),
         ("budget: null", "budget: null is not a mapping"),
         ("resources: {gpus_per_worker: -1}", "resources.gpus_per_worker: -1 is below 0"),
+        ("resources: {workers: 2, min_workers: 0}", "resources.min_workers: 0 is below 1"),
+        ("resources: {workers: 2, min_workers: 3}", "resources: min_workers 3 is above workers 2"),
         ("resources: {cpus_per_worker: 0}", "resources.cpus_per_worker: 0 is not above 0"),
         ("resources: {cpus_per_worker: .nan}", "resources.cpus_per_worker: NaN is not finite"),
         ("objective: acc", 'objective: "acc" is not a mapping'),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from raymc.datasets.unpickling import unpickle
 from raymc.errors import InputError
 
 Bytes = NDArray[np.uint8]
@@ -87,19 +87,9 @@ def read_pickled(path: Path, expected: str) -> Any:
                 np.lib.format.read_array_header_2_0(content)
         else:
             content.seek(0)
-        return _ArrayUnpickler(content, encoding="latin1").load()
+        return unpickle(content)
     except Exception as error:  # a torn pickle can raise nearly anything
         raise InputError(f"{path} is torn or no such pickle ({error}); expected: {expected}") from error
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles arrays, numbers and texts; anything else in a downloaded file could be code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        wanted = {"ndarray", "dtype", "scalar", "_reconstruct", "_frombuffer", "encode"}
-        if name in wanted and (module.split(".")[0] == "numpy" or module == "_codecs"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
 def as_labels(values: Any, n: int, classes: int, path: Path) -> Tensor:

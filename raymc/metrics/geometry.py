@@ -78,7 +78,18 @@ def centre_order(x: Tensor, labels: Tensor) -> Tensor:
     x is `[n, d]`; every one of the labels `[n]` 0..C-1 occurs. The share of places at which the input's and the
     embedding's agree is CRA.
     """
-    return _Space.of(x, "x").centre_order(labels)
+    return _Space.of(x, "x").centre_order(labels.to(x.device))
+
+
+def learnt_centre_agreement(x: Tensor, labels: Labels, centers: Tensor) -> float:
+    """CRA with a model's own centres `[C, m]` in the embedding's place of the samples' means; x is `[n, d]`.
+
+    The paper's v^Z may be read as either. It is the share of ranks that agree, over the clusters that have samples.
+    """
+    used, found = np.unique(as_labels(labels), return_inverse=True)
+    kept = _Space.of(centers[torch.as_tensor(used, device=centers.device)], "centers")
+    agree = centre_order(x, torch.as_tensor(found)) == kept.centre_order(torch.arange(len(used))).to(x.device)
+    return float(agree.double().mean())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from raymc.masking import masked
 from raymc.reporting import words
 from raymc.reporting.cautions import cautions
 from raymc.reporting.commands import reproduce
@@ -65,8 +66,8 @@ def _best_first(study: Study, confirmed: list[dict[str, Any]]) -> list[dict[str,
 
 
 def without_secrets(text: str) -> str:
-    """`text` without the user name and password of any URI in it."""
-    return re.sub(r"(?<=://)[^/\s@]+@", "", text)
+    """`text` without the user name and password of any URI in it, and with `***` for its tokens."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "", masked(text))
 
 
 def _winner(study: Study, best: Record | None) -> dict[str, Any] | None:

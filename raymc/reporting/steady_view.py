@@ -145,8 +145,8 @@ def _cost(run: Steady) -> list[str]:
 
 
 def _rewrite(run: Steady) -> str:
-    """With the storage that the run's folder, `<storage>/stability/<name>`, lies in."""
-    storage = str(Path(run.result["folder"]).parent.parent)
+    """With the storage that the run is in, by its folder `<storage>/stability/<name>` where the run does not say it."""
+    storage = str(run.result.get("storage") or Path(run.result["folder"]).parent.parent)
     return shlex.join(["python", "-m", "raymc.report", str(run.result["name"]), "--storage", storage])
 
 

@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from raymc.errors import InputError
 
@@ -19,7 +19,7 @@ OBJECT_STORE = 256 * 2**20
 
 @contextmanager
 def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
-    """Ray for the length of the block: a private one on this machine, or the cluster at `address`.
+    """Ray for the length of the block: a private one that this machine alone can reach, or the cluster at `address`.
 
     Inside another such block it is that one's: Ray may end a process that stops it and starts it again.
     `dashboard` is needed where Ray Train runs under Tune (it frees the resources of stopped trials through it).
@@ -33,35 +33,56 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    with nullcontext() if address else _on_loopback():
+        _join(address) if address else _start(dashboard)
+        try:
+            yield
+        finally:
+            gc.collect()  # a handle that is collected after the end makes Ray exit the process
+            ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            # Without an address Ray would attach to any cluster that already runs on this machine.
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            _start(dashboard)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        if address:
-            raise InputError(f"no Ray cluster answers at {address}: {error}") from error
-        raise
+        raise InputError(f"no Ray cluster answers at {address}: {error}") from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray's processes listen on 127.0.0.1 alone, as where Ray knows no clusters (macOS); else on every network.
+
+    For those it starts the variable says so, for this process, which may have imported Ray before, the constant. Both
+    are put back, since `ray start` refuses to run with the variable.
+    """
+    from ray._private import ray_constants
+
+    name, enabled = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
-        gc.collect()  # a handle that is collected after the end makes Ray exit the process
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _start(dashboard: bool) -> None:
     import ray
 
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(
-                address="local",
+                address="local",  # without it Ray would attach to any cluster that already runs on this machine
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
                 object_store_memory=OBJECT_STORE,
-                resources={"driver": 1000.0},  # for trials that only wait for their workers
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from raymc.scale.worker import Job, run_workers
+from raymc.scale.worker import Job, Needs, run_workers
 from raymc.training.loop import Report, Row
 
 POLL_SECONDS = 0.2
 
 
-def run_and_report(job: Job, workers: int, gpus: float, cpus: float, report: Report) -> Row:
+def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
     """Train under Ray Train and report from here what rank 0 reports there; the content of `metrics.json`.
 
     Ray Train runs in a thread: on the main one it would take Ctrl-C for itself.
     """
-    job.out.mkdir(parents=True, exist_ok=True)
-    events = job.out / "events.jsonl"
-    events.unlink(missing_ok=True)
-    told = 0
-    pool = ThreadPoolExecutor(1)
-    training = pool.submit(run_workers, job, workers, gpus, cpus, [_relay(events)])
-    try:
-        while not wait([training], POLL_SECONDS).done:
-            told += _tell(events, told, report)
-    finally:  # when interrupted, the thread ends with Ray
-        pool.shutdown(wait=False)
-    _tell(events, told, report)
-    result = training.result()
-    events.unlink(missing_ok=True)
-    shutil.rmtree(job.out / "ray", ignore_errors=True)  # Train's own notes, of use only while it runs
-    return result
+    with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as folder:
+        events = Path(folder) / "events.jsonl"
+        told = 0
+        pool = ThreadPoolExecutor(1)
+        training = pool.submit(run_workers, job, needs, [_relay(events)])
+        try:
+            while not wait([training], POLL_SECONDS).done:
+                told += _tell(events, told, report)
+        finally:  # when interrupted, the thread ends with Ray
+            pool.shutdown(wait=False)
+        _tell(events, told, report)
+        return training.result()
 
 
 def _relay(events: Path) -> Any:
-    """A Ray Train callback that appends rank 0's reports to a file; it runs in Train's controller process."""
+    """A Ray Train callback that appends rank 0's reports to a file.
+
+    It runs in Train's controller, a process of its own that Ray keeps on the machine of the one that waits here.
+    """
     from ray.train import UserCallback
 
     class Relay(UserCallback):

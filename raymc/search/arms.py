@@ -24,6 +24,7 @@ from raymc.search.steadiness import (
     dated,
     ended,
     first_error,
+    give,
     has_finished,
     keep,
     make_folder,
@@ -76,6 +77,7 @@ def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
             with running(request, arm.chosen, dataset, place, f"{name}-{arm.name}", seeds, tracking_uri):
                 pass
     write_json(folder / FACTS, ended(facts, begun))
+    give(request.storage, folder)
     page = str(write_stability(folder, out))
     _keep_with_all(arms, folder, out, tracking_uri)
     found = read_stability(folder)

@@ -12,7 +12,7 @@ import torch
 from raymc.config import Value
 from raymc.methods import METHODS
 from raymc.scale.relay import run_and_report
-from raymc.scale.worker import Job
+from raymc.scale.worker import Job, Needs
 from raymc.search.records import Row
 from raymc.search.unit import Report
 from raymc.seed_parts import Seed
@@ -29,7 +29,7 @@ class TrainSeed:
     Args:
         storage: where stage results are shared; `data`: the datasets' folder.
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
-        workers: data-parallel workers, each with `gpus` and `cpus`.
+        workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
         seeds: those that follow one another in one process, which `packed_seeds` of them at a time share.
     """
 
@@ -40,6 +40,7 @@ class TrainSeed:
     seeds_from: str
     smoke: bool = False
     workers: int = 1
+    min_workers: int | None = None
     gpus: float = 0.0
     cpus: float = 1.0
     seeds: tuple[int, ...] = ()
@@ -49,7 +50,7 @@ class TrainSeed:
         seeds = self._seeds(seed)
         job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke)
         if self.workers > 1:
-            return run_and_report(job, self.workers, self.gpus, self.cpus, report)
+            return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
         torch.set_num_threads(max(1, int(self.cpus)))
         try:
             pack = _pack(self.seeds, seed, config.packed_seeds)

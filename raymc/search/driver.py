@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import raymc
 from raymc.errors import InputError, StorageError
 from raymc.scale.local import ray_session
+from raymc.scale.shared import check_shared, require_folder
+from raymc.scale.worker import Needs
 from raymc.search.ledger import Work
 from raymc.search.live import Board
+from raymc.search.mirrored import at_work
 from raymc.search.records import REFUSED, Row, unit_of
 from raymc.search.unit import Body, Plan, run_unit
 
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
 B = TypeVar("B", bound=Body)
+
+UNKNOWN = 8
+"""Trainings at a time on a cluster of which no machine holds one yet."""
+
+WAITING = {"node:__internal_head__": 0.001}
+"""What a trial takes that only waits for its workers: nothing that they need. Every head has this resource, and it is
+the head that outlives the other machines."""
 
 PASSES = 3
 """How often units that Tune lost are started again before the search gives up."""
@@ -41,46 +50,47 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
-
-@dataclass(frozen=True)
-class Needs:
-    """What one training takes."""
-
-    workers: int = 1
-    gpus_per_worker: float = 0.0
-    cpus_per_worker: float = 1.0
+CLOUD_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+"""A machine has its own: a role, or what was in its environment when its Ray was started."""
 
 
 @dataclass(frozen=True)
 class Slots:
     """How many units run at a time, and what Ray reserves for each of them.
 
-    `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for.
+    `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for. `assumed`
+    says that no machine holds a training yet.
     """
 
     count: int
     reserved: Mapping[str, float]
     gpus_per_worker: float
     cpus_per_worker: float
+    assumed: bool = False
 
 
-def plan_slots(needs: Needs, total: Mapping[str, float], concurrent: int | None, fixed: bool) -> Slots:
-    """Slots of a machine or cluster with the resources `total` (`CPU`, `GPU`).
+def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: int | None, fixed: bool) -> Slots:
+    """Slots of the machines with the resources `nodes` (`CPU`, `GPU`).
 
-    `fixed` says that `total` cannot grow (this machine): then a training that asks for more than there is gets
-    what there is, and with `concurrent` that many share the machine. On a cluster missing nodes are waited for.
+    `fixed` says that there is one machine and no other will come: then a training that asks for more than there is
+    gets what there is, and with `concurrent` that many share the machine. On a cluster missing machines are waited for;
+    while none is there for even one training, `UNKNOWN` of them wait, which is what makes an autoscaler start machines.
     """
-    cpus, gpus = needs.cpus_per_worker, needs.gpus_per_worker
     if fixed:
         share = (concurrent or 1) * needs.workers
-        cpus = min(cpus, total.get("CPU", 1.0) / share)
-        gpus = min(gpus, total.get("GPU", 0.0) / share)
-    # A trial with workers of its own only waits for them; Ray has no trial that reserves nothing.
-    waiting = {} if needs.workers == 1 else {"driver": 1.0} if "driver" in total else {"CPU": 0.01}
-    room = [total.get("CPU", 1.0) / (cpus * needs.workers + waiting.get("CPU", 0.0))]
-    room += [total.get("GPU", 0.0) / (gpus * needs.workers)] if gpus else []
-    count = concurrent or max(1, math.floor(min(room) + 1e-9))
-    return Slots(count, waiting or {"CPU": cpus} | ({"GPU": gpus} if gpus else {}), gpus, cpus)
+        gpus = min(needs.gpus_per_worker, nodes[0].get("GPU", 0.0) / share)
+        needs = replace(
+            needs, gpus_per_worker=gpus, cpus_per_worker=min(needs.cpus_per_worker, nodes[0]["CPU"] / share)
+        )
+    held = sum(_held(node, needs.each) for node in nodes)
+    room = held // needs.workers or held // needs.least
+    return Slots(
+        concurrent or room or UNKNOWN,
+        needs.each if needs.workers == 1 else WAITING,
+        needs.gpus_per_worker,
+        needs.cpus_per_worker,
+        assumed=not (concurrent or room),
+    )
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,9 @@ def run_on_ray(
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
     with ray_session(place.address, dashboard=place.needs.workers > 1):
-        slots = plan_slots(place.needs, total_resources(), place.concurrent, fixed=place.address is None)
+        if plan.uri is None:
+            check_shared(plan.folder)
+        slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
         body = make_body(slots)
         with Board(f"{title}, {describe(slots, place.needs)}", plan.judge.metric, work.left, tick=tick) as board:
             run_work(work, plan, body, slots, board, make_scheduler(body))
@@ -145,6 +157,7 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
 
     from raymc.search.tuning import UnitSearch, Watch
 
+    _keep_keys_here()
     search = UnitSearch(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
@@ -168,6 +181,13 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
         tuner.fit()
 
 
+def _keep_keys_here() -> None:
+    """Tune would send this process's keys for AWS to each trial's process, and Ray would write them into its logs."""
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
+
+
 def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
     """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
 
@@ -177,8 +197,11 @@ def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
         def report(row: Row) -> None:
             tune.report(row)
 
+        unit = unit_of(config["unit"])
         try:
-            run_unit(plan, unit_of(config["unit"]), body, report)
+            with at_work(plan, unit) as here:
+                require_folder(here.folder)
+                run_unit(here, unit, body, report)
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})
 
@@ -203,11 +226,17 @@ def describe(slots: Slots, needs: Needs) -> str:
     each = f"{slots.cpus_per_worker:g} CPU" + (f" + {slots.gpus_per_worker:g} GPU" if slots.gpus_per_worker else "")
     per = f" for each of {needs.workers} workers" if needs.workers > 1 else " each"
     missing = " (no GPU here)" if needs.gpus_per_worker and not slots.gpus_per_worker else ""
-    return f"{slots.count} at a time, {each}{per}{missing}"
+    assumed = " (no machine holds one yet; --concurrent says how many to start)" if slots.assumed else ""
+    return f"{slots.count} at a time, {each}{per}{missing}{assumed}"
 
 
-def total_resources() -> dict[str, Any]:
-    """CPUs and GPUs of the Ray cluster that this process is in."""
+def node_resources() -> list[dict[str, float]]:
+    """CPUs, GPUs and the like of each machine of the Ray cluster that this process is in."""
     import ray
 
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _held(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How many workers that take `each` fit on a machine."""
+    return int(min(node.get(name, 0.0) / amount for name, amount in each.items()) + 1e-9)

@@ -8,7 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from raymc.config import Value
 from raymc.metrics.ranking import rank_means
 from raymc.search import records
+from raymc.search.database import patient
 from raymc.search.distributions import Distributions, next_number, reseed, suggest
 from raymc.search.judge import Judge
 from raymc.search.records import BAD, FINAL, FINISHED, PRUNED, Row, Unit
@@ -131,15 +132,19 @@ class Ledger:
         self._confirmation: SeedQueue | None = None
         self._interrupted = deque(self._settle())
 
+    @patient
     def next(self) -> Unit | None:
         if self._interrupted:
             return self._start(self._interrupted.popleft())
+        for trial in self._half_asked():
+            return self._start(self._unit(self._completed(trial)))
         if self._asked() < self.trials:
             number = next_number(self.study)
             reseed(self.study, self.seed, number)
             return self._start(self._unit(self.study.ask(self.distributions)))
         return self._confirm().next() if not self._running else None
 
+    @patient
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
         if unit.kind != "search" or "resource" not in row:
             return
@@ -147,6 +152,7 @@ class Ledger:
         if row["resource"] not in trial.intermediate_values:  # a trial taken up again repeats what it has
             optuna.trial.Trial(self.study, trial._trial_id).report(row["running"], row["resource"])
 
+    @patient
     def ended(self, unit: Unit, error: str | None = None) -> Row:
         if unit.kind != "search":
             assert self._confirmation is not None
@@ -161,6 +167,7 @@ class Ledger:
         return record
 
     @property
+    @patient
     def left(self) -> int:
         searching = max(0, self.trials - self._asked()) + len(self._interrupted)
         if searching or self._running:
@@ -231,6 +238,12 @@ class Ledger:
     def _start(self, unit: Unit) -> Unit:
         self._running.add(unit.trial)
         return unit
+
+    def _half_asked(self) -> Iterator[FrozenTrial]:
+        """Trials that the database has and nobody runs: its answer to the question for them was lost."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in self._running:
+                yield trial
 
     def _asked(self) -> int:
         return sum(t.state != TrialState.WAITING for t in self.study.get_trials(deepcopy=False))

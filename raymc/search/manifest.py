@@ -137,7 +137,7 @@ def make_manifest(
         "versions": provenance.versions(),
         "git": provenance.revision(),
         "hardware": provenance.hardware(),
-        "command": masked(provenance.command("tune", words)),
+        "command": provenance.command("tune", words),
         "created": records.now(),
         "smoke": smoke,
         "tracking_uri": masked(tracking_uri),

@@ -25,10 +25,10 @@ from raymc.tracking.uri import masked
 FLUSH_SECONDS = 30.0
 
 
-def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, tracking_uri: str) -> Row:
+def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, tracking_uri: str, place: str) -> Row:
     """Write the report of a study whose units have all ended, print its outcome, return the JSON of `tune`.
 
-    Raises TrainingError, with that JSON, when no trial finished.
+    `place` is where the study is, which may be a URI. Raises TrainingError, with that JSON, when no trial finished.
     """
     study = read_study(folder)
     facts = gather(study)
@@ -50,7 +50,7 @@ def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, t
         "stages": {key: facts["stages"][key] for key in ("computed", "reused")},
         "confirm": chosen and _confirm(chosen, facts),
         "smoke": manifest["smoke"],
-        "folder": str(folder),
+        "folder": place,
         "report": str(page),
         "tracking_uri": masked(tracking_uri),
     }

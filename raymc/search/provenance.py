@@ -16,6 +16,7 @@ import torch
 
 import raymc
 from raymc.datasets import Dataset, fingerprint
+from raymc.masking import masked_words
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
 
@@ -52,8 +53,8 @@ def hardware() -> dict[str, Any]:
 
 
 def command(module: str, words: Sequence[str] | None = None) -> str:
-    """The command line of this process, as it can be typed again."""
-    return shlex.join(["python", "-m", f"raymc.{module}", *(sys.argv[1:] if words is None else words)])
+    """The command line of this process, as it can be typed again, with `***` for passwords."""
+    return shlex.join(["python", "-m", f"raymc.{module}", *masked_words(sys.argv[1:] if words is None else words)])
 
 
 def data_facts(dataset: Dataset) -> dict[str, Any]:

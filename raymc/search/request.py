@@ -11,13 +11,17 @@ from pathlib import Path
 
 from raymc.config import Value
 from raymc.errors import InputError
+from raymc.masking import masked_words
 from raymc.search import study
+from raymc.search.database import check_url
 from raymc.search.distributions import compile_space
 from raymc.search.manifest import check_data, load_data, make_manifest, plan_budget
 from raymc.search.provenance import data_facts
 from raymc.search.records import Row
 from raymc.space import Space, load_space
 from raymc.tracking import uri
+from raymc.training.objects import is_uri
+from raymc.training.store import Store
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,13 @@ class Request:
     concurrent: int | None = None
     address: str | None = None
     tracking_uri: str | None = None
+    database: str | None = None
     resume: bool = False
     smoke: bool = False
 
 
 def resume_line(request: Request, name: str) -> str:
-    """The command that goes on with study `name` where this one stopped."""
+    """The command that goes on with study `name` where this one stopped, with `***` for passwords."""
     words = ["python", "-m", "raymc.tune", request.space, "--name", name, "--resume", "--storage", request.storage]
     words += ["--data", request.data]
     asked = {
@@ -48,10 +53,11 @@ def resume_line(request: Request, name: str) -> str:
         "--concurrent": request.concurrent,
         "--address": request.address,
         "--tracking-uri": request.tracking_uri,
+        "--database": request.database,
     }
     for option, value in asked.items():
         words += [option, str(value)] if value is not None else []
-    return shlex.join(words)
+    return shlex.join(masked_words(words))
 
 
 def check_numbers(request: Request) -> None:
@@ -73,16 +79,18 @@ def new_study(request: Request) -> Path:
     seed = request.seed or 0
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
     name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    check_storage(request.storage)
     folder = study.studies_root(request.storage) / study.check_name(name)
-    study.check_new(folder)
-    tracking_uri = uri.resolve(request.tracking_uri)
+    study.check_new(request.storage, folder)
+    tracking_uri, url = uri.resolve(request.tracking_uri), database_of(request)
     report_folder(name)
     dataset = load_data(space, request.data, request.smoke)
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
     )
-    study.create_study(folder, manifest, space, compile_space(space.params))
+    manifest["database"] = url and uri.masked(url)
+    study.create_study(request.storage, folder, manifest, space, compile_space(space.params), url)
     return folder
 
 
@@ -94,14 +102,40 @@ def existing_study(request: Request) -> Path:
         if value:
             raise InputError(f"{option} was settled when the study was made; leave it out with --resume")
     name = Path(request.space).stem
+    check_storage(request.storage)
     if request.name:
         folder = study.find_study(request.storage, request.name)
     else:
         folder = study.newest_study(request.storage, name)
-    made_for = study.read_manifest(folder)["space"]["name"]
+    made_for = study.stored_manifest(request.storage, folder.name)["space"]["name"]
     if made_for != name:
         raise InputError(f"study {folder.name} searches {made_for}, not {name}")
     return folder
+
+
+def check_storage(storage: str) -> None:
+    """Raises InputError where an object store does not answer or cannot be written."""
+    if is_uri(storage):
+        Store(storage)
+
+
+def database_of(request: Request) -> str | None:
+    """The server that a new study keeps its trials on, from the command line or RAYMC_DATABASE; None: a file."""
+    url = request.database or os.environ.get("RAYMC_DATABASE")
+    return check_url(url) if url else None
+
+
+def database_again(request: Request, manifest: Row) -> str | None:
+    """The same for a study that exists, whose manifest has no password. Raises InputError where one is missing."""
+    before = manifest.get("database")
+    if before is None:
+        if request.database:
+            raise InputError(f"study {manifest['study']} keeps its trials in a file of its own; leave out --database")
+        return None
+    url = database_of(request) or (before if "***" not in before else None)
+    if url is None:
+        raise InputError(f"study {manifest['study']} keeps its trials at {before}; give --database with the password")
+    return url
 
 
 def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None:

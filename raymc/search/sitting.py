@@ -9,21 +9,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
+from raymc.scale.worker import Needs
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.distributions import compile_space
-from raymc.search.driver import Needs, Place, Slots, run_on_ray
+from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import judge_of
 from raymc.search.ledger import Ledger
 from raymc.search.manifest import Budget, budget_of
+from raymc.search.mirrored import Mirrored, driving
 from raymc.search.outcome import finish
 from raymc.search.records import Row
-from raymc.search.request import Request, existing_study, new_study, resume_line, take_up, tracking_uri_of
+from raymc.search.request import (
+    Request,
+    database_again,
+    existing_study,
+    new_study,
+    resume_line,
+    take_up,
+    tracking_uri_of,
+)
 from raymc.search.tracked import study_tags
 from raymc.search.unit import Plan
 from raymc.space import Space
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
+from raymc.training.mirror import Mirror
 
 if TYPE_CHECKING:
     import optuna
@@ -41,13 +52,13 @@ def tune(request: Request) -> Row:
     Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
     """
     folder = existing_study(request) if request.resume else new_study(request)
-    with study.locked(folder):
+    with study.locked(folder), driving(request.storage, folder) as mirror:
         manifest = study.read_manifest(folder)
         space = study.read_space(folder, manifest)
         if request.resume:
             take_up(request, folder, manifest, space)
         try:
-            return _sit(request, folder, manifest, space)
+            return _sit(request, folder, manifest, space, mirror)
         except KeyboardInterrupt as error:
             raise Interrupted(resume_line(request, folder.name)) from error
         except Exception as error:
@@ -57,8 +68,8 @@ def tune(request: Request) -> Row:
             raise StorageError(f"{refused}; nothing is lost, and when it can be written go on with: {line}") from error
 
 
-def _sit(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
-    tracking_uri = tracking_uri_of(request, manifest)
+def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None) -> Row:
+    tracking_uri, url = tracking_uri_of(request, manifest), database_again(request, manifest)
     manifest["tracking_uri"] = uri.masked(tracking_uri)
     tracker = StudyTracker(
         folder,
@@ -68,20 +79,29 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
         params=manifest["fixed"],
         tags=study_tags(manifest),
     )
-    with study.open_database(folder) as database, tracker:
+    with study.open_database(folder, url) as database, tracker:
         ledger = _ledger(folder, manifest, budget_of(manifest), database, space)
         with timed(folder, manifest) as tick:
             if ledger.left:
-                _run(request, folder, manifest, space, ledger, tick)
-        return finish(folder, manifest, ledger, tracker, tracking_uri)
+                _run(request, folder, manifest, space, ledger, mirror, tick)
+        return finish(folder, manifest, ledger, tracker, tracking_uri, mirror.uri if mirror else str(folder))
 
 
-def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Ledger, tick: Callable[[], None]) -> None:
+def _run(
+    request: Request,
+    folder: Path,
+    manifest: Row,
+    space: Space,
+    ledger: Ledger,
+    mirror: Mirror | None,
+    tick: Callable[[], None],
+) -> None:
     budget = budget_of(manifest)
     needs = needs_of(space)
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
-    plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity)
+    plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None)
+    work = Mirrored(ledger, mirror) if mirror else ledger
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -92,6 +112,7 @@ def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Le
             seeds_from=manifest["seeds_from"],
             smoke=manifest["smoke"],
             workers=needs.workers,
+            min_workers=needs.min_workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
             seeds=budget.seeds,
@@ -101,7 +122,7 @@ def _run(request: Request, folder: Path, manifest: Row, space: Space, ledger: Le
         return _halving(plan, body, budget, ledger, space)
 
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(ledger, plan, body, place, f"study {folder.name}", tick, scheduler)
+    run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
 
 
 def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
@@ -124,7 +145,7 @@ def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space:
 def needs_of(space: Space) -> Needs:
     """What one training of the space takes."""
     resources = space.resources
-    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker)
+    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker, resources.min_workers)
 
 
 @contextmanager

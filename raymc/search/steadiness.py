@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -14,20 +14,23 @@ from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
 from raymc.reporting.steady_page import write_stability
-from raymc.search import provenance, records, study
+from raymc.search import provenance, records
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import Judge, judge_of
-from raymc.search.ledger import SeedQueue
+from raymc.search.ledger import SeedQueue, Work
 from raymc.search.manifest import check_data, load_data
+from raymc.search.mirrored import Mirrored
 from raymc.search.records import FINISHED, Row, Unit
-from raymc.search.request import report_folder
+from raymc.search.request import check_storage, report_folder
 from raymc.search.sitting import needs_of
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.search.unit import Plan
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training import clusters
+from raymc.training.mirror import mirror_of
+from raymc.training.objects import home
 from raymc.training.outputs import write_json
 
 FLUSH_SECONDS = 30.0
@@ -57,6 +60,7 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
         result, record = found.result, found.arms[0].record
         result["report"] = str(write_stability(folder, out))
         keep(tracker, out)
+        give(request.storage, folder)
     if not has_finished(record):
         error = TrainingError(f"no seed finished; the first error: {first_error(record)}")
         error.result = result
@@ -122,10 +126,11 @@ def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) ->
     """By what a run was run, and where it is tracked."""
     return {
         "smoke": request.smoke,
+        "storage": uri.masked(request.storage),
         "tracking_uri": uri.masked(tracking_uri),
         "manifest": {
             "created": records.now(),
-            "command": uri.masked(provenance.command("stability")),
+            "command": provenance.command("stability"),
             "versions": provenance.versions(),
             "git": provenance.revision(),
             "hardware": provenance.hardware(),
@@ -145,6 +150,12 @@ def keep(tracker: StudyTracker, out: Path) -> None:
         tracker.artifact((out / FACTS).with_suffix(suffix), folder="report")
 
 
+def give(storage: str, folder: Path) -> None:
+    """Put what this process knows of a run into the storage, where that is an object store."""
+    if mirror := mirror_of(storage, folder):
+        mirror.push()
+
+
 def dated(name: str) -> str:
     """The name of a run of `stability` that begins now."""
     return f"{name}{DATED}{datetime.now():%Y%m%d-%H%M%S}"
@@ -162,7 +173,8 @@ def first_error(record: Row) -> str:
 
 def make_folder(storage: str, name: str) -> Path:
     """The new folder of a run of `stability`. Raises InputError where it exists or cannot be made."""
-    folder = study.studies_root(storage).parent / "stability" / name
+    check_storage(storage)
+    folder = home(storage) / "stability" / name
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
@@ -191,13 +203,17 @@ def _run(
             seeds_from=chosen.seeds_from,
             smoke=request.smoke,
             workers=needs.workers,
+            min_workers=needs.min_workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
         )
 
-    queue = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
-    place = Place(needs, request.concurrent, request.address)
-    run_on_ray(queue, Plan(folder, judge), body, place, f"stability {folder.name}", lambda: None, lambda body: None)
+    queue: Work = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
+    place, mirror = Place(needs, request.concurrent, request.address), mirror_of(request.storage, folder)
+    with mirror.pulling("spool/") if mirror else nullcontext():
+        work = Mirrored(queue, mirror) if mirror else queue
+        plan = Plan(folder, judge, uri=mirror.uri if mirror else None)
+        run_on_ray(work, plan, body, place, f"stability {folder.name}", lambda: None, lambda body: None)
     return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), judge)
 
 

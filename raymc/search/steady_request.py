@@ -13,6 +13,7 @@ from raymc.reporting.study_reader import read_study
 from raymc.search import study
 from raymc.space import Space, load_space
 from raymc.space_seeds import seeds_from
+from raymc.training.mirror import fetched
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ def seeds_to_run(request: StabilityRequest, used: Iterable[int]) -> tuple[int, .
 
 def configuration(request: StabilityRequest) -> Configuration:
     """The winner of a study of that name in the storage, else the preset and `fixed` of a space. Raises InputError."""
-    if "://" not in request.storage and request.target in study.study_names(request.storage):
-        return _winner_of(study.find_study(request.storage, request.target), request.overrides)
+    if request.target in study.study_names(request.storage):
+        with fetched(request.storage, f"studies/{request.target}") as folder:
+            return _winner_of(folder, request.overrides)
     space = load_space(request.target).pinned(request.overrides)
     return Configuration(space, {}, 0, seeds_from(space, space.config()), ())
 

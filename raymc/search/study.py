@@ -11,11 +11,11 @@ studies/<name>/spool            see `raymc.tracking`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,24 +26,22 @@ from filelock import FileLock, Timeout
 
 from raymc.config import Value, nearest
 from raymc.errors import InputError
+from raymc.search import database
 from raymc.search.distributions import Distributions, enqueue
 from raymc.search.judge import judge_of
 from raymc.search.records import Row, read_json
 from raymc.space import Space, load_space
+from raymc.training.mirror import mirror_of
+from raymc.training.objects import filesystem, folders, home, is_uri
 from raymc.training.outputs import write_bytes, write_json
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-WAIT_SECONDS = 60  # for a database that another process is writing
+DATABASE = "optuna.db"
 
 
 def studies_root(storage: str) -> Path:
-    """The folder of all studies. Raises InputError where the storage is no folder."""
-    if "://" in storage:
-        raise InputError(
-            f"--storage {storage}: stages may live in an object store, a study's database may not; give a folder, "
-            "on a cluster one that all nodes share"
-        )
-    return Path(storage) / "studies"
+    """The folder of all studies; where the storage is a URI, the one on this machine that stands for it."""
+    return home(storage) / "studies"
 
 
 def check_name(name: str) -> str:
@@ -53,26 +51,32 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_new(folder: Path) -> None:
+def check_new(storage: str, folder: Path) -> None:
     """Raises InputError where the study exists."""
-    if folder.exists():
+    if folder.name in study_names(storage) or (not is_uri(storage) and folder.exists()):
         raise InputError(f"study {folder.name} exists; go on with it by --resume, or give another --name")
 
 
-def create_study(folder: Path, manifest: Row, space: Space, distributions: Distributions) -> None:
+def create_study(
+    storage: str, folder: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None = None
+) -> None:
     """Make a study's folder, with its manifest, its space and a database in which `first` is queued.
 
-    It appears under its name when all of it is there. Raises InputError when it exists, when the storage cannot be
-    written, and when a point of `first` does not fit.
+    It appears under its name when all of it is there. `url` None is a SQLite file in the folder. Raises InputError when
+    it exists, when storage or database cannot be written, and when a point of `first` does not fit.
     """
-    check_new(folder)
+    check_new(storage, folder)
+    if is_uri(storage):
+        shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
     making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         making.mkdir(parents=True)
         write_bytes(making / f"{space.name}.yaml", yaml.safe_dump(dict(space.content), sort_keys=False).encode())
         write_json(making / "study.json", manifest)
-        _make_database(making, manifest, space, distributions)
+        _make_database(making, manifest, space, distributions, url)
         os.rename(making, folder)
+        if mirror := mirror_of(storage, folder):
+            mirror.push()
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
         if folder.exists():
@@ -85,27 +89,41 @@ def create_study(folder: Path, manifest: Row, space: Space, distributions: Distr
 
 def find_study(storage: str, name: str) -> Path:
     """The folder of an existing study. Raises InputError, naming the nearest one, where there is none."""
-    root = studies_root(storage)
     known = study_names(storage)
     if name not in known:
-        raise InputError(f"no study {name} in {root}{nearest(name, known)}")
-    return root / name
+        raise InputError(f"no study {name} in {storage.rstrip('/')}/studies{nearest(name, known)}")
+    return studies_root(storage) / name
 
 
 def newest_study(storage: str, space: str) -> Path:
     """The study of a space that was made last. Raises InputError where there is none."""
     found = []
     for name in study_names(storage):
-        manifest = read_json(studies_root(storage) / name / "study.json") or {}
+        manifest = stored_manifest(storage, name)
         if manifest.get("space", {}).get("name") == space:
             found.append((manifest.get("created", ""), name))
     if not found:
-        raise InputError(f"no study of {space} in {studies_root(storage)} to resume")
+        raise InputError(f"no study of {space} in {storage.rstrip('/')}/studies to resume")
     return studies_root(storage) / max(found)[1]
 
 
 def study_names(storage: str) -> list[str]:
-    return sorted(path.parent.name for path in studies_root(storage).glob("[!.]*/study.json"))
+    """The studies of a storage: those whose `study.json` is there."""
+    if not is_uri(storage):
+        return sorted(path.parent.name for path in studies_root(storage).glob("[!.]*/study.json"))
+    fs, root = filesystem(storage)
+    return [name for name in folders(fs, f"{root}/studies") if fs.exists(f"{root}/studies/{name}/study.json")]
+
+
+def stored_manifest(storage: str, name: str) -> Row:
+    """The `study.json` of a study as the storage has it; empty where it is absent or torn."""
+    if not is_uri(storage):
+        return read_json(studies_root(storage) / name / "study.json") or {}
+    fs, root = filesystem(storage)
+    try:
+        return dict(json.loads(fs.cat_file(f"{root}/studies/{name}/study.json")))
+    except (OSError, ValueError):
+        return {}
 
 
 def read_manifest(folder: Path) -> Row:
@@ -127,15 +145,13 @@ def read_space(folder: Path, manifest: Row) -> Space:
 
 
 @contextmanager
-def open_database(folder: Path) -> Iterator[optuna.Study]:
-    """The study's Optuna study. Raises InputError where its database is missing or broken."""
-    if not (folder / "optuna.db").is_file():
-        raise InputError(f"{folder / 'optuna.db'} is missing: without it the study cannot go on")
-    storage = _storage(folder)
+def open_database(folder: Path, url: str | None = None) -> Iterator[optuna.Study]:
+    """The study's Optuna study. Raises InputError where its database is missing, broken or does not answer."""
+    if url is None and not (folder / DATABASE).is_file():
+        raise InputError(f"{folder / DATABASE} is missing: without it the study cannot go on")
+    storage = database.connect(url or database.file_url(folder / DATABASE))
     try:
-        yield optuna.load_study(study_name=folder.name, storage=storage)
-    except KeyError as error:
-        raise InputError(f"{folder / 'optuna.db'} holds no study {folder.name}") from error
+        yield database.load(storage, folder.name)
     finally:
         storage.engine.dispose()
 
@@ -145,6 +161,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other drivers off the study. Raises InputError where one is at work."""
     lock = FileLock(folder / "driver.lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"study {folder.name} is being run by another process") from error
@@ -156,23 +173,11 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions) -> None:
-    storage = _storage(making)
+def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None) -> None:
+    judge = judge_of(manifest["objective"])
+    storage = database.connect(url or database.file_url(making / DATABASE))
     try:
-        judge = judge_of(manifest["objective"])
-        directions = optuna.study.StudyDirection
-        direction = directions.MAXIMIZE if judge.mode == "max" else directions.MINIMIZE
-        several = [direction] * len(judge.metrics)
-        study = optuna.create_study(storage=storage, study_name=manifest["study"], directions=several)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(judge.metrics))  # what optuna-dashboard calls the objectives
+        study = database.create(storage, manifest["study"], judge.mode, judge.metrics)
         enqueue(study, space.first, distributions)
     finally:
         storage.engine.dispose()
-
-
-def _storage(folder: Path) -> optuna.storages.RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = f"sqlite:///{folder / 'optuna.db'}"
-    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}})

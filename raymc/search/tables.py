@@ -34,7 +34,6 @@ from raymc.search.steady_request import Configuration, StabilityRequest, check_n
 from raymc.space import Space
 from raymc.space_seeds import seeds_from
 from raymc.tracking import uri
-from raymc.tracking.uri import masked
 from raymc.training import clusters
 from raymc.training.outputs import write_json
 from raymc.training.stages import LOOP_NUMERICS
@@ -238,7 +237,7 @@ def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int]
     config = cell.space.config()
     sitting = {
         "started": records.now(),
-        "command": masked(provenance.command("stability")),
+        "command": provenance.command("stability"),
         "hardware": provenance.hardware(),
         "versions": provenance.versions(),
         "git": provenance.revision(),

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from raymc.errors import StorageError
+from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.live import Board
 from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
@@ -124,4 +125,4 @@ class Watch(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         lines = str(trial.get_error() or "").strip().splitlines()
-        self.search.recovered(trial.trial_id, lines[-1].strip() if lines else "lost")
+        self.search.recovered(trial.trial_id, masked(lines[-1].strip()) if lines else "lost")

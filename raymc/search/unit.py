@@ -16,11 +16,13 @@ from typing import Protocol
 
 from raymc.config import Value
 from raymc.errors import RaymcError, TrainingError, storage_error
+from raymc.masking import masked
 from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
+from raymc.training.mirror import Mirror
 
 Report = Callable[[Row], None]
 
@@ -45,11 +47,22 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What all units of a study share: its folder, what they are judged by, and what a trial is stopped after."""
+    """What all units of a study share: its folder, what they are judged by, and what a trial is stopped after.
+
+    Where the study is in an object store, at `uri`, `folder` is this process's own and `mirror` connects the two.
+    """
 
     folder: Path
     judge: Judge
     fidelity: str = "none"
+    uri: str | None = None
+    mirror: Mirror | None = None
+
+    def is_stopped(self, trial: int) -> bool:
+        """Whether the scheduler wants no more of a trial of the search."""
+        mark = stop_mark(self.folder, trial)
+        there = self.mirror is not None and self.mirror.exists(mark.relative_to(self.folder).as_posix())
+        return there or mark.exists()
 
 
 class Pruned(Exception):
@@ -126,6 +139,10 @@ class _UnitRun:
         with runs.open_seed(folder, seed, trial=trial, kind=unit.kind) as log:
 
             def heard(event: Row) -> None:
+                if event["event"] == "resumed" and self.plan.mirror is not None:
+                    # Its lines may have been lost with the machine that wrote them; a line that was not counts once.
+                    for epoch in event["curve"]:
+                        runs.log_event(log, {"event": "epoch", **epoch})
                 runs.log_event(log, event)
                 self._heard(seed, event)
 
@@ -134,7 +151,7 @@ class _UnitRun:
                 result = self.body(unit.params, seed, out, heard)
                 row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
-                row |= {"state": error.state, "error": str(error)}
+                row |= {"state": error.state, "error": masked(str(error))}
             except Pruned:
                 runs.close_run(log, PRUNED)
                 raise
@@ -183,7 +200,7 @@ class _UnitRun:
             row["resource"] = resource
         self._told = time.monotonic()
         self._report(row)
-        if judged and stop_mark(self.plan.folder, self.unit.trial).exists():
+        if judged and self.plan.is_stopped(self.unit.trial):
             raise Pruned
 
     def _live(self, place: Row) -> None:
@@ -227,5 +244,5 @@ def _finite(metrics: Mapping[str, object]) -> dict[str, float]:
 def _told(error: Exception) -> str:
     """One line for what the user can mend, the whole trace for what is a fault of ours."""
     if isinstance(error, RaymcError):
-        return str(error)
-    return "".join(traceback.format_exception(error)).strip()
+        return masked(str(error))
+    return masked("".join(traceback.format_exception(error)).strip())

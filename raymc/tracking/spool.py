@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Literal, Self
 
 from raymc.errors import InputError, Interrupted, StorageError
@@ -30,6 +30,18 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 TIME = re.compile(rb'"kind":"[a-z]+","time":(\d+)')
 TAIL_BYTES = 1 << 14
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""Names of spools, which become names of files."""
+
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "start": {"name": str, "parent": (str, NoneType), "tags": dict, "params": dict},
+    "metrics": {"step": int, "values": dict},
+    "tags": {"values": dict},
+    "params": {"values": dict},
+    "artifact": {"path": str, "folder": (str, NoneType)},
+    "end": {"status": str},
+}
+"""What a record of each kind holds."""
 
 log = logging.getLogger("raymc.tracking")
 
@@ -161,6 +173,18 @@ def ending(kind: type[BaseException] | None) -> Status:
 def texts(values: Mapping[str, object]) -> dict[str, str]:
     """Values as MLflow keeps them; what is no text is written as on the command line (`true`, `null`, `1e-05`)."""
     return {key: v if isinstance(v, str) else json.dumps(v, default=str) for key, v in values.items()}
+
+
+def is_record(found: object) -> bool:
+    """Whether a line's content is a record as above; one bad line must not hold up those behind it."""
+    if not isinstance(found, dict) or not isinstance(found.get("time"), int):
+        return False
+    fields = FIELDS.get(str(found.get("kind")))
+    if fields is None or any(not isinstance(found.get(field), kind) for field, kind in fields.items()):
+        return False
+    parent, wanted = found.get("parent"), (int, float) if found["kind"] == "metrics" else str
+    values = [*found.get("values", {}).values(), *found.get("tags", {}).values(), *found.get("params", {}).values()]
+    return (parent is None or bool(NAME.fullmatch(parent))) and all(isinstance(value, wanted) for value in values)
 
 
 def _latest(file: int) -> int:

@@ -194,8 +194,9 @@ def _translated() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return masked(text if len(text) <= 160 else f"{text[:159]}…")
+    # Masked first: of a URI that is cut off nobody could tell where its password ends.
+    text = masked(" ".join(str(error).split()) or type(error).__name__)
+    return text if len(text) <= 160 else f"{text[:159]}…"
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from raymc.tracking.spool import is_record
+
 Record = dict[str, Any]
 
 CHUNK = 1 << 17
@@ -114,10 +116,10 @@ class Tail:
             record = json.loads(line)
         except ValueError:
             record = None
-        if isinstance(record, dict) and {"kind", "time"} <= record.keys():
+        if is_record(record):
             return [record]
         if not self._told:
-            log.info("%s: a line that a killed process left torn is skipped", self._path)
+            log.info("%s: a line that a killed process left torn, or that is no record, is skipped", self._path)
         self._told = True
         return []
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from raymc.errors import InputError
+from raymc.masking import HIDDEN
+from raymc.masking import masked as masked  # whoever shows a URI has it from here
 
 DATABASES = ("postgresql", "mysql", "mssql")
 UI = "http://127.0.0.1:5000"
@@ -30,12 +32,16 @@ def resolve(given: str | None) -> str:
     uri = (given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()).strip()
     scheme, mark, _ = uri.partition("://")
     if not mark:
-        raise InputError(_no_scheme(uri))
+        raise InputError(_no_scheme(masked(f"http://{uri}").removeprefix("http://")))
+    if HIDDEN in uri:
+        raise InputError(f"tracking URI {masked(uri)}: put the password in the place of {HIDDEN}, which is not kept")
     if scheme == "sqlite":
         return _checked_sqlite(uri)
     if scheme in ("http", "https"):
         return _checked_server(uri)
     if scheme.partition("+")[0] in DATABASES or scheme == "databricks":
+        if any(c.isspace() for c in uri):
+            raise InputError(f"tracking URI {scheme}://…: it holds a space (write %20)")
         return uri
     raise InputError(f"tracking URI {masked(uri)}: unknown scheme {scheme} (known: {_EXAMPLES})")
 
@@ -43,11 +49,6 @@ def resolve(given: str | None) -> str:
 def database_file(uri: str) -> Path | None:
     """The file of a `sqlite:///` URI, None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def masked(text: str) -> str:
-    """`text` without the passwords of the URIs in it."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def run_link(uri: str, experiment_id: str, run_id: str) -> str:

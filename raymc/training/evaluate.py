@@ -12,7 +12,7 @@ from raymc.datasets import Dataset, Split
 from raymc.methods.base import ASSIGNER, Method
 from raymc.metrics import cluster_shares, clustering_scores
 from raymc.metrics.downstream import downstream_accuracies, held_out
-from raymc.metrics.geometry import geometry_scores
+from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
@@ -161,16 +161,23 @@ def final_metrics(
     metrics |= rate_reduction(z, labels, n_clusters, method.unit_rows)
     metrics |= reference_scores(data, feed, labels)
     if config.geometry:
-        metrics |= kept_geometry(feed, data.train.x, z, labels)
+        metrics |= kept_geometry(feed, model, data.train.x, z, labels)
     if config.downstream:
         metrics |= downstream(data, z, test_z, seed)
     return metrics, arrays
 
 
-def kept_geometry(feed: Feed, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
-    """GCML's six scores of the embedding z `[n, d]` of samples x, as the network sees them, and found labels `[n]`."""
+def kept_geometry(feed: Feed, model: nn.ModuleDict, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
+    """GCML's six scores of the embedding z `[n, d]` of samples x, as the network sees them, and found labels `[n]`.
+
+    A model with centres of its own has a seventh, `cra_centers`.
+    """
     device = feed.device if feed.device.type == "cuda" else torch.device("cpu")
-    return geometry_scores(plain_inputs(feed, x).to(device), z.to(device), labels)
+    inputs = plain_inputs(feed, x).to(device)
+    found = geometry_scores(inputs, z.to(device), labels)
+    if "centers" in model:
+        found["cra_centers"] = learnt_centre_agreement(inputs, labels, model["centers"]().to(device))
+    return found
 
 
 def downstream(data: Dataset, z: Tensor, test_z: Tensor | None, seed: int) -> dict[str, float]:

@@ -19,6 +19,8 @@ from typing import Self
 
 from fsspec import AbstractFileSystem
 
+from raymc.training.objects import is_local
+
 BEAT_SECONDS = 3.0
 STALE_SECONDS = 15.0
 
@@ -105,7 +107,7 @@ class Lease:
         return True
 
     def _create(self) -> bool:
-        if "file" in self.fs.protocol:
+        if is_local(self.fs):
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             try:
                 handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)

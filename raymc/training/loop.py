@@ -77,6 +77,7 @@ def fit(
             model[name].load_state_dict(weights, strict=True)
         updates.load_state_dict(progress.optimisers)
         start, curve = progress.epoch, list(progress.curve)
+        hooks.report({"event": "resumed", "stage": stage.name, "epoch": start, "curve": curve})
     else:
         if stage.begin is not None:
             stage.begin(model, feed, settings, part(seed, "initialisation"))

@@ -1,7 +1,8 @@
 """Content-addressed stage results: a folder, an NFS path or an object-store URI.
 
-`stages/<key>/result.json` names a payload by the hash of its content. The payload is written under a temporary
-name and renamed before the name is published, so a torn or foreign file is never loaded.
+`stages/<key>/result.json` names a payload by the hash of its content. The payload is written whole before the name is
+published: in a folder under a temporary name that is then renamed, in an object store by one request. So a torn or
+foreign file is never loaded.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import contextlib
 import hashlib
 import io
 import json
+import pickle
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import torch
 
-from raymc.errors import InputError, StorageError
+from raymc.errors import StorageError
 from raymc.training.lease import Lease
+from raymc.training.objects import filesystem, is_local
 
 State = dict[str, Any]
 
@@ -35,18 +37,16 @@ class Store:
     """Stage results and epoch checkpoints under `<root>/stages`."""
 
     def __init__(self, root: str) -> None:
-        try:
-            self.fs, path = fsspec.core.url_to_fs(root)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"storage {root}: {error}") from error
-        self.root = f"{path.rstrip('/')}/stages"
+        self.fs, path = filesystem(root)
+        self.root = f"{path}/stages"
         probe = f"{self.root}/.{uuid.uuid4().hex}"
         try:
             self.fs.makedirs(self.root, exist_ok=True)
             self.fs.pipe_file(probe, b"")
             self.fs.rm_file(probe)
         except OSError as error:
-            raise StorageError(f"storage {root} cannot be written: {error.strerror or error}") from error
+            why = " ".join(str(error.strerror or error).split())
+            raise StorageError(f"storage {root} cannot be written: {why}") from error
 
     def load(self, key: str, name: str = "result") -> Entry | None:
         """The entry `name` of `key`, or None when it is absent, torn or not ours."""
@@ -58,7 +58,10 @@ class Store:
             return None
         if hashlib.sha256(payload).hexdigest() != digest:
             return None
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):  # it holds more than tensors and plain values
+            return None
         return Entry(state, meta)
 
     def has(self, key: str) -> bool:
@@ -93,7 +96,8 @@ class Store:
 
     def _former(self, key: str, name: str) -> str | None:
         try:
-            return str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
+            file = str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
+            return file if self._path(key, file) else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -107,9 +111,15 @@ class Store:
                 self._remove(self._path(key, file))
 
     def _path(self, key: str, *names: str) -> str:
+        """The path of a file of `key`. Raises ValueError for a name, read from a file, that leads elsewhere."""
+        if any("/" in name or "\\" in name or name in ("", ".", "..") for name in names):
+            raise ValueError(f"{names} is no file of {key}")
         return "/".join((self.root, key, *names))
 
     def _write(self, path: str, payload: bytes) -> None:
+        if not is_local(self.fs):
+            self.fs.pipe_file(path, payload)
+            return
         for again in (True, False):
             temporary = f"{path}.{uuid.uuid4().hex}.tmp"
             try:

@@ -1,0 +1,161 @@
+"""A folder and the one in an object store that it stands for: what is given and got, in which order, what is not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from raymc.errors import InputError
+from raymc.training import mirror as mirror_module
+from raymc.training.mirror import Mirror, fetched, mirror_of
+from raymc.training.objects import filesystem, home, listing
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"memory://{tmp_path.name}/study"
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_json", ".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def names(uri: str) -> list[str]:
+    fs, root = filesystem(uri)
+    return sorted(path[len(root) + 1 :] for path in listing(fs, root))
+
+
+def test_what_one_pushes_another_pulls(tmp_path: Path, uri: str) -> None:
+    one, other = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "other")
+    write(one.folder, trials__0007__seed_3__x="arrays", trials__0007__record_json="{}")
+    one.push()
+    other.pull()
+    assert (other.folder / "trials/0007/seed_3/x").read_text() == "arrays"
+    write(other.folder, trials__0007__record_json="changed")
+    other.push()
+    one.pull("trials/0007/")
+    assert (one.folder / "trials/0007/record.json").read_text() == "changed"
+
+
+def test_only_what_is_new_travels(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "other")
+    write(one.folder, a="1", b="2")
+    one.push()
+    other.pull()
+    moved: list[str] = []
+    for each in (one, other):
+        for word in ("_get", "_put"):
+            monkeypatch.setattr(each, word, lambda name, mark, word=word: moved.append(f"{word} {name}"))
+    one.push()
+    one.pull()
+    other.push()
+    other.pull()
+    assert moved == []
+    write(one.folder, b="22")
+    one.push()
+    assert moved == ["_put b"]
+
+
+def test_a_pull_takes_the_paths_that_begin_as_asked(tmp_path: Path, uri: str) -> None:
+    one, other = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "other")
+    write(one.folder, spool__t7="a", spool__t7_more="b", spool__t8="c", trials__1="d")
+    one.push()
+    other.pull("spool/t7")
+    assert sorted(p.name for p in other.folder.rglob("*") if p.is_file()) == ["t7", "t7_more"]
+
+
+def test_what_names_others_comes_after_them(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Mirror(uri, tmp_path / "one")
+    write(one.folder, study_json="", t__record_json="", t__s__result_json="", t__s__labels="", t__z="")
+    order: list[str] = []
+    put = one._put
+    monkeypatch.setattr(one, "_put", lambda name, stamp: (order.append(name), put(name, stamp)))
+    one.push()
+    assert set(order[:2]) == {"t/s/labels", "t/z"}
+    assert order[2:] == ["t/s/result.json", "t/record.json", "study.json"]
+
+
+def test_what_is_of_one_machine_stays_there(tmp_path: Path, uri: str) -> None:
+    one = Mirror(uri, tmp_path / "one")
+    write(one.folder, spool__sent__x="", spool__id="")
+    for name in ("driver.lock", ".half.tmp", "optuna.db-journal", "optuna.db"):
+        (one.folder / name).touch()
+    one.push()
+    assert names(uri) == ["optuna.db", "spool/id"]
+
+
+def test_a_store_that_answers_again_is_waited_for(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Mirror(uri, tmp_path / "one")
+    write(one.folder, a="1")
+    pipe, failures = one._fs.pipe_file, iter([OSError("away"), OSError("away")])
+
+    def sometimes(path: str, content: bytes) -> None:
+        for error in failures:
+            raise error
+        pipe(path, content)
+
+    monkeypatch.setattr(mirror_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(one._fs, "pipe_file", sometimes)
+    one.push()
+    assert names(uri) == ["a"]
+
+
+def test_a_store_that_stays_away_is_named(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Mirror(uri, tmp_path / "one")
+    write(one.folder, a="1")
+
+    def never(path: str, content: bytes) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(mirror_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(one._fs, "pipe_file", never)
+    with pytest.raises(InputError, match=f"{uri}.*no route"):
+        one.push()
+
+
+def test_pushing_gives_what_is_written_while_the_block_runs(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "SECONDS", 0.01)
+    one, other = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "other")
+    with one.pushing():
+        write(one.folder, early="1")
+        for _ in range(500):
+            other.pull()
+            if (other.folder / "early").exists():
+                break
+            time.sleep(0.01)
+        assert (other.folder / "early").exists()
+        write(one.folder, late="2")
+    other.pull()
+    assert (other.folder / "late").exists()
+
+
+def test_a_folder_needs_no_mirror(tmp_path: Path) -> None:
+    assert mirror_of(str(tmp_path), tmp_path / "studies" / "a") is None
+    with fetched(str(tmp_path), "studies/a") as folder:
+        assert folder == tmp_path / "studies" / "a"
+
+
+def test_a_uri_has_a_folder_here_and_a_copy_to_read(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = home(uri) / "studies" / "a"
+    assert folder.is_relative_to(tmp_path) and home(uri) == home(f"{uri}/") != home(f"{uri}2")
+    write(folder, study_json="{}")
+    found = mirror_of(uri, folder)
+    assert found is not None
+    found.push()
+    with fetched(uri, "studies/a") as copy:
+        assert copy.name == "a" and (copy / "study.json").read_text() == "{}" and not copy.is_relative_to(home(uri))
+    assert not copy.exists()
+
+
+@pytest.mark.parametrize("bad", ["s3://", "s4://bucket/x"])
+def test_a_storage_that_cannot_be_is_named(bad: str) -> None:
+    with pytest.raises(InputError, match=bad):
+        filesystem(bad)

@@ -1,0 +1,95 @@
+"""Trainings and searches over several machines of a cluster: the same losses, no deadlock, and machines that vanish."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raymc.search import records
+from raymc.search.body import TrainSeed
+from raymc.space import load_space
+from tests.chaos import node_kills
+from tests.chaos.machines import PATIENCE, Machines, machines
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
+
+SPACE = {
+    "method": "nmce",
+    "dataset": "digits",
+    "fixed": node_kills.SMALL | {"pretrain.epochs": 2},
+    "space": {"heads.weight_decay": {"low": 1e-4, "high": 0.1, "log": True}},
+    "budget": {"trials": 4, "seeds": 1, "confirm": None},
+    "resources": {"workers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machines]:
+    with machines() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return node_kills.unbroken(tmp_path_factory.mktemp("unbroken"))
+
+
+def tune(work: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "raymc.tune", "small.yaml", "--storage", "storage", "--json", *words]
+    environment = os.environ | {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_four_trials_of_two_workers_at_once_end_on_two_machines_of_one_core(cluster: Machines, tmp_path: Path) -> None:
+    """Each trial needs both machines, so none may sit on one of them; every loss is that of one process."""
+    cluster.fill(2)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SPACE))
+    done = tune(tmp_path, "--name", "s", "--address", cluster.address, "--concurrent", "4")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["trials"] == {"finished": 4, "pruned": 0, "failed": 0}
+    assert "must be a folder that all machines share: 3 of them now" in done.stderr
+    study = tmp_path / "storage" / "studies" / "s"
+    assert not list(study.glob(".probe-*")) and not list(study.glob("trials/*/seed-0/ray"))
+    alone = TrainSeed(load_space(tmp_path / "small.yaml"), str(tmp_path / "alone"), "", 0, "heads")
+    for number in (0, 3):
+        record = records.read_record(study, "search", number)
+        assert record is not None
+        out = tmp_path / f"out-{number}"
+        alone(record["params"], 0, out, lambda row: None)
+        found = node_kills.curve(records.seed_folder(study, "search", number, 0))
+        assert node_kills.apart(found, node_kills.curve(out)) < 1e-9
+
+
+def test_a_training_goes_on_when_one_of_its_two_machines_is_replaced(
+    cluster: Machines, tmp_path: Path, unbroken: list[dict[str, Any]]
+) -> None:
+    row = node_kills.on_two_machines(cluster, tmp_path, replaced=True)
+    assert set(row["workers"]) == {2}
+    assert row["epochs_twice"] <= 1
+    assert node_kills.apart(row["curve"], unbroken) < 1e-9
+
+
+def test_an_elastic_training_ends_on_the_machine_that_is_left(
+    cluster: Machines, tmp_path: Path, unbroken: list[dict[str, Any]]
+) -> None:
+    row = node_kills.on_two_machines(cluster, tmp_path, replaced=False)
+    assert len(cluster.alive) == 1
+    assert (row["workers"][0], row["workers"][-1]) == (2, 1)
+    assert row["epochs_twice"] <= 1
+    assert node_kills.apart(row["curve"], unbroken) < 1e-9
+
+
+def test_a_trial_of_a_search_goes_on_when_its_machine_is_killed(
+    cluster: Machines, tmp_path: Path, unbroken: list[dict[str, Any]]
+) -> None:
+    row = node_kills.of_a_search(cluster, tmp_path)
+    assert row["epochs_twice"] <= 1
+    assert node_kills.apart(row["curve"], unbroken) < 1e-9
