@@ -27,7 +27,7 @@ from tests.chaos.driver_kills import Search, check_kept
 CAUSES = {
     "full": ("No space left on device", "disk is full"),
     "read_only": ("Read-only file system", "readonly database", "disk I/O error", "unable to open database file"),
-    "permission": ("Permission denied", "readonly database", "unable to open database file"),
+    "permission": ("Permission denied", "readonly database", "unable to open database file", "cannot be written"),
 }
 MEGABYTES, TRIALS, DELAY = 96, 3, 3.0
 UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
