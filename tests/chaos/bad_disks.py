@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import tempfile
 import time
@@ -126,7 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         rows = run(Path(place), tuple(args.kinds), args.seed)
     for row in rows:
-        row["line"] = row["line"].replace(place, "…")
+        row["line"] = re.sub(r"--data \S+", "--data …", row["line"].replace(place, "…"))
     args.out.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, "versions": versions(), "trials": TRIALS, "seed": args.seed, "rows": rows}
     (args.out / "bad_disks.json").write_text(json.dumps(content, indent=1) + "\n")

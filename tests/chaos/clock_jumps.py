@@ -2,14 +2,16 @@
 
     python -m tests.chaos.clock_jumps --out reports/DATE-survival
 
-By libfaketime (Debian's package of this name), which shows another time of day to the command and to all processes of
-its Ray, and leaves the clock alone that only measures, as a jump does.
+`time.time` of the command and of all Python processes of its Ray shows another time; the clock that only measures is
+left alone, as a jump does. (libfaketime, which would show it to `datetime` and to Ray's own programs too, breaks the
+sleeps of Ray's start.)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import tempfile
 import time
@@ -19,29 +21,40 @@ from typing import Any
 
 from benchmarks.machine import facts
 from raymc.search.provenance import versions
-from tests.chaos.command import PATIENCE, short_folder
+from raymc.training.outputs import write_bytes
+from tests.chaos.command import PATIENCE, ROOT, short_folder
 from tests.chaos.driver_kills import Search
 from tests.mlflow_database import query
 
 JUMPS = (6, -6, -11, 4, 0)  # hours from the true time, one after the other
 TRIALS, LONGEST = 3, 4.0
-LIBRARIES = list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+CLOCK = """
+import time
+from pathlib import Path
+
+real, file = time.time, Path(__file__).with_name("hours")
+
+def shown():
+    return real() + 3600 * float(file.read_text() or 0)
+
+time.time, time.time_ns = shown, lambda: int(1e9 * shown())
+"""
 
 
-def jumping(search: Search, library: Path, dice: random.Random) -> list[float]:
+def jumping(search: Search, dice: random.Random) -> list[float]:
     """Run a search to its end under a clock that jumps while it trains; when it did, in seconds from its start."""
-    said, file = [], search.work / "time"
-    file.write_text("+0")
-    settings = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
-    settings |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-    command = search.command(**settings)
+    said, clock = [], search.work / "clock"
+    clock.mkdir()
+    (clock / "sitecustomize.py").write_text(CLOCK)  # which every Python process imports first
+    (clock / "hours").write_text("0")
+    command = search.command(PYTHONPATH=f"{clock}{os.pathsep}{ROOT}")
     for hours in JUMPS:
         before = search.epochs()
         while search.epochs() == before and not command.ended:
             assert time.monotonic() - command.begun < PATIENCE, command.said
             time.sleep(0.1)
         time.sleep(dice.uniform(0, LONGEST))
-        file.write_text(f"{hours:+d}h")
+        write_bytes(clock / "hours", str(hours).encode())
         said.append(round(time.monotonic() - command.begun, 1))
     assert command.wait() == 0, command.said
     assert command.result()["trials"] == {"finished": TRIALS, "pruned": 0, "failed": 0}
@@ -56,12 +69,12 @@ def durations(search: Search) -> Iterator[float]:
         yield from (record["seconds"], *(row["seconds"] for row in record["per_seed"]))
 
 
-def run(place: Path, library: Path, seed: int) -> dict[str, Any]:
+def run(place: Path, seed: int) -> dict[str, Any]:
     """What is to be reported; AssertionError where something is wrong."""
     with short_folder() as temporary:
         search, whole = (Search(place, name, TRIALS, temporary) for name in ("jumping", "whole"))
         begun = time.monotonic()
-        moments = jumping(search, library, random.Random(seed))
+        moments = jumping(search, random.Random(seed))
         took = time.monotonic() - begun
         undisturbed = whole.command()
         assert undisturbed.wait() == 0, undisturbed.said
@@ -77,14 +90,11 @@ def run(place: Path, library: Path, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--library", type=Path, default=next(iter(LIBRARIES), None))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.library is None:
-        parser.error("libfaketime is not installed")
     machine = facts("cpu", 1)
     with tempfile.TemporaryDirectory() as place:
-        found = run(Path(place), args.library.resolve(), args.seed)
+        found = run(Path(place), args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, "versions": versions(), "trials": TRIALS, **found}
     (args.out / "clock_jumps.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -78,7 +78,7 @@ def search(folder: Path, trials: int) -> list[dict[str, Any]]:
         folder, study, distributions, judge=judge, trials=trials, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
     )  # fmt: skip
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
-    slots = plan_slots(Needs(), {"CPU": 1.0}, None, fixed=True)
+    slots = plan_slots(Needs(), [{"CPU": 1.0}], None, fixed=True)
     try:
         with StudyTracker(folder, study="s", space="short", tracking_uri=uri) as tracker:
             with Watch(ledger.left) as board:
