@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from raymc.tracking import runs
+from raymc.tracking.spool import Spool
 from raymc.tracking.store import SETTINGS, Away, prepare
 from raymc.tracking.tail import Tail
 from tests.mlflow_database import DEPRECATED, metrics, new_database, query, sender, table, write_study
@@ -233,3 +234,18 @@ def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare()
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+
+
+def test_a_spool_that_lost_its_end_is_sent_anew(tmp_path: Path) -> None:
+    path = tmp_path / "trial-0000.jsonl"
+    with Spool(path) as spool:
+        spool.metrics({"loss": 1.0}, 0)
+        first = path.stat().st_size
+        spool.metrics({"loss": 2.0}, 1)
+    tail = Tail(path, tmp_path / "sent.json")
+    tail.commit(path.stat().st_size)
+    assert not tail.pending()
+    path.write_bytes(path.read_bytes()[:first])
+    assert tail.pending()
+    records, end = tail.read()
+    assert [record["values"] for record in records] == [{"loss": 1.0}] and end == first

@@ -46,11 +46,15 @@ class Tail:
         return next((record for record in records if record["kind"] == "start"), {})
 
     def pending(self) -> bool:
-        """Whether the spool has grown beyond what MLflow has."""
+        """Whether the spool has grown beyond what MLflow has; all of one that lost its end (a power cut) counts."""
         try:
-            return self._path.stat().st_size > self.offset
+            size = self._path.stat().st_size
         except OSError:
             return False
+        if size < self.offset:
+            self.commit(0)
+            self.rewind()
+        return size > self.offset
 
     def read(self) -> tuple[list[Record], int]:
         """The next records and the offset behind them, which is `offset` where no line is complete.
