@@ -9,7 +9,6 @@ package kubernetes-validate is installed.
 from __future__ import annotations
 
 import copy
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -100,10 +99,9 @@ def test_versions_are_those_of_the_project() -> None:
         assert spec["containers"][0]["image"].endswith(f":{raymc.__version__}")
 
 
-def test_head_keeps_trials_away_and_holds_the_drivers() -> None:
+def test_head_keeps_trials_away() -> None:
     parameters = documents()["RayCluster"]["spec"]["headGroupSpec"]["rayStartParams"]
     assert parameters["num-cpus"] == "0"
-    assert json.loads(json.loads(parameters["resources"])) == {"driver": 1000}, "the shell takes one pair of quotes"
 
 
 def test_workers_come_and_go_on_spot_and_on_demand() -> None:

@@ -111,6 +111,20 @@ def same(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
     assert found["confirm"] == expected["confirm"]
 
 
+def outlived(machine: Machine, server: ObjectStore | Postgres) -> dict[str, object]:
+    """The result of a search in whose middle the server is killed and, seconds later, started again."""
+    process = machine.start()
+    while "trial 0 finished" not in machine.log():
+        assert process.poll() is None, machine.log()
+        time.sleep(0.2)
+    server.stop()
+    time.sleep(4)
+    server.start()
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, machine.log()
+    return dict(json.loads(out.splitlines()[-1]))
+
+
 def test_a_study_in_an_object_store_goes_on_on_another_machine(
     tmp_path: Path, store: ObjectStore, unbroken: dict[str, object]
 ) -> None:
@@ -133,32 +147,14 @@ def test_an_object_store_that_is_away_for_a_while_costs_nothing(
     tmp_path: Path, store: ObjectStore, unbroken: dict[str, object]
 ) -> None:
     machine = Machine(tmp_path / "one", f"s3://{BUCKET}/{tmp_path.name}", store.env)
-    process = machine.start()
-    while "trial 0 finished" not in machine.log():
-        assert process.poll() is None, machine.log()
-        time.sleep(0.2)
-    store.stop()
-    time.sleep(5)
-    store.start()
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, machine.log()
-    same(json.loads(out.splitlines()[-1]), unbroken)
+    same(outlived(machine, store), unbroken)
 
 
 def test_a_search_outlives_a_restart_of_its_database(
     tmp_path: Path, server: Postgres, unbroken: dict[str, object]
 ) -> None:
     machine = Machine(tmp_path / "one", str(tmp_path / "st"), {}, "--database", server.url)
-    process = machine.start()
-    while "trial 0 finished" not in machine.log():
-        assert process.poll() is None, machine.log()
-        time.sleep(0.2)
-    server.stop()
-    time.sleep(3)
-    server.start()
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, machine.log()
-    same(json.loads(out.splitlines()[-1]), unbroken)
+    same(outlived(machine, server), unbroken)
     trials = optuna.load_study(study_name="one", storage=server.url).get_trials()
     assert [trial.number for trial in trials] == [0, 1, 2, 3] and all(t.state.is_finished() for t in trials)
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
