@@ -17,14 +17,18 @@ from typing import Any
 
 
 class Server:
-    """`mlflow server` on a free port of this machine, in a process group of its own, its files in `folder`."""
+    """`mlflow server` on a free port of this machine, in a process group of its own, its files in `folder`.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    Its runs are in a SQLite file there, or in the database at `backend`.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, backend: str | None = None) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         self.database = folder / "server.db"
         self.uri = f"http://127.0.0.1:{self.port}"
+        self.backend = backend or f"sqlite:///{self.database}"
         self._environment = environment or {}
         self._log = (folder / "server.log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +40,7 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--workers", "1", "--backend-store-uri", self.backend]
         settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self._process = subprocess.Popen(
             command,

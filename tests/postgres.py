@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "a-password-of-the-test"
 
@@ -33,7 +34,23 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg2://raymc:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql+psycopg2://raymc:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+
+    def rows(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """What a statement gives back, if it does."""
+        import psycopg2
+
+        link = psycopg2.connect(self.url_of(database).replace("+psycopg2", ""))
+        try:
+            link.autocommit = True  # for `create database`
+            with link.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            link.close()
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder} -c fsync=off"

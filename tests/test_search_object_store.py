@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from tests.mlflow_server import Server, wait_for
 from tests.object_store import BUCKET, ObjectStore, object_store, program
 from tests.postgres import PASSWORD, Postgres, binaries, postgres
 
@@ -125,6 +126,16 @@ def outlived(machine: Machine, server: ObjectStore | Postgres) -> dict[str, obje
     return dict(json.loads(out.splitlines()[-1]))
 
 
+def spooled(folder: Path) -> set[tuple[str, str, int]]:
+    """Each run, metric and step that was to be told."""
+    found = set()
+    for path in folder.glob("*.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        name = next(record["name"] for record in records if record["kind"] == "start")
+        found |= {(name, key, r["step"]) for r in records if r["kind"] == "metrics" for key in r["values"]}
+    return found
+
+
 def test_a_study_in_an_object_store_goes_on_on_another_machine(
     tmp_path: Path, store: ObjectStore, unbroken: dict[str, object]
 ) -> None:
@@ -150,11 +161,27 @@ def test_an_object_store_that_is_away_for_a_while_costs_nothing(
     same(outlived(machine, store), unbroken)
 
 
-def test_a_search_outlives_a_restart_of_its_database(
-    tmp_path: Path, server: Postgres, unbroken: dict[str, object]
+@pytest.fixture
+def mlflow(tmp_path: Path, server: Postgres) -> Iterator[Server]:
+    """MLflow's server on the same PostgreSQL, in a database of its own."""
+    server.rows("create database mlflow")
+    one = Server(tmp_path, backend=server.url_of("mlflow"))
+    one.start()
+    try:
+        wait_for(one.answers, 120, "MLflow's server")
+        yield one
+    finally:
+        one.close()
+
+
+def test_a_search_and_its_mlflow_outlive_a_restart_of_their_database(
+    tmp_path: Path, server: Postgres, mlflow: Server, unbroken: dict[str, object]
 ) -> None:
-    machine = Machine(tmp_path / "one", str(tmp_path / "st"), {}, "--database", server.url)
+    words = ("--database", server.url, "--tracking-uri", mlflow.uri)
+    machine = Machine(tmp_path / "one", str(tmp_path / "st"), {}, *words)
     same(outlived(machine, server), unbroken)
+    found = server.rows("select r.name, m.key, m.step from metrics m join runs r using (run_uuid)", "mlflow")
+    assert sorted(found) == sorted(spooled(tmp_path / "st" / "studies" / "one" / "spool"))
     trials = optuna.load_study(study_name="one", storage=server.url).get_trials()
     assert [trial.number for trial in trials] == [0, 1, 2, 3] and all(t.state.is_finished() for t in trials)
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
