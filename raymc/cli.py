@@ -41,6 +41,7 @@ def make_parser(word: str, text: str) -> Parser:
 def storage_root(args: argparse.Namespace) -> str:
     """Where studies and stages live: an absolute path or a URI."""
     place: str = args.storage or os.environ.get("RAYMC_STORAGE") or "raymc-storage"
+    place = place.removeprefix("file://")
     return place if "://" in place else str(Path(place).expanduser().resolve())
 
 

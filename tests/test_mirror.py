@@ -190,3 +190,33 @@ def test_a_stage_waits_for_its_store_too(tmp_path: Path, uri: str, monkeypatch: 
     assert again is not None and again.meta == {"a": 2}
     failures = iter([OSError("away")])
     assert store.lease("key").try_acquire()
+
+
+def test_what_another_has_taken_over_is_not_written(tmp_path: Path, uri: str) -> None:
+    one = Mirror(uri, tmp_path / "one")
+    write(one.folder, a="1")
+    one.is_lost = lambda: True
+    with pytest.raises(StorageError, match="another process has taken it over"):
+        one.push()
+    assert names(uri) == []
+
+
+def test_a_driver_begins_with_what_the_store_has_and_nothing_else(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    from raymc.search.mirrored import driving
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = home(uri) / "studies" / "s"
+    write(folder, study_json="{}", trials__0001__record_json="new")
+    made = mirror_of(uri, folder)
+    assert made is not None
+    made.push()
+    write(folder, trials__0001__record_json="never given", trials__0009__record_json="of another study")
+    (folder / "optuna.db-journal").write_text("of a database that is ahead")
+    with driving(uri, folder) as mirror:
+        assert mirror is not None
+        kept = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        assert kept == ["study.json", "trials/0001/record.json"]
+        assert (folder / "trials/0001/record.json").read_text() == "new"

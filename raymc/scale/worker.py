@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from raymc.errors import RaymcError
 from raymc.scale.shared import require_folder
 from raymc.seed_parts import Seed
 from raymc.training.objects import is_uri
-from raymc.training.outputs import write_bytes
+from raymc.training.outputs import write_bytes, write_json
 
 COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
 
@@ -106,8 +106,12 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> d
             if isinstance(error.controller_failure, RaymcError):
                 raise error.controller_failure from error
             raise
+    if not files:
+        return dict(result)
     for name, content in files.items():
         write_bytes(job.out / name, content)
+    result |= {"out": str(job.out)}
+    write_json(job.out / "metrics.json", result)
     return dict(result)
 
 
@@ -127,7 +131,7 @@ def _mentor() -> Any:
 def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The body of one worker: no Ray call below `run`. What rank 0 returns is what the run returns.
 
-    With it come the files in `out`, where the storage is an object store and `out` a folder of each machine.
+    With it come the files of the training, where the storage is an object store and the machines share no folder.
     """
     import ray.train
     import torch
@@ -143,24 +147,18 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(settings["cpus"])))
     rank, size = context.get_world_rank(), context.get_world_size()
-    result = run(
-        job.config,
-        storage=job.storage,
-        data=job.data,
-        out=job.out,
-        stage_seeds=job.stage_seeds,
-        workers=Workers(rank, size, torch.distributed.group.WORLD if size > 1 else None),
-        device=ray.train.torch.get_device(),
-        report=lambda row: ray.train.report(row),
-        start_from=job.start_from,
-        smoke=job.smoke,
-        keep_model=job.keep_model,
-    )
-    return result, _taken(job.out) if apart and rank == 0 else {}
-
-
-def _taken(out: Path) -> dict[str, bytes]:
-    """The files of a folder, which is removed."""
-    files = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    shutil.rmtree(out)
-    return files
+    with tempfile.TemporaryDirectory(prefix="raymc-") if apart else nullcontext(str(job.out)) as place:
+        result = run(
+            job.config,
+            storage=job.storage,
+            data=job.data,
+            out=Path(place),
+            stage_seeds=job.stage_seeds,
+            workers=Workers(rank, size, torch.distributed.group.WORLD if size > 1 else None),
+            device=ray.train.torch.get_device(),
+            report=lambda row: ray.train.report(row),
+            start_from=job.start_from,
+            smoke=job.smoke,
+            keep_model=job.keep_model,
+        )
+        return result, {path.name: path.read_bytes() for path in Path(place).iterdir()} if apart and rank == 0 else {}

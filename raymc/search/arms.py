@@ -67,6 +67,7 @@ def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
     facts |= run_facts(request, dataset, tracking_uri)
     begun = time.monotonic()
     write_json(folder / FACTS, facts)
+    give(request.storage, folder)
     quiet_environment()
     with ray_session(request.address, dashboard=any(needs_of(arm.chosen.space).workers > 1 for arm in arms)):
         for arm in arms:

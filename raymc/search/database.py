@@ -13,13 +13,14 @@ from typing import ParamSpec, TypeVar
 import optuna
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageError
 from raymc.tracking.uri import DATABASES, masked
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 WAIT_SECONDS = 60  # for a database file that another process is writing
+MADE = "raymc.made"
 PATIENCE_SECONDS = 180.0  # for a server that is being started again
 
 
@@ -53,11 +54,15 @@ def create(storage: optuna.storages.RDBStorage, name: str, mode: str, metrics: S
     """A new Optuna study. Raises InputError where the database has one of that name."""
     directions = optuna.study.StudyDirection
     direction = directions.MAXIMIZE if mode == "max" else directions.MINIMIZE
+    _discard_unmade(storage, name)
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=[direction] * len(metrics))
     except optuna.exceptions.DuplicatedStudyError as error:
-        told = f"the database holds a study {name} already, of another storage or one that was never finished"
-        raise InputError(f"{told}: give another --name") from error
+        raise InputError(
+            f"the database holds a study {name} already, of another storage: give another --name"
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StorageError(f"the study's database: {_line(error)}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(metrics))  # what optuna-dashboard calls the objectives
@@ -70,12 +75,26 @@ def load(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise InputError(f"{masked(str(storage.url))} holds no study {name}") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StorageError(f"the study's database: {_line(error)}") from error
+
+
+def mark_made(study: optuna.Study) -> None:
+    """Note that the study's folder is there too."""
+    study.set_user_attr(MADE, True)
+
+
+def _discard_unmade(storage: optuna.storages.RDBStorage, name: str) -> None:
+    """Remove what a process left that was killed before the study's folder was there."""
+    for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
+        if study.study_name == name and MADE not in study.user_attrs:
+            optuna.delete_study(study_name=name, storage=storage)
 
 
 def patient(method: Callable[P, R]) -> Callable[P, R]:
     """A method that may be called again after it failed, called again while the database does not answer.
 
-    Raises InputError, naming what is wrong, after PATIENCE_SECONDS, and at once where waiting would not help.
+    Raises StorageError, naming what is wrong, after PATIENCE_SECONDS, and at once where waiting would not help.
     """
 
     @functools.wraps(method)
@@ -86,7 +105,7 @@ def patient(method: Callable[P, R]) -> Callable[P, R]:
                 return method(*args, **kwargs)
             except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 if not _may_return(error) or time.monotonic() - began > PATIENCE_SECONDS:
-                    raise InputError(f"the study's database: {_line(error)}") from error
+                    raise StorageError(f"the study's database: {_line(error)}") from error
                 if not told:
                     print(f"raymc: the study's database does not answer, trying again: {_line(error)}", file=sys.stderr)
                 told = True

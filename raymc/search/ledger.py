@@ -8,7 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,12 +174,14 @@ class Ledger:
             return searching + self.top * len(self.fresh)
         return self._confirm().left
 
+    @patient
     def counts(self) -> dict[str, int]:
         """Trials by how they ended, over all sittings."""
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         names = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         return {name: states.count(state) for name, state in names.items()}
 
+    @patient
     def best(self, count: int) -> list[FrozenTrial]:
         """The finished trials with the best scores, the best first; of equal ones the earlier.
 
@@ -198,11 +200,12 @@ class Ledger:
         }
         return sorted(done, key=lambda trial: order[trial.number])[:count]
 
-    def history(self) -> Iterable[tuple[int, dict[int, float]]]:
+    @patient
+    def history(self) -> list[tuple[int, dict[int, float]]]:
         """What the scheduler heard of the trials that have ended, in the order of their ends."""
         ended = [t for t in self.study.get_trials(deepcopy=False) if t.datetime_complete is not None]
-        for trial in sorted(ended, key=lambda t: (t.datetime_complete, t.number)):
-            yield trial.number, trial.intermediate_values
+        in_order = sorted(ended, key=lambda t: (t.datetime_complete, t.number))
+        return [(trial.number, trial.intermediate_values) for trial in in_order]
 
     def _confirm(self) -> SeedQueue:
         if self._confirmation is None:
@@ -210,6 +213,7 @@ class Ledger:
             self._confirmation = SeedQueue(self.folder, "confirm", self.judge, best, self.fresh)
         return self._confirmation
 
+    @patient
     def _settle(self) -> list[Unit]:
         """Tell what a killed driver could not; the units that were interrupted, in the order of their numbers."""
         interrupted = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.errors import InputError
+from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.records import FOLDERS, Row, Unit
 from raymc.search.unit import Plan
@@ -32,6 +33,7 @@ class Mirrored:
         self.work, self.mirror = work, mirror
 
     def next(self) -> Unit | None:
+        self.mirror.check_ours()  # before a database that is not in the store is written
         unit = self.work.next()
         if unit is not None:
             self.mirror.push()
@@ -62,7 +64,9 @@ def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as scratch:
         mirror = Mirror(plan.uri, Path(scratch) / plan.folder.name)
         mirror.folder.mkdir()
-        mirror.pull(trial_part(unit), f"spool/{run_name(unit.trial, kind=unit.kind)}")
+        trial = None if unit.kind == "stability" else unit.trial
+        seed = unit.seeds[0] if trial is None else None
+        mirror.pull(trial_part(unit), f"spool/{run_name(trial, seed, unit.kind)}")
         with mirror.pushing():
             yield replace(plan, folder=mirror.folder, mirror=mirror)
 
@@ -81,8 +85,9 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
     lease = Lease(fs, f"{root}/driver.lease")
     _take(lease, folder.name)
     with lease:
-        shutil.rmtree(folder / "spool" / "sent", ignore_errors=True)  # of what may never have come to the store
+        _clear(folder)
         mirror.pull()
+        mirror.is_lost = lambda: lease.lost
         try:
             with mirror.pulling("spool/"):
                 yield mirror
@@ -90,7 +95,16 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
             try:
                 mirror.push()
             except InputError as error:
-                print(f"{error}; the study's last changes are in {folder} alone", file=sys.stderr)
+                print(masked(f"raymc: {error}; what the driver decided last is not there"), file=sys.stderr)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier sitting left here: it may be ahead of the store, or of another study of that name."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "driver.lock":
+            path.unlink()
 
 
 def trial_part(unit: Unit) -> str:

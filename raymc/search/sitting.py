@@ -84,7 +84,10 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mi
         with timed(folder, manifest) as tick:
             if ledger.left:
                 _run(request, folder, manifest, space, ledger, mirror, tick)
-        return finish(folder, manifest, ledger, tracker, tracking_uri, mirror.uri if mirror else str(folder))
+        if mirror:
+            mirror.pull("spool/")  # the last unit's lines, before the driver adds to them
+        place = uri.masked(mirror.uri) if mirror else str(folder)
+        return finish(folder, manifest, ledger, tracker, tracking_uri, place)
 
 
 def _run(

@@ -32,7 +32,7 @@ from raymc.search.judge import judge_of
 from raymc.search.records import Row, read_json
 from raymc.space import Space, load_space
 from raymc.training.mirror import mirror_of
-from raymc.training.objects import filesystem, folders, home, is_uri
+from raymc.training.objects import LOOK_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.training.outputs import write_bytes, write_json
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
@@ -66,17 +66,15 @@ def create_study(
     it exists, when storage or database cannot be written, and when a point of `first` does not fit.
     """
     check_new(storage, folder)
-    if is_uri(storage):
-        shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
     making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         making.mkdir(parents=True)
         write_bytes(making / f"{space.name}.yaml", yaml.safe_dump(dict(space.content), sort_keys=False).encode())
         write_json(making / "study.json", manifest)
         _make_database(making, manifest, space, distributions, url)
+        if is_uri(storage):
+            shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
         os.rename(making, folder)
-        if mirror := mirror_of(storage, folder):
-            mirror.push()
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
         if folder.exists():
@@ -85,6 +83,11 @@ def create_study(
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
+    if mirror := mirror_of(storage, folder):
+        mirror.push()
+    if url is not None:
+        with open_database(folder, url) as made:
+            database.mark_made(made)
 
 
 def find_study(storage: str, name: str) -> Path:
@@ -112,7 +115,11 @@ def study_names(storage: str) -> list[str]:
     if not is_uri(storage):
         return sorted(path.parent.name for path in studies_root(storage).glob("[!.]*/study.json"))
     fs, root = filesystem(storage)
-    return [name for name in folders(fs, f"{root}/studies") if fs.exists(f"{root}/studies/{name}/study.json")]
+
+    def look() -> list[str]:
+        return [name for name in folders(fs, f"{root}/studies") if fs.exists(f"{root}/studies/{name}/study.json")]
+
+    return patiently(look, storage, LOOK_SECONDS)
 
 
 def stored_manifest(storage: str, name: str) -> Row:
@@ -121,8 +128,8 @@ def stored_manifest(storage: str, name: str) -> Row:
         return read_json(studies_root(storage) / name / "study.json") or {}
     fs, root = filesystem(storage)
     try:
-        return dict(json.loads(fs.cat_file(f"{root}/studies/{name}/study.json")))
-    except (OSError, ValueError):
+        return dict(json.loads(patiently(lambda: fs.cat_file(f"{root}/studies/{name}/study.json"), storage)))
+    except (FileNotFoundError, ValueError):
         return {}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
@@ -35,7 +36,9 @@ class Lease:
     def __init__(self, fs: AbstractFileSystem, path: str, taken_over: Callable[[], None] = lambda: None) -> None:
         self.fs, self.path, self.taken_over = fs, path, taken_over
         self.owner = uuid.uuid4().hex
+        self.lost = False  # whether another has taken it over
         self._seen: tuple[str, float] | None = None
+        self._looked = -math.inf
         self._stop = threading.Event()
         self._beat = 0
         self._thread: threading.Thread | None = None
@@ -95,7 +98,9 @@ class Lease:
         if holder["place"] == _place() and not _is_alive(int(holder["pid"])):
             return True
         now = time.monotonic()
-        if self._seen is None or self._seen[0] != held:
+        # A time in which the store was away, for the holder as well, says nothing of the holder.
+        blind, self._looked = now - self._looked > 2 * BEAT_SECONDS, now
+        if self._seen is None or blind or self._seen[0] != held:
             self._seen = (held, now)
         return now - self._seen[1] > STALE_SECONDS
 
@@ -132,6 +137,7 @@ class Lease:
             with contextlib.suppress(OSError):  # a store that is away for a moment costs one beat
                 held = self._read()
                 if held is None or json.loads(held)["owner"] != self.owner:
+                    self.lost = True
                     return
                 self._beat += 1
                 self.fs.pipe_file(self.path, self._text().encode())

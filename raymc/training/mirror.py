@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from raymc.errors import StorageError
 from raymc.training.objects import filesystem, home, is_uri, listing, mark, patiently
 
 LAST = ("result.json", "record.json", "study.json")
@@ -39,7 +40,9 @@ class Mirror:
         self._fs, self._root = filesystem(uri)
         self._there: dict[str, tuple[int, object]] = {}
         self._here: dict[str, tuple[int, int]] = {}
+        self._mine: set[str] = set()
         self._lock = threading.RLock()
+        self.is_lost: Callable[[], bool] = lambda: False
 
     def pull(self, *beginnings: str) -> None:
         """Get the files that are new or changed there and whose paths in the folder begin so (by default all)."""
@@ -47,8 +50,14 @@ class Mirror:
             patiently(functools.partial(self._pull, begin), self.uri)
 
     def push(self) -> None:
-        """Give all files that are new or changed here."""
+        """Give all files that are new or changed here. Raises StorageError where they are another's by now."""
+        self.check_ours()
         patiently(self._push, self.uri)
+
+    def check_ours(self) -> None:
+        """Raises StorageError where another process has taken over what this one was to write (`is_lost`)."""
+        if self.is_lost():
+            raise StorageError(f"{self.uri}: another process has taken it over, since this one was not heard of")
 
     def exists(self, name: str) -> bool:
         """Whether the store has the file."""
@@ -89,8 +98,9 @@ class Mirror:
         with self._lock:
             above = "/".join((self._root, *begin.split("/")[:-1]))
             found = {path[len(self._root) + 1 :]: entry for path, entry in listing(self._fs, above).items()}
-            mine = [name for name in found if name.startswith(begin) and _is_ours(name)]
-            for wave in _waves([name for name in mine if self._there.get(name) != found[name]]):
+            asked = [name for name in found if name.startswith(begin) and _is_ours(name)]
+            # Spools that this process writes: the file is open here, and none other writes it.
+            for wave in _waves([n for n in asked if n not in self._mine and self._there.get(n) != found[n]]):
                 self._each(wave, lambda name: self._get(name, found[name]))
 
     def _push(self) -> None:
@@ -106,9 +116,13 @@ class Mirror:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        aside.write_bytes(self._fs.cat_file(f"{self._root}/{name}"))
-        stamp = _stamp(aside)
-        os.replace(aside, path)
+        content = self._fs.cat_file(f"{self._root}/{name}")
+        try:
+            aside.write_bytes(content)
+            stamp = _stamp(aside)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
         self._there[name] = entry
         if stamp:
             self._here[name] = stamp
@@ -118,6 +132,10 @@ class Mirror:
             content = (self.folder / name).read_bytes()
         except FileNotFoundError:  # it was for a moment only
             return
+        if name.rpartition("/")[2] in LAST and _stamp(self.folder / name) != stamp:
+            return  # written anew since the others were listed: the next push gives it after them
+        if name.startswith("spool/"):
+            self._mine.add(name)
         self._fs.pipe_file(f"{self._root}/{name}", content)
         self._there[name] = mark(self._fs, f"{self._root}/{name}")
         if stamp:

@@ -21,6 +21,7 @@ from raymc.errors import InputError, StorageError
 
 BY_ARROW = ("s3", "gs")
 PATIENCE_SECONDS = 120.0
+LOOK_SECONDS = 10.0  # before anything has begun
 
 T = TypeVar("T")
 
@@ -50,11 +51,12 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return "file" in fs.protocol
 
 
-def patiently(do: Callable[[], T], storage: str) -> T:
+def patiently(do: Callable[[], T], storage: str, seconds: float | None = None) -> T:
     """`do()`, called again while the object store at `storage` does not answer.
 
-    Raises StorageError, naming it, after PATIENCE_SECONDS; FileNotFoundError at once.
+    Raises StorageError, naming it, after `seconds` (None: PATIENCE_SECONDS); FileNotFoundError at once.
     """
+    patience = PATIENCE_SECONDS if seconds is None else seconds
     began, pause = time.monotonic(), 0.5
     while True:
         try:
@@ -62,7 +64,7 @@ def patiently(do: Callable[[], T], storage: str) -> T:
         except FileNotFoundError:
             raise
         except OSError as error:
-            if time.monotonic() - began > PATIENCE_SECONDS:
+            if time.monotonic() - began > patience:
                 why = " ".join(str(error.strerror or error).split())
                 raise StorageError(f"storage {storage} does not answer: {why}") from error
         time.sleep(pause)
@@ -121,4 +123,4 @@ def _arrow(storage: str) -> tuple[AbstractFileSystem, str]:
     if not storage.partition("://")[2].strip("/"):
         raise ValueError("a bucket is missing (write s3://bucket/prefix)")
     inner, path = fs.FileSystem.from_uri(storage.rstrip("/"))
-    return ArrowFSWrapper(inner), path.rstrip("/")
+    return ArrowFSWrapper(inner, skip_instance_cache=True), path.rstrip("/")

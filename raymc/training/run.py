@@ -100,7 +100,7 @@ class Training:
         check_sizes(self.method, config, dataset, self.n_clusters)
         self.device = pick_device(device)
         self.dtype, self.autocast = _precision(config.precision, self.device)
-        self.store = Store(storage)
+        self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
         self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
 

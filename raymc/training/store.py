@@ -37,17 +37,21 @@ class Entry:
 class Store:
     """Stage results and epoch checkpoints under `<root>/stages`."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, wait: bool = False) -> None:
+        """Raises InputError for a place that cannot be; `wait` says whether one that does not answer is waited for."""
         self.fs, path = filesystem(root)
         self.root = f"{path}/stages"
         probe = f"{self.root}/.{uuid.uuid4().hex}"
         try:
-            self.fs.makedirs(self.root, exist_ok=True)
-            self.fs.pipe_file(probe, b"")
-            self.fs.rm_file(probe)
+            self._surely(lambda: self._probe(probe)) if wait else self._probe(probe)
         except OSError as error:
             why = " ".join(str(error.strerror or error).split())
             raise StorageError(f"storage {root} cannot be written: {why}") from error
+
+    def _probe(self, path: str) -> None:
+        self.fs.makedirs(self.root, exist_ok=True)
+        self.fs.pipe_file(path, b"")
+        self._remove(path)
 
     def load(self, key: str, name: str = "result") -> Entry | None:
         """The entry `name` of `key`, or None when it is absent, torn or not ours."""
