@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from raymc.errors import InputError, StorageError
+from raymc.training import lease as lease_module
 from raymc.training import mirror as mirror_module
 from raymc.training import objects
 from raymc.training.mirror import Mirror, fetched, mirror_of
@@ -220,3 +221,27 @@ def test_a_driver_begins_with_what_the_store_has_and_nothing_else(
         kept = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         assert kept == ["study.json", "trials/0001/record.json"]
         assert (folder / "trials/0001/record.json").read_text() == "new"
+
+
+def test_silence_while_the_store_is_away_is_no_sign_of_death(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    holder, waiter = Store(uri).lease("key"), Store(uri).lease("key")
+    monkeypatch.setattr(lease_module, "_place", lambda: "far")
+    assert holder.try_acquire()
+    monkeypatch.setattr(lease_module, "_place", lambda: "here")
+    assert not waiter.try_acquire()
+    seen, cat, failures = time.monotonic(), waiter.fs.cat_file, iter([OSError("away")])
+
+    def back_later(path: str) -> bytes:
+        for error in failures:
+            raise error
+        return bytes(cat(path))
+
+    while time.monotonic() - seen < 0.4:
+        pass
+    monkeypatch.setattr(waiter.fs, "cat_file", back_later)
+    assert not waiter.try_acquire(), "it was not heard of, but could not be"
+    while time.monotonic() - seen < 0.9:
+        pass
+    assert waiter.try_acquire()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import threading
@@ -38,7 +37,6 @@ class Lease:
         self.owner = uuid.uuid4().hex
         self.lost = False  # whether another has taken it over
         self._seen: tuple[str, float] | None = None
-        self._looked = -math.inf
         self._stop = threading.Event()
         self._beat = 0
         self._thread: threading.Thread | None = None
@@ -48,7 +46,11 @@ class Lease:
         return self._try() if is_local(self.fs) else patiently(self._try, self.path)
 
     def _try(self) -> bool:
-        held = self._read()
+        try:
+            held = self._read()
+        except OSError:
+            self._seen = None  # the store is away, for the holder as well: its silence says nothing
+            raise
         if held is not None and json.loads(held)["owner"] == self.owner:
             return True  # made by a request whose answer was lost
         if held is not None and not self._is_stale(held):
@@ -98,9 +100,7 @@ class Lease:
         if holder["place"] == _place() and not _is_alive(int(holder["pid"])):
             return True
         now = time.monotonic()
-        # A time in which the store was away, for the holder as well, says nothing of the holder.
-        blind, self._looked = now - self._looked > 2 * BEAT_SECONDS, now
-        if self._seen is None or blind or self._seen[0] != held:
+        if self._seen is None or self._seen[0] != held:
             self._seen = (held, now)
         return now - self._seen[1] > STALE_SECONDS
 
