@@ -63,6 +63,12 @@ class StageConfig:
         choices=("separate", "mean", "average"),
     )
     augmentations: int = option(2, "augmented views of a sample in a step (MLC: A); 0: the sample as it is", low=0)
+    feature_bank: int = option(
+        0,
+        "train behind the frozen backbone from its outputs for so many augmented views of each sample, computed once; "
+        "0: augment anew in every step",
+        low=0,
+    )
     gamma: float = option(0.05, "weight of the membership's squared norm (MLC)", low=0)
     eta: float = option(0.175, "entropy of the membership's projection (MLC): a temperature", above=0)
     projection_iterations: int | None = option(

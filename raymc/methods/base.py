@@ -186,6 +186,11 @@ def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor
     return cluster.argmax(1)
 
 
+def read_keys(keys: tuple[str, ...], config: StageConfig) -> tuple[str, ...]:
+    """The keys that decide a stage's numbers: without a bank, which is the default, `feature_bank` is none of them."""
+    return keys if config.feature_bank else tuple(key for key in keys if key != "feature_bank")
+
+
 def trained_parameters(model: nn.ModuleDict, modules: Iterable[str]) -> list[torch.nn.Parameter]:
     """The parameters of these modules, in a fixed order."""
     return [p for name in modules for p in model[name].parameters()]

@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 from raymc.config import Config, StageConfig
 from raymc.errors import InputError
 from raymc.methods import nmce
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of, read_keys
 from raymc.methods.mlc_presets import PRESETS
 from raymc.ops import mlc_objective
 
@@ -28,7 +28,7 @@ STAGE_KEYS = {
         *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
         *nmce.CLUSTER_SGD,
         *("eps_sq", "gamma", "eta", "projection_iterations", "rate_factor", "augmentations"),
-        *("cluster_net", "frozen_statistics"),
+        *("cluster_net", "frozen_statistics", "feature_bank"),
     ),
 }
 NET = ("backbone", "pre_feature")
@@ -107,10 +107,11 @@ def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _step(config: StageConfig, features: tuple[str, ...], cluster: tuple[str, ...]) -> tuple[Step, tuple[str, ...]]:
     """One update of each head by batch (section D.2); under Adam, whose step has no scale, one for both."""
+    keys = read_keys(STAGE_KEYS["heads"], config)
     if config.optimizer == "adam":
-        keys = tuple(key for key in STAGE_KEYS["heads"] if key not in nmce.CLUSTER_SGD)
+        keys = tuple(key for key in keys if key not in nmce.CLUSTER_SGD)
         return Step(mlc_loss, (Group((*features, *cluster)),)), keys
-    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_"))), STAGE_KEYS["heads"]
+    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_"))), keys
 
 
 METHOD = Method(

@@ -16,7 +16,7 @@ from torch.distributed import ProcessGroup
 
 from raymc.config import Config, StageConfig
 from raymc.errors import InputError
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of, read_keys
 from raymc.methods.nmce_presets import PRESETS
 from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
 from raymc.ops import gumbel_softmax, nmce_objective, tcr_objective
@@ -30,7 +30,7 @@ CLUSTER_SGD = ("cluster_learning_rate", "cluster_weight_decay")
 
 STAGE_KEYS = {
     "pretrain": (*_TRAINING, "views"),
-    "heads": (*_CLUSTERING, *CLUSTER_SGD, "keep_feature_head"),
+    "heads": (*_CLUSTERING, *CLUSTER_SGD, "keep_feature_head", "feature_bank"),
     "finetune": (*_CLUSTERING, *CLUSTER_SGD, "train_pre_feature"),
 }
 
@@ -160,7 +160,7 @@ def _clustering_step(config: StageConfig, *modules: str) -> Step:
 
 def _keys(stage: str, config: StageConfig) -> tuple[str, ...]:
     unread = CLUSTER_SGD if config.optimizer == "adam" else ()
-    return tuple(key for key in STAGE_KEYS[stage] if key not in unread)
+    return tuple(key for key in read_keys(STAGE_KEYS[stage], config) if key not in unread)
 
 
 METHOD = Method(

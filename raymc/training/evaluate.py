@@ -19,6 +19,7 @@ from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_si
 from raymc.ops import cluster_coding_rate, coding_rate
 from raymc.rng import generator
 from raymc.training import clusters
+from raymc.training.bank import Behind
 from raymc.training.feed import Feed
 from raymc.training.reference import reference_scores
 
@@ -130,22 +131,25 @@ def final_metrics(
     feed: Feed,
     n_clusters: int,
     seed: int,
+    behind: Behind | None = None,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
 
     Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
-    are a part of the split, `clustered_acc`, … are on them alone.
+    are a part of the split, `clustered_acc`, … are on them alone. With `behind`, samples are seen through the bank of
+    a frozen backbone.
     """
     arrays: dict[str, Tensor] = {}
     metrics: dict[str, float] = {}
+    net, seen, its_feed = (behind.model, behind.data, behind.feed) if behind else (model, data, feed)
     if config.clustering == "head":
-        labels, z = assign(method, model, feed, data.train.x)
+        labels, z = assign(method, net, its_feed, seen.train.x)
     else:
         rows = clusters.chosen_rows(config, len(data.train))
-        chosen = data.train.rows(rows)
-        found = clusters.find(config, *heads(method, model, feed, chosen.x), n_clusters, seed, method.unit_rows)
-        model[ASSIGNER] = found.assigner
-        labels, z = assign(method, model, feed, data.train.x)
+        chosen = seen.train.rows(rows)
+        found = clusters.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
+        model[ASSIGNER] = net[ASSIGNER] = found.assigner
+        labels, z = assign(method, net, its_feed, seen.train.x)
         labels[rows] = found.labels
         if len(rows) < len(labels):
             metrics = scores(chosen, found.labels, "clustered_")
@@ -153,8 +157,8 @@ def final_metrics(
     metrics |= scores(data.train, labels)
     arrays |= {"labels": labels, "embedding": z}
     test_z = None
-    if data.test is not None:
-        arrays["test_labels"], test_z = assign(method, model, feed, data.test.x)
+    if data.test is not None and seen.test is not None:
+        arrays["test_labels"], test_z = assign(method, net, its_feed, seen.test.x)
         metrics |= scores(data.test, arrays["test_labels"], "test_")
     metrics |= cluster_shares(labels, n_clusters)
     metrics |= {"embedding_rank": float(numerical_rank(z))}

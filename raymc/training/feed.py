@@ -133,14 +133,7 @@ class Feed:
         count: int,
         steps: int,
     ) -> Batch:
-        policy = POLICIES[self.augmentation]
-        views = [] if count else [self.plain(samples)]
-        for view in range(count):
-            drawn = policy.draw(
-                generator(part(seed, "augmentation"), *words, "view", view), batch, tuple(samples.shape[1:])
-            )
-            mine = {name: value[rows] for name, value in drawn.items()}
-            views.append(self._shaped(policy.apply(samples, self._moved(mine))))
+        views = self._views(samples, index, batch, rows, (part(seed, "augmentation"), *words), count)
 
         def uniform(name: str, width: int) -> Tensor:
             noise = torch.rand(batch, width, generator=generator(part(seed, "noise"), *words, "uniform", name))
@@ -150,7 +143,19 @@ class Feed:
             noise = torch.randn(batch, width, generator=generator(part(seed, "noise"), *words, "normal", name))
             return noise[rows].to(self.device, non_blocking=True)
 
-        return Batch(tuple(views), index, uniform, normal, words[1], steps)
+        return Batch(views or (self.plain(samples),), index, uniform, normal, words[1], steps)
+
+    def _views(
+        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[str | int, ...], count: int
+    ) -> tuple[Tensor, ...]:
+        """So many augmented views of `samples`, rows `rows` of the global batch, drawn by `words`."""
+        policy = POLICIES[self.augmentation]
+        views = []
+        for view in range(count):
+            drawn = policy.draw(generator(*words, "view", view), batch, tuple(samples.shape[1:]))
+            mine = {name: value[rows] for name, value in drawn.items()}
+            views.append(self._shaped(policy.apply(samples, self._moved(mine))))
+        return tuple(views)
 
     def _moved(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device, non_blocking=True) for name, value in drawn.items()}

@@ -29,7 +29,7 @@ from raymc.training.feed import Feed
 from raymc.training.loop import Report, Row, Updates, check_finite, end_epoch, train_epoch
 from raymc.training.run import ALONE, Training
 from raymc.training.smoke import limited, shorten
-from raymc.training.stages import Weights, place, prepare, stage_key, weights_of
+from raymc.training.stages import Weights, place, prepare, stage_key, uses_bank, weights_of
 
 Words = tuple[str, str, int]  # of a draw: uniform or normal, its name, its width
 
@@ -81,7 +81,8 @@ def packs(stage: Stage, config: Config, model: nn.ModuleDict) -> bool:
     steps = (stage.step, *((stage.last,) if stage.last else ()))
     elementwise = config.stages[stage.name].optimizer != "lars"
     normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    return all(step.packs for step in steps) and elementwise and not normed and not config.compile
+    banked = uses_bank(stage, config.stages[stage.name])
+    return all(step.packs for step in steps) and elementwise and not normed and not banked and not config.compile
 
 
 class _Member:
@@ -140,7 +141,9 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
             entry = member.training.store.load(member.name)
             if entry is None:
                 continue
-            member.weights = entry.state["weights"]
+            for name, state in entry.state["weights"].items():
+                member.model[name].load_state_dict(state, strict=True)
+            member.weights = weights_of(member.model)
         kept.append(member)
     return kept
 

@@ -22,12 +22,13 @@ from raymc.methods.base import Method, Stage
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.seed_parts import Seed, part, seed_facts
 from raymc.training import clusters, evaluate, outputs
+from raymc.training.bank import Behind
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
-from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_key, weights_of
+from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_key, uses_bank, weights_of
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
@@ -102,6 +103,7 @@ class Training:
         self.dtype, self.autocast = _precision(config.precision, self.device)
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
+        self.behind: Behind | None = None
         self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
 
     @property
@@ -125,6 +127,7 @@ class Training:
             anew = anew or begins
             model = self.enter(stage, weights)
             seed = self.seeds[stage.name]
+            self.look_behind(stage, model, key)
             key = stage_key(stage, self.config, model, self.dataset.fingerprint, seed, key)
             begun = time.monotonic()
             rows, cached = self.obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
@@ -152,6 +155,14 @@ class Training:
         shape = tuple(self.dataset.train.x.shape[1:])
         seed = self.seeds[stage.name]
         return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
+
+    def look_behind(self, stage: Stage, model: nn.ModuleDict, previous: str | None) -> None:
+        """See the stage's samples through its bank, where it has one; `previous` is the key of the stage before."""
+        settings = self.config.stages[stage.name]
+        if uses_bank(stage, settings):
+            self.behind = Behind(model, self.config, settings, self.feed, self.store, previous, self.autocast)
+        elif settings.epochs:
+            self.behind = None
 
     def obtain(
         self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, *, anew: bool, needed: bool
@@ -202,7 +213,9 @@ class Training:
                     model[name].compile()  # in place: the weights keep their names
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         settings = self.config.stages[stage.name]
-        curve = fit(model, stage, settings, self.feed, seed, self.hooks(stage, key), self.autocast, progress)
+        behind = self.behind
+        seen, feed = (behind.model, behind.feed) if behind else (model, self.feed)
+        curve = fit(seen, stage, settings, feed, seed, self.hooks(stage, key), self.autocast, progress)
         if self.leads:
             self.publish(stage, model, key, curve)
         return curve
@@ -223,7 +236,10 @@ class Training:
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
         meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
-        self.store.save(key, {"weights": weights_of(model), "snapshots": self.snapshots}, meta)
+        settings = self.config.stages[stage.name]
+        changed = stage.trained if settings.frozen_statistics else tuple(model)
+        weights = weights_of(nn.ModuleDict({name: model[name] for name in changed}))
+        self.store.save(key, {"weights": weights, "snapshots": self.snapshots}, meta)
         self.store.discard(key, "epoch")
 
     def _look(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
@@ -259,14 +275,13 @@ class Training:
         return [{k: v for k, v in row.items() if k not in evaluate.WATCHED_SCORES} for row in meta["curve"]]
 
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
-        return evaluate.watched(
-            self.method, model, self.config, self.dataset, self.feed, self.n_clusters, self.cluster_seed
-        )
+        data, feed = (self.behind.data, self.behind.feed) if self.behind else (self.dataset, self.feed)
+        return evaluate.watched(self.method, model, self.config, data, feed, self.n_clusters, self.cluster_seed)
 
     def _finish(self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool) -> Row:
         config, data = self.config, self.dataset
         metrics, arrays = evaluate.final_metrics(
-            self.method, model, config, data, self.feed, self.n_clusters, self.cluster_seed
+            self.method, model, config, data, self.feed, self.n_clusters, self.cluster_seed, self.behind
         )
         z = arrays.pop("embedding")
         result: Row = {

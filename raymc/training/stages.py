@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from raymc.config import Config, parts_of
+from raymc.config import Config, StageConfig, parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
@@ -67,9 +67,32 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
             raise InputError(
                 f"{stage.name}.center_points: {settings.center_points} points cannot have {n_clusters} centres"
             )
+        check_bank(stage, settings, dataset)
         batch = min(config.stages[stage.name].batch_size, dataset.epoch_size)
         if stage.clusters and config.stages[stage.name].epochs and batch < n_clusters:
             raise InputError(f"{stage.name}.batch_size: {batch} points cannot show {n_clusters} clusters")
+
+
+def uses_bank(stage: Stage, settings: StageConfig) -> bool:
+    """Whether a stage trains from a bank."""
+    return "feature_bank" in stage.keys and settings.epochs > 0
+
+
+def check_bank(stage: Stage, settings: StageConfig, data: Dataset) -> None:
+    """Raises InputError where a stage that asks for a bank cannot have one."""
+    key = f"{stage.name}.feature_bank"
+    if not uses_bank(stage, settings):
+        return
+    if "backbone" not in stage.reads:
+        raise InputError(f"{key}: this stage trains its backbone, and a bank is of a frozen one")
+    if not settings.frozen_statistics:
+        raise InputError(f"{key}: a bank needs {stage.name}.frozen_statistics: true")
+    if data.stream is not None:
+        raise InputError(f"{key}: the samples of {data.name} are made while training, a bank is of kept ones")
+    if settings.feature_bank < settings.augmentations:
+        raise InputError(
+            f"{key}: a step takes {settings.augmentations} views of a sample, the bank has {settings.feature_bank}"
+        )
 
 
 def enter(

@@ -53,28 +53,34 @@ class Store:
         self.fs.pipe_file(path, b"")
         self._remove(path)
 
-    def load(self, key: str, name: str = "result") -> Entry | None:
-        """The entry `name` of `key`, or None when it is absent, torn or not ours."""
-        return self._surely(lambda: self._load(key, name))
+    def load(self, key: str, name: str = "result", mapped: bool = False) -> Entry | None:
+        """The entry `name` of `key`, or None when it is absent, torn or not ours.
 
-    def _load(self, key: str, name: str) -> Entry | None:
+        With `mapped`, the tensors of a store in a folder stay in their file, and processes share its pages.
+        """
+        return self._surely(lambda: self._load(key, name, mapped))
+
+    def _load(self, key: str, name: str, mapped: bool) -> Entry | None:
+        mapped = mapped and is_local(self.fs)
         try:
             facts = json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))
-            payload = self.fs.cat_file(self._path(key, facts["file"]))
+            path = self._path(key, facts["file"])
+            payload = None if mapped else self.fs.cat_file(path)
             digest, meta = facts["sha256"], facts["meta"]
+            if (_digest(path) if payload is None else hashlib.sha256(payload).hexdigest()) != digest:
+                return None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        if hashlib.sha256(payload).hexdigest() != digest:
-            return None
         try:
-            state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            file = path if payload is None else io.BytesIO(payload)
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
         except (pickle.UnpicklingError, RuntimeError, EOFError):  # it holds more than tensors and plain values
             return None
         return Entry(state, meta)
 
-    def has(self, key: str) -> bool:
-        """Whether a result of `key` has been published."""
-        return bool(self._surely(lambda: self.fs.exists(self._path(key, "result.json"))))
+    def has(self, key: str, name: str = "result") -> bool:
+        """Whether the entry `name` of `key` has been published."""
+        return bool(self._surely(lambda: self.fs.exists(self._path(key, f"{name}.json"))))
 
     def save(self, key: str, state: State, meta: dict[str, Any], name: str = "result") -> None:
         """Publish an entry; the one of the same name before it goes."""
@@ -158,3 +164,8 @@ class Store:
             self.fs.rm_file(path)
         except FileNotFoundError:
             pass
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,199 @@
+"""A feature bank: a frozen backbone's outputs for every sample, so that a stage behind it trains without it.
+
+Kept in the store, under a key of the stage before: the outputs for the samples as they are, for the held-out split, and
+for V augmented views of each sample. Every seed and configuration behind the same stage 1 shares them; which of the V
+views a step takes is drawn as its augmentation would be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+
+from raymc.config import Config, StageConfig
+from raymc.datasets import Dataset, Split, fingerprint
+from raymc.errors import InputError
+from raymc.nets import backbone_width
+from raymc.rng import generator
+from raymc.training.dist import barrier, broadcast_object, gather_rows, rows_of
+from raymc.training.feed import ROWS, Feed
+from raymc.training.lease import Lease
+from raymc.training.store import Store
+
+NUMERICS = 1  # raised when the outputs or the draws of the views change their numbers
+POLL_SECONDS = 0.5
+
+Make = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Outputs of a backbone, of width p.
+
+    Attributes:
+        data: the dataset with its samples replaced by their outputs, float32 `[n, p]`.
+        views: those of augmented views, V times `[n, p]`, bfloat16; in a folder's store they stay in their files.
+    """
+
+    data: Dataset
+    views: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class BankFeed(Feed):
+    """Batches of a bank: views of a sample are some of its kept ones, no two the same."""
+
+    kept: tuple[Tensor, ...] = ()
+
+    @staticmethod
+    def of(feed: Feed, bank: Bank) -> BankFeed:
+        """The batches that `feed` would give, as the backbone's outputs."""
+        own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
+        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "augmentation": "none"}
+        views = bank.views if feed.device.type == "cpu" else tuple(view.to(feed.device) for view in bank.views)
+        return BankFeed(**own, kept=views)
+
+    def _views(
+        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[str | int, ...], count: int
+    ) -> tuple[Tensor, ...]:
+        drawn = torch.rand(batch, len(self.kept), generator=generator(*words, "bank"))[rows]
+        return tuple(self._taken(chosen, index) for chosen in drawn.argsort(1)[:, :count].unbind(1))
+
+    def _taken(self, chosen: Tensor, index: Tensor) -> Tensor:
+        """`[b, p]`: for each sample the view that was chosen for it."""
+        out = self.kept[0].new_empty(len(index), self.kept[0].shape[1])
+        for view, outputs in enumerate(self.kept):
+            at = (chosen == view).nonzero().squeeze(1)  # on the CPU, as all that is drawn
+            out[at.to(out.device)] = outputs[index[at].to(out.device)]
+        return self._shaped(out.to(self.device))
+
+
+class Behind:
+    """A stage behind a frozen backbone, as its bank shows it; the bank is read, or made, when first asked for.
+
+    Args:
+        model: the stage's modules, on their device by then.
+        previous: the key of the stage before.
+        settings: with `feature_bank` above 0.
+    """
+
+    def __init__(
+        self,
+        model: nn.ModuleDict,
+        config: Config,
+        settings: StageConfig,
+        feed: Feed,
+        store: Store,
+        previous: str | None,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self._whole, self._count, self._samples, self._store = model, settings.feature_bank, feed, store
+        self._autocast = autocast
+        self._width = backbone_width(config.backbone)
+        self.key = bank_key(config, feed.data, previous)
+
+    @property
+    def model(self) -> nn.ModuleDict:
+        """The same modules without the backbone."""
+        own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
+        return nn.ModuleDict(own)
+
+    @cached_property
+    def data(self) -> Dataset:
+        return self._bank.data
+
+    @cached_property
+    def feed(self) -> BankFeed:
+        return BankFeed.of(self._samples, self._bank)
+
+    @cached_property
+    def _bank(self) -> Bank:
+        data = self._samples.data
+        makers: dict[str, Make] = {"plain": partial(self._outputs, data.train.x)}
+        makers |= {f"view{view}": partial(self._outputs, data.train.x, view) for view in range(self._count)}
+        if data.test is not None:
+            makers["test"] = partial(self._outputs, data.test.x)
+        self._make(makers)
+        found = {name: self._read(name) for name in makers}
+        train = Split(found["plain"], data.train.y)
+        held_out = None if data.test is None else Split(found["test"], data.test.y)
+        return Bank(
+            dataclasses.replace(data, train=train, test=held_out),
+            tuple(found[f"view{view}"] for view in range(self._count)),
+        )
+
+    def _make(self, makers: Mapping[str, Make]) -> None:
+        """Compute and store what is missing; who finds another process at it waits."""
+        group = self._samples.workers.group
+        lease = self._store.lease(self.key) if self._samples.workers.rank == 0 else None
+        missing = broadcast_object(self._missing(tuple(makers), lease) if lease else [], group)
+        if missing:
+            with lease or contextlib.nullcontext():
+                for name in missing:
+                    outputs = makers[name]()
+                    if lease:
+                        self._store.save(self.key, {"outputs": outputs}, {"bank": name}, name)
+        barrier(group)
+
+    def _missing(self, names: tuple[str, ...], lease: Lease) -> list[str]:
+        """What is left to make, and then the lease is ours; nothing once another process has made it all."""
+
+        def absent() -> list[str]:
+            return [name for name in names if not self._store.has(self.key, name)]
+
+        while absent():
+            if lease.try_acquire():
+                left = absent()
+                if not left:
+                    lease.release()
+                return left
+            time.sleep(POLL_SECONDS)
+        return []
+
+    def _read(self, name: str) -> Tensor:
+        entry = self._store.load(self.key, name, mapped=True)
+        if entry is None:
+            raise InputError(f"the feature bank {self.key} is damaged: delete its folder in the store")
+        outputs: Tensor = entry.state["outputs"]
+        return outputs
+
+    @torch.no_grad()
+    def _outputs(self, x: Tensor, view: int | None = None) -> Tensor:
+        """`[n, p]` on the CPU of samples `[n, …]`: as evaluation sees them, or as their augmented view `view`.
+
+        In blocks of which each worker takes some, so that the draws do not depend on how many workers there are.
+        """
+        feed, backbone = self._samples, self._whole["backbone"].eval()
+        starts = range(0, len(x), ROWS)
+        share = rows_of(len(starts), feed.workers.rank, feed.workers.size)
+        half = self._autocast if view is not None else None
+        parts = [torch.empty(0, self._width, device=feed.device)]
+        for at in starts[share]:
+            rows = x[at : at + ROWS]
+            seen = feed.plain(rows) if view is None else feed.augmented(rows, "bank", view, at)
+            with torch.autocast(feed.device.type, dtype=half, enabled=half is not None):
+                parts.append(backbone(seen).float())
+        whole = gather_rows(torch.cat(parts), feed.workers.group).cpu()
+        return whole if view is None else whole.to(torch.bfloat16)
+
+
+def bank_key(config: Config, data: Dataset, previous: str | None) -> str:
+    """Name of a bank: a hash of the stage before, of the samples and of how their views are made."""
+    facts = {
+        "bank": NUMERICS,
+        "previous": previous,
+        "augmentation": config.augmentation,
+        "precision": config.precision,
+        "data": data.fingerprint,
+        "test": None if data.test is None else fingerprint(data.test.x),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
