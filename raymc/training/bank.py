@@ -107,12 +107,18 @@ class Behind:
         own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
         return nn.ModuleDict(own)
 
-    @cached_property
+    def open(self) -> None:
+        """Read the bank, or make it, which all workers do together."""
+        _ = self._bank
+
+    @property
     def data(self) -> Dataset:
+        """The dataset as the bank has it."""
         return self._bank.data
 
     @cached_property
     def feed(self) -> BankFeed:
+        """The batches of the bank."""
         return BankFeed.of(self._samples, self._bank)
 
     @cached_property

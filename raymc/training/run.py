@@ -142,6 +142,8 @@ class Training:
             records.append(record)
             curve += [row | {"cached": cached} for row in rows]
             self.report({"event": "stage", **record})
+        if self.behind:
+            self.behind.open()  # by all workers: the first one evaluates alone
         result = self._finish(model, out, records, curve, keep_model) if self.leads else None
         result = broadcast_object(result, self.workers.group)
         assert result is not None

@@ -1,0 +1,267 @@
+"""Feature banks: what is kept, how views are drawn from it, and trainings behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch.distributed import ProcessGroup
+
+from raymc.config import Config, resolve
+from raymc.datasets import Dataset, load
+from raymc.errors import InputError, Interrupted
+from raymc.methods import METHODS
+from raymc.methods.base import Batch
+from raymc.training.bank import Behind, bank_key
+from raymc.training.dist import Workers
+from raymc.training.feed import Feed
+from raymc.training.run import Training, run
+from raymc.training.smoke import limit
+from raymc.training.stages import check_sizes, enter, seeds_of, stage_key
+from raymc.training.store import Store
+from tests.worker_pool import on_workers
+
+ROWS = 200
+ALONE = Workers()
+
+
+def few() -> Dataset:
+    return limit(load("digits"), ROWS)
+
+
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = few()
+    monkeypatch.setattr("raymc.datasets.load_once", lambda name, root: digits)
+
+
+def make_config(method: str = "nmce", **overrides: Any) -> Config:
+    """Small, with a few epochs of stage 1 and of the heads behind it."""
+    of = METHODS[method]
+    small: dict[str, Any] = {"pre_feature_dim": 32, "feature_dim": 16, "pretrain.epochs": 3, "heads.epochs": 3}
+    small |= {"pretrain.batch_size": 64, "heads.batch_size": 64, "heads.feature_bank": 3}
+    small |= {"finetune.epochs": 0} if method == "nmce" else {}
+    keys = {name.replace("__", "."): value for name, value in overrides.items()}
+    return resolve(method, "digits", "paper", of.stage_keys, of.presets["digits"]["paper"], small | keys)
+
+
+def train(config: Config, storage: Path, out: Path, seed: int = 0, **more: Any) -> dict[str, Any]:
+    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), seed, 0, "heads")
+    return run(config, storage=str(storage), out=out, stage_seeds=seeds, **more)
+
+
+def behind(storage: Path, workers: Workers = ALONE, config: Config | None = None) -> Behind:
+    """The bank of an untrained net."""
+    config = config or make_config()
+    method = METHODS[config.method]
+    first, heads = method.stages(config)[:2]
+    model = enter(method, first, config, (1, 8, 8), 10, {}, 0)
+    feed = Feed.build(few(), config.augmentation, torch.device("cpu"), torch.float32, False, workers)
+    return Behind(model, config, config.stages[heads.name], feed, Store(str(storage)), "stage 1", None)
+
+
+def batches(seen: Behind, seed: int = 0, epoch: int = 0, views: int = 2) -> list[Batch]:
+    return list(seen.feed.epoch("heads", seed, epoch, 64, views))
+
+
+def test_a_bank_holds_the_frozen_backbones_outputs(tmp_path: Path) -> None:
+    seen = behind(tmp_path)
+    backbone = seen._whole["backbone"].eval()
+    with torch.no_grad():
+        plain = backbone(seen._samples.plain(few().train.x))
+        augmented = backbone(seen._samples.augmented(few().train.x, "bank", 1, 0))
+    torch.testing.assert_close(seen.data.train.x, plain)
+    assert seen.data.train.x.dtype == torch.float32 and seen.data.test is not None
+    torch.testing.assert_close(seen.feed.kept[1].float(), augmented, rtol=2**-8, atol=1e-3)
+    assert seen.feed.kept[1].dtype == torch.bfloat16
+    assert not torch.equal(seen.feed.kept[0], seen.feed.kept[1])
+
+
+def test_a_step_takes_kept_views_of_its_own_samples_no_two_the_same(tmp_path: Path) -> None:
+    seen = behind(tmp_path)
+    kept = torch.stack(seen.feed.kept)
+    counts = torch.zeros(3)
+    for batch in batches(seen):
+        own = kept[:, batch.index]  # [V, b, p]
+        which = [(own == view.to(torch.bfloat16)).all(2).int() for view in batch.views]
+        assert all(bool((one.sum(0) == 1).all()) for one in which)  # one of the sample's own, exactly
+        assert not bool((which[0] * which[1]).any())
+        counts += which[0].sum(1)
+    assert float(counts.min()) > 0.2 * float(counts.sum())
+
+
+def test_the_draws_follow_seed_and_epoch_and_no_view_is_the_plain_sample(tmp_path: Path) -> None:
+    seen = behind(tmp_path)
+    first, again, other, later = (batches(seen, s, e)[0].views[0] for s, e in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other) and not torch.equal(first, later)
+    plain = batches(seen, views=0)[0]
+    assert torch.equal(plain.views[0], seen.data.train.x[plain.index])
+
+
+@pytest.mark.parametrize("method", ["nmce", "mlc"])
+def test_the_head_behind_a_bank_labels_images_as_the_whole_net_does(tmp_path: Path, method: str) -> None:
+    config = make_config(method)
+    result = train(config, tmp_path / "s", tmp_path / "o", keep_model=True)
+    saved = torch.load(tmp_path / "o" / "model.pt", weights_only=True)
+    assert "backbone" in saved["weights"]
+    if method == "mlc":  # its assigner asks for neighbours; the metrics say that it has been at work
+        assert 0 < result["metrics"]["test_acc"] <= 1
+        return
+    of, shape = METHODS[method], (1, 8, 8)
+    heads = of.stages(config)[1]
+    model = enter(of, heads, config, shape, 10, {"backbone": {}, **saved["weights"]} | {"projection": {}}, 0)
+    for name, state in saved["weights"].items():
+        model[name].load_state_dict(state)
+    feed = Feed.build(few(), config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
+    with torch.no_grad():
+        labels, _ = of.assign(model.eval(), feed.plain(few().train.x))
+    assert np.array_equal(labels.numpy(), np.load(tmp_path / "o" / "labels.npz")["labels"])
+
+
+def test_seeds_and_settings_share_a_bank_and_a_second_run_is_the_first(tmp_path: Path) -> None:
+    config = make_config()
+    first = train(config, tmp_path / "s", tmp_path / "a")
+    folders = {path.parent.name for path in (tmp_path / "s").rglob("view0.json")}
+    train(make_config(heads__eps_sq=0.4), tmp_path / "s", tmp_path / "b", seed=7)
+    assert {path.parent.name for path in (tmp_path / "s").rglob("view0.json")} == folders and len(folders) == 1
+    again = train(config, tmp_path / "s", tmp_path / "c")
+    assert [stage["cached"] for stage in again["stages"][:2]] == [True, True]
+    assert again["metrics"] == first["metrics"]
+
+
+def test_finetuning_follows_a_stage_behind_a_bank(tmp_path: Path) -> None:
+    result = train(make_config(finetune__epochs=1, finetune__batch_size=64), tmp_path / "s", tmp_path / "a")
+    assert result["metrics"]["clusters_used"] >= 2
+    only = train(make_config(), tmp_path / "s", tmp_path / "b")
+    assert [stage["cached"] for stage in only["stages"]] == [True, True, False]
+    assert only["metrics"] != result["metrics"]
+
+
+def test_a_result_holds_what_its_stage_changed(tmp_path: Path) -> None:
+    result = train(make_config(), tmp_path / "s", tmp_path / "a")
+    keys = {stage["name"]: stage["key"] for stage in result["stages"]}
+    entries = {name: Store(str(tmp_path / "s")).load(keys[name]) for name in ("pretrain", "heads")}
+    held = {name: set(entry.state["weights"]) for name, entry in entries.items() if entry is not None}
+    assert held == {"pretrain": {"backbone", "pre_feature", "projection"}, "heads": {"subspace", "cluster"}}
+
+
+def test_a_bank_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    honest = Behind._outputs
+
+    def counted(self: Behind, x: torch.Tensor, view: int | None = None) -> torch.Tensor:
+        if len(made) == 2:
+            made.append("killed")
+            raise Interrupted("")
+        made.append(view)
+        return honest(self, x, view)
+
+    monkeypatch.setattr(Behind, "_outputs", counted)
+    with pytest.raises(Interrupted):
+        _ = behind(tmp_path).data
+    assert len(behind(tmp_path).feed.kept) == 3
+    assert made == [None, 0, "killed", 1, 2, None]  # plain, the views, the held-out split
+
+
+def test_a_torn_bank_is_not_read(tmp_path: Path) -> None:
+    _ = behind(tmp_path).data
+    (file,) = tmp_path.rglob("view1-*.pt")
+    file.write_bytes(file.read_bytes()[:-64])
+    with pytest.raises(InputError, match="damaged"):
+        _ = behind(tmp_path).data
+
+
+def rows_by_worker(group: ProcessGroup | None, storage: str) -> list[np.ndarray]:
+    """This worker's first batch behind a bank: view, index; and the plain outputs."""
+    torch.set_num_threads(1)
+    workers = Workers(group.rank(), group.size(), group) if group else Workers()
+    seen = behind(Path(storage), workers)
+    batch = batches(seen)[0]
+    return [batch.views[0].numpy(), batch.index.numpy(), seen.data.train.x.numpy()]
+
+
+def test_two_workers_make_and_read_the_bank_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = rows_by_worker(None, str(tmp_path / "one"))
+    both = on_workers(rows_by_worker, [str(tmp_path / "two")] * 2)
+    for at in (0, 1):
+        assert np.allclose(np.concatenate([worker[at] for worker in both]), alone[at], atol=1e-5)
+    assert all(np.allclose(worker[2], alone[2], atol=1e-6) for worker in both)
+
+
+def trained_by_worker(group: ProcessGroup | None, storage: str) -> list[dict[str, float]]:
+    """Metrics of a training and of a second one, which finds every stage in the store."""
+    torch.set_num_threads(1)
+    workers = Workers(group.rank(), group.size(), group) if group else Workers()
+    config = make_config(precision="float64")
+    out = Path(storage) / f"out{workers.rank}"
+    with patch("raymc.datasets.load_once", lambda config, root: few()):
+        return [train(config, Path(storage), out, workers=workers)["metrics"] for _ in range(2)]
+
+
+def test_trainings_by_two_workers_behind_a_bank_are_those_of_one(tmp_path: Path) -> None:
+    alone = trained_by_worker(None, str(tmp_path / "one"))
+    for metrics in on_workers(trained_by_worker, [str(tmp_path / "two")] * 2):
+        assert metrics == [pytest.approx(one, abs=1e-6) for one in alone]
+
+
+def test_a_bank_is_named_by_what_decides_its_numbers() -> None:
+    config, data = make_config(), few()
+    base = bank_key(config, data, "a")
+    assert bank_key(make_config(heads__eps_sq=0.3, n_clusters=7), data, "a") == base
+    assert base not in {
+        bank_key(config, data, "b"),
+        bank_key(dataclasses.replace(config, augmentation="mnist"), data, "a"),
+        bank_key(dataclasses.replace(config, precision="bfloat16"), data, "a"),
+        bank_key(config, dataclasses.replace(data, fingerprint="other"), "a"),
+    }
+
+
+def test_the_size_of_the_bank_is_a_setting_of_the_stage_and_no_bank_is_none() -> None:
+    method, keys = METHODS["nmce"], {}
+    for size in (0, 3, 4):
+        config = make_config(heads__feature_bank=size)
+        heads = method.stages(config)[1]
+        model = enter(method, heads, config, (1, 8, 8), 10, {}, 0)
+        keys[size] = stage_key(heads, config, model, "f", 0, "p")
+        assert ("feature_bank" in heads.keys) == (size > 0)
+    assert len(set(keys.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "words"),
+    [
+        ("nmce", {"heads__feature_bank": 1}, "takes 2 views"),
+        ("nmce", {"heads__frozen_statistics": False}, "frozen_statistics: true"),
+        ("mlc", {"heads__cluster_net": "whole"}, "trains its backbone"),
+        ("mlc", {"heads__augmentations": 5}, "takes 5 views"),
+    ],
+)
+def test_what_cannot_have_a_bank_is_told(method: str, overrides: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_sizes(METHODS[method], make_config(method, **overrides), few(), 10)
+
+
+def test_a_stream_has_no_bank() -> None:
+    data = dataclasses.replace(few(), stream=lambda generator, n: torch.zeros(n, 64))
+    with pytest.raises(InputError, match="made while training"):
+        check_sizes(METHODS["nmce"], make_config(), data, 10)
+
+
+def test_views_are_kept_in_half_precision_by_the_training_s_own_autocast(tmp_path: Path) -> None:
+    config = make_config(precision="bfloat16")
+    training = Training(
+        config, few(), str(tmp_path), {"pretrain": 0, "heads": 0, "finetune": 0}, Workers(), None, lambda r: None, False
+    )
+    assert training.autocast == torch.bfloat16
+    seen, exact = behind(tmp_path / "a", config=config), behind(tmp_path / "b")
+    seen._autocast = training.autocast
+    assert torch.equal(seen.data.train.x, exact.data.train.x)  # what evaluation sees does not depend on it
+    assert not torch.equal(seen.feed.kept[0], exact.feed.kept[0])
+    torch.testing.assert_close(seen.feed.kept[0].float(), exact.feed.kept[0].float(), rtol=0.1, atol=0.05)
