@@ -29,8 +29,8 @@ from raymc.methods.base import Stage
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
-from raymc.training.packed import PackedFeed, packed_stage, stack
 from raymc.training.run import _precision
+from raymc.training.stacked import PackedFeed, PackedUpdates
 from raymc.training.stages import Weights, enter, place, prepare, weights_of
 
 METHOD = METHODS["gcml"]
@@ -80,8 +80,7 @@ class Case:
     def packed(self, seeds: int, epochs: int) -> float:
         """Seconds per epoch of all seeds together."""
         models = [self.model(seed) for seed in range(seeds)]
-        stage = packed_stage(self.stage, models, self.feed)
-        updates = Updates(stack(models), stage, self.settings, self.feed.workers, self.autocast)
+        updates = PackedUpdates(models, self.stage, [self.settings] * seeds, self.feed, self.autocast, shared=False)
         return self._seconds(updates, PackedFeed.of(self.feed, range(seeds)), 0, epochs)
 
     def _seconds(self, updates: Updates, feed: Feed, seed: int, epochs: int) -> float:

@@ -19,7 +19,7 @@ from raymc.errors import DivergedError
 from raymc.methods import METHODS, gcml
 from raymc.search.body import TrainSeed, _pack
 from raymc.space import load_space
-from raymc.training import loop, packed
+from raymc.training import loop, packed, stacked
 from raymc.training.packed import fill_store, packs
 from raymc.training.run import run
 from raymc.training.smoke import limit
@@ -78,7 +78,7 @@ def separate(config: Config, folder: Path, seeds: Sequence[dict[str, int]], **mo
 
 
 def pack(config: Config, folder: Path, seeds: Sequence[dict[str, int]], **more: Any) -> None:
-    fill_store(config, storage=str(folder / "store"), stage_seeds=seeds, **more)
+    fill_store([(config, one) for one in seeds], storage=str(folder / "store"), **more)
 
 
 def cached(results: list[dict[str, Any]]) -> list[list[bool]]:
@@ -183,27 +183,30 @@ def test_what_is_stored_or_held_or_begun_by_others_is_left_out(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("over", "left"),
     [
-        ({"pretrain__optimizer": "lars"}, [False, False]),
-        ({"finetune__optimizer": "lars"}, [True, False]),
+        ({"compile": True}, [False, False]),
         ({"finetune__alternating": False}, [True, False]),
     ],
 )
 def test_what_does_not_pack_is_left_to_the_runs(tmp_path: Path, over: dict[str, Value], left: list[bool]) -> None:
     config, seeds = config_of(**over), stage_seeds((0, 1))
-    pack(config, tmp_path, seeds, smoke=True)  # LARS may collapse on so little
+    pack(config, tmp_path, seeds, smoke=True)
+    config = dataclasses.replace(config, compile=False)
     assert cached(separate(config, tmp_path, seeds, smoke=True)) == [left] * 2
 
 
 def test_batchnorm_and_compile_do_not_pack() -> None:
-    config, model = config_of(), nn.ModuleDict({"encoder": nn.Linear(2, 2)})
+    config = config_of()
     stage = METHOD.stages(config)[0]
+    model = nn.ModuleDict({name: nn.Linear(2, 2) for name in stage.trained})
     assert packs(stage, config, model)
     assert not packs(stage, dataclasses.replace(config, compile=True), model)
     model["encoder"] = nn.Sequential(nn.BatchNorm1d(2))
     assert not packs(stage, config, model)
-    nmce = METHODS["nmce"]
-    other = resolve("nmce", "digits", "paper", nmce.stage_keys, nmce.presets["digits"]["paper"])
-    assert not any(step.step.packs for step in nmce.stages(other))
+    model = nn.ModuleDict({name: nn.Linear(2, 2) for name in stage.trained} | {"read": nn.BatchNorm1d(2)})
+    read = dataclasses.replace(stage, reads=("read",))
+    assert packs(read, config, model)  # frozen, with its statistics
+    pretrain = dataclasses.replace(config.stages["pretrain"], frozen_statistics=False)
+    assert not packs(read, dataclasses.replace(config, stages={**config.stages, "pretrain": pretrain}), model)
 
 
 def test_a_seed_that_diverges_leaves_the_stage_to_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +287,8 @@ def test_draws_are_asked_for_once_and_made_for_each_seed() -> None:
 
     x = torch.randn(2, 3, 2, dtype=torch.float64)
     batch = gcml.Batch((x,), torch.arange(6).view(2, 3), draw, draw)
-    both = packed.stack([model, twin])
-    step = packed.packed_loss(loss)
+    both = stacked.stack([model, twin])
+    step = stacked.packed_loss(loss, [StageConfig()] * 2, shared=False)
     total, terms = step(both, batch, StageConfig(), None)
     each = terms["loss"].detach()
     asked.clear()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from raymc.ops.gram import product
+from raymc.ops.gram import each, product
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
@@ -41,11 +41,8 @@ class _Dense(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor, relu: bool
     ) -> tuple[Tensor, int]:
         # One product after another: torch's batched one is not oneDNN's, and slower than all of them together.
-        many = [
-            (tensor,) * info.batch_size if at is None else tensor.movedim(at, 0).unbind(0)
-            for tensor, at in zip((x, weight, bias), in_dims, strict=False)
-        ]
-        return torch.stack([cast(Tensor, _Dense.apply(*one, relu)) for one in zip(*many, strict=True)]), 0
+        calls = each(info.batch_size, in_dims, (x, weight, bias))
+        return torch.stack([cast(Tensor, _Dense.apply(*one, relu)) for one in calls]), 0
 
     @staticmethod
     @once_differentiable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raymc.ops.rates import at_least_float32
+from raymc.ops.rates import at_least_float32, check_positive
 
 
 def gumbel_softmax(logits: Tensor, uniform: Tensor, temperature: float, straight_through: bool = False) -> Tensor:
@@ -21,8 +21,7 @@ def gumbel_softmax(logits: Tensor, uniform: Tensor, temperature: float, straight
     Raises:
         ValueError: the temperature is not positive, or the shapes differ.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_positive("temperature", temperature)
     if logits.shape != uniform.shape:
         raise ValueError(f"uniform must be {list(logits.shape)}, got {list(uniform.shape)}")
     log_p = logits.to(at_least_float32(logits.dtype)).log_softmax(1)
@@ -31,5 +30,5 @@ def gumbel_softmax(logits: Tensor, uniform: Tensor, temperature: float, straight
     soft = ((log_p - (-noise.log()).log()) / temperature).softmax(1)
     if not straight_through:
         return soft
-    hard = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())

@@ -94,5 +94,10 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 def _check(z: Tensor, eps_sq: float) -> None:
     if z.ndim != 2:
         raise ValueError(f"z must be [n, d], got {list(z.shape)}")
-    if not eps_sq > 0:
-        raise ValueError(f"eps_sq must be positive, got {eps_sq}")
+    check_positive("eps_sq", eps_sq)
+
+
+def check_positive(name: str, value: float | Tensor) -> None:
+    """Raises ValueError for a number that is not; a tensor, the numbers of packed trainings, is not looked at."""
+    if not isinstance(value, Tensor) and not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")

@@ -17,7 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from raymc.errors import DivergedError
-from raymc.ops.rates import at_least_float32
+from raymc.ops.gram import each
+from raymc.ops.rates import at_least_float32, check_positive
 from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers, world
 
 CHECK_EVERY = 10
@@ -52,8 +53,7 @@ def sinkhorn(
     """
     if affinity.ndim != 2 or (group is None and affinity.shape[0] != affinity.shape[1]):
         raise ValueError(f"affinity must be a square matrix, got {list(affinity.shape)}")
-    if not eta > 0:
-        raise ValueError(f"eta must be positive, got {eta}")
+    check_positive("eta", eta)
     if iterations is not None and iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     log_kernel = affinity.to(at_least_float32(affinity.dtype)) / eta
@@ -113,13 +113,30 @@ def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
 
 class _Projection(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
+    def forward(log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
         solve = _symmetric if symmetric else _alternating
         with torch.autocast(log_kernel.device.type, enabled=False):
             _, pi = solve(log_kernel, eta, group)
-        ctx.save_for_backward(pi)
-        ctx.symmetric, ctx.group = symmetric, group
         return pi
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, bool, float, ProcessGroup | None], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        _, ctx.symmetric, _, ctx.group = inputs
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        log_kernel: Tensor,
+        symmetric: bool,
+        eta: float | Tensor,
+        group: ProcessGroup | None,
+    ) -> tuple[Tensor, int]:
+        # One after another: each is done after iterations of its own.
+        etas = eta.tolist() if isinstance(eta, Tensor) else [eta] * info.batch_size
+        calls = zip(each(info.batch_size, in_dims[:1], (log_kernel,)), etas, strict=True)
+        return torch.stack([_Projection.apply(one, symmetric, own, group) for (one,), own in calls]), 0
 
     @staticmethod
     @once_differentiable

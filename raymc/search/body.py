@@ -56,10 +56,9 @@ class TrainSeed:
             pack = _pack(self.seeds, seed, config.packed_seeds)
             if len(pack) > 1:
                 fill_store(
-                    config,
+                    [(config, self._seeds(one)) for one in pack],
                     storage=job.storage,
                     data=job.data,
-                    stage_seeds=[self._seeds(one) for one in pack],
                     report=report,
                     smoke=self.smoke,
                     device="cpu" if self.gpus == 0 else None,

@@ -115,8 +115,7 @@ def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[st
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
         row |= {"whole_loss" if name == "loss" else name: value.cpu().double() for name, value in found.items()}
-    if not all(bool(value.isfinite().all()) for value in row.values()):
-        raise DivergedError(f"stage {stage.name}: the loss is not finite")
+    updates.check(row)
     return row
 
 
@@ -127,6 +126,7 @@ def end_epoch(model: nn.ModuleDict, updates: Updates, epoch: int, numbers: Mappi
     row |= {f"learning_rate.{name}": rate for name, rate in updates.learning_rates().items()}
     last = epoch + 1 == epochs
     if hooks.evaluate is not None and (last or (epoch + 1) % hooks.evaluate_every == 0):
+        check_finite(model, updates.stage)  # of a last step that went wrong the loss does not tell
         try:
             row |= hooks.evaluate(model)
         except TrainingError:  # whether there are clusters is for the end to say
@@ -151,13 +151,24 @@ class Updates:
     def make(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One update; the loss and its terms, detached."""
         prefix = "last." if step is self.stage.last else ""
-        self._of[prefix].zero_grad()
+        self.zero_grad(prefix)
         with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
             loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.step(prefix)
+        return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
+
+    def zero_grad(self, prefix: str) -> None:
+        self._of[prefix].zero_grad()
+
+    def step(self, prefix: str) -> None:
         average_gradients(self._parameters[prefix], self.workers.group)
         self._of[prefix].step()
-        return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
+
+    def check(self, row: Mapping[str, Tensor]) -> None:
+        """Raises DivergedError where a number of an epoch is not finite."""
+        if not all(bool(value.isfinite().all()) for value in row.values()):
+            raise DivergedError(f"stage {self.stage.name}: the loss is not finite")
 
     def start_epoch(self, epoch: int) -> None:
         for optimisers in self._of.values():

@@ -1,92 +1,108 @@
-"""Packed seeds: several seeds of one configuration train a stage in one process as one batched computation.
+"""Packed trainings: seeds or configurations train a stage in one process as one batched computation.
 
-The seeds' weights are stacked and the loss runs under `torch.func.vmap`; the optimiser sees the stacked weights. Adam
-and SGD treat every number by itself, so that each seed gets the updates of a training of its own, in other roundings.
-What each seed reads and draws is made as its own training makes it.
+What a stage trains is stacked and the loss runs under `torch.func.vmap`, with a number for each training where their
+configurations differ; what it only reads is shared. Each training has optimisers of its own on its part of the stack,
+so that it gets the updates of a training by itself, in other roundings, and reads and draws what that one would.
 
-Not packed are stages whose loss does not say that it can be (`Step.packs`), LARS, whose steps depend on the norm of a
-whole weight, BatchNorm and `compile`.
+Not packed are stages whose loss does not say that it can be (`Step.packs`), BatchNorm that trains, and `compile`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.distributed import ProcessGroup
+from torch import nn
 
 from raymc import datasets
 from raymc.config import Config, StageConfig
-from raymc.errors import TrainingError
-from raymc.methods.base import Batch, Loss, Stage, Step, Whole
+from raymc.errors import DivergedError, TrainingError
+from raymc.methods.base import Stage
 from raymc.seed_parts import Seed, part
 from raymc.training.feed import Feed
-from raymc.training.loop import Report, Row, Updates, check_finite, end_epoch, train_epoch
+from raymc.training.loop import Hooks, Report, Row, check_finite, end_epoch, train_epoch
 from raymc.training.run import ALONE, Training
 from raymc.training.smoke import limited, shorten
-from raymc.training.stages import Weights, place, prepare, stage_key, uses_bank, weights_of
+from raymc.training.stacked import VARIED, PackedFeed, PackedUpdates
+from raymc.training.stages import Weights, place, prepare, stage_key, weights_of
 
-Words = tuple[str, str, int]  # of a draw: uniform or normal, its name, its width
+FREE = (*VARIED, "learning_rate", "weight_decay", "cluster_learning_rate", "cluster_weight_decay")
+"""Settings of a stage that may differ."""
 
 
 def fill_store(
-    config: Config,
+    trainings: Sequence[tuple[Config, Mapping[str, Seed]]],
     *,
     storage: str,
-    stage_seeds: Sequence[Mapping[str, Seed]],
     data: str | None = None,
     device: str | torch.device | None = None,
     report: Report = lambda row: None,
     smoke: bool = False,
 ) -> None:
-    """Compute the stages of several seeds together and store each under its own key, as their `run`s would.
+    """Compute the stages of several trainings together and store each under its own key, as their `run`s would.
 
-    The `run` of each seed then finds its stages and evaluates. Left to it, with all that follows, is a stage that does
-    not pack, that another process computes or has a checkpoint of, that no second seed has yet to train, and one in
-    which any seed diverged or the device's memory did not suffice. A stage that the seeds share is computed once, by
-    itself. A packed stage has no checkpoints: one that is killed starts again.
+    The `run` of each then finds its stages and evaluates. Left to it, with all that follows, is a stage that does not
+    pack, that another process computes or has a checkpoint of, that no second training has yet to train, one in which
+    this training diverged, and one for which the device's memory did not suffice. A stage that the trainings share is
+    computed once, by itself. A packed stage has no checkpoints: one that is killed starts again.
 
     Args:
-        stage_seeds: the seed of each stage for each seed, see `stages.seeds_of`.
+        trainings: configurations that differ in `FREE` settings of their stages only, with the seed of each stage
+            (see `stages.seeds_of`).
         report: called with the epochs of the first of them.
 
-    Raises InputError.
+    Raises InputError; ValueError for configurations that differ in more.
     """
+    config = trainings[0][0]
+    if any(_common(other) != _common(config) for other, _ in trainings):
+        raise ValueError(f"configurations of a pack differ in no more than {', '.join(FREE)}")
     dataset = limited(datasets.load_once(config, data), config)
+    configs = [one for one, _ in trainings]
     if smoke:
+        configs = [shorten(one, dataset)[0] for one in configs]
         config, dataset = shorten(config, dataset)
-    first = Training(config, dataset, storage, dict(stage_seeds[0]), ALONE, device, report, smoke)
-    members = [_Member(first), *(_Member(_sibling(first, seeds)) for seeds in stage_seeds[1:])]
+    first = Training(config, dataset, storage, dict(trainings[0][1]), ALONE, device, report, smoke)
+    members = [_Member(first)]
+    members += [
+        _Member(_sibling(first, one, seeds)) for one, (_, seeds) in zip(configs[1:], trainings[1:], strict=True)
+    ]
     for stage in first.method.stages(config):
         settings = config.stages[stage.name]
+        apart = len({member.key for member in members}) > 1
         for member in members:
             member.enter(stage)
-        if settings.epochs and not packs(stage, config, members[0].model):
+        several = settings.epochs > 0 and len({member.name for member in members}) > 1
+        # What is only read is read by all: it must be the same.
+        if several and (not packs(stage, config, members[0].model) or (stage.reads and apart)):
             return
         try:
             members = _through(members, stage, settings)
         except (TrainingError, torch.OutOfMemoryError):
-            return  # the seeds' own runs say which and why
+            return  # their own runs say which and why
         if len(members) < 2:
             return
 
 
+def _common(config: Config) -> Config:
+    """The configuration without what may differ in a pack."""
+    same = {name: getattr(StageConfig(), name) for name in FREE}
+    stages = {name: replace(stage, **same) for name, stage in config.stages.items()}
+    return replace(config, seed=0, stages=stages)
+
+
 def packs(stage: Stage, config: Config, model: nn.ModuleDict) -> bool:
-    """Whether seeds of a stage that trains can be packed."""
+    """Whether trainings of a stage can be packed."""
     steps = (stage.step, *((stage.last,) if stage.last else ()))
-    elementwise = config.stages[stage.name].optimizer != "lars"
-    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    banked = uses_bank(stage, config.stages[stage.name])
-    return all(step.packs for step in steps) and elementwise and not normed and not banked and not config.compile
+    live = [model[name] for name in (stage.trained if config.stages[stage.name].frozen_statistics else model)]
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for one in live for m in one.modules())
+    return all(step.packs for step in steps) and not normed and not config.compile
 
 
 class _Member:
-    """One seed on its way through the stages."""
+    """One training on its way through the stages."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -100,6 +116,7 @@ class _Member:
         training = self.training
         self.seed = training.seeds[stage.name]
         self.model = training.enter(stage, self.weights)
+        training.look_behind(stage, self.model, self.key)
         config, fingerprint = training.config, training.dataset.fingerprint
         self.key = self.name = stage_key(stage, config, self.model, fingerprint, self.seed, self.key)
 
@@ -109,10 +126,10 @@ class _Member:
         return not store.has(self.name) and store.load(self.name, "epoch") is None
 
 
-def _sibling(training: Training, seeds: Mapping[str, Seed]) -> Training:
-    """The training of another seed, with the samples of this one; it reports nothing."""
+def _sibling(training: Training, config: Config, seeds: Mapping[str, Seed]) -> Training:
+    """Another training, with the samples of this one; it reports nothing."""
     other = copy.copy(training)
-    other.seeds, other.snapshots, other.report = dict(seeds), {}, lambda row: None
+    other.config, other.seeds, other.snapshots, other.report = config, dict(seeds), {}, lambda row: None
     return other
 
 
@@ -149,162 +166,48 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
 
 
 def _train(members: Sequence[_Member], stage: Stage, settings: StageConfig) -> None:
-    """Train the members' models in place and store each; their keys differ.
+    """Train the members' models in place and store those that end well; their keys differ.
 
-    Raises DivergedError as soon as one of them is not finite.
+    Raises DivergedError as soon as none of them is finite.
     """
     training = members[0].training
-    models = [member.model for member in members]
+    for member in members:
+        place(member.model, training.config, training.device, training.dtype)
+        prepare(member.model, stage, settings.frozen_statistics)
+    whole: Feed = training.behind.feed if training.behind else training.feed
+    trainings = [member.training for member in members]
+    models = [one.training.behind.model if one.training.behind else one.model for one in members]
+    configs = [one.config.stages[stage.name] for one in trainings]
+    seeds = [member.seed for member in members]
+    shared = len(set(seeds)) == 1
+    updates = PackedUpdates(models, stage, configs, whole, training.autocast, shared)
     hooks = [member.training.hooks(stage, member.name) for member in members]
-    for model in models:
-        place(model, training.config, training.device, training.dtype)
-        prepare(model, stage, settings.frozen_statistics)
-    stacked = stack(models)
-    feed = PackedFeed.of(training.feed, [member.seed for member in members])
-    updates = Updates(stacked, packed_stage(stage, models, training.feed), settings, ALONE, training.autocast)
-    for member, hook in zip(members, hooks, strict=True):
+    for seed, model, hook in zip(seeds, models, hooks, strict=True):
         if stage.begin is not None:
-            stage.begin(member.model, training.feed, settings, part(member.seed, "initialisation"))
+            stage.begin(model, whole, settings, part(seed, "initialisation"))
         if hook.look is not None:
-            hook.look(member.model, 0)
-    curves: list[list[Row]] = [[] for _ in members]
-    for epoch in range(settings.epochs):
-        numbers = train_epoch(updates, feed, 0, epoch)
-        for at, (model, hook) in enumerate(zip(models, hooks, strict=True)):
-            mine = {name: float(value.expand(len(models))[at]) for name, value in numbers.items()}
-            curves[at].append(end_epoch(model, updates, epoch, mine, hook))
-            hook.report({"event": "epoch", **curves[at][-1]})
-    check_finite(stacked, stage)
-    for member, curve in zip(members, curves, strict=True):
-        member.training.publish(stage, member.model, member.name, curve)
+            hook.look(model, 0)
+    curves = _epochs(updates, whole if shared else PackedFeed.of(whole, seeds), seeds[0], hooks)
+    for at, curve in curves.items():
+        with suppress(DivergedError):
+            check_finite(models[at], stage)
+            members[at].training.publish(stage, members[at].model, members[at].name, curve)
 
 
-def stack(models: Sequence[nn.ModuleDict]) -> nn.ModuleDict:
-    """Modules whose parameters are those of all models, `[S, …]`; the models' own become views of them.
-
-    Buffers are the first model's: what reads a seed's own must read its model.
-    """
-    stacked = copy.deepcopy(models[0])
-    for name, parameter in stacked.named_parameters():
-        own = [model.get_parameter(name) for model in models]
-        parameter.data = torch.stack([one.data for one in own])
-        for one, view in zip(own, parameter.data, strict=True):
-            one.data = view
-    return stacked
-
-
-@dataclass(frozen=True)
-class PackedFeed(Feed):
-    """The batches of several seeds, each as its own training draws it, with a leading axis `[S, …]`."""
-
-    seeds: tuple[Seed, ...] = ()
-
-    @staticmethod
-    def of(feed: Feed, seeds: Sequence[Seed]) -> PackedFeed:
-        """The same samples for these seeds."""
-        return PackedFeed(**{f.name: getattr(feed, f.name) for f in fields(Feed)}, seeds=tuple(seeds))
-
-    def epoch(self, stage: str, seed: Seed, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
-        """Batches of all seeds; `seed` is passed over."""
-        each = [super(PackedFeed, self).epoch(stage, one, epoch, batch_size, views) for one in self.seeds]
-        return map(_together, zip(*each, strict=True))
-
-    def everything(self, epoch: int) -> Batch:
-        """All samples, the same for all seeds."""
-        batch, count = super().everything(epoch), len(self.seeds)
-        views = tuple(view.expand(count, *view.shape) for view in batch.views)
-        return replace(batch, views=views, index=batch.index.expand(count, -1))
-
-
-def _together(batches: tuple[Batch, ...]) -> Batch:
-    views = tuple(torch.stack(view) for view in zip(*(batch.views for batch in batches), strict=True))
-    return replace(
-        batches[0],
-        views=views,
-        index=torch.stack([batch.index for batch in batches]),
-        uniform=lambda name, width: torch.stack([batch.uniform(name, width) for batch in batches]),
-        normal=lambda name, width: torch.stack([batch.normal(name, width) for batch in batches]),
-    )
-
-
-def packed_stage(stage: Stage, models: Sequence[nn.ModuleDict], whole: Whole) -> Stage:
-    """The stage of stacked modules: its losses are those of all seeds, and it observes each model by itself.
-
-    `models` are those that view the stacked weights. Without `begin`, which is each model's own too.
-    """
-
-    def packed_step(step: Step) -> Step:
-        return replace(step, loss=packed_loss(step.loss))
-
-    def observe(_: nn.ModuleDict, __: Whole, config: StageConfig, epoch: int) -> dict[str, Tensor]:
-        assert stage.observe is not None
-        states = [stage.observe(model, whole, config, epoch) for model in models]
-        return {name: torch.stack([state[name] for state in states]) for name in states[0]}
-
-    return replace(
-        stage,
-        step=packed_step(stage.step),
-        last=packed_step(stage.last) if stage.last else None,
-        observe=observe if stage.observe else None,
-        begin=None,
-    )
-
-
-def packed_loss(loss: Loss) -> Loss:
-    """The sum of the seeds' losses on stacked modules and a stacked batch; `terms`, and `loss` in them, are `[S]`."""
-    asked: set[Words] = set()  # draws cannot be made under vmap: they are noted, and made before it
-
-    def packed(
-        model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        def one(
-            parameters: dict[str, Tensor],
-            views: tuple[Tensor, ...],
-            index: Tensor,
-            state: dict[str, Tensor],
-            drawn: dict[Words, Tensor],
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            uniform, normal = (_drawer(kind, drawn) for kind in ("uniform", "normal"))
-            mine = replace(batch, views=views, index=index, state=state, uniform=uniform, normal=normal)
-            call: Callable[..., tuple[Tensor, dict[str, Tensor]]] = torch.func.functional_call
-            return call(_Lossy(model, loss), parameters, (mine, config, group))
-
-        parameters: dict[str, Tensor] = {f"model.{name}": parameter for name, parameter in model.named_parameters()}
-        while True:
-            drawn = {words: getattr(batch, words[0])(*words[1:]) for words in asked}
+def _epochs(updates: PackedUpdates, feed: Feed, seed: Seed, hooks: Sequence[Hooks]) -> dict[int, list[Row]]:
+    """The curves of those trainings that come to their end, by their place in the pack."""
+    curves: dict[int, list[Row]] = {at: [] for at in range(len(hooks))}
+    for epoch in range(updates.settings.epochs):
+        numbers = train_epoch(updates, feed, seed, epoch)
+        for at in tuple(curves):
+            model, own, hook = updates.models[at], updates.own[at], hooks[at]
+            mine = {name: value.expand(len(hooks))[at] for name, value in numbers.items()}
             try:
-                each, terms = torch.func.vmap(one)(parameters, batch.views, batch.index, dict(batch.state), drawn)
-                return each.sum(), {"loss": each, **terms}
-            except _Undrawn as error:
-                asked.add(error.words)
-
-    return packed
-
-
-class _Undrawn(Exception):
-    """A loss asks for a draw that has not been made."""
-
-    def __init__(self, words: Words) -> None:
-        super().__init__(words)
-        self.words = words
-
-
-def _drawer(kind: str, drawn: Mapping[Words, Tensor]) -> Callable[[str, int], Tensor]:
-    def draw(name: str, width: int) -> Tensor:
-        words = (kind, name, width)
-        if words not in drawn:
-            raise _Undrawn(words)
-        return drawn[words]
-
-    return draw
-
-
-class _Lossy(nn.Module):
-    """A module whose call is the loss: `functional_call` takes nothing else."""
-
-    def __init__(self, model: nn.ModuleDict, loss: Loss) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, *rest: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.loss(self.model, *rest)
+                own.check(mine)
+                row = end_epoch(model, own, epoch, {name: float(value) for name, value in mine.items()}, hook)
+            except TrainingError:  # its own run will find it too, and say which
+                del curves[at]
+                continue
+            curves[at].append(row)
+            hook.report({"event": "epoch", **row})
+    return curves
