@@ -25,6 +25,7 @@ from raymc.config import Config, StageConfig
 from raymc.errors import TrainingError
 from raymc.methods.base import Batch, Loss, Stage, Step, Whole
 from raymc.seed_parts import Seed, part
+from raymc.training import checkpoint
 from raymc.training.feed import Feed
 from raymc.training.loop import Report, Row, Updates, check_finite, end_epoch, train_epoch
 from raymc.training.run import ALONE, Training
@@ -103,9 +104,10 @@ class _Member:
         self.key = self.name = stage_key(stage, config, self.model, fingerprint, self.seed, self.key)
 
     def is_free(self) -> bool:
-        """Whether nobody has begun this stage."""
+        """Whether nobody has begun this stage, and no checkpoint has it."""
         store = self.training.store
-        return not store.has(self.name) and store.load(self.name, "epoch") is None
+        begun = store.has(self.name) or store.load(self.name, "epoch") is not None
+        return not begun and checkpoint.find(self.name) is None
 
 
 def _sibling(training: Training, seeds: Mapping[str, Seed]) -> Training:
@@ -141,6 +143,7 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
             if entry is None:
                 continue
             member.weights = entry.state["weights"]
+            member.training.checkpoint = entry.meta.get("checkpoint")
         kept.append(member)
     return kept
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from raymc import datasets
+from raymc import datasets, provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import Scaling
@@ -21,13 +21,13 @@ from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.seed_parts import Seed, part, seed_facts
-from raymc.training import clusters, evaluate, outputs
+from raymc.training import checkpoint, clusters, evaluate, outputs
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
-from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_key, weights_of
+from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_facts, stage_key, weights_of
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
@@ -102,6 +102,7 @@ class Training:
         self.dtype, self.autocast = _precision(config.precision, self.device)
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
+        self.checkpoint: str | None = None  # from which the present weights come
         self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
 
     @property
@@ -135,6 +136,7 @@ class Training:
                 "cached": cached,
                 "seconds": time.monotonic() - begun,
                 "key": key,
+                **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
             }
             records.append(record)
             curve += [row | {"cached": cached} for row in rows]
@@ -160,10 +162,8 @@ class Training:
         if self.config.stages[stage.name].epochs == 0:
             place(model, self.config, self.device, self.dtype)
             return [], False
-        if needed and not self.store.has(key):
-            raise InputError(
-                f"stage {stage.name} of this configuration is not in the store: train without --from first"
-            )
+        if not anew and self.leads and not self.store.has(key):
+            self._import(stage, model, key, seed, needed)
         lease = self.store.lease(key) if self.leads else None
         entry = self._wait(key, lease, anew) if lease is not None else None
         entry = broadcast_object(entry, self.workers.group)
@@ -172,11 +172,24 @@ class Training:
                 model[name].load_state_dict(state, strict=True)
             place(model, self.config, self.device, self.dtype)
             self.snapshots = dict(entry.state.get("snapshots", {}))
+            self.checkpoint = entry.meta.get("checkpoint")
             return self._curve(entry.meta), True
         with lease or contextlib.nullcontext():
             curve = self._train(stage, model, key, seed)
         barrier(self.workers.group)
         return curve, False
+
+    def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> None:
+        """Put a result that a checkpoint has into the store. Raises InputError where it is `needed` and none has it."""
+        entry = checkpoint.load(key, weights_of(model))
+        if entry is not None:
+            self.store.save(key, entry.state, entry.meta)
+        elif needed:
+            facts = stage_facts(stage, self.config, model, self.dataset.fingerprint, seed, None)
+            near = checkpoint.unlike(stage.name, self.dataset.name, facts)
+            raise InputError(
+                f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
+            )
 
     def _wait(self, key: str, lease: Lease, anew: bool) -> Any:
         """The stored result, waiting while another process computes it; None once the lease is ours."""
@@ -222,7 +235,8 @@ class Training:
 
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
-        meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
+        meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.made()}
+        meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
         self.store.save(key, {"weights": weights_of(model), "snapshots": self.snapshots}, meta)
         self.store.discard(key, "epoch")
 
