@@ -30,7 +30,7 @@ from scipy.stats import bootstrap
 
 from benchmarks.machine import facts
 from raymc.metrics.seeds import RESAMPLES, summary
-from raymc.search.provenance import versions
+from raymc.provenance import versions
 
 WELL = (83.7, 82.1, 81.6, 80.4, 77.9, 81.7, 81.4, 80.9)
 BADLY = (73.7, 72.7)

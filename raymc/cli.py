@@ -16,7 +16,7 @@ from raymc.config import nearest
 from raymc.errors import InputError, Interrupted, RaymcError, storage_error
 from raymc.masking import masked
 
-COMMANDS = ("tune", "train", "stability", "report", "check", "data")
+COMMANDS = ("tune", "train", "stability", "report", "check", "data", "checkpoint")
 
 Run = Callable[[argparse.Namespace], Mapping[str, Any] | None]
 

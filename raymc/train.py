@@ -109,6 +109,8 @@ def _tell(result: dict[str, Any]) -> None:
     print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=sys.stderr)
     print(f"clusters: {result['clusters_by']}", file=sys.stderr)
     print(f"minutes: {_minutes(result['stages'])}", file=sys.stderr)
+    for name in dict.fromkeys(stage["checkpoint"] for stage in result["stages"] if "checkpoint" in stage):
+        print(f"started from the float16 weights of checkpoint {name}", file=sys.stderr)
     print(f"model, labels, metrics and configuration: {result['out']}", file=sys.stderr)
 
 

@@ -16,7 +16,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # A developer's own store is no place for a test's results.
-for name in ("RAYMC_STORAGE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
+for name in ("RAYMC_STORAGE", "RAYMC_CHECKPOINTS", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 
 OPTIONAL = ("ray", "optuna", "mlflow")

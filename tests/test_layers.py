@@ -32,7 +32,7 @@ USES = {
 # The rooms below training talk to other workers through this one file of it.
 COLLECTIVES = "raymc.training.dist"
 LIGHT = {"training", "methods"} | GROUND
-ENTRIES = ("tune", "train", "stability", "report", "check", "data")
+ENTRIES = ("tune", "train", "stability", "report", "check", "data", "checkpoint")
 
 
 def imported(path: Path) -> Iterator[str]:

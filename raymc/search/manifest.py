@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raymc import datasets
+from raymc import datasets, provenance
 from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
-from raymc.search import provenance, records
+from raymc.search import records
 from raymc.search.records import Row
 from raymc.space import Space
 from raymc.space_objective import several_seeds

@@ -12,11 +12,11 @@ from pathlib import Path
 from raymc.config import Value
 from raymc.errors import InputError
 from raymc.masking import masked_words
+from raymc.provenance import data_facts
 from raymc.search import study
 from raymc.search.database import check_url
 from raymc.search.distributions import compile_space
 from raymc.search.manifest import check_data, load_data, make_manifest, plan_budget
-from raymc.search.provenance import data_facts
 from raymc.search.records import Row
 from raymc.space import Space, load_space
 from raymc.tracking import uri

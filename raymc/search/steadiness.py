@@ -8,13 +8,14 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
+from raymc import provenance
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
 from raymc.reporting.steady_page import write_stability
-from raymc.search import provenance, records
+from raymc.search import records
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import Judge, judge_of

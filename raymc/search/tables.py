@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from raymc import provenance
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
@@ -23,7 +24,7 @@ from raymc.paper_table import PaperTable, TableRow, load_table
 from raymc.reporting.cells import CellResult, read_cell, read_cells, tables_root
 from raymc.reporting.table_report import write_table
 from raymc.scale.local import ray_session
-from raymc.search import provenance, records
+from raymc.search import records
 from raymc.search.driver import quiet_environment
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row

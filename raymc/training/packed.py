@@ -22,6 +22,7 @@ from raymc.config import Config, StageConfig
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Stage
 from raymc.seed_parts import Seed, part
+from raymc.training import checkpoint
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Report, Row, check_finite, end_epoch, train_epoch
 from raymc.training.run import ALONE, Training
@@ -121,9 +122,10 @@ class _Member:
         self.key = self.name = stage_key(stage, config, self.model, fingerprint, self.seed, self.key)
 
     def is_free(self) -> bool:
-        """Whether nobody has begun this stage."""
+        """Whether nobody has begun this stage, and no checkpoint has it."""
         store = self.training.store
-        return not store.has(self.name) and store.load(self.name, "epoch") is None
+        begun = store.has(self.name) or store.load(self.name, "epoch") is not None
+        return not begun and checkpoint.find(self.name) is None
 
 
 def _sibling(training: Training, config: Config, seeds: Mapping[str, Seed]) -> Training:
@@ -161,6 +163,7 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
             for name, state in entry.state["weights"].items():
                 member.model[name].load_state_dict(state, strict=True)
             member.weights = weights_of(member.model)
+            member.training.checkpoint = entry.meta.get("checkpoint")
         kept.append(member)
     return kept
 

@@ -5,30 +5,38 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from raymc import datasets
+from raymc import datasets, provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
-from raymc.datasets.scaling import Scaling
 from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
-from raymc.metrics.rank_isometry import rank_and_isometry
-from raymc.seed_parts import Seed, part, seed_facts
-from raymc.training import clusters, evaluate, outputs
+from raymc.seed_parts import Seed, part
+from raymc.training import checkpoint, evaluate
 from raymc.training.bank import Behind
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
+from raymc.training.finish import finish
 from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
-from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_key, uses_bank, weights_of
+from raymc.training.stages import (
+    Weights,
+    check_sizes,
+    clusters_of,
+    enter,
+    place,
+    stage_facts,
+    stage_key,
+    uses_bank,
+    weights_of,
+)
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
@@ -104,6 +112,7 @@ class Training:
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
         self.behind: Behind | None = None
+        self.checkpoint: str | None = None  # from which the present weights come
         self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
 
     @property
@@ -138,13 +147,14 @@ class Training:
                 "cached": cached,
                 "seconds": time.monotonic() - begun,
                 "key": key,
+                **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
             }
             records.append(record)
             curve += [row | {"cached": cached} for row in rows]
             self.report({"event": "stage", **record})
         if self.behind:
             self.behind.open()  # by all workers: the first one evaluates alone
-        result = self._finish(model, out, records, curve, keep_model) if self.leads else None
+        result = finish(self, model, out, records, curve, keep_model) if self.leads else None
         result = broadcast_object(result, self.workers.group)
         assert result is not None
         if result["metrics"]["clusters_used"] < 2 and not self.smoke:
@@ -173,10 +183,8 @@ class Training:
         if self.config.stages[stage.name].epochs == 0:
             place(model, self.config, self.device, self.dtype)
             return [], False
-        if needed and not self.store.has(key):
-            raise InputError(
-                f"stage {stage.name} of this configuration is not in the store: train without --from first"
-            )
+        if not anew and self.leads and not self.store.has(key):
+            self._import(stage, model, key, seed, needed)
         lease = self.store.lease(key) if self.leads else None
         entry = self._wait(key, lease, anew) if lease is not None else None
         entry = broadcast_object(entry, self.workers.group)
@@ -185,11 +193,24 @@ class Training:
                 model[name].load_state_dict(state, strict=True)
             place(model, self.config, self.device, self.dtype)
             self.snapshots = dict(entry.state.get("snapshots", {}))
+            self.checkpoint = entry.meta.get("checkpoint")
             return self._curve(entry.meta), True
         with lease or contextlib.nullcontext():
             curve = self._train(stage, model, key, seed)
         barrier(self.workers.group)
         return curve, False
+
+    def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> None:
+        """Put a result that a checkpoint has into the store. Raises InputError where it is `needed` and none has it."""
+        entry = checkpoint.load(key, self._changed(stage, model))
+        if entry is not None:
+            self.store.save(key, entry.state, entry.meta)
+        elif needed:
+            facts = stage_facts(stage, self.config, model, self.dataset.fingerprint, seed, None)
+            near = checkpoint.unlike(stage.name, self.dataset.name, facts)
+            raise InputError(
+                f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
+            )
 
     def _wait(self, key: str, lease: Lease, anew: bool) -> Any:
         """The stored result, waiting while another process computes it; None once the lease is ours."""
@@ -237,12 +258,15 @@ class Training:
 
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
-        meta = {"stage": stage.name, "curve": curve, "scored": self._scored}
-        settings = self.config.stages[stage.name]
-        changed = stage.trained if settings.frozen_statistics else tuple(model)
-        weights = weights_of(nn.ModuleDict({name: model[name] for name in changed}))
-        self.store.save(key, {"weights": weights, "snapshots": self.snapshots}, meta)
+        meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.made()}
+        meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
+        self.store.save(key, {"weights": self._changed(stage, model), "snapshots": self.snapshots}, meta)
         self.store.discard(key, "epoch")
+
+    def _changed(self, stage: Stage, model: nn.ModuleDict) -> Weights:
+        """Of a stage's modules, those that it changes: what it only reads is in the result of the stage before."""
+        frozen = self.config.stages[stage.name].frozen_statistics
+        return weights_of(nn.ModuleDict({name: model[name] for name in (stage.trained if frozen else model)}))
 
     def _look(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
         """Keep the embedding of some samples where the paper shows it."""
@@ -279,71 +303,6 @@ class Training:
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
         data, feed = (self.behind.data, self.behind.feed) if self.behind else (self.dataset, self.feed)
         return evaluate.watched(self.method, model, self.config, data, feed, self.n_clusters, self.cluster_seed)
-
-    def _finish(self, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool) -> Row:
-        config, data = self.config, self.dataset
-        metrics, arrays = evaluate.final_metrics(
-            self.method, model, config, data, self.feed, self.n_clusters, self.cluster_seed, self.behind
-        )
-        z = arrays.pop("embedding")
-        result: Row = {
-            "method": config.method,
-            "dataset": config.dataset,
-            "seed": config.seed,
-            "seeds": {name: seed_facts(seed) for name, seed in self.seeds.items()},
-            "metrics": metrics,
-            "stages": records,
-            "n_clusters": self.n_clusters,
-            "n": len(data.train.x),
-            "split": data.split,
-            "clusters_by": clusters.told(config, len(data.train)),
-            "test_n": 0 if data.test is None else len(data.test.x),
-            "smoke": self.smoke,
-            "out": str(out),
-        }
-        result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
-        if config.probes:
-            result["probes"] = evaluate.probes(self.method, model, data, self.feed, config.probe_views)
-        effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
-        effective |= {"own": asdict(config.own)} if config.own else {}
-        effective |= config.flat(self.method.stage_keys)
-        outputs.write_json(out / "config.json", effective)
-        labels = dict(arrays)
-        if data.train.y is not None:
-            labels["y"] = data.train.y
-        if data.test is not None and data.test.y is not None:
-            labels["test_y"] = data.test.y
-        outputs.write_arrays(out / "labels.npz", labels)
-        outputs.write_curve(out / "curve.jsonl", curve)
-        if data.train.x.dim() == 4:
-            outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))
-        outputs.write_arrays(out / "similarity.npz", outputs.similarity_map(z, arrays["labels"]))
-        if not self.method.unit_rows:
-            self._picture(out, z, arrays["labels"])
-        if keep_model:
-            content = {"config": effective, "weights": weights_of(model), "scaling": _figures(data.scaling)}
-            outputs.write_model(out / "model.pt", content)
-        outputs.write_json(out / "metrics.json", result)
-        return result
-
-    def _picture(self, out: Path, z: torch.Tensor, labels: torch.Tensor) -> None:
-        """What the report shows of an embedding of points: its stages, its ranks and distances."""
-        train = self.dataset.train
-        if self.snapshots:
-            some = evaluate.snapshot_rows(len(train))
-            found = {int(epoch): points for epoch, points in self.snapshots.items()}
-            pictures = outputs.snapshots(found) | {"labels": labels[some].long()}
-            outputs.write_arrays(out / "snapshots.npz", pictures | ({} if train.y is None else {"y": train.y[some]}))
-        x = evaluate.plain_inputs(self.feed, train.x)
-        outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
-
-
-def _figures(scaling: Scaling | None) -> Row | None:
-    """How new rows must be scaled, in what `model.pt` can hold."""
-    if scaling is None:
-        return None
-    arrays = {name: torch.from_numpy(getattr(scaling, name)) for name in ("shift", "width", "exact")}
-    return {"how": scaling.how, **arrays}
 
 
 def _precision(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype | None]:

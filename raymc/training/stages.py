@@ -150,15 +150,15 @@ def weights_of(model: nn.ModuleDict) -> Weights:
     }
 
 
-def stage_key(
+def stage_facts(
     stage: Stage, config: Config, model: nn.ModuleDict, fingerprint: str, seed: Seed, previous: str | None
-) -> str:
-    """Name of a stage's result: a hash of all that decides its numbers and of nothing else (design section 5).
+) -> dict[str, object]:
+    """All that decides the numbers of a stage's result and nothing else (design section 5), in what JSON can hold.
 
     Not in it: names of the method, the space and the dataset, labels, device, workers, library versions.
     """
     settings = config.stages[stage.name]
-    facts: Mapping[str, object] = {
+    return {
         "loop": LOOP_NUMERICS,
         "loss": [stage.step.loss.__name__, stage.numerics],
         "groups": [[list(group.modules), group.prefix] for group in stage.step.groups],
@@ -174,4 +174,15 @@ def stage_key(
         **({"observe": stage.observe.__name__} if stage.observe else {}),
         **({"last": [stage.last.loss.__name__, list(stage.last.modules)]} if stage.last else {}),
     }
+
+
+def key_of(facts: Mapping[str, object]) -> str:
+    """The name of the result that has these `stage_facts`: a hash of them."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def stage_key(
+    stage: Stage, config: Config, model: nn.ModuleDict, fingerprint: str, seed: Seed, previous: str | None
+) -> str:
+    """Name of a stage's result."""
+    return key_of(stage_facts(stage, config, model, fingerprint, seed, previous))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
-from raymc.search.provenance import versions
+from raymc.provenance import versions
 from raymc.training.outputs import write_bytes
 from tests.chaos.command import PATIENCE, ROOT, short_folder
 from tests.chaos.driver_kills import Search

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
-from raymc.search.provenance import versions
+from raymc.provenance import versions
 from tests.chaos.command import PATIENCE, Command, short_folder
 from tests.mlflow_database import metrics
 

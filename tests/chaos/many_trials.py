@@ -22,6 +22,7 @@ from typing import Any
 import optuna
 
 from benchmarks.machine import facts
+from raymc.provenance import versions
 from raymc.scale.local import ray_session
 from raymc.search import records
 from raymc.search.distributions import compile_space
@@ -29,7 +30,6 @@ from raymc.search.driver import Needs, plan_slots, quiet_environment, run_work
 from raymc.search.judge import Judge
 from raymc.search.ledger import Ledger
 from raymc.search.live import Board
-from raymc.search.provenance import versions
 from raymc.search.unit import Plan
 from raymc.space import load_space
 from raymc.tracking.study import StudyTracker

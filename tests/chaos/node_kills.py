@@ -23,13 +23,13 @@ from typing import Any
 from benchmarks.machine import facts
 from raymc.config import Config, Value, resolve
 from raymc.methods import METHODS
+from raymc.provenance import versions
 from raymc.scale.worker import Job, Needs, run_workers
 from raymc.search.body import TrainSeed
 from raymc.search.driver import plan_slots, run_work
 from raymc.search.judge import Judge
 from raymc.search.ledger import SeedQueue
 from raymc.search.live import Board
-from raymc.search.provenance import versions
 from raymc.search.records import seed_folder
 from raymc.search.unit import Plan, Report
 from raymc.space import make_space

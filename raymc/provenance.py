@@ -1,7 +1,9 @@
-"""Where a study's figures come from: versions, revision, hardware, command line, data."""
+"""Where figures come from: versions, revision, hardware, command line, data."""
 
 from __future__ import annotations
 
+import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -30,6 +32,12 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
+
+
+def made() -> dict[str, Any]:
+    """When and with what a result is being made: date in UTC, hardware, versions, revision."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"date": date, "hardware": hardware(), "versions": versions(), "git": _loaded_revision()}
 
 
 def revision() -> str | None:
@@ -69,6 +77,12 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "split": dataset.split,
         "source": dataset.source,
     }
+
+
+@functools.cache
+def _loaded_revision() -> str | None:
+    """The revision when this process first asked, which is that of the code it runs; git takes its time."""
+    return revision()
 
 
 def _git(root: Path, *words: str) -> str:

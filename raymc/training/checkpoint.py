@@ -1,0 +1,133 @@
+"""Checkpoints: a stage's result as float16 shards with a card, small enough for git, from which others go on.
+
+```
+checkpoints/<name>/card.json                 what it is of: the stage's key and all that is hashed into it, files, curve
+checkpoints/<name>/README.md                 the same to read
+checkpoints/<name>/weights-00.safetensors    … of at most 14 MiB each
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import raymc
+from raymc.errors import InputError
+from raymc.training import shards
+from raymc.training.stages import Weights, key_of
+from raymc.training.store import Entry
+
+FORMAT = 1
+CARD = "card.json"
+NEEDED = {"format": int, "stage": str, "key": str, "dataset": str, "facts": dict, "files": list, "curve": list}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder and the content of its card, of which nothing has been checked but that it has its keys."""
+
+    folder: Path
+    card: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def folders() -> list[Path]:
+    """Where checkpoints are looked for: RAYMC_CHECKPOINTS, else `checkpoints` here and in raymc's source tree.
+
+    Raises InputError where RAYMC_CHECKPOINTS is no folder.
+    """
+    given = os.environ.get("RAYMC_CHECKPOINTS")
+    if given:
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"RAYMC_CHECKPOINTS: {given} is no folder")
+        return [folder]
+    tree = Path(raymc.__file__).parents[1]
+    source = [tree / "checkpoints"] if (tree / "pyproject.toml").exists() else []
+    return list(dict.fromkeys([Path("checkpoints").resolve(), *source]))
+
+
+def checkpoints() -> Iterator[Checkpoint]:
+    """All that have a readable card."""
+    for folder in folders():
+        for path in sorted(folder.glob(f"*/{CARD}")):
+            try:
+                card = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(card, dict) and all(isinstance(card.get(key), kind) for key, kind in NEEDED.items()):
+                yield Checkpoint(path.parent, card)
+
+
+def find(key: str) -> Checkpoint | None:
+    """The checkpoint of a stage's result."""
+    return next((one for one in checkpoints() if one.card["key"] == key), None)
+
+
+def load(key: str, expected: Weights) -> Entry | None:
+    """The result `key` from a checkpoint, told on standard error, as the store keeps it; None where there is none.
+
+    `expected` are the modules that it is for, with tensors of the right shapes and types.
+    Raises InputError, in one line, where a checkpoint says that it is of this key and is not whole or not of this net.
+    """
+    found = find(key)
+    if found is None:
+        return None
+    try:
+        state = {"weights": _checked(found, expected), "snapshots": {}}
+    except InputError as error:
+        raise InputError(f"checkpoint {found.folder}: {error}") from error
+    card = found.card
+    print(f"{card['stage']}: weights of checkpoint {found.folder} (float16), now in the store", file=sys.stderr)
+    meta = {"stage": card["stage"], "curve": card["curve"], "scored": card.get("scored"), "made": card.get("made")}
+    return Entry(state, meta | {"checkpoint": found.name})
+
+
+def unlike(stage: str, dataset: str, facts: Mapping[str, Any]) -> str:
+    """`; checkpoint x is of pretrain.epochs=600, asked 1000` for the nearest one of these samples, or nothing.
+
+    `facts` are the `stage_facts` of what was asked for, the stage before apart.
+    """
+    near = [
+        (differences(stage, one.card["facts"], facts), one.name)
+        for one in checkpoints()
+        if one.card["stage"] == stage
+        and (one.card["dataset"] == dataset or one.card["facts"].get("data") == facts["data"])
+    ]
+    if not near:
+        return ""
+    told, name = min(near, key=lambda pair: len(pair[0]))
+    return f"; checkpoint {name} is of {'; '.join(told)}" if told else ""
+
+
+def differences(stage: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """How the `stage_facts` of a checkpoint differ from those asked for, in words, the settings first."""
+    have, want = theirs.get("settings", {}), ours["settings"]
+    told = [f"{stage}.{key}={have.get(key)}, asked {want.get(key)}" for key in want if have.get(key) != want[key]]
+    for key in ("augmentation", "precision", "seed"):
+        if theirs.get(key) != ours[key]:
+            told.append(f"{key}={theirs.get(key)}, asked {ours[key]}")
+    for key, what in (("data", "other samples"), ("architecture", "another net")):
+        if theirs.get(key) != ours[key]:
+            told.append(what)
+    rest = (theirs.keys() | ours.keys()) - {"settings", "augmentation", "precision", "seed", "data", "architecture"}
+    changed = sorted(key for key in rest - {"previous"} if theirs.get(key) != ours.get(key))
+    return told + ([f"other numerics ({', '.join(changed)})"] if changed else [])
+
+
+def _checked(found: Checkpoint, expected: Weights) -> Weights:
+    card = found.card
+    if card["format"] != FORMAT:
+        raise InputError(f"its format is {card['format']}, this raymc reads {FORMAT}")
+    if key_of(card["facts"]) != card["key"]:
+        raise InputError(f"the key in its {CARD} is not that of the facts in it")
+    return shards.read(found.folder, card["files"], expected)

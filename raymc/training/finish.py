@@ -1,0 +1,90 @@
+"""The end of a training: its metrics, and the files that it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from raymc.datasets.scaling import Scaling
+from raymc.metrics.rank_isometry import rank_and_isometry
+from raymc.seed_parts import seed_facts
+from raymc.training import clusters, evaluate, outputs
+from raymc.training.loop import Row
+from raymc.training.stages import weights_of
+
+if TYPE_CHECKING:
+    from raymc.training.run import Training
+
+
+def finish(
+    training: Training, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool
+) -> Row:
+    """Evaluate, write the files of a training into `out` and return the content of `metrics.json`."""
+    config, data = training.config, training.dataset
+    metrics, arrays = evaluate.final_metrics(
+        training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.behind
+    )
+    z = arrays.pop("embedding")
+    result: Row = {
+        "method": config.method,
+        "dataset": config.dataset,
+        "seed": config.seed,
+        "seeds": {name: seed_facts(seed) for name, seed in training.seeds.items()},
+        "metrics": metrics,
+        "stages": records,
+        "n_clusters": training.n_clusters,
+        "n": len(data.train.x),
+        "split": data.split,
+        "clusters_by": clusters.told(config, len(data.train)),
+        "test_n": 0 if data.test is None else len(data.test.x),
+        "smoke": training.smoke,
+        "out": str(out),
+    }
+    result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
+    if config.probes:
+        result["probes"] = evaluate.probes(training.method, model, data, training.feed, config.probe_views)
+    effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
+    effective |= {"own": asdict(config.own)} if config.own else {}
+    effective |= config.flat(training.method.stage_keys)
+    outputs.write_json(out / "config.json", effective)
+    labels = dict(arrays)
+    if data.train.y is not None:
+        labels["y"] = data.train.y
+    if data.test is not None and data.test.y is not None:
+        labels["test_y"] = data.test.y
+    outputs.write_arrays(out / "labels.npz", labels)
+    outputs.write_curve(out / "curve.jsonl", curve)
+    if data.train.x.dim() == 4:
+        outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))
+    outputs.write_arrays(out / "similarity.npz", outputs.similarity_map(z, arrays["labels"]))
+    if not training.method.unit_rows:
+        _picture(training, out, z, arrays["labels"])
+    if keep_model:
+        content = {"config": effective, "weights": weights_of(model), "scaling": _figures(data.scaling)}
+        outputs.write_model(out / "model.pt", content)
+    outputs.write_json(out / "metrics.json", result)
+    return result
+
+
+def _picture(training: Training, out: Path, z: torch.Tensor, labels: torch.Tensor) -> None:
+    """What the report shows of an embedding of points: its stages, its ranks and distances."""
+    train = training.dataset.train
+    if training.snapshots:
+        some = evaluate.snapshot_rows(len(train))
+        found = {int(epoch): points for epoch, points in training.snapshots.items()}
+        pictures = outputs.snapshots(found) | {"labels": labels[some].long()}
+        outputs.write_arrays(out / "snapshots.npz", pictures | ({} if train.y is None else {"y": train.y[some]}))
+    x = evaluate.plain_inputs(training.feed, train.x)
+    outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
+
+
+def _figures(scaling: Scaling | None) -> Row | None:
+    """How new rows must be scaled, in what `model.pt` can hold."""
+    if scaling is None:
+        return None
+    arrays = {name: torch.from_numpy(getattr(scaling, name)) for name in ("shift", "width", "exact")}
+    return {"how": scaling.how, **arrays}

@@ -1,0 +1,79 @@
+"""A checkpoint's card in Markdown, from what `card.json` says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+POINTS = 12
+"""Rows of the learning curve that the card shows; the whole of it is in `card.json`."""
+
+
+def model_card(name: str, card: Mapping[str, Any]) -> str:
+    """The page: what the weights are, how they were made, how to go on from them."""
+    data, rows, after = card["data"], _rows(card["curve"]), card["next"]
+    lines = [
+        f"# {name}",
+        "",
+        f"Weights after stage `{card['stage']}` of {card['method'].upper()} on {data['name']} ({data['split']}), "
+        f"{card['epochs']} epochs, seed {card['seed']}. Matrices and kernels are in float16, biases and BatchNorm in "
+        "float32.",
+        "",
+        "```",
+        f"{card['command']}{f' --from {after}' if after else ''}",
+        "```",
+        "",
+        "goes on from here, and so does whatever else has a stage of this key. raymc looks for it in `./checkpoints`,",
+        "in its own source tree, or where RAYMC_CHECKPOINTS points, and checks every file before its weights are used.",
+        "",
+        *_table(_facts(card), ("", "")),
+        "",
+        "## Files",
+        "",
+        *_table(
+            [[f["name"], f"{f['bytes']:,}", f"`{f['sha256']}`"] for f in card["files"]], ("file", "bytes", "sha256")
+        ),
+        "",
+        "## Learning curve",
+        "",
+        *_table([[f"{v:g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows], list(rows[0])),
+        "",
+        "## Configuration",
+        "",
+        *_table(
+            [[f"`{key}`", f"`{json.dumps(value)}`"] for key, value in card["configuration"].items()], ("key", "value")
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _facts(card: Mapping[str, Any]) -> list[list[str]]:
+    made = card["made"] or card["exported"]
+    hardware, versions = made["hardware"], made["versions"]
+    rows = [
+        ["key", f"`{card['key']}`"],
+        ["stages", ", ".join(f"{one['stage']} `{one['key']}`" for one in card["chain"])],
+        ["space", f"`{card['space']}`, preset `{card['preset']}`"],
+        ["samples", f"{card['data']['n']:,}, sha256 `{card['data']['fingerprint']}`"],
+        ["trained" if card["made"] else "exported", made["date"]],
+        ["on", ", ".join([*hardware["gpus"], hardware["cpu"], f"{hardware['cores']} cores"])],
+        ["with", ", ".join(f"{name} {version}" for name, version in versions.items() if version)],
+        ["revision", f"`{made['git']}`" if made["git"] else "unknown"],
+    ]
+    if card.get("checkpoint"):
+        rows.append(["weights from", f"the float16 checkpoint {card['checkpoint']}"])
+    return rows
+
+
+def _rows(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The numbers of evenly spaced epochs, the first and the last among them."""
+    last = len(curve) - 1
+    picked = sorted({round(at * last / (POINTS - 1)) for at in range(POINTS)})
+    numbers = [key for key in curve[0] if key not in ("stage", "epochs")]
+    return [{key: curve[at].get(key, "") for key in numbers} for at in picked]
+
+
+def _table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
