@@ -101,7 +101,7 @@ def outage(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
         figures |= {"trials": result["trials"], "warnings": told.count("does not take metrics")}
         return figures | compared(running.study, server)
     finally:
-        server.close()
+        server.kill()
 
 
 def _while_away(running: Search, server: Server, seconds: float) -> dict[str, Any]:
