@@ -67,10 +67,7 @@ def test_parameters_and_what_two_workers_send_are_those_by_hand(pretrain: StageC
 @pytest.mark.parametrize("stage", ["pretrain", "heads", "finetune"])
 def test_what_nmce_sends_does_not_depend_on_the_number_of_workers(stage: str) -> None:
     config = load_space("nmce_digits").config({})
-    found = {count_traffic(config, stage, workers, (1, 8, 8)) for workers in (2, 64) if stage != "heads"}
-    assert len(found) <= 1
-    heads = preset("nmce", "cifar20", "paper")
-    assert count_traffic(heads, "heads", 2) == count_traffic(heads, "heads", 64)
+    assert count_traffic(config, stage, 2, (1, 8, 8)) == count_traffic(config, stage, 64, (1, 8, 8))
 
 
 def test_two_real_workers_send_what_is_counted() -> None:

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raymc.config import Config, StageConfig, resolve
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, trained_parameters
+from raymc.nets import backbone_width
 from raymc.training import dist
 from raymc.training.dist import Workers, average_gradients, synchronise_batchnorm
 from raymc.training.loop import Updates
@@ -121,7 +122,9 @@ def _count(config: Config, stage: Stage, model: nn.ModuleDict, pooled: bool) -> 
         model["backbone"] = nn.Identity()
     model.to("meta")
     updates = Updates(model, stage, settings, Workers(), None)
-    batch = _meta_batch(settings.batch_size, settings.augmentations, (POOL,) if pooled else IMAGE)
+    batch = _meta_batch(
+        settings.batch_size, settings.augmentations, (backbone_width(config.backbone),) if pooled else IMAGE
+    )
     with _no_autocast():
         updates.make(stage.step, batch)  # the optimiser's state is made here, once
         with FlopCounterMode(display=False) as flop, _Kernels() as kernels:  # type: ignore[no-untyped-call]
@@ -216,7 +219,7 @@ def count_traffic(config: Config, name: str, workers: int, image: tuple[int, ...
     if pooled:
         model["backbone"] = nn.Identity()
     rows = settings.batch_size // workers if pooled else 2
-    batch = _random_batch(rows, settings.augmentations, (POOL,) if pooled else image)
+    batch = _random_batch(rows, settings.augmentations, (backbone_width(config.backbone),) if pooled else image)
     losses, gradients = _tally(stage, copy.deepcopy(model), settings, batch, workers, norms=False)
     whole, _ = _tally(stage, model, settings, batch, workers, norms=True)
     return Traffic(
