@@ -20,7 +20,7 @@ import raymc
 from raymc.datasets import Dataset, fingerprint
 from raymc.masking import masked_words
 
-PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
 
 
 def versions() -> dict[str, str | None]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -14,6 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from tests.server_process import ServerProcess, free_port
 
 
 class Server:
@@ -23,33 +22,22 @@ class Server:
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, backend: str | None = None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.database = folder / "server.db"
         self.uri = f"http://127.0.0.1:{self.port}"
         self.backend = backend or f"sqlite:///{self.database}"
         self._environment = environment or {}
-        self._log = (folder / "server.log").open("ab")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = ServerProcess(folder / "server.log")
 
     @property
     def pid(self) -> int:
-        assert self._process is not None, "it does not run"
         return self._process.pid
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", self.backend]
         settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self._process = subprocess.Popen(
-            command,
-            env={**os.environ, **settings, **self._environment},
-            cwd=self.database.parent,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        self._process.start(command, self.database.parent, settings | {**self._environment})
 
     def answers(self) -> bool:
         """Whether something listens at its port: its workers take a request then, or let it wait."""
@@ -57,15 +45,8 @@ class Server:
             return asked.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
-        """End the server and the workers it started, which are all there is in its group, without notice."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def close(self) -> None:
-        self.kill()
-        self._log.close()
+        """End the server and the workers it started, without notice."""
+        self._process.kill()
 
     def points(self) -> Counter[tuple[str, str, int, float]]:
         """How often each (name of the run, key, step, value) is in the server's database."""

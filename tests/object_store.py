@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 import urllib.error
@@ -15,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.postgres import free_port
+from tests.server_process import ServerProcess, free_port
 
 KEY, SECRET = "raymc", "a-secret-of-the-test"
 BUCKET = "raymc-test"
@@ -33,10 +30,10 @@ class ObjectStore:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         self._ports = [free_port() for _ in range(7)]
-        self._process: subprocess.Popen[bytes] | None = None
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identity = {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": actions}
         folder.mkdir(parents=True, exist_ok=True)
+        self._process = ServerProcess(folder / "log")
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
         self.start()
         self._make_bucket()
@@ -69,8 +66,7 @@ class ObjectStore:
         words += [f"-s3.port.grpc={grpc[3]}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
         words += [f"-s3.config={self.folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
         (self.folder / "data").mkdir(exist_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+        self._process.start(words, self.folder)
         for _ in range(120):
             if self._answers():
                 return
@@ -78,10 +74,7 @@ class ObjectStore:
         raise AssertionError((self.folder / "log").read_text()[-2000:])
 
     def stop(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        self._process.kill()
 
     def _answers(self) -> bool:
         try:

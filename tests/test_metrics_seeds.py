@@ -12,6 +12,7 @@ from scipy.stats import bootstrap, mannwhitneyu, trim_mean, ttest_rel
 
 from raymc.metrics.clustering import adjusted_rand, clustering_scores
 from raymc.metrics.seeds import (
+    agreement,
     ari_matrix,
     bootstrap_interval,
     certificate,
@@ -159,6 +160,8 @@ def test_matrices_of_agreement() -> None:
             of([a])
         with pytest.raises(ValueError, match="labels"):
             of([a, b[:3]])
+    assert agreement([a, b, c]) == pairwise_ari([a, b, c])
+    assert agreement([a]) is agreement([]) is agreement([a, b[:3]]) is None
 
 
 def test_disagreement_bounds_the_mean_accuracy_for_any_labels_and_numbers_of_clusters() -> None:

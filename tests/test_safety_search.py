@@ -63,7 +63,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         done, listened = _run([*words, "--tracking-uri", uri], folder, hook | secrets | {"RAY_TMPDIR": str(rays)})
         listened |= listening(descendants(server.pid))
     finally:
-        server.close()
+        server.kill()
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     yield Watched(result, done.stdout + done.stderr, (folder, rays), listened, attempts)

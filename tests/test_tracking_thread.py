@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from raymc.tracking.sender import Sender
 from raymc.tracking.shipper import Shipper
 from raymc.tracking.study import StudyTracker
 from tests.mlflow_database import DEPRECATED, metrics, new_database, query, write_study
+from tests.server_process import free_port
 
 pytest.importorskip("mlflow", reason="mlflow is not installed: nothing to ship to")
 
@@ -62,15 +62,9 @@ def test_the_thread_follows_writers_at_work(tmp_path: Path, database: Path) -> N
     }
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def test_an_outage_is_one_warning_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_study(tmp_path)
-    uri = f"http://me:secret@127.0.0.1:{closed_port()}"
+    uri = f"http://me:secret@127.0.0.1:{free_port()}"
     with caplog.at_level(logging.INFO):
         shipper = Shipper(tmp_path / "spool", uri, "space", study="a study", interval=0.02)
         assert not shipper.flush(0.1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.server_process import free_port
 
 FLAGS = (
     "--headless=new",
@@ -37,9 +38,7 @@ def missing() -> str:
 @contextlib.contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """A browser with an empty profile in the folder `profile`; it ends with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(_program(("chromedriver",))), f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,13 @@ class Gates:
     smallest_share: float = 0.1
     largest_share: float = 5.0
     rank: int = 2
+
+    @classmethod
+    def of(cls, bounds: Mapping[str, float] | None) -> Self | None:
+        """The gates of an objective's `gates`, as a manifest has them; None of None."""
+        if bounds is None:
+            return None
+        return cls(bounds["smallest_share"], bounds["largest_share"], int(bounds["rank"]))
 
     def closed(self, metrics: Mapping[str, float], n_clusters: int) -> str | None:
         """Why a training with these metrics counts as collapsed, in one line; None where it passes.

@@ -102,6 +102,13 @@ def pairwise_ari(labels: Sequence[Labels]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "min": min(values)}
 
 
+def agreement(labels: Sequence[Labels]) -> dict[str, float] | None:
+    """`pairwise_ari`, or None where there are not two labellings of equally many points, so that nothing compares."""
+    if len(labels) < 2 or len({len(one) for one in labels}) > 1:
+        return None
+    return pairwise_ari(labels)
+
+
 def ari_matrix(labels: Sequence[Labels]) -> list[list[float]]:
     """Adjusted Rand index `[m, m]` between each two of m labellings of the same points: symmetric, 1 on the diagonal.
 

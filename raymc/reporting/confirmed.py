@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from raymc.metrics import seeds
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
-from raymc.metrics.seeds import pairwise_ari, summary
+from raymc.metrics.seeds import summary
 from raymc.reporting.artefacts import read_labels
 from raymc.reporting.records import Record, SeedRun, Study, best_of, confirmation_of
 
@@ -48,12 +49,9 @@ def statistics(values: Sequence[float]) -> dict[str, Any]:
 
 
 def agreement(runs: Sequence[SeedRun]) -> dict[str, float] | None:
-    """Adjusted Rand index between the labellings of each two seeds; None with fewer than two of one length."""
+    """Adjusted Rand index between the labellings of each two finished seeds; None where there is none."""
     found = [read_labels(run).get("labels") for run in runs if run.state == "finished"]
-    labels = [one for one in found if one is not None]
-    if len(labels) < 2 or len({len(one) for one in labels}) > 1:
-        return None
-    return pairwise_ari(labels)
+    return seeds.agreement([one for one in found if one is not None])
 
 
 def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:

@@ -110,10 +110,8 @@ def _gated(study: Study, trial: Record) -> bool:
 
 def _gates(study: Study) -> Gates | None:
     """The study's own, else what a search without labels has by default; None where such a search was told so."""
-    own = study.objective.gates
-    if own:
-        return Gates(own["smallest_share"], own["largest_share"], int(own["rank"]))
-    return Gates() if study.objective.uses_labels else None
+    default = Gates() if study.objective.uses_labels else None
+    return Gates.of(study.objective.gates) or default
 
 
 def words_of(facts: Facts) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.errors import InputError
-from raymc.metrics.seeds import ari_matrix, certificate, collapsed_share, pairwise_ari, summary
+from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
 from raymc.reporting.artefacts import read_labels
 from raymc.reporting.comparison import Row, common_seeds, compare_arms, finished, in_all, shared_stages
 from raymc.reporting.records import Record, SeedRun
@@ -141,10 +141,11 @@ def _agreement(place: Path, done: Sequence[Row]) -> Row:
     runs = [SeedRun(row["seed"], "finished", {}, (), 0.0, place / f"seed-{row['seed']}") for row in done]
     found: list[tuple[int, Any]] = [(run.seed, labels) for run in runs if (labels := _labels(run)) is not None]
     labels = [one for _, one in found]
-    if len(labels) < 2 or len({len(one) for one in labels}) > 1:
+    agreed = agreement(labels)
+    if agreed is None:
         return {}
     return {
-        "pairwise_ari": pairwise_ari(labels),
+        "pairwise_ari": agreed,
         "agreement": {"seeds": [seed for seed, _ in found], "ari": ari_matrix(labels)},
         "certificate": certificate(labels),
     }

@@ -16,14 +16,13 @@ from raymc.reporting.steady_tables import (
 )
 from raymc.reporting.steady_words import (
     agreement_lines,
-    configured,
     may,
     may_not,
     statistics_lines,
     varied,
     verdict,
 )
-from raymc.reporting.words import listing
+from raymc.reporting.words import configured, listing
 
 
 def terminal_text(run: Steady) -> str:

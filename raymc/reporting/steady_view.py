@@ -117,7 +117,7 @@ def _arm(arm: Arm) -> Row:
     overrides = result.get("overrides")
     return {
         "name": arm.name,
-        "settings": told.configured(result["params"]) + (f" with {told.configured(overrides)}" if overrides else ""),
+        "settings": words.configured(result["params"]) + (f" with {words.configured(overrides)}" if overrides else ""),
         "method": result["method"],
         "space": result["space"],
         "clusters_by": result["clusters_by"],

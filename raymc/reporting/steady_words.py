@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import words
@@ -21,11 +20,6 @@ ENOUGH = 6
 """Pairs below which Wilcoxon's signed-rank test cannot reach the 5 % level."""
 
 SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
-
-
-def configured(params: Mapping[str, Any]) -> str:
-    """`heads.eps_sq=0.2, …`; `the preset` of none."""
-    return ", ".join(f"{key}={words.setting(value)}" for key, value in params.items()) or "the preset"
 
 
 def main_metric(arm: Arm) -> str | None:

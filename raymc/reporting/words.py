@@ -48,6 +48,11 @@ def setting(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def configured(params: Mapping[str, Any]) -> str:
+    """`heads.eps_sq=0.2, …`; `the preset` of none."""
+    return ", ".join(f"{key}={setting(value)}" for key, value in params.items()) or "the preset"
+
+
 def duration(seconds: float | None) -> str:
     """`2 h 05 min`, `3 min 20 s`, `4.2 s`; a dash where absent."""
     if seconds is None:

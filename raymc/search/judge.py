@@ -74,5 +74,5 @@ def judge_of(objective: Mapping[str, Any], smoke: bool = False) -> Judge:
         objective["mode"],
         objective.get("aggregate", "mean"),
         objective.get("second"),
-        Gates(**gates) if gates is not None else None,
+        Gates.of(gates),
     )

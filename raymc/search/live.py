@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raymc.config import Value
+from raymc.reporting.words import configured
 from raymc.search.records import FINISHED, RUNNING, Unit
 
 SHOWN = 12
@@ -73,7 +73,7 @@ class Board:
 
     def started(self, unit: Unit) -> None:
         self.lines[unit.name] = Line(unit, time.monotonic())
-        self._say(f"{unit.name} started: {words(unit.params)}")
+        self._say(f"{unit.name} started: {configured(unit.params)}")
 
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
         """A report of `raymc.search.unit`."""
@@ -118,7 +118,7 @@ class Board:
             table.add_row(
                 line.unit.name,
                 Text(line.state, style=COLOURS.get(line.state, "red")),
-                words(line.unit.params),
+                configured(line.unit.params),
                 "" if line.score is None else f"{line.score:.4f}",
                 f"{line.done}/{len(line.unit.seeds)}",
                 line.place,
@@ -137,12 +137,6 @@ class Board:
 
     def _shown(self, score: float | None) -> str:
         return "" if score is None else f"{self.metric} {score:.4f}"
-
-
-def words(params: Mapping[str, Value]) -> str:
-    """`heads.eps_sq=0.2, …` with numbers of four digits."""
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
-    return ", ".join(f"{key}={value}" for key, value in shown.items()) or "the preset"
 
 
 def duration(seconds: float) -> str:

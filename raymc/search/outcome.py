@@ -11,9 +11,9 @@ from raymc.errors import TrainingError
 from raymc.reporting.facts import gather
 from raymc.reporting.page import write_report
 from raymc.reporting.study_reader import read_study
+from raymc.reporting.words import configured
 from raymc.search import records
 from raymc.search.ledger import Ledger
-from raymc.search.live import words
 from raymc.search.records import BAD, FINISHED, Row
 from raymc.search.request import report_folder
 from raymc.search.study import write_manifest
@@ -108,7 +108,7 @@ def _tell(facts: Row, result: Row) -> None:
     metric = facts["objective"]["metric"]
     mark = " (smoke: every length shortened)" if result["smoke"] else ""
     print(f"study {result['study']}{mark}: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n))
-    print(f"winner: trial {best['trial']}: {words(best['params'])}")
+    print(f"winner: trial {best['trial']}: {configured(best['params'])}")
     print(f"  {metric} in the search: {facts['winner']['search_score']:.4f}")
     for one in facts["confirmation"]:
         print(f"  {_fresh(one, metric)}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.config import Value
-from raymc.metrics.seeds import pairwise_ari, summary
+from raymc.metrics.seeds import agreement, summary
 from raymc.reporting.artefacts import labels_in
 from raymc.search.judge import Judge
 from raymc.training.outputs import write_json
@@ -164,9 +164,8 @@ def group_metrics(study: Path, unit: Unit, rows: Sequence[Mapping[str, Any]]) ->
     done = [row["seed"] for row in rows if row["state"] == FINISHED]
     each = [labels_in(seed_folder(study, unit.kind, unit.trial, seed)) for seed in done]
     found = [arrays["labels"] for arrays in each if arrays]
-    if len(found) < max(2, len(done)) or len({len(labels) for labels in found}) > 1:
-        return {}
-    return {"stability": pairwise_ari(found)["mean"]}
+    agreed = agreement(found) if len(found) == len(done) else None
+    return {} if agreed is None else {"stability": agreed["mean"]}
 
 
 def now() -> str:

@@ -9,20 +9,16 @@ sleeps of Ray's start.)
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import facts
-from raymc.provenance import versions
 from raymc.training.outputs import write_bytes
-from tests.chaos.command import PATIENCE, ROOT, short_folder
+from tests.chaos.command import PATIENCE, ROOT, short_folder, tell
 from tests.chaos.driver_kills import Search
 from tests.mlflow_database import query
 
@@ -84,21 +80,12 @@ def run(place: Path, seed: int) -> dict[str, Any]:
     ends = query(search.database, "select name, end_time - start_time from runs")
     assert ends and all(length is not None and length >= 0 for _, length in ends), ends
     hours = max(length for _, length in ends) / 3.6e6
-    return {"seed": seed, "jumps_h": JUMPS, "moments_s": moments, "seconds": round(took, 1), "longest_run_h": hours}
+    found = {"trials": TRIALS, "seed": seed, "jumps_h": JUMPS, "moments_s": moments}
+    return found | {"seconds": round(took, 1), "longest_run_h": hours}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    machine = facts("cpu", 1)
-    with tempfile.TemporaryDirectory() as place:
-        found = run(Path(place), args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine, "versions": versions(), "trials": TRIALS, **found}
-    (args.out / "clock_jumps.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(found)
+    tell("clock_jumps", __doc__, {"seed": 0}, run)
 
 
 if __name__ == "__main__":

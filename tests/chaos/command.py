@@ -1,7 +1,11 @@
-"""A `raymc.tune` in a session of its own, which one can kill, with all that it started, and look into meanwhile."""
+"""What the commands of this folder share: a `raymc.tune` that one can kill and look into, and how they tell.
+
+The search runs in a session of its own, so that all that it started can be killed with it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -10,10 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import facts
+from raymc.provenance import versions
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900.0  # seconds, on a machine that is busy with other things
@@ -59,9 +66,9 @@ class Command:
         """Standard error so far."""
         return self.errors.read_text()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """The exit code; nothing that it started is left when this returns."""
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(seconds)
         self.end_all()
         return code
 
@@ -112,3 +119,26 @@ def short_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def tell(
+    name: str, text: str | None, options: Mapping[str, int], run: Callable[..., dict[str, Any]], rows: str = ""
+) -> None:
+    """The command of a module: `run(folder, **options)`, what it returns into `OUT/NAME.json`, all but `rows` printed.
+
+    `options` are whole numbers with their defaults; `--out` is the folder for the file. The machine is described as it
+    was before the run.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option, default in options.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = vars(parser.parse_args())
+    out: Path = asked.pop("out")
+    machine = facts("cpu", 1)
+    with tempfile.TemporaryDirectory() as place:
+        found = run(Path(place), **asked)
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "versions": versions(), **found}
+    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    print({key: value for key, value in found.items() if key != rows})

@@ -9,13 +9,11 @@ came out is compared with a search that nobody disturbed.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
 import sqlite3
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,9 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import facts
-from raymc.provenance import versions
-from tests.chaos.command import PATIENCE, Command, short_folder
+from tests.chaos.command import PATIENCE, Command, short_folder, tell
 from tests.mlflow_database import metrics
 
 SPACE = """
@@ -255,19 +251,7 @@ def report(search: Search, told: list[Kill], orphans: Orphans) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    machine = facts("cpu", 1)
-    with tempfile.TemporaryDirectory() as place:
-        found = run(Path(place), args.kills, args.trials, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine, "versions": versions(), **found}
-    (args.out / "driver_kills.json").write_text(json.dumps(content, indent=1) + "\n")
-    print({key: value for key, value in found.items() if key != "moments"})
+    tell("driver_kills", __doc__, {"kills": 50, "trials": 20, "seed": 0}, run, rows="moments")
 
 
 if __name__ == "__main__":

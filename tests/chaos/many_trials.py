@@ -8,12 +8,9 @@ A training tells five epochs and how its process stands. `benchmarks/trial_overh
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +18,6 @@ from typing import Any
 
 import optuna
 
-from benchmarks.machine import facts
-from raymc.provenance import versions
 from raymc.scale.local import ray_session
 from raymc.search import records
 from raymc.search.distributions import compile_space
@@ -33,6 +28,7 @@ from raymc.search.live import Board
 from raymc.search.unit import Plan
 from raymc.space import load_space
 from raymc.tracking.study import StudyTracker
+from tests.chaos.command import tell
 
 EPOCHS = 5
 SETTLED = 25
@@ -140,19 +136,14 @@ def growth(rows: list[dict[str, Any]], who: str) -> float:
     return round(1024 * (middle[1] - middle[0]) / (len(rows) - SETTLED - few), 1)
 
 
+def thinned(place: Path, trials: int) -> dict[str, Any]:
+    """The same with a row of every twentieth part of the trials."""
+    found = run(place, trials)
+    return found | {"rows": found["rows"][:: max(1, trials // 20)]}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    machine = facts("cpu", 1)
-    with tempfile.TemporaryDirectory() as place:
-        found = run(Path(place), args.trials)
-    found["rows"] = found["rows"][:: max(1, args.trials // 20)]
-    args.out.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine, "versions": versions(), **found}
-    (args.out / "many_trials.json").write_text(json.dumps(content, indent=1) + "\n")
-    print({key: value for key, value in found.items() if key != "rows"})
+    tell("many_trials", __doc__, {"trials": 200}, thinned, rows="rows")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.command import Command
 from tests.mlflow_server import Server, wait_for
 
 SPACE = """
@@ -35,53 +32,15 @@ SLOW = 600.0
 Point = tuple[str, str, int, float]
 
 
-class Search:
-    """`raymc tune` of `SPACE` in a process of its own, as study `s` in `folder`."""
+class Search(Command):
+    """`raymc tune` of `SPACE`, as study `s` in `folder`."""
 
     def __init__(self, folder: Path, uri: str, *options: str) -> None:
         (folder / "short.yaml").write_text(SPACE)
         self.study = folder / "storage" / "studies" / "s"
-        self._out = (folder / "search.out").open("w+")
-        self._err = (folder / "search.err").open("w+")
         words = ["short.yaml", "--name", "s", "--storage", "storage", "--tracking-uri", uri, "--json", *options]
         words += ["--concurrent", "1"]  # on a machine of few cores it takes longest for the work that it is
-        root = Path(__file__).parents[2]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "raymc.tune", *words],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
-            stdout=self._out,
-            stderr=self._err,
-        )
-
-    def result(self) -> dict[str, Any]:
-        """What it prints when it has ended; AssertionError, with its last words, where it failed."""
-        code = self.process.wait(3600)
-        assert code == 0, f"the search ended with {code}: {self.told()[-3000:]}"
-        self._out.seek(0)
-        found: dict[str, Any] = json.loads(self._out.read().splitlines()[-1])
-        return found
-
-    def told(self) -> str:
-        self._err.seek(0)
-        return self._err.read()
-
-    def close(self) -> None:
-        """End it if it still runs; Ray's handler of SIGTERM takes its processes along."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(60)
-        self._out.close()
-        self._err.close()
-
-
-@contextmanager
-def search(folder: Path, uri: str, *options: str) -> Iterator[Search]:
-    running = Search(folder, uri, *options)
-    try:
-        yield running
-    finally:
-        running.close()
+        super().__init__(folder, words, {})
 
 
 def records(spool: Path) -> list[dict[str, Any]]:
@@ -130,16 +89,19 @@ def outage(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
     server = Server(folder)
     server.start()
     try:
-        with search(folder, server.uri, "--trials", str(trials)) as running:
+        running = Search(folder, server.uri, "--trials", str(trials))
+        try:
             wait_for(lambda: len(server.points()) >= BEFORE, SLOW, "the first metrics in MLflow")
             server.kill()
             figures = _while_away(running, server, seconds)
-            result = running.result()
-            told = running.told()
+            assert running.wait(3600) == 0, running.said[-3000:]
+        finally:
+            running.end_all()
+        result, told = running.result(), running.said
         figures |= {"trials": result["trials"], "warnings": told.count("does not take metrics")}
         return figures | compared(running.study, server)
     finally:
-        server.close()
+        server.kill()
 
 
 def _while_away(running: Search, server: Server, seconds: float) -> dict[str, Any]:
@@ -150,7 +112,7 @@ def _while_away(running: Search, server: Server, seconds: float) -> dict[str, An
     server.start()
     wait_for(server.answers, SLOW, "the server's start")
     back = time.monotonic()
-    assert running.process.poll() is None, "the search was over before MLflow was back: more trials are needed"
+    assert not running.ended, "the search was over before MLflow was back: more trials are needed"
     waiting = spooled(running.study) - had
     wait_for(lambda: waiting <= set(server.points()), SLOW, "what waited")
     return {

@@ -70,6 +70,6 @@ def test_a_server_that_was_never_there_gets_all_of_a_finished_study_by_resume(
         again = sitting.tune(replace(request, resume=True))
         found = compared(tmp_path / "storage" / "studies" / "s", server)
     finally:
-        server.close()
+        server.kill()
     assert again["trials"] == result["trials"] and len(untrained.ended) == trained, "nothing is trained again"
     assert found["points"] > 0 and faults(found | {"trials": result["trials"]}) == [], found

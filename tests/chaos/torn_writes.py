@@ -9,13 +9,10 @@ one that was killed, and what is left behind would pile up there.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import random
 import signal
-import tempfile
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,8 +21,8 @@ from typing import Any
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from benchmarks.machine import facts
 from raymc.training.store import Store
+from tests.chaos.command import tell
 
 KEY = "0123456789abcdef"
 NUMBERS = 100_000  # of four bytes each, in an entry
@@ -188,17 +185,7 @@ def run(root: Path, kills: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    machine = facts("cpu", 1)
-    with tempfile.TemporaryDirectory() as place:
-        found = run(Path(place), args.kills, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "torn_writes.json").write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n")
-    print({key: value for key, value in found.items() if key != "rounds"})
+    tell("torn_writes", __doc__, {"kills": 50, "seed": 0}, run, rows="rounds")
 
 
 if __name__ == "__main__":

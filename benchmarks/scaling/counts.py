@@ -1,0 +1,285 @@
+"""Counted exactly, by running the code: FLOP, kernels, bytes between workers, bytes on disk.
+
+FLOP and kernels come from one real update (loss, backward, optimiser) on meta tensors, which have shapes and no
+numbers. The bytes between workers come from one real update on the CPU, with a tally in place of torch.distributed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from raymc.config import Config, StageConfig, resolve
+from raymc.methods import METHODS
+from raymc.methods.base import Batch, Stage, trained_parameters
+from raymc.nets import backbone_width
+from raymc.training import dist
+from raymc.training.dist import Workers, average_gradients, synchronise_batchnorm
+from raymc.training.loop import Updates
+from raymc.training.stages import Weights, enter, prepare, weights_of
+from raymc.training.store import Store
+
+IMAGE = (3, 32, 32)
+IMAGES = 50_000
+"""Of CIFAR's training split."""
+
+CLUSTERS = 20
+POOL = 512
+"""Width of the pooled features of ResNet-18 and 34, which a feature bank holds."""
+
+BFLOAT16_BYTES = 2
+
+
+@dataclass(frozen=True)
+class StageCounts:
+    """What one step of a stage takes, of all workers together.
+
+    Attributes:
+        flop: multiplications and additions of the matrix products and convolutions, forward and backward.
+        kernels: operations that a GPU is asked for, views left out, without compilation or graph capture.
+        trained: parameters with a gradient, of `parameters` in all.
+    """
+
+    stage: str
+    epochs: int
+    batch: int
+    views: int
+    flop: int
+    kernels: int
+    parameters: int
+    trained: int
+
+    @property
+    def steps(self) -> int:
+        """Full batches of an epoch."""
+        return IMAGES // self.batch
+
+    @property
+    def flop_per_epoch(self) -> float:
+        """Of all 50,000 images, those of the last, unfilled batch included."""
+        return self.flop * IMAGES / self.batch
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that one worker hands to the collectives of a step: all-reduced ones by purpose, and gathered ones.
+
+    `gathered` are those of all workers' rows together, `collectives` the calls.
+    """
+
+    gradients: int
+    covariances: int
+    batchnorm: int
+    gathered: int
+    collectives: int
+
+    @property
+    def reduced(self) -> int:
+        return self.gradients + self.covariances + self.batchnorm
+
+
+def ring_bytes(traffic: Traffic, workers: int | float) -> float:
+    """Bytes that a worker sends in a step by ring all-reduce (2 (N-1)/N of the buffer) and all-gather ((N-1)/N)."""
+    return (1 - 1 / workers) * (2 * traffic.reduced + traffic.gathered)
+
+
+def preset(method: str, dataset: str, name: str) -> Config:
+    """The configuration of a preset."""
+    return resolve(method, dataset, name, METHODS[method].stage_keys, METHODS[method].presets[dataset][name])
+
+
+def models(config: Config, image: tuple[int, ...] = IMAGE) -> Iterator[tuple[Stage, nn.ModuleDict]]:
+    """Each stage with its untrained modules, as a training of samples of shape `image` enters it."""
+    weights: Weights = {}
+    for stage in METHODS[config.method].stages(config):
+        model = enter(METHODS[config.method], stage, config, image, CLUSTERS, weights, 0)
+        weights = weights_of(model)
+        prepare(model, stage, config.stages[stage.name].frozen_statistics)
+        yield stage, model
+
+
+def count_stages(config: Config, bank: bool = False) -> tuple[StageCounts, ...]:
+    """The counts of every stage; with `bank`, stages with a frozen backbone start from its pooled features."""
+    return tuple(_count(config, stage, model, bank and "backbone" in stage.reads) for stage, model in models(config))
+
+
+def _count(config: Config, stage: Stage, model: nn.ModuleDict, pooled: bool) -> StageCounts:
+    settings = config.stages[stage.name]
+    parameters, trained = _size(model.parameters()), _size(trained_parameters(model, stage.trained))
+    if pooled:
+        model["backbone"] = nn.Identity()
+    model.to("meta")
+    updates = Updates(model, stage, settings, Workers(), None)
+    batch = _meta_batch(
+        settings.batch_size, settings.augmentations, (backbone_width(config.backbone),) if pooled else IMAGE
+    )
+    with _no_autocast():
+        updates.make(stage.step, batch)  # the optimiser's state is made here, once
+        with FlopCounterMode(display=False) as flop, _Kernels() as kernels:  # type: ignore[no-untyped-call]
+            updates.make(stage.step, batch)
+    return StageCounts(
+        stage.name,
+        settings.epochs,
+        settings.batch_size,
+        settings.augmentations,
+        flop.get_total_flops(),
+        kernels.count,
+        parameters,
+        trained,
+    )
+
+
+def forward_flop(config: Config) -> int:
+    """Of the backbone for one image, without gradient."""
+    _, model = next(models(config))
+    backbone = model["backbone"].to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as flop:
+        backbone(torch.empty(1, *IMAGE, device="meta"))
+    return int(flop.get_total_flops())
+
+
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def _meta_batch(rows: int, views: int, shape: tuple[int, ...]) -> Batch:
+    def noise(name: str, width: int) -> Tensor:
+        return torch.empty(rows, width, device="meta")
+
+    return Batch(
+        tuple(torch.empty(rows, *shape, device="meta") for _ in range(views)), torch.arange(rows), noise, noise
+    )
+
+
+def _no_autocast() -> Any:
+    """Meta tensors know no autocast, not even a disabled one; it would not change what is counted."""
+    return mock.patch("torch.autocast", lambda *words, **settings: nullcontext())
+
+
+def _size(parameters: Any) -> int:
+    return sum(p.numel() for p in parameters)
+
+
+class Tally:
+    """In place of torch.distributed: counts what is handed in, and answers as if all workers held the same rows."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers, self.reduced, self.gathered, self.calls = workers, 0, 0, 0
+
+    def get_rank(self, group: Any) -> int:
+        return 0
+
+    def get_world_size(self, group: Any) -> int:
+        return self.workers
+
+    def all_reduce(self, x: Tensor, group: Any) -> None:
+        self.reduced += x.nbytes
+        self.calls += 1
+        x *= self.workers
+
+    def all_gather(self, parts: Sequence[Tensor], x: Tensor, group: Any) -> None:
+        self.gathered += x.nbytes * self.workers
+        self.calls += 1
+        for part in parts:
+            part.copy_(x)
+
+
+@contextmanager
+def tallied(workers: int) -> Iterator[Tally]:
+    tally = Tally(workers)
+    with mock.patch.object(dist, "dist", tally):
+        yield tally
+
+
+def count_traffic(config: Config, name: str, workers: int, image: tuple[int, ...] = IMAGE) -> Traffic:
+    """Of a step of stage `name` on so many workers: BatchNorm's share is what comes on top without its statistics.
+
+    Where the backbone is frozen, the step is that of the real batch, from pooled features. Elsewhere what is sent
+    does not depend on the rows, and two images a worker do.
+    """
+    stage, model = next(pair for pair in models(config, image) if pair[0].name == name)
+    settings = config.stages[name]
+    pooled = "backbone" in stage.reads
+    if pooled:
+        model["backbone"] = nn.Identity()
+    rows = settings.batch_size // workers if pooled else 2
+    batch = _random_batch(rows, settings.augmentations, (backbone_width(config.backbone),) if pooled else image)
+    losses, gradients = _tally(stage, copy.deepcopy(model), settings, batch, workers, norms=False)
+    whole, _ = _tally(stage, model, settings, batch, workers, norms=True)
+    return Traffic(
+        gradients=gradients.reduced,
+        covariances=losses.reduced,
+        batchnorm=whole.reduced - losses.reduced,
+        gathered=losses.gathered,
+        collectives=whole.calls + gradients.calls,
+    )
+
+
+def _tally(
+    stage: Stage, model: nn.ModuleDict, settings: StageConfig, batch: Batch, workers: int, norms: bool
+) -> tuple[Tally, Tally]:
+    """What the loss with its backward sends, and what the averaging of the gradients sends."""
+    group = cast(ProcessGroup, object())
+    if norms:
+        for module in model.values():
+            synchronise_batchnorm(module, group)
+    with tallied(workers) as losses:
+        loss, _ = stage.step.loss(model, batch, settings, group)
+        loss.backward()  # type: ignore[no-untyped-call]
+    with tallied(workers) as gradients:
+        average_gradients(trained_parameters(model, stage.trained), group)
+    return losses, gradients
+
+
+def _random_batch(rows: int, views: int, shape: tuple[int, ...]) -> Batch:
+    made = torch.Generator().manual_seed(0)
+
+    def noise(name: str, width: int) -> Tensor:
+        return torch.rand(rows, width, generator=made)
+
+    images = tuple(torch.randn(rows, *shape, generator=made) for _ in range(views))
+    return Batch(images, torch.arange(rows), noise, noise)
+
+
+def stored_bytes(config: Config) -> dict[str, int]:
+    """Bytes of each stage's result in the stage store, and of its last epoch checkpoint (`NAME checkpoint`)."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        for stage, model in models(config):
+            settings = config.stages[stage.name]
+            updates = Updates(model, stage, settings, Workers(), None)
+            updates.make(stage.step, _random_batch(2, settings.augmentations, IMAGE))  # the optimiser's state
+            weights = weights_of(model)
+            store.save(stage.name, {"weights": weights, "snapshots": {}}, {})
+            held = {"weights": weights, "optimisers": updates.state_dict(), "snapshots": {}}
+            store.save(stage.name, held, {}, "epoch")
+            found[stage.name] = _payload(store, stage.name, "result")
+            found[f"{stage.name} checkpoint"] = _payload(store, stage.name, "epoch")
+    return found
+
+
+def _payload(store: Store, key: str, entry: str) -> int:
+    files = store.fs.ls(f"{store.root}/{key}", detail=True)
+    return next(int(f["size"]) for f in files if f["name"].split("/")[-1].startswith(f"{entry}-"))
+
+
+def bank_bytes(views: int, images: int = IMAGES, width: int = POOL) -> int:
+    """Of a feature bank in bf16: `[views, images, width]`."""
+    return math.prod((views, images, width)) * BFLOAT16_BYTES
