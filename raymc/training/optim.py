@@ -1,6 +1,6 @@
 """The optimisers of a stage and their learning rates.
 
-LARS is timm's, set as in NMCE's published code: trust coefficient 0.02, clipped at the learning rate,
+LARS is set as in NMCE's published code: trust coefficient 0.02, clipped at the learning rate,
 momentum 0.9; biases and BatchNorm parameters (one-dimensional) are neither adapted nor decayed.
 """
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from raymc.config import StageConfig
 from raymc.methods.base import Group, Step
+from raymc.training.lars import Lars
 
 MOMENTUM = 0.9
 LARS_TRUST = 0.02
@@ -74,7 +75,10 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
 
     def step(self) -> None:
+        """One update; the gradients are used up."""
         for optimiser in self._optimisers.values():
+            for group in optimiser.param_groups:
+                _lay_out(group["params"])
             optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,6 +105,17 @@ def _title(group: Group) -> str:
     return group.prefix.removesuffix("_") or "main"
 
 
+def _lay_out(parameters: Sequence[nn.Parameter]) -> None:
+    """Give each gradient the strides of its parameter, which the fused kernels ask for on a GPU.
+
+    Under channels_last a 1x1 convolution's are not: they are two names of the same layout.
+    """
+    for parameter in parameters:
+        grad = parameter.grad
+        if grad is not None and grad.stride() != parameter.stride():
+            parameter.grad = torch.empty_like(parameter).copy_(grad)
+
+
 def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig) -> torch.optim.Optimizer:
     if group.prefix == "cluster_":
         decay = config.cluster_weight_decay
@@ -117,24 +132,15 @@ def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig)
 
 
 def _sgd(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=1.0, momentum=MOMENTUM, weight_decay=weight_decay)
+    return torch.optim.SGD(parameters, lr=1.0, momentum=MOMENTUM, weight_decay=weight_decay, fused=True)
 
 
 def _lars(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    from timm.optim.lars import Lars  # seconds to import, which Adam and SGD need not wait for
-
     weights = [p for p in parameters if p.ndim != 1]
     others = [p for p in parameters if p.ndim == 1]
-    # timm adapts a group without weight decay only when told to; the published code adapts all weights.
+    # The published code adapts all weights, also those without weight decay.
     groups = [
         {"params": weights, "weight_decay": weight_decay, "always_adapt": True},
         {"params": others, "weight_decay": 0.0, "always_adapt": False},
     ]
-    optimiser: torch.optim.Optimizer = Lars(
-        [group for group in groups if group["params"]],
-        momentum=MOMENTUM,
-        trust_coeff=LARS_TRUST,
-        trust_clip=True,
-        eps=1e-8,
-    )
-    return optimiser
+    return Lars([group for group in groups if group["params"]], MOMENTUM, LARS_TRUST)
