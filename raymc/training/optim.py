@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raymc.config import StageConfig
 from raymc.methods.base import Group, Step
@@ -77,8 +77,9 @@ class Optimisers:
     def step(self) -> None:
         """One update; the gradients are used up."""
         for optimiser in self._optimisers.values():
-            for group in optimiser.param_groups:
-                _lay_out(group["params"])
+            for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+                if parameter.grad is not None:
+                    parameter.grad = _laid_out(parameter.grad, parameter)
             optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,6 +91,10 @@ class Optimisers:
             raise ValueError(f"optimiser state of {sorted(state)}, wanted {sorted(self._optimisers)}")
         for title, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state[title])
+            for parameter, values in optimiser.state.items():
+                for name, value in values.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        values[name] = _laid_out(value, parameter)
 
     def _rate(self, title: str, epoch: int) -> float:
         config = self._config
@@ -105,15 +110,12 @@ def _title(group: Group) -> str:
     return group.prefix.removesuffix("_") or "main"
 
 
-def _lay_out(parameters: Sequence[nn.Parameter]) -> None:
-    """Give each gradient the strides of its parameter, which the fused kernels ask for on a GPU.
+def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient or a state with the strides of its parameter, which the fused kernels ask for on a GPU.
 
-    Under channels_last a 1x1 convolution's are not: they are two names of the same layout.
+    Under channels_last a 1x1 convolution's gradient has others: two names of the same layout.
     """
-    for parameter in parameters:
-        grad = parameter.grad
-        if grad is not None and grad.stride() != parameter.stride():
-            parameter.grad = torch.empty_like(parameter).copy_(grad)
+    return tensor if tensor.stride() == parameter.stride() else torch.empty_like(parameter).copy_(tensor)
 
 
 def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig) -> torch.optim.Optimizer:

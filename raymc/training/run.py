@@ -27,7 +27,7 @@ from raymc.training.feed import Feed
 from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
-from raymc.training.stages import Weights, check_sizes, clusters_of, enter, place, stage_key, weights_of
+from raymc.training.stages import Weights, check_sizes, clusters_of, compile_nets, enter, place, stage_key, weights_of
 from raymc.training.store import Store
 
 POLL_SECONDS = 0.5
@@ -102,7 +102,10 @@ class Training:
         self.dtype, self.autocast = _precision(config.precision, self.device)
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
-        self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
+        compiled = config.compile and self.device.type == "cuda"
+        self.feed = Feed.build(
+            dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers, compiled
+        )
 
     @property
     def leads(self) -> bool:
@@ -197,9 +200,7 @@ class Training:
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
         if self.config.compile:
-            for name in ("backbone", "encoder"):
-                if name in model:
-                    model[name].compile()  # in place: the weights keep their names
+            compile_nets(model)
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         settings = self.config.stages[stage.name]
         curve = fit(model, stage, settings, self.feed, seed, self.hooks(stage, key), self.autocast, progress)
