@@ -186,7 +186,7 @@ class Config:
     precision: str = option(
         "auto", "auto: bfloat16 on a GPU that has it", choices=("auto", "float32", "bfloat16", "float64")
     )
-    compile: bool = option(False, "torch.compile the backbone")
+    compile: bool = option(False, "torch.compile the nets and, on a GPU, the augmentation")
     channels_last: bool = option(False, "memory format of image batches")
     evaluate_every: int = option(10, "epochs between evaluations of a clustering stage", low=1)
     probes: bool = option(False, "fit SVM, k-NN and nearest-subspace probes with the labels (Table 2)")

@@ -96,6 +96,13 @@ def test_a_step_takes_kept_views_of_its_own_samples_no_two_the_same(tmp_path: Pa
     assert float(counts.min()) > 0.2 * float(counts.sum())
 
 
+def test_views_in_one_tensor_as_on_a_gpu_are_taken_alike(tmp_path: Path) -> None:
+    seen = behind(tmp_path)
+    stacked = dataclasses.replace(seen.feed, kept=torch.stack(tuple(seen.feed.kept)))
+    for one, other in zip(batches(seen), stacked.epoch("heads", 0, 0, 64), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+
+
 def test_the_draws_follow_seed_and_epoch_and_no_view_is_the_plain_sample(tmp_path: Path) -> None:
     seen = behind(tmp_path)
     first, again, other, later = (batches(seen, s, e)[0].views[0] for s, e in ((0, 0), (0, 0), (1, 0), (0, 1)))

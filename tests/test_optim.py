@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from raymc.config import StageConfig
 from raymc.methods.base import Group, Step, trained_parameters
+from raymc.training.lars import Lars
 from raymc.training.optim import Optimisers, learning_rate
 
 MAIN = Group(("body", "head"))
@@ -71,6 +73,77 @@ def test_lars_is_the_published_wrapper(rate, decay):
                 p.data, state[name] = plain_lars(p.data, p.grad, state[name], lr, decay)
     for name, p in model.named_parameters():
         torch.testing.assert_close(p, dict(mirror.named_parameters())[name], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("foreach", [False, True])
+def test_lars_is_timms_up_to_rounding_and_goes_on_from_its_state(dtype, close, foreach):
+    """With a weight and a gradient of nothing, at rates where the trust is clipped and where it is not."""
+    timm = pytest.importorskip("timm.optim.lars")
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(7, 5), (4, 3, 3, 3), (6,), (5, 5), (3, 2)]
+
+    def parameters() -> list[nn.Parameter]:
+        draws = torch.Generator().manual_seed(0)
+        found = [nn.Parameter(torch.randn(shape, generator=draws, dtype=torch.float64).to(dtype)) for shape in shapes]
+        found[3].data.zero_()
+        return found
+
+    def groups(p: list[nn.Parameter]) -> list[dict[str, object]]:
+        weights, others = [w for w in p if w.ndim != 1], [w for w in p if w.ndim == 1]
+        return [
+            {"params": weights, "weight_decay": 5e-3, "always_adapt": True},
+            {"params": others, "weight_decay": 0.0, "always_adapt": False},
+        ]
+
+    ours, theirs, resumed = parameters(), parameters(), parameters()
+    mine = Lars(groups(ours), 0.9, 0.02)
+    other = timm.Lars(groups(theirs), momentum=0.9, trust_coeff=0.02, trust_clip=True, eps=1e-8, foreach=foreach)
+    after = Lars(groups(resumed), 0.9, 0.02)
+    for step in range(12):
+        rate = (0.01, 0.3, 1e-4)[step % 3]
+        gradients = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(dtype) for p in ours]
+        gradients[4].zero_()
+        if step == 6:
+            after.load_state_dict(copy.deepcopy(other.state_dict()))
+            for p, q in zip(resumed, theirs, strict=True):
+                p.data.copy_(q)
+        for optimiser, some in ((mine, ours), (other, theirs), (after, resumed)):
+            for p, gradient in zip(some, gradients, strict=True):
+                p.grad = gradient.clone()
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            if optimiser is not after or step >= 6:
+                optimiser.step()
+    for p, q, r in zip(ours, theirs, resumed, strict=True):
+        torch.testing.assert_close(p, q, rtol=close, atol=close)
+        torch.testing.assert_close(r, q, rtol=close, atol=close)
+
+
+def test_a_parameter_without_gradient_stays_where_it_is():
+    model = make_model()
+    optimisers = Optimisers(model, Step(no_loss, (MAIN,)), StageConfig(learning_rate=0.1))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model["head"](torch.ones(2, 64, dtype=torch.float64)).sum().backward()
+    optimisers.step()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adam", "sgd"])
+def test_gradients_lie_in_memory_as_their_parameters_do(optimizer):
+    """Else the fused kernels refuse them on a GPU: a 1x1 convolution's do not under channels_last."""
+    model, mirror = (nn.ModuleDict({"body": nn.Conv2d(8, 8, 1), "head": nn.Linear(8, 2)}) for _ in range(2))
+    mirror.load_state_dict(model.state_dict())
+    for one in (model, mirror):
+        one["head"](one["body"](torch.ones(2, 8, 2, 2)).mean((2, 3))).square().sum().backward()
+    weight = model["body"].weight
+    weight.grad = weight.grad.as_strided(weight.shape, (8, 1, 8, 8))  # as cuDNN and torch's own convolutions leave it
+    for one in (model, mirror):
+        Optimisers(one, Step(no_loss, (MAIN,)), StageConfig(optimizer=optimizer)).step()
+    for p, q in zip(model.parameters(), mirror.parameters(), strict=True):
+        assert p.grad.stride() == p.stride()
+        assert torch.equal(p, q)
 
 
 def test_adam_has_the_published_betas_and_coupled_decay():

@@ -8,7 +8,9 @@ would have made. The colour operations of a jitter come in the fixed order brigh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -216,3 +218,12 @@ POLICIES: dict[str, Policy] = {
     # Ours: MLC does not say how it augments its toy.
     "noise_sphere": NoisePolicy(0.1),
 }
+
+
+@cache
+def compiled_apply(name: str) -> Callable[[Tensor, dict[str, Tensor]], Tensor]:
+    """`apply` of a policy by torch.compile: many passes over memory become few, the same up to rounding.
+
+    Each shape is compiled at its first call, which takes seconds.
+    """
+    return torch.compile(POLICIES[name].apply, dynamic=False)

@@ -128,9 +128,9 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     hue = (green - blue).lerp(hue, (top - red).sign_())
     hue.div_(chroma.clamp_min(1e-12)).mul_(1 / 6).add_(shift[:, None, None])
     hue.sub_(hue.floor()).mul_(6)
-    torch.addcmul(low, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=red)
-    torch.addcmul(low, chroma, (hue - 2).abs_().neg_().add_(2).clamp_(0, 1), out=green)
-    torch.addcmul(low, chroma, hue.sub_(4).abs_().neg_().add_(2).clamp_(0, 1), out=blue)
+    red.copy_(low).addcmul_(chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1))
+    green.copy_(low).addcmul_(chroma, (hue - 2).abs_().neg_().add_(2).clamp_(0, 1))
+    blue.copy_(low).addcmul_(chroma, hue.sub_(4).abs_().neg_().add_(2).clamp_(0, 1))
     return x
 
 

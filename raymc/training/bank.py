@@ -24,10 +24,12 @@ from raymc.datasets import Dataset, Split, fingerprint
 from raymc.errors import InputError
 from raymc.nets import backbone_width
 from raymc.rng import generator
+from raymc.seed_parts import Seed, part
 from raymc.training.dist import barrier, broadcast_object, gather_rows, rows_of
 from raymc.training.feed import ROWS, Feed
 from raymc.training.lease import Lease
 from raymc.training.store import Store
+from raymc.training.transfer import moved
 
 NUMERICS = 1  # raised when the outputs or the draws of the views change their numbers
 POLL_SECONDS = 0.5
@@ -50,31 +52,44 @@ class Bank:
 
 @dataclass(frozen=True)
 class BankFeed(Feed):
-    """Batches of a bank: views of a sample are some of its kept ones, no two the same."""
+    """Batches of a bank: views of a sample are some of its kept ones, no two the same.
 
-    kept: tuple[Tensor, ...] = ()
+    `kept` are the bank's views: where they are in their files on a CPU, on another device in one tensor `[V, n, p]`.
+    """
+
+    kept: tuple[Tensor, ...] | Tensor = ()
 
     @staticmethod
     def of(feed: Feed, bank: Bank) -> BankFeed:
         """The batches that `feed` would give, as the backbone's outputs."""
         own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
         own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "augmentation": "none"}
-        views = bank.views if feed.device.type == "cpu" else tuple(view.to(feed.device) for view in bank.views)
-        return BankFeed(**own, kept=views)
+        kept = bank.views if feed.device.type == "cpu" else torch.stack(bank.views).to(feed.device)
+        return BankFeed(**own, kept=kept)
 
     def _views(
-        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[str | int, ...], count: int
+        self,
+        samples: Tensor,
+        index: Tensor,
+        batch: int,
+        rows: slice,
+        seed: Seed,
+        words: tuple[str, int, int],
+        count: int,
     ) -> tuple[Tensor, ...]:
-        drawn = torch.rand(batch, len(self.kept), generator=generator(*words, "bank"))[rows]
+        source = generator(part(seed, "augmentation"), *words, "bank")
+        drawn = torch.rand(batch, len(self.kept), generator=source)[rows]
         return tuple(self._taken(chosen, index) for chosen in drawn.argsort(1)[:, :count].unbind(1))
 
     def _taken(self, chosen: Tensor, index: Tensor) -> Tensor:
         """`[b, p]`: for each sample the view that was chosen for it."""
+        if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
+            return self._shaped(self.kept[moved({0: chosen}, self.device)[0], index])
         out = self.kept[0].new_empty(len(index), self.kept[0].shape[1])
         for view, outputs in enumerate(self.kept):
-            at = (chosen == view).nonzero().squeeze(1)  # on the CPU, as all that is drawn
-            out[at.to(out.device)] = outputs[index[at].to(out.device)]
-        return self._shaped(out.to(self.device))
+            at = (chosen == view).nonzero().squeeze(1)
+            out[at] = outputs[index[at]]
+        return self._shaped(out)
 
 
 class Behind:

@@ -1,4 +1,7 @@
-"""Batches of augmented views: drawn for the global batch, of which each worker makes its own rows."""
+"""Batches of augmented views: drawn for the global batch, of which each worker makes its own rows.
+
+Draws are made on the CPU while a GPU works on what it was given before; a step's go there in one copy.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
+from torch.profiler import record_function
 
 from raymc.datasets import Dataset
-from raymc.datasets.augmentation import POLICIES
+from raymc.datasets.augmentation import POLICIES, compiled_apply
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.rng import generator
 from raymc.seed_parts import Seed, part
 from raymc.training.dist import Workers, gather_rows, rows_of
+from raymc.training.transfer import moved, rows_at
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
 ROWS = 2048  # samples of one forward pass over the whole dataset
@@ -23,7 +28,10 @@ ROWS = 2048  # samples of one forward pass over the whole dataset
 
 @dataclass(frozen=True)
 class Feed:
-    """The samples on the training device and the policy that augments them."""
+    """The samples on the training device and the policy that augments them.
+
+    `compiled`: the augmentation runs as kernels that do many operations in a pass (see `compiled_apply`).
+    """
 
     data: Dataset
     samples: Tensor
@@ -32,6 +40,7 @@ class Feed:
     dtype: torch.dtype
     channels_last: bool
     workers: Workers
+    compiled: bool = False
 
     @staticmethod
     def build(
@@ -41,16 +50,15 @@ class Feed:
         dtype: torch.dtype,
         channels_last: bool,
         workers: Workers,
+        compiled: bool = False,
     ) -> Feed:
         """Move the samples to the device when they fit; raises InputError for an unknown policy."""
         if augmentation not in POLICIES:
             raise InputError(f"augmentation: {augmentation!r} is not one of {', '.join(POLICIES)}")
         samples = data.train.x
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            fits = samples.nbytes < DEVICE_SHARE * free
-            samples = samples.to(device) if fits else samples.pin_memory()
-        return Feed(data, samples, augmentation, device, dtype, channels_last, workers)
+        if device.type != "cuda" or samples.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            samples = samples.to(device)
+        return Feed(data, samples, augmentation, device, dtype, channels_last, workers, compiled)
 
     def steps(self, batch_size: int) -> tuple[int, int]:
         """Steps of an epoch and the global batch: full batches only, one batch where there are fewer samples."""
@@ -66,20 +74,25 @@ class Feed:
         stream = self.data.stream
         order = None
         if stream is None:
-            order = torch.randperm(
-                self.data.epoch_size, generator=generator(part(seed, "order"), stage, epoch, "order")
-            )
+            words = (part(seed, "order"), stage, epoch, "order")
+            order = torch.randperm(self.data.epoch_size, generator=generator(*words)).to(self.samples.device)
         rows = rows_of(batch, self.workers.rank, self.workers.size)
         for step in range(steps):
-            words = (stage, epoch, step)
-            if order is None:
-                assert stream is not None
-                index = torch.arange(rows.start, rows.stop)
-                samples = stream(generator(part(seed, "order"), *words, "samples"), batch)[rows].to(self.device)
-            else:
-                index = order[step * batch + rows.start : step * batch + rows.stop]
-                samples = self.samples[index.to(self.samples.device)].to(self.device, non_blocking=True)
-            yield self._batch(samples, index, batch, rows, seed, words, views, steps)
+            with record_function("samples"):
+                samples, index = self._samples(order, (stage, epoch, step), seed, batch, rows)
+            yield self._batch(samples, index, batch, rows, seed, (stage, epoch, step), views, steps)
+
+    def _samples(
+        self, order: Tensor | None, words: tuple[str, int, int], seed: Seed, batch: int, rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        """This worker's samples of a step and their positions; without an order they are drawn anew."""
+        if order is not None:
+            begin = words[2] * batch
+            index = order[begin + rows.start : begin + rows.stop]
+            return rows_at(self.samples, index, self.device), index
+        assert self.data.stream is not None
+        drawn = self.data.stream(generator(part(seed, "order"), *words, "samples"), batch)[rows]
+        return moved({0: drawn}, self.device)[0], torch.arange(rows.start, rows.stop, device=self.device)
 
     def everything(self, epoch: int) -> Batch:
         """This worker's share of all samples as one plain batch; nothing is drawn for it."""
@@ -101,7 +114,7 @@ class Feed:
 
     def rows(self, index: Tensor) -> Tensor:
         """See `Whole.rows`."""
-        return self.plain(self.samples[index.to(self.samples.device)])
+        return self.plain(rows_at(self.samples, index.to(self.samples.device), self.device))
 
     @torch.no_grad()
     def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -110,7 +123,7 @@ class Feed:
 
     def _share(self) -> Tensor:
         rows = rows_of(len(self.samples), self.workers.rank, self.workers.size)
-        return torch.arange(rows.start, rows.stop)
+        return torch.arange(rows.start, rows.stop, device=self.samples.device)
 
     def plain(self, x: Tensor) -> Tensor:
         """Un-augmented network input of samples `[n, …]`."""
@@ -120,7 +133,7 @@ class Feed:
         """One augmented view of samples `[n, …]`, drawn by `words`."""
         policy = POLICIES[self.augmentation]
         drawn = policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
-        return self._shaped(policy.apply(x.to(self.device), self._moved(drawn)))
+        return self._shaped(policy.apply(x.to(self.device), moved(drawn, self.device)))
 
     def _batch(
         self,
@@ -133,32 +146,40 @@ class Feed:
         count: int,
         steps: int,
     ) -> Batch:
-        views = self._views(samples, index, batch, rows, (part(seed, "augmentation"), *words), count)
-
         def uniform(name: str, width: int) -> Tensor:
             noise = torch.rand(batch, width, generator=generator(part(seed, "noise"), *words, "uniform", name))
-            return noise[rows].to(self.device, non_blocking=True)
+            return moved({name: noise[rows]}, self.device)[name]
 
         def normal(name: str, width: int) -> Tensor:
             noise = torch.randn(batch, width, generator=generator(part(seed, "noise"), *words, "normal", name))
-            return noise[rows].to(self.device, non_blocking=True)
+            return moved({name: noise[rows]}, self.device)[name]
 
-        return Batch(views or (self.plain(samples),), index, uniform, normal, words[1], steps)
+        views = self._views(samples, index, batch, rows, seed, words, count) if count else (self.plain(samples),)
+        return Batch(views, index, uniform, normal, words[1], steps)
 
     def _views(
-        self, samples: Tensor, index: Tensor, batch: int, rows: slice, words: tuple[str | int, ...], count: int
+        self,
+        samples: Tensor,
+        index: Tensor,
+        batch: int,
+        rows: slice,
+        seed: Seed,
+        words: tuple[str, int, int],
+        count: int,
     ) -> tuple[Tensor, ...]:
-        """So many augmented views of `samples`, rows `rows` of the global batch, drawn by `words`."""
-        policy = POLICIES[self.augmentation]
-        views = []
-        for view in range(count):
-            drawn = policy.draw(generator(*words, "view", view), batch, tuple(samples.shape[1:]))
-            mine = {name: value[rows] for name, value in drawn.items()}
-            views.append(self._shaped(policy.apply(samples, self._moved(mine))))
-        return tuple(views)
-
-    def _moved(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.device, non_blocking=True) for name, value in drawn.items()}
+        """So many views of this worker's samples, each by its own draws."""
+        policy, shape = POLICIES[self.augmentation], tuple(samples.shape[1:])
+        apply = compiled_apply(self.augmentation) if self.compiled else policy.apply
+        with record_function("draws"):
+            drawn = {}
+            for view in range(count):
+                source = generator(part(seed, "augmentation"), *words, "view", view)
+                for name, values in policy.draw(source, batch, shape).items():
+                    drawn[view, name] = values[rows]
+            drawn = moved(drawn, self.device)
+        with record_function("augmentation"):
+            own = [{name: values for (at, name), values in drawn.items() if at == view} for view in range(count)]
+            return tuple(self._shaped(apply(samples, params)) for params in own)
 
     def _shaped(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)

@@ -1,4 +1,7 @@
-"""The one loop of the project: the only place that calls `backward()` and `step()`."""
+"""The one loop of the project: the only place that calls `backward()` and `step()`.
+
+Its parts carry names (`record_function`) under which a profiler shows them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from raymc.config import StageConfig
 from raymc.errors import DivergedError, TrainingError
@@ -102,21 +106,29 @@ def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[st
     stage, settings = updates.stage, updates.settings
     updates.start_epoch(epoch)
     state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
-    sums: dict[str, Tensor] = {}
-    steps = 0
-    active = stage.step.active(settings, epoch)
-    batches = feed.epoch(stage.name, seed, epoch, settings.batch_size, settings.augmentations) if active else iter(())
-    for batch in batches:
-        for name, value in updates.make(stage.step, replace(batch, state=state)).items():
-            sums[name] = sums[name] + value if name in sums else value
-        steps += 1
-    # The values are read once an epoch, so that a GPU is never waited for within it.
+    sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
     row = {name: value.cpu().double() / steps for name, value in sums.items()} or {"loss": torch.zeros(())}
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
         row |= {"whole_loss" if name == "loss" else name: value.cpu().double() for name, value in found.items()}
     updates.check(row)
     return row
+
+
+def over_batches(
+    updates: Updates, feed: Feed, seed: Seed, epoch: int, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], int]:
+    """An update for each batch of an epoch; sums of the loss and its terms on the device, and the number of batches.
+
+    Nothing is read back from the device, which is therefore never waited for: it always has the next update at hand.
+    """
+    sums: dict[str, Tensor] = {}
+    steps, settings = 0, updates.settings
+    for batch in feed.epoch(updates.stage.name, seed, epoch, settings.batch_size, settings.augmentations):
+        for name, value in updates.make(updates.stage.step, replace(batch, state=state)).items():
+            sums[name] = sums[name] + value if name in sums else value
+        steps += 1
+    return sums, steps
 
 
 def end_epoch(model: nn.ModuleDict, updates: Updates, epoch: int, numbers: Mapping[str, float], hooks: Hooks) -> Row:
@@ -152,9 +164,11 @@ class Updates:
         """One update; the loss and its terms, detached."""
         prefix = "last." if step is self.stage.last else ""
         self.zero_grad(prefix)
-        with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with record_function("forward"):
+            with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
+        with record_function("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
         self.step(prefix)
         return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
 
@@ -162,8 +176,10 @@ class Updates:
         self._of[prefix].zero_grad()
 
     def step(self, prefix: str) -> None:
-        average_gradients(self._parameters[prefix], self.workers.group)
-        self._of[prefix].step()
+        with record_function("gradients"):
+            average_gradients(self._parameters[prefix], self.workers.group)
+        with record_function("optimiser"):
+            self._of[prefix].step()
 
     def check(self, row: Mapping[str, Tensor]) -> None:
         """Raises DivergedError where a number of an epoch is not finite."""

@@ -1,6 +1,6 @@
 """The optimisers of a stage and their learning rates.
 
-LARS is timm's, set as in NMCE's published code: trust coefficient 0.02, clipped at the learning rate,
+LARS is set as in NMCE's published code: trust coefficient 0.02, clipped at the learning rate,
 momentum 0.9; biases and BatchNorm parameters (one-dimensional) are neither adapted nor decayed.
 """
 
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raymc.config import StageConfig
 from raymc.methods.base import Group, Step
+from raymc.training.lars import Lars
 
 MOMENTUM = 0.9
 LARS_TRUST = 0.02
@@ -74,7 +75,11 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
 
     def step(self) -> None:
+        """One update; the gradients are used up."""
         for optimiser in self._optimisers.values():
+            for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+                if parameter.grad is not None:
+                    parameter.grad = _laid_out(parameter.grad, parameter)
             optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -86,6 +91,10 @@ class Optimisers:
             raise ValueError(f"optimiser state of {sorted(state)}, wanted {sorted(self._optimisers)}")
         for title, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state[title])
+            for parameter, values in optimiser.state.items():
+                for name, value in values.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        values[name] = _laid_out(value, parameter)
 
     def _rate(self, title: str, epoch: int) -> float:
         config = self._config
@@ -99,6 +108,14 @@ class Optimisers:
 
 def _title(group: Group) -> str:
     return group.prefix.removesuffix("_") or "main"
+
+
+def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient or a state with the strides of its parameter, which the fused kernels ask for on a GPU.
+
+    Under channels_last a 1x1 convolution's gradient has others: two names of the same layout.
+    """
+    return tensor if tensor.stride() == parameter.stride() else torch.empty_like(parameter).copy_(tensor)
 
 
 def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig) -> torch.optim.Optimizer:
@@ -117,24 +134,15 @@ def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig)
 
 
 def _sgd(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=1.0, momentum=MOMENTUM, weight_decay=weight_decay)
+    return torch.optim.SGD(parameters, lr=1.0, momentum=MOMENTUM, weight_decay=weight_decay, fused=True)
 
 
 def _lars(parameters: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    from timm.optim.lars import Lars  # seconds to import, which Adam and SGD need not wait for
-
     weights = [p for p in parameters if p.ndim != 1]
     others = [p for p in parameters if p.ndim == 1]
-    # timm adapts a group without weight decay only when told to; the published code adapts all weights.
+    # The published code adapts all weights, also those without weight decay.
     groups = [
         {"params": weights, "weight_decay": weight_decay, "always_adapt": True},
         {"params": others, "weight_decay": 0.0, "always_adapt": False},
     ]
-    optimiser: torch.optim.Optimizer = Lars(
-        [group for group in groups if group["params"]],
-        momentum=MOMENTUM,
-        trust_coeff=LARS_TRUST,
-        trust_clip=True,
-        eps=1e-8,
-    )
-    return optimiser
+    return Lars([group for group in groups if group["params"]], MOMENTUM, LARS_TRUST)

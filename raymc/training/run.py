@@ -30,6 +30,7 @@ from raymc.training.stages import (
     Weights,
     check_sizes,
     clusters_of,
+    compile_nets,
     enter,
     place,
     stage_facts,
@@ -113,7 +114,10 @@ class Training:
         self.snapshots: dict[str, torch.Tensor] = {}
         self.behind: Behind | None = None
         self.checkpoint: str | None = None  # from which the present weights come
-        self.feed = Feed.build(dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers)
+        compiled = config.compile and self.device.type == "cuda"
+        self.feed = Feed.build(
+            dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers, compiled
+        )
 
     @property
     def leads(self) -> bool:
@@ -231,9 +235,7 @@ class Training:
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
         if self.config.compile:
-            for name in ("backbone", "encoder"):
-                if name in model:
-                    model[name].compile()  # in place: the weights keep their names
+            compile_nets(model)
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         settings = self.config.stages[stage.name]
         behind = self.behind

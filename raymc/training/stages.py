@@ -134,6 +134,16 @@ def place(model: nn.ModuleDict, config: Config, device: torch.device, dtype: tor
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
+def compile_nets(model: nn.ModuleDict) -> None:
+    """torch.compile each module that takes a batch, in place: the weights keep their names.
+
+    In the default mode. The loss stays as it is: it is mostly factorisations, which nothing can be fused with.
+    """
+    for name, module in model.items():
+        if name != "centers":
+            module.compile()
+
+
 def prepare(model: nn.ModuleDict, stage: Stage, frozen_statistics: bool) -> None:
     """Train what the stage trains and freeze the rest; frozen modules are in eval mode unless told otherwise."""
     for name, module in model.items():

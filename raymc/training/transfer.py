@@ -1,0 +1,55 @@
+"""Small tensors on their way from the CPU to the device: one copy for many, for which nobody waits."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Key = TypeVar("Key", bound=Hashable)
+
+ALIGNED = 16  # bytes: a part of a buffer begins where any type may
+
+
+def moved(tensors: Mapping[Key, Tensor], device: torch.device) -> dict[Key, Tensor]:
+    """CPU tensors on `device`: themselves on a CPU, else parts of one buffer that is copied there at once.
+
+    For a GPU the buffer is pinned and the copy is queued behind what the GPU has to do; torch keeps the memory until
+    it is through.
+    """
+    if device.type == "cpu" or not tensors:
+        return dict(tensors)
+    buffer = packed(tensors, pin=device.type == "cuda").to(device, non_blocking=True)
+    return unpacked(buffer, tensors)
+
+
+def packed(tensors: Mapping[Key, Tensor], pin: bool) -> Tensor:
+    """The bytes of all tensors in one, uint8 `[…]`, each from a multiple of 16 on."""
+    buffer = torch.empty(sum(map(_room, tensors.values())), dtype=torch.uint8, pin_memory=pin)
+    for name, place in unpacked(buffer, tensors).items():
+        place.copy_(tensors[name])
+    return buffer
+
+
+def unpacked(buffer: Tensor, like: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    """Views of a packed buffer on any device, of the shapes and types of `like`."""
+    parts, begin = {}, 0
+    for name, tensor in like.items():
+        parts[name] = buffer[begin : begin + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        begin += _room(tensor)
+    return parts
+
+
+def _room(tensor: Tensor) -> int:
+    return -(-tensor.nbytes // ALIGNED) * ALIGNED
+
+
+def rows_at(samples: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    """Rows of `samples` on `device`, through pinned memory from a CPU to a GPU; the index lies where the samples do."""
+    if samples.device.type == device.type:
+        return samples[index]
+    rows = torch.empty((len(index), *samples.shape[1:]), dtype=samples.dtype, pin_memory=device.type == "cuda")
+    torch.index_select(samples, 0, index, out=rows)
+    return rows.to(device, non_blocking=True)
