@@ -82,8 +82,9 @@ def _device(events: Any, whole: float, steps: int) -> dict[str, float]:
     there = [e for e in events if e.device_type == on_gpu and not e.is_user_annotation]
     spans = [(e.time_range.start / 1e3, e.time_range.end / 1e3) for e in there]
     copies = [span for span, e in zip(spans, there, strict=True) if e.name.startswith("Memcpy HtoD")]
-    busy = covered(spans)
-    return {"busy": busy / steps, "transfers": covered(copies) / steps, "idle": (1e3 * whole - busy) / steps}
+    busy, moving = covered(spans), covered(copies)
+    sums = {"kernels": busy - moving, "transfers": moving, "idle": 1e3 * whole - busy}
+    return {name: ms / steps for name, ms in sums.items()}
 
 
 def _largest(averages: Any, steps: int, on_gpu: bool, count: int = 12) -> list[dict[str, Any]]:
