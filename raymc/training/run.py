@@ -300,7 +300,9 @@ class Training:
         }
         result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
         if config.probes:
-            result["probes"] = evaluate.probes(self.method, model, data, self.feed, config.probe_views)
+            asked = (config.probe_views, config.probe_features)
+            result["probes"] = evaluate.probes(self.method, model, data, self.feed, *asked)
+            metrics |= evaluate.probe_metrics(result["probes"])
         effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
         effective |= {"own": asdict(config.own)} if config.own else {}
         effective |= config.flat(self.method.stage_keys)
