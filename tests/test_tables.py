@@ -371,6 +371,8 @@ def test_a_row_may_be_run_on_some_columns_alone(tmp_path: Path, monkeypatch: pyt
     page = page_of(table)
     assert "(0 of 3 cells are)" in page
     assert "- Plain: `plain`, nmce with preset `paper`, `finetune.epochs=0`, on digits alone" in page
+    shown = text(table, table_facts(table, "storage"))
+    assert "Plain" in shown.partition("coil20")[0] and "Plain" not in shown.partition("\ncoil20")[2]
 
 
 def test_weights_of_a_checkpoint_are_told(tiny: PaperTable) -> None:

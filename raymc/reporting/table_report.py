@@ -54,7 +54,8 @@ def table_facts(table: PaperTable, storage: str) -> Facts:
                 "ours": _ours(shown[0], root, notes) if shown else None,
                 "paper": _paper(table, row, dataset),
             }
-        rows.append({"row": row.key, "name": row.name, "quoted": row.quoted, "cells": cells})
+        names = {"row": row.key, "name": row.name, "quoted": row.quoted, "datasets": list(row.datasets)}
+        rows.append({**names, "cells": cells})
     chosen_ones = [chosen for chosen, _ in ours.values()]
     return {
         "table": table.name,
@@ -257,7 +258,7 @@ def _long(facts: Facts, datasets: Sequence[str] | None = None) -> list[list[str]
     for dataset in datasets or facts["columns"]:
         for row in facts["rows"]:
             cell = row["cells"][dataset]
-            if cell["paper"] is None and row["quoted"]:
+            if cell["paper"] is None and dataset not in row["datasets"]:
                 continue
             ours, paper = cell["ours"], cell["paper"] or {"printed": {}, "starred": False}
             figures = []
