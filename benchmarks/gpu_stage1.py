@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.machine import facts
 from raymc import datasets
 from raymc.cli import Parser, execute, storage_root
@@ -202,7 +204,7 @@ def _result(config: Config, stage: str, key: str, watch: Watch, device: str) -> 
         "minutes_left": (epochs - done) * watch.pace / 60,
         "probe": {},
         "probes": watch.probes,
-        "machine": facts(device, 1),
+        "machine": facts(device, torch.get_num_threads()),
     }
 
 

@@ -39,6 +39,10 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+PROBED = ("all", "pool", "pre_feature", "projection", "subspace", "embedding")
+"""What `probe_features` may name; a model has some of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """Hyperparameters of one stage. A stage reads those that its `Stage.keys` names."""
@@ -194,7 +198,12 @@ class Config:
         False, "RRE, trustworthiness, continuity, d-RMSE, LGD and CRA of the embedding (GCML's Table 3)"
     )
     downstream: bool = option(False, "fit MLP, random forest, SVM and logistic regression on the embedding with labels")
-    probe_views: int = option(16, "augmented views whose features the second half of the probes averages", low=1)
+    probe_views: int = option(
+        16, "augmented views whose features the second half of the probes averages; 0: no second half", low=0
+    )
+    probe_features: str = option(
+        "all", "features that are probed, with commas: pool, pre_feature, projection, subspace"
+    )
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
 
     def flat(self, stage_keys: Mapping[str, Iterable[str]]) -> dict[str, Value]:
@@ -335,6 +344,9 @@ def resolve(
     seeds_from = bare.get("seeds_from")
     if seeds_from is not None and seeds_from not in staged:
         raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(staged)}")
+    for word in bare.get("probe_features", "all").replace(" ", "").split(","):
+        if word not in PROBED:
+            raise InputError(f"probe_features: {word!r} is not one of {', '.join(PROBED)}{nearest(word, PROBED)}")
     if "varies" in bare:
         parts = parts_of(bare["varies"])
         bare["varies"] = "all" if parts == PARTS else ",".join(parts)

@@ -20,8 +20,11 @@ from raymc.space import Space, make_space
 from raymc.space_format import Resources, Scalar, parse_yaml, told
 from raymc.space_section import Section
 
+FEATURES = {"projection": "Proj", "pre_feature": "Pre-feature", "pool": "Pool"}
+PROBES = {"svm": "SVM", "knn": "k-NN", "nearest_subspace": "NearSub"}
 METRICS = {
     "acc": ("ACC", 4),
+    "error_rate": ("error", 4),
     "nmi": ("NMI", 4),
     "ari": ("ARI", 4),
     "test_acc": ("test ACC", 4),
@@ -39,11 +42,17 @@ METRICS = {
     "downstream_rfc": ("RFC", 4),
     "downstream_svm": ("SVM", 4),
     "downstream_lr": ("LR", 4),
+    **{
+        f"{probe}_{feature}{suffix}": (f"{PROBES[probe]} {FEATURES[feature]}{told}", 4)
+        for probe in PROBES
+        for suffix, told in (("", ""), ("_averaged", " (avg)"))
+        for feature in FEATURES
+    },
 }
-"""What a table may show: its head there, and decimals of ours."""
+"""What a table may show: its head there, and decimals of ours, two fewer where the table is in percent."""
 
 ROW = re.compile(r"[a-z0-9][a-z0-9_]{0,40}")
-FIGURE = re.compile(r"-|-?\d+(\.\d+)?")
+FIGURE = re.compile(r"-|(-?\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?")
 
 
 class RowFile(Section):
@@ -54,9 +63,10 @@ class RowFile(Section):
     method: str | None = Field(default=None, description="left out: that of the table")
     preset: str = Field(default="paper", description="the values that all else starts from")
     fixed: dict[str, Scalar] = Field(default={}, description="what makes the row what it is; no command changes it")
+    datasets: list[str] | None = Field(default=None, description="columns that it is run on; left out: all")
     by_dataset: dict[str, dict[str, Scalar]] = Field(default={}, description="the same for one dataset alone")
     paper: dict[str, Scalar] = Field(
-        default={}, description="per dataset the figures as printed, in the metrics' order"
+        default={}, description="per dataset the figures as printed, in the metrics' order; 79.6±3.69 with a spread"
     )
 
 
@@ -68,6 +78,7 @@ class TableFile(Section):
     note: str = Field(default="", description="what a reader has to know")
     method: str = Field(description="method of the rows that name none")
     metrics: list[str] = Field(description="what is shown", min_length=1)
+    percent: bool = Field(default=False, description="its figures are printed in percent, and so are ours")
     seeds: int = Field(default=5, description="trainings of a cell", ge=1)
     seeds_from: str = Field(description="first stage that the seeds vary")
     resources: Resources = Field(default=Resources(), description="what one training takes")
@@ -78,22 +89,30 @@ class TableFile(Section):
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of a paper, as printed; `starred` where the paper says that its authors ran other people's code."""
+    """A number of a paper, as printed; `starred` where the paper says that its authors ran other people's code.
+
+    `value` and `std`, None where the paper has no spread, are in the units of our metric, whatever the paper prints.
+    """
 
     text: str
     value: float
+    std: float | None = None
     starred: bool = False
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """`paper` holds for each dataset a figure, or None, for each metric; `own` are the keys that make the row."""
+    """`paper` holds for each dataset a figure, or None, for each metric; `own` are the keys that make the row.
+
+    `datasets` are those that it is run on.
+    """
 
     key: str
     name: str
     quoted: bool
     method: str
     preset: str
+    datasets: tuple[str, ...]
     own: Mapping[str, Mapping[str, Value]]
     paper: Mapping[str, tuple[Figure | None, ...]]
 
@@ -108,6 +127,7 @@ class PaperTable:
     source: str
     note: str
     metrics: tuple[str, ...]
+    percent: bool
     seeds: int
     seeds_from: str
     resources: Resources
@@ -117,7 +137,7 @@ class PaperTable:
 
     def cells(self) -> list[tuple[TableRow, str]]:
         """The cells that can be run: dataset by dataset, each by all algorithms."""
-        return [(row, dataset) for dataset in self.columns for row in self.rows.values() if not row.quoted]
+        return [(row, dataset) for dataset in self.columns for row in self.rows.values() if dataset in row.datasets]
 
     def space(self, row: TableRow, dataset: str, overrides: Mapping[str, Value] | None = None) -> Space:
         """The configuration of a cell, as a space that searches nothing.
@@ -201,6 +221,7 @@ def _build(path: Path, file: TableFile) -> PaperTable:
         source=file.source,
         note=file.note.strip(),
         metrics=tuple(file.metrics),
+        percent=file.percent,
         seeds=file.seeds,
         seeds_from=file.seeds_from,
         resources=file.resources,
@@ -216,22 +237,30 @@ def _build(path: Path, file: TableFile) -> PaperTable:
 def _row(key: str, row: RowFile, file: TableFile) -> TableRow:
     if not ROW.fullmatch(key):
         raise InputError(f"rows.{key}: a row's key is of small letters, digits and _; its name is as you like")
-    for section, there in (("by_dataset", row.by_dataset), ("paper", row.paper)):
+    for section, there in (("by_dataset", row.by_dataset), ("paper", row.paper), ("datasets", row.datasets or ())):
         for dataset in there:
             if dataset not in file.columns:
                 raise InputError(f"rows.{key}.{section}: {dataset} is no column{nearest(dataset, file.columns)}")
     paper = {dataset: _figures(f"rows.{key}.paper.{dataset}", str(text), file) for dataset, text in row.paper.items()}
     own = {dataset: row.fixed | row.by_dataset.get(dataset, {}) for dataset in file.columns}
-    return TableRow(key, row.name, row.quoted, row.method or file.method, row.preset, own, paper)
+    run_on = () if row.quoted else tuple(row.datasets or file.columns)
+    return TableRow(key, row.name, row.quoted, row.method or file.method, row.preset, run_on, own, paper)
 
 
 def _figures(place: str, text: str, file: TableFile) -> tuple[Figure | None, ...]:
-    """`0.532/0.500*`, or `0.9746 - 0.9859`: one for each metric, `-` for none."""
+    """`0.532/0.500*`, or `0.9746 - 0.9859±0.001`: one for each metric, `-` for none."""
     starred = text.endswith("*")
     words = text.removesuffix("*").replace("/", " ").split()
     if len(words) != len(file.metrics):
         raise InputError(f"{place}: {len(words)} figures for {len(file.metrics)} metrics")
-    for word in words:
-        if not FIGURE.fullmatch(word):
-            raise InputError(f"{place}: {word} is neither a figure nor -")
-    return tuple(None if word == "-" else Figure(word, float(word), starred) for word in words)
+    return tuple(_figure(place, word, starred, 100 if file.percent else 1) for word in words)
+
+
+def _figure(place: str, word: str, starred: bool, scale: int) -> Figure | None:
+    found = FIGURE.fullmatch(word)
+    if found is None:
+        raise InputError(f"{place}: {word} is neither a figure nor -")
+    if word == "-":
+        return None
+    value, std = found.groups()
+    return Figure(word, float(value) / scale, float(std) / scale if std else None, starred)

@@ -19,6 +19,7 @@ NOT_SEARCHED = (
     "evaluate_every",
     "probes",
     "probe_views",
+    "probe_features",
     "geometry",
     "downstream",
     "n_samples",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -378,6 +381,9 @@ def test_where_checkpoints_are_looked_for(
     monkeypatch.setenv("RAYMC_CHECKPOINTS", str(made.parent))
     assert checkpoint.folders() == [made.parent]
     assert [one.name for one in checkpoint.checkpoints()] == ["stage-1"]
+    monkeypatch.setenv("RAYMC_CHECKPOINTS", f"{made.parent}{os.pathsep}.")
+    assert checkpoint.folders() == [made.parent, Path(".")]
+    assert checkpoint.handed_on() == f"{made.parent}{os.pathsep}{elsewhere}"
     monkeypatch.setenv("RAYMC_CHECKPOINTS", "nowhere")
     with pytest.raises(InputError, match="RAYMC_CHECKPOINTS: nowhere is no folder"):
         checkpoint.folders()
@@ -429,3 +435,24 @@ def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str], words: tup
     assert _command(command, *WORDS, *words) == 2
     shown = capsys.readouterr()
     assert told in shown.err and shown.err.count("\n") == 1 and not Path("x").exists()
+
+
+@pytest.mark.slow
+def test_workers_under_ray_train_find_it_too() -> None:
+    """In another working folder than that of the command."""
+    pytest.importorskip("ray")
+    words = [sys.executable, "-m", "raymc.train", *WORDS, "n_samples=300"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])}
+
+    def ended(*more: str) -> Any:
+        return subprocess.run([*words, *more, "--json"], env=environment, capture_output=True, text=True, timeout=600)
+
+    first = ended("--out", "one")
+    assert first.returncode == 0, first.stderr
+    exported = [*words[:2], "raymc.checkpoint", *words[3:], "--out", "checkpoints/two"]
+    subprocess.run(exported, env=environment, check=True, capture_output=True, timeout=600)
+    shutil.rmtree("raymc-storage")
+    again = ended("--out", "other", "--workers", "2", "--from", "heads")
+    assert again.returncode == 0, again.stderr
+    assert "started from the float16 weights of checkpoint two" in again.stderr
+    assert [stage["cached"] for stage in json.loads(again.stdout.splitlines()[-1])["stages"]] == [True, False]

@@ -44,7 +44,8 @@ def value_of(field: dataclasses.Field[Any], rng: random.Random) -> Any:
     if kind.startswith("bool"):
         return rng.random() < 0.5
     if kind.startswith("str"):
-        known = {"seeds_from": None, "varies": "order,noise"}  # texts with a rule of their own
+        # Texts with a rule of their own.
+        known = {"seeds_from": None, "varies": "order,noise", "probe_features": "pool,subspace"}
         return known.get(field.name, f"name{rng.randrange(99)}")
     least = field.metadata["low"] if field.metadata["low"] is not None else field.metadata["above"]
     most = field.metadata["high"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import shlex
 import sys
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from raymc.config import parse_overrides
-from raymc.reporting.cautions import edge
+from raymc.reporting.cautions import cautions, edge
 from raymc.reporting.commands import reproduce
 from raymc.reporting.confusion import confusion_matrix
 from raymc.reporting.cost import stage_use
@@ -71,6 +72,17 @@ def test_reuse_saves_what_the_study_spent_on_the_key() -> None:
     assert found["by_stage"]["heads"] == {
         "computed": 2, "reused": 0, "seconds": 15.0, "seconds_saved": 0.0, "unknown": 0,
     }  # fmt: skip
+
+
+def test_weights_of_a_checkpoint_are_told(study: Study) -> None:
+    assert "float16" not in [one["kind"] for one in cautions(study, None, None)]
+    first = run_of(StageRun("pretrain", 9, True, 0.1, "a", "cifar"), StageRun("heads", 3, False, 7.0, "b", "cifar"))
+    other = record_of(1, first, run_of(StageRun("pretrain", 9, True, 0.1, "a", "other")))
+    told = cautions(dataclasses.replace(study, trials=(*study.trials, other)), None, None)
+    texts = {one["kind"]: one["text"] for one in told}
+    assert texts["float16"] == (
+        "Trainings started from weights that were rounded to float16: checkpoints cifar and other."
+    )
 
 
 def test_importance_finds_the_key_that_matters(study: Study) -> None:

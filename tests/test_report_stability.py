@@ -67,6 +67,15 @@ def test_what_may_be_concluded_and_what_may_not(tmp_path: Path) -> None:
     assert varied(run.arms[0]) == "The seeds vary the stage heads."
 
 
+def test_weights_of_a_checkpoint_are_told(tmp_path: Path) -> None:
+    folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6]})
+    path = next(folder.rglob("seed-1/result.json"))
+    facts = json.loads(path.read_text())
+    write(path, facts | {"stages": [stage | {"checkpoint": "cifar"} for stage in facts["stages"]]})
+    told = "Trainings started from weights that were rounded to float16: checkpoint cifar."
+    assert told in may_not(read_stability(folder))
+
+
 def test_few_seeds_smoke_and_lost_seeds_are_told(tmp_path: Path) -> None:
     states = {1: "collapsed", 2: "diverged"}
     folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6, 0.7, 0.8]}, states=states, smoke=True)

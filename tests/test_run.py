@@ -186,3 +186,17 @@ def test_no_clusters_given_and_no_labels_is_the_users_error(tmp_path: Path, monk
 
 def test_a_configuration_maps_stages_read_only() -> None:
     assert isinstance(make_config().stages, MappingProxyType)
+
+
+def test_probes_are_figures_by_name_of_the_features_asked_for(tmp_path: Path) -> None:
+    config = make_config({"probes": True, "probe_views": 2})
+    result = train(config, tmp_path / "s", tmp_path / "a")
+    for name in ("pool", "pre_feature", "subspace"):
+        assert {f"{probe}_{name}" for probe in ("svm", "knn", "nearest_subspace")} <= set(result["metrics"])
+        assert result["metrics"][f"svm_{name}_averaged"] == result["probes"]["average_2"][name]["svm"]
+    few = make_config({"probes": True, "probe_views": 0, "probe_features": "subspace, pool"})
+    result = train(few, tmp_path / "s", tmp_path / "b")
+    assert all(stage["cached"] for stage in result["stages"]), "probes are not of the stages"
+    assert list(result["probes"]) == ["plain"] and set(result["probes"]["plain"]) == {"subspace", "pool"}
+    with pytest.raises(InputError, match="probe_features: 'pol' is not one of all, pool.*did you mean pool"):
+        make_config({"probe_features": "subspace,pol"})

@@ -78,16 +78,57 @@ def page_of(table: PaperTable) -> str:
 @pytest.mark.parametrize("name", table_names())
 def test_the_tables_that_ship_are_valid(name: str) -> None:
     table = load_table(name)
-    assert table.cells() and table.title and table.source and table.seeds == 5
+    assert table.cells() and table.title and table.source
     for row, dataset in table.cells():
         config = table.space(row, dataset).config()
-        assert config.seeds_from == table.seeds_from == "pretrain"
-        assert METHODS[row.method].stages(config)
+        assert config.seeds_from == table.seeds_from
+        trained = [stage.name for stage in METHODS[row.method].stages(config) if config.stages[stage.name].epochs]
+        # Tables of probes and of EnSC have nothing but stage 1 to vary; k-means of the samples trains nothing.
+        assert table.seeds_from in trained or not trained
     assert any(row.paper for row in table.rows.values())
+
+
+def test_the_tables_of_nmce_and_mlc() -> None:
+    cells = {name: [f"{row.key}/{dataset}" for row, dataset in load_table(name).cells()] for name in table_names()}
+    assert cells["coil"] == ["nmce/coil20", "nmce/coil100", "nmce_94/coil100"]
+    assert len(cells["nmce3"]) == 10 and len(load_table("nmce3").rows) == 14
+    assert "mlc_shared/tiny_imagenet" not in cells["mlc2"] and "mlc/tiny_imagenet" in cells["mlc2"]
+    assert len(load_table("nmce2").metrics) == 18 and len(load_table("nmce_a3").rows) == 6
+    assert [row.key for row in load_table("mlc6").rows.values()] == ["mlc", "nmce", "nmce_kept_head"]
+
+
+def test_both_parts_of_a_table_share_what_they_can() -> None:
+    """MLC's row on NMCE's stage 1, and the rows of table 6, have the stage 1 of NMCE's tables."""
+
+    def first(name: str, row: str) -> dict[str, object]:
+        table = load_table(name)
+        flat = (
+            table.space(table.rows[row], "cifar20").config().flat({"pretrain": METHODS["nmce"].stage_keys["pretrain"]})
+        )
+        own = ("backbone", "feature_dim", "pre_feature_dim", "augmentation", "precision")
+        return {key: value for key, value in flat.items() if key in own or key.startswith("pretrain.")}
+
+    shared = [("nmce_a2", "before"), ("nmce2", "nmce_r18"), ("mlc2", "mlc_shared"), ("mlc6", "mlc"), ("mlc6", "nmce")]
+    for name, row in shared:
+        assert first(name, row) == first("nmce3", "nmce_r18"), (name, row)
+    assert first("mlc2", "mlc") != first("nmce3", "nmce_r18")
+
+
+def test_rows_of_table_6_differ_in_what_they_are_named_for() -> None:
+    table = load_table("mlc6")
+    nmce, kept = (table.space(table.rows[key], "cifar10").config() for key in ("nmce", "nmce_kept_head"))
+    keys = METHODS["nmce"].stage_keys
+    changed = {key for key, value in nmce.flat(keys).items() if value != kept.flat(keys)[key]}
+    assert changed == {"heads.keep_feature_head"} and nmce.stages["finetune"].epochs == 0
+    mlc = table.space(table.rows["mlc"], "cifar10").config()
+    same = "epochs eps_sq optimizer learning_rate schedule cluster_learning_rate weight_decay batch_size".split()
+    assert [getattr(mlc.stages["heads"], k) for k in same] == [getattr(nmce.stages["heads"], k) for k in same]
 
 
 def test_the_tables_of_gcml() -> None:
     assert [name for name in table_names() if name.startswith("gcml")] == [f"gcml{i}" for i in range(1, 6)]
+    for name in (f"gcml{i}" for i in range(1, 6)):
+        assert (load_table(name).seeds, load_table(name).seeds_from) == (5, "pretrain")
     one = load_table("gcml1")
     assert len(one.columns) == 7 and len(one.rows) == 14
     assert [row.key for row in one.rows.values() if not row.quoted] == [
@@ -113,12 +154,35 @@ def test_the_tables_of_gcml() -> None:
         ("gcml4", "full", "fashion_mnist", "rre", 0.0083, False),
         ("gcml5", "k1_kappa3", "mnist_test", "acc", 0.975, False),
         ("gcml5", "k5_kappa10", "mnist_test", "lgd", 3.1434, False),
+        ("nmce3", "nmce_r18", "cifar20", "ari", 0.322, False),
+        ("nmce3", "nmce_r18", "imagenet10", "acc", 0.906, False),
+        ("nmce3", "nmce_r34", "cifar10", "acc", 0.891, False),
+        ("nmce3", "nmce_r34", "stl10", "nmi", 0.600, False),
+        ("nmce3", "tcc", "imagenet_dogs", "ari", 0.409, False),
+        ("nmce3", "moco", "imagenet_dogs", "acc", 0.338, False),
+        ("nmce3", "mcr2_ensc", "stl10", "acc", 0.491, False),
+        ("nmce2", "nmce_r34", "cifar10", "svm_projection", 0.911, False),
+        ("nmce2", "nmce_r34", "cifar10", "svm_pool_averaged", 0.929, False),
+        ("nmce2", "nmce_r34", "cifar10", "knn_pool", 0.105, False),
+        ("nmce2", "nmce_r34", "cifar10", "knn_pre_feature_averaged", 0.800, False),
+        ("nmce2", "nmce_r34", "cifar10", "nearest_subspace_projection", 0.898, False),
+        ("nmce_a2", "before", "cifar10", "nmi", 0.743, False),
+        ("nmce_a2", "after", "cifar20", "acc", 0.437, False),
+        ("nmce_a3", "lambda20", "cifar10", "svm_projection", 0.899, False),
+        ("nmce_a3", "lambda70", "cifar10", "knn_projection", 0.897, False),
+        ("coil", "nmce", "coil20", "error_rate", 0.0, False),
+        ("coil", "nmce_94", "coil100", "error_rate", 0.1153, False),
+        ("coil", "mlrdsc_da", "coil20", "error_rate", 0.0179, False),
+        ("mlc2", "mlc", "cifar100", "nmi", 0.683, False),
+        ("mlc2", "mlc", "tiny_imagenet", "acc", 0.335, False),
+        ("mlc2", "imc_swav", "cifar20", "nmi", 0.503, False),
+        ("mlc6", "nmce", "cifar10", "acc", 0.796, False),
     ],
 )
 def test_figures_are_the_papers(name: str, row: str, dataset: str, metric: str, value: float, starred: bool) -> None:
     table = load_table(name)
     figure = table.rows[row].paper[dataset][table.metrics.index(metric)]
-    assert figure is not None and (figure.value, figure.starred) == (value, starred)
+    assert figure is not None and (figure.value, figure.starred) == (pytest.approx(value), starred)
 
 
 def test_what_a_paper_does_not_print_is_absent() -> None:
@@ -149,6 +213,12 @@ def test_ablations_change_what_they_are_named_for() -> None:
         ("metrics: [acc, nmi]", "metrics: [acc, nmj]", "unknown metric nmj; did you mean nmi?"),
         ("0.500/0.400*", "0.500", "rows.plain.paper.digits: 1 figures for 2 metrics"),
         ("0.500/0.400*", "0.500/0.4OO", "0.4OO is neither a figure nor -"),
+        ("0.500/0.400*", "0.5/0.4±", "0.4± is neither a figure nor -"),
+        (
+            "name: Whole,",
+            "name: Whole, datasets: [coil2],",
+            "rows.whole.datasets: coil2 is no column; did you mean coil",
+        ),
         ("{coil20: 0.600/0.700}", "{coil2: 0.600/0.700}", "rows.other.paper: coil2 is no column; did you mean coil20?"),
         ("finetune.epochs: 0", "finetun.epochs: 0", "plain/digits: unknown key in fixed: finetun.epochs; did you mean"),
         ("seeds_from: heads", "seeds_from: head", "seeds_from: 'head' is not one of pretrain, heads, finetune"),
@@ -269,6 +339,48 @@ def test_many_metrics_have_a_column_each(tmp_path: Path, monkeypatch: pytest.Mon
     blocks = [line for line in shown.splitlines() if line.startswith("algorithm")]
     assert len(blocks) == 3 and all(len(line) <= 60 for line in blocks)
     assert "Whole      (2)    0.8500 ± 0.0707" in shown
+
+
+def test_percent_and_spreads_and_error_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = TINY.replace("[acc, nmi]", "[acc, error_rate]\npercent: true").replace("0.500/0.400*", "79.6±3.69/20.4")
+    Path("tiny.yaml").write_text(shown)
+    table = load_table("tiny.yaml")
+    figure = table.rows["plain"].paper["digits"][0]
+    assert figure is not None and (figure.value, figure.std) == (pytest.approx(0.796), pytest.approx(0.0369))
+    cell("plain/digits", [0.81, 0.84, 0.86])
+    page = page_of(table)
+    assert (
+        "| Plain | 83.67 ± 2.52 / 16.33 ± 2.52 (3) \\| 79.6±3.69/20.4 |" in page and "the paper's, in percent." in page
+    )
+    facts = json.loads(Path("out/table.json").read_text())
+    both = facts["rows"][0]["cells"]["digits"]
+    assert both["ours"]["metrics"]["error_rate"]["values"] == pytest.approx([0.19, 0.16, 0.14]), (
+        "fractions for programs"
+    )
+    assert both["paper"]["metrics"]["error_rate"] == pytest.approx(0.204) and facts["percent"]
+    assert both["paper"]["std"] == {"acc": pytest.approx(0.0369)} and both["paper"]["printed"]["acc"] == "79.6±3.69"
+
+
+def test_a_row_may_be_run_on_some_columns_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(TINY.replace("name: Plain,", "name: Plain, datasets: [digits],"))
+    table = load_table("tiny.yaml")
+    names = [f"{row.key}/{dataset}" for row, dataset in table.cells()]
+    assert names == ["plain/digits", "whole/digits", "whole/coil20"]
+    page = page_of(table)
+    assert "(0 of 3 cells are)" in page
+    assert "- Plain: `plain`, nmce with preset `paper`, `finetune.epochs=0`, on digits alone" in page
+    shown = text(table, table_facts(table, "storage"))
+    assert "Plain" in shown.partition("coil20")[0] and "Plain" not in shown.partition("\ncoil20")[2]
+
+
+def test_weights_of_a_checkpoint_are_told(tiny: PaperTable) -> None:
+    cell("whole/digits", [0.8, 0.9])
+    path = Path("storage/tables/tiny/whole/digits/a/runs/0000/seed-1/result.json")
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps(row | {"stages": [{"name": "pretrain", "checkpoint": "cifar"}, {"name": "heads"}]}))
+    assert "Started from the float16 weights of checkpoint `cifar`." in page_of(tiny)
 
 
 def test_torn_and_foreign_files_are_passed_over(tiny: PaperTable) -> None:

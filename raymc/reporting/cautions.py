@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raymc.reporting.records import Record, Study
-from raymc.reporting.words import count, listing, score, setting, state
+from raymc.reporting.words import count, from_checkpoints, listing, score, setting, state
 
 EDGE = 0.05
 """Share of a range's width that counts as its edge."""
@@ -51,6 +51,12 @@ def _of_the_study(study: Study) -> Iterator[Caution]:
         yield "unfinished", f"{count(unfinished, 'record')} unfinished: the study runs still, or waits for --resume."
     if study.unreadable:
         yield "unreadable", f"Left out as unreadable: {listing(study.unreadable)}."
+    halved = {name: None for record in (*study.trials, *study.confirmations) for name in record.checkpoints}
+    if halved:
+        yield (
+            "float16",
+            f"Trainings started from weights that were rounded to float16: {from_checkpoints(list(halved))}.",
+        )
     if not study.finished:
         yield "nothing_finished", "No trial finished with a score, so there is no winner."
 

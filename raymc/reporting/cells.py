@@ -50,10 +50,15 @@ class CellResult:
         return [seed for seed in self.facts["seeds"] if seed not in ended]
 
     def statistics(self) -> dict[str, Facts]:
-        """Of every metric that all finished seeds have, as `raymc.metrics.seeds.summary`, with its `values`."""
+        """Of every metric that all finished seeds have, as `raymc.metrics.seeds.summary`, with its `values`.
+
+        `error_rate` is 1 - acc.
+        """
         found = [row["metrics"] for row in self.finished]
         names = [name for name in found[0] if all(name in metrics for metrics in found)] if found else []
         values = {name: [metrics[name] for metrics in found] for name in names}
+        if "acc" in values:
+            values["error_rate"] = [1 - value for value in values["acc"]]
         return {name: {**summary(those), "values": those} for name, those in values.items()}
 
 

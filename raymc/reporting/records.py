@@ -13,13 +13,17 @@ from raymc.metrics.names import GROUP_METRICS, STUDY_METRICS
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage of one seed: computed (`cached` false) or taken from the store."""
+    """One stage of one seed: computed (`cached` false) or taken from the store.
+
+    `checkpoint` names the float16 checkpoint that its weights go back to, if there is one.
+    """
 
     name: str
     epochs: int
     cached: bool
     seconds: float
     key: str
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,12 @@ class Record:
         """`{seed: value}` of the seeds that finished and have the metric."""
         done = (run for run in self.seeds if run.state == "finished")
         return {run.seed: run.metrics[metric] for run in done if metric in run.metrics}
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The checkpoints that weights of its seeds go back to."""
+        found = (stage.checkpoint for run in self.seeds for stage in run.stages)
+        return [name for name in dict.fromkeys(found) if name]
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,9 @@ def _hidden(arm: Arm) -> list[str]:
         lines.append(
             f"{what}: what {'another' if len(_kept(arm)) == 1 else 'others'} would change is not in the spread"
         )
+    if arm.runs.checkpoints:
+        halved = words.from_checkpoints(arm.runs.checkpoints)
+        lines.append(f"trainings started from weights that were rounded to float16: {halved}")
     return lines
 
 

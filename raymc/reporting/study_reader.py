@@ -117,6 +117,7 @@ def _stage_run(content: Mapping[str, Any]) -> StageRun:
         cached=bool(content.get("cached")),
         seconds=number(content.get("seconds")) or 0.0,
         key=str(content.get("key") or ""),
+        checkpoint=str(content.get("checkpoint") or ""),
     )
 
 

@@ -54,13 +54,15 @@ def table_facts(table: PaperTable, storage: str) -> Facts:
                 "ours": _ours(shown[0], root, notes) if shown else None,
                 "paper": _paper(table, row, dataset),
             }
-        rows.append({"row": row.key, "name": row.name, "quoted": row.quoted, "cells": cells})
+        names = {"row": row.key, "name": row.name, "quoted": row.quoted, "datasets": list(row.datasets)}
+        rows.append({**names, "cells": cells})
     chosen_ones = [chosen for chosen, _ in ours.values()]
     return {
         "table": table.name,
         "title": table.title,
         "source": table.source,
         "metrics": list(table.metrics),
+        "percent": table.percent,
         "columns": list(table.columns),
         "rows": rows,
         "notes": {mark: text for text, mark in marks.items()},
@@ -109,6 +111,8 @@ def _notes(cell: CellResult, others: Sequence[CellResult]) -> list[str]:
         ]
     if cell.smoke:
         notes.insert(0, "A smoke run: every length is shortened, and the figures mean nothing.")
+    for name in dict.fromkeys(s["checkpoint"] for row in cell.finished for s in row["stages"] if "checkpoint" in s):
+        notes.append(f"Started from the float16 weights of checkpoint `{name}`.")
     if changed := _changed(facts):
         notes.append(f"Not the table's own configuration, but with {changed}.")
     if cell.missing:
@@ -174,6 +178,7 @@ def _paper(table: PaperTable, row: TableRow, dataset: str) -> Facts | None:
         return None
     return {
         "metrics": {name: figure.value for name, figure in found.items()},
+        "std": {name: figure.std for name, figure in found.items() if figure.std is not None},
         "printed": {name: figure.text for name, figure in found.items()},
         "starred": any(figure.starred for figure in found.values()),
     }
@@ -212,14 +217,15 @@ def _row(row: TableRow) -> str:
     every = {tuple(sorted(own.items())) for own in row.own.values()}
     own = dict(every.pop()) if len(every) == 1 else {}
     fixed = "".join(f", `{key}={words.setting(value)}`" for key, value in own.items())
-    return f"`{row.key}`, {row.method} with preset `{row.preset}`{fixed}" + (", keys by dataset" if every else "")
+    where = "" if set(row.datasets) == set(row.own) else f", on {words.listing(row.datasets)} alone"
+    return f"`{row.key}`, {row.method} with preset `{row.preset}`{fixed}{', keys by dataset' if every else ''}{where}"
 
 
 def _legend(table: PaperTable, facts: Facts) -> str:
-    run = facts["cells"]
+    run, unit = facts["cells"], ", in percent" if facts["percent"] else ""
     return (
-        "Before the bar ours, mean ± standard deviation over seeds (their number in brackets); behind it the paper's. "
-        f"Blank: not run ({run['run']} of {run['of']} cells are)."
+        "Before the bar ours, mean ± standard deviation over seeds (their number in brackets); behind it the "
+        f"paper's{unit}. Blank: not run ({run['run']} of {run['of']} cells are)."
     )
 
 
@@ -235,7 +241,7 @@ def _wide(facts: Facts) -> list[list[str]]:
 def _joined(facts: Facts, cell: Facts) -> str:
     if cell["ours"] is None:
         return ""
-    figures = [_figure(cell["ours"], name) or "–" for name in facts["metrics"]]
+    figures = [_figure(facts, cell["ours"], name) or "–" for name in facts["metrics"]]
     return f"{' / '.join(figures)} {_seeds(cell['ours'])}"
 
 
@@ -252,14 +258,14 @@ def _long(facts: Facts, datasets: Sequence[str] | None = None) -> list[list[str]
     for dataset in datasets or facts["columns"]:
         for row in facts["rows"]:
             cell = row["cells"][dataset]
-            if cell["paper"] is None and row["quoted"]:
+            if cell["paper"] is None and dataset not in row["datasets"]:
                 continue
             ours, paper = cell["ours"], cell["paper"] or {"printed": {}, "starred": False}
             figures = []
             for name in facts["metrics"]:
                 star = "*" if paper["starred"] else ""
                 printed = f"{paper['printed'][name]}{star}" if name in paper["printed"] else ""
-                figures.append(_beside(_figure(ours, name) if ours else "", printed))
+                figures.append(_beside(_figure(facts, ours, name) if ours else "", printed))
             rows.append([dataset, _name(row), _seeds(ours) if ours else "", *figures])
     return rows
 
@@ -274,14 +280,17 @@ def _seeds(ours: Facts) -> str:
     return f"({', '.join([str(len(ours['seeds'])), *smoke])})" + "".join(f"[{mark}]" for mark in ours["notes"])
 
 
-def _figure(ours: Facts, name: str) -> str:
-    """`0.9749 ± 0.0031`; without a spread where there is a single seed, nothing where there is no such metric."""
+def _figure(facts: Facts, ours: Facts, name: str) -> str:
+    """`0.9749 ± 0.0031`; without a spread where there is a single seed, nothing where there is no such metric.
+
+    A table in percent has it as `97.49 ± 0.31`.
+    """
     found = ours["metrics"].get(name)
     if found is None:
         return ""
-    digits = METRICS[name][1]
-    spread = f" ± {found['std']:.{digits}f}" if found["n"] > 1 else ""
-    return f"{found['mean']:.{digits}f}{spread}"
+    scale, digits = (100, METRICS[name][1] - 2) if facts["percent"] else (1, METRICS[name][1])
+    spread = f" ± {scale * found['std']:.{digits}f}" if found["n"] > 1 else ""
+    return f"{scale * found['mean']:.{digits}f}{spread}"
 
 
 def _beside(ours: str, paper: str) -> str:

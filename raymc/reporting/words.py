@@ -71,6 +71,11 @@ def count(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def from_checkpoints(names: Sequence[str]) -> str:
+    """`checkpoint a`, `checkpoints a and b`."""
+    return f"{'checkpoint' if len(names) == 1 else 'checkpoints'} {listing(names)}"
+
+
 def listing(words: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""

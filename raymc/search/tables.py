@@ -60,7 +60,7 @@ class TableRequest:
     smoke: bool = False
 
 
-NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every", "probes", "probe_views")
+NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every", "probes")
 """Bare keys on which no figure of a table hangs."""
 
 

@@ -41,19 +41,24 @@ class Checkpoint:
 
 
 def folders() -> list[Path]:
-    """Where checkpoints are looked for: RAYMC_CHECKPOINTS, else `checkpoints` here and in raymc's source tree.
+    """Where checkpoints are looked for: RAYMC_CHECKPOINTS, which is one folder or several as in PATH.
 
-    Raises InputError where RAYMC_CHECKPOINTS is no folder.
+    Without it `checkpoints` here and in raymc's source tree. Raises InputError where it names what is no folder.
     """
-    given = os.environ.get("RAYMC_CHECKPOINTS")
-    if given:
-        folder = Path(given).expanduser()
+    given = [Path(word).expanduser() for word in os.environ.get("RAYMC_CHECKPOINTS", "").split(os.pathsep) if word]
+    for folder in given:
         if not folder.is_dir():
-            raise InputError(f"RAYMC_CHECKPOINTS: {given} is no folder")
-        return [folder]
+            raise InputError(f"RAYMC_CHECKPOINTS: {folder} is no folder")
+    if given:
+        return given
     tree = Path(raymc.__file__).parents[1]
     source = [tree / "checkpoints"] if (tree / "pyproject.toml").exists() else []
     return list(dict.fromkeys([Path("checkpoints").resolve(), *source]))
+
+
+def handed_on() -> str:
+    """RAYMC_CHECKPOINTS for a process with another working folder."""
+    return os.pathsep.join(str(folder.resolve()) for folder in folders() if folder.is_dir())
 
 
 def checkpoints() -> Iterator[Checkpoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -223,27 +224,39 @@ def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
 
 
 def probes(
-    method: Method, model: nn.ModuleDict, data: Dataset, feed: Feed, views: int
+    method: Method, model: nn.ModuleDict, data: Dataset, feed: Feed, views: int, asked: str = "all"
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Table 2: SVM, k-NN and nearest-subspace accuracy on the held-out split, by feature, plain and averaged.
 
-    Fitted on the training split with its labels: figures about the features, not about the clustering.
+    Fitted on the training split with its labels: figures about the features, not about the clustering. `asked` is the
+    key `probe_features`; with `views` 0 there is no average.
     """
     if data.test is None or data.train.y is None or data.test.y is None:
         return {}
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for title, count in (("plain", 0), (f"average_{views}", views)):
+    for title, count in {"plain": 0, f"average_{views}": views}.items() if views else (("plain", 0),):
         train = features(method, model, feed, data.train.x, count)
         test = features(method, model, feed, data.test.x, count)
+        names = [name for name in train if asked == "all" or name in asked.replace(" ", "").split(",")]
         table[title] = {
             name: {
                 "svm": svm_accuracy(train[name], data.train.y, test[name], data.test.y),
                 "knn": knn_accuracy(train[name], data.train.y, test[name], data.test.y),
                 "nearest_subspace": nearest_subspace_accuracy(train[name], data.train.y, test[name], data.test.y),
             }
-            for name in train
+            for name in names
         }
     return table
+
+
+def probe_metrics(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
+    """The figures of `probes` by one name each: `svm_projection`, `svm_projection_averaged`, …"""
+    return {
+        f"{probe}_{feature}{'' if title == 'plain' else '_averaged'}": value
+        for title, rows in table.items()
+        for feature, found in rows.items()
+        for probe, value in found.items()
+    }
 
 
 def _to_eval(model: nn.ModuleDict) -> list[tuple[nn.Module, bool]]:

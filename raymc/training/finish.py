@@ -46,7 +46,9 @@ def finish(
     }
     result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
     if config.probes:
-        result["probes"] = evaluate.probes(training.method, model, data, training.feed, config.probe_views)
+        asked = (config.probe_views, config.probe_features)
+        result["probes"] = evaluate.probes(training.method, model, data, training.feed, *asked)
+        metrics |= evaluate.probe_metrics(result["probes"])
     effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
     effective |= {"own": asdict(config.own)} if config.own else {}
     effective |= config.flat(training.method.stage_keys)
