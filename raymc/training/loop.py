@@ -176,7 +176,7 @@ class Updates:
         self._of[prefix].zero_grad()
 
     def step(self, prefix: str) -> None:
-        with record_function("gradients"):
+        with record_function("backward"):
             average_gradients(self._parameters[prefix], self.workers.group)
         with record_function("optimiser"):
             self._of[prefix].step()
