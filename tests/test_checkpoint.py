@@ -302,6 +302,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no safetensors": (other_file, "weights-00.safetensors is no safetensors file"),
     "unsaid": (lambda f: edit(f, files=["weights-00.safetensors"]), "does not say name, bytes and sha256"),
     "facts": (facts_changed, "the key in its card.json is not that of the facts in it"),
+    "curve": (lambda f: edit(f, curve=[1, 2]), "its curve is no list of rows"),
     "format": (lambda f: edit(f, format=2), "its format is 2, this raymc reads 1"),
     "a tensor less": (lambda f: rewrite(f, lambda held: held.pop(WEIGHT)), f"{WEIGHT} is missing"),
     "a tensor more": (
@@ -353,7 +354,7 @@ NEAR = [
 def test_another_configuration_is_told_how_it_differs(made: Path, changes: dict[str, Any], told: str) -> None:
     shutil.copytree(made, made.parent / "far")
     card = json.loads((made / "card.json").read_text())
-    edit(made.parent / "far", facts=card["facts"] | {"settings": {}, "loss": ["other", 1]})
+    edit(made.parent / "far", facts=card["facts"] | {"settings": 3, "loss": ["other", 1]})
     with pytest.raises(InputError) as refused:
         go(config_of(**changes), start_from="heads")
     missing = "stage pretrain of this configuration is not in the store: train without --from first"

@@ -116,7 +116,8 @@ def unlike(stage: str, dataset: str, facts: Mapping[str, Any]) -> str:
 
 def differences(stage: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """How the `stage_facts` of a checkpoint differ from those asked for, in words, the settings first."""
-    have, want = theirs.get("settings", {}), ours["settings"]
+    have, want = theirs.get("settings"), ours["settings"]
+    have = have if isinstance(have, dict) else {}
     told = [f"{stage}.{key}={have.get(key)}, asked {want.get(key)}" for key in want if have.get(key) != want[key]]
     for key in ("augmentation", "precision", "seed"):
         if theirs.get(key) != ours[key]:
@@ -135,4 +136,6 @@ def _checked(found: Checkpoint, expected: Weights) -> Weights:
         raise InputError(f"its format is {card['format']}, this raymc reads {FORMAT}")
     if key_of(card["facts"]) != card["key"]:
         raise InputError(f"the key in its {CARD} is not that of the facts in it")
+    if not all(isinstance(row, dict) for row in card["curve"]):
+        raise InputError("its curve is no list of rows")
     return shards.read(found.folder, card["files"], expected)
