@@ -7,7 +7,8 @@ raymc's steps are those of a training (views, loss, backward, optimiser; the los
 plain loop's those of a usual script (`benchmarks/plain_loop.py`). Both run in turns, --repeats times --steps steps
 after a first time to warm up; the figures are medians, and epochs are extrapolated from them. Operations are counted
 in the plain loop (products and convolutions, forward and backward); the peak is measured by a large product in the
-type that the run computes in (on a CPU a convolution may be faster still). An image has two views in a step, and counts once.
+type that the run computes in (on a CPU a convolution may be faster still). An image has two views in a step and
+counts once.
 """
 
 from __future__ import annotations
