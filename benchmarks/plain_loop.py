@@ -7,8 +7,10 @@ are the same as raymc's, the loss written out anew.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -23,6 +25,23 @@ from raymc.datasets.augmentation import ImagePolicy
 from raymc.training.optim import LARS_TRUST, MOMENTUM
 
 WARM = 1  # steps before the clock starts: the workers have begun by then
+
+
+class Seconds(NamedTuple):
+    """Of the clock on the wall, and of all processors that worked: on a busy machine the latter are to compare."""
+
+    wall: float
+    processors: float
+
+    @staticmethod
+    def now() -> Seconds:
+        return Seconds(time.perf_counter(), time.process_time())
+
+
+def _of_children() -> float:
+    """Processor seconds of processes that have ended: the workers of a loader that is through."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def pil_transforms(policy: ImagePolicy, side: int) -> Callable[[Image.Image], Tensor]:
@@ -119,14 +138,16 @@ class PlainLoop:
         self.optimiser.step()
         return loss.item()
 
-    def run(self, steps: int) -> float:
-        """Seconds of so many steps, after one to warm up."""
-        begun = 0.0
+    def run(self, steps: int) -> Seconds:
+        """Time of so many steps, after one to warm up; that of the processors has the workers' share in it."""
+        begun, before = Seconds(0.0, 0.0), _of_children()
         for at, views in enumerate(self.batches(steps + WARM)):
             self.step(views)
             if at + 1 == WARM:
-                begun = time.perf_counter()
-        return time.perf_counter() - begun
+                begun = Seconds.now()
+        now = Seconds.now()
+        beside = (_of_children() - before) * steps / (steps + WARM)
+        return Seconds(now.wall - begun.wall, now.processors - begun.processors + beside)
 
     def operations(self) -> int:
         """Floating-point operations of the products and convolutions of a step: a multiply-add is two."""

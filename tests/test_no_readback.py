@@ -78,20 +78,26 @@ def config_of(method: str, **over: Value) -> Config:
     return dataclasses.replace(config, stages=MappingProxyType(stages))
 
 
-def run_epoch(config: Config, stage: Stage, settings: StageConfig, epoch: int) -> tuple[Watch, int]:
-    """An epoch of three batches, and the update after it, on the device of which nothing can be read."""
+def begun(
+    config: Config, stage: Stage, settings: StageConfig, epoch: int, device: torch.device
+) -> tuple[Updates, Feed, dict[str, Tensor]]:
+    """A stage of three batches on a device, and what it observed at the start of the epoch."""
     method, data = METHODS[config.method], limit(load("digits"), 20 * BATCHES)
     shape = tuple(data.train.x.shape[1:])
     # What earlier stages would hand over does not matter: all modules are made anew.
-    names = module_names(stage)
-    alone = dataclasses.replace(stage, fresh=names, copies=(), drop=())
+    alone = dataclasses.replace(stage, fresh=module_names(stage), copies=(), drop=())
     model = enter(method, alone, config, shape, 5, {}, 0)
     feed = Feed.build(data, config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
     state = stage.observe(model, feed, settings, epoch) if stage.observe else {}
-    model, state = model.to(META), {name: value.to(META) for name, value in state.items()}
-    feed = Feed.build(data, config.augmentation, META, torch.float32, False, Workers())
+    model, state = model.to(device), {name: value.to(device) for name, value in state.items()}
+    feed = Feed.build(data, config.augmentation, device, torch.float32, False, Workers())
     prepare(model, stage, settings.frozen_statistics)
-    updates = Updates(model, stage, settings, Workers(), None)
+    return Updates(model, stage, settings, Workers(), None), feed, state
+
+
+def run_epoch(config: Config, stage: Stage, settings: StageConfig, epoch: int) -> tuple[Watch, int]:
+    """An epoch of three batches, and the update after it, on the device of which nothing can be read."""
+    updates, feed, state = begun(config, stage, settings, epoch, META)
     with Watch() as watch:
         sums, steps = over_batches(updates, feed, 0, epoch, state)
     assert steps == BATCHES and all(value.is_meta for value in sums.values())
@@ -138,6 +144,24 @@ def test_no_batch_of_gcml_waits_for_the_device(scales: str, epoch: int) -> None:
     for stage, settings in stages(config):
         watch, steps = run_epoch(config, stage, settings, epoch)
         assert watch.copies <= 1 + 2 * steps
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(
+    ("method", "over"),
+    [("nmce", {}), ("mlc", {"heads__projection_iterations": 5}), ("gcml", {"finetune__anchor_epochs": 0})],
+)
+def test_no_batch_waits_for_a_gpu(method: str, over: dict[str, Value]) -> None:
+    """The same on a GPU itself, which says where it would be waited for."""
+    config, gpu = config_of(method, **over), torch.device("cuda")
+    for stage, settings in stages(config):
+        updates, feed, state = begun(config, stage, settings, 1, gpu)
+        over_batches(updates, feed, 0, 0, state)  # libraries are loaded and tried out
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            over_batches(updates, feed, 0, 1, state)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.usefixtures("meta")

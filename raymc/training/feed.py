@@ -75,7 +75,8 @@ class Feed:
         order = None
         if stream is None:
             words = (part(seed, "order"), stage, epoch, "order")
-            order = torch.randperm(self.data.epoch_size, generator=generator(*words)).to(self.samples.device)
+            drawn = torch.randperm(self.data.epoch_size, generator=generator(*words))
+            order = moved({0: drawn}, self.samples.device)[0]
         rows = rows_of(batch, self.workers.rank, self.workers.size)
         for step in range(steps):
             with record_function("samples"):
