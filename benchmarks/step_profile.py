@@ -68,7 +68,7 @@ def profile(epoch: Callable[[], float], steps: int, device: torch.device) -> dic
     parts["rest"] = whole - sum(parts.values())
     found: dict[str, Any] = {"ms_per_step": {name: 1e3 * value / steps for name, value in parts.items()}}
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with torch.profiler.profile(activities=activities) as profiler:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
         whole = epoch()
     if device.type == "cuda":
         found["device_ms_per_step"] = _device(profiler.events(), whole, steps)
