@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.distributed import ProcessGroup
 
 from raymc.config import Config, resolve
@@ -63,7 +64,7 @@ def behind(storage: Path, workers: Workers = ALONE, config: Config | None = None
     first, heads = method.stages(config)[:2]
     model = enter(method, first, config, (1, 8, 8), 10, {}, 0)
     feed = Feed.build(few(), config.augmentation, torch.device("cpu"), torch.float32, False, workers)
-    return Behind(model, config, config.stages[heads.name], feed, Store(str(storage)), "stage 1", None)
+    return Behind(model, config, config.stages[heads.name], feed, Store(str(storage)), None)
 
 
 def batches(seen: Behind, seed: int = 0, epoch: int = 0, views: int = 2) -> list[Batch]:
@@ -219,15 +220,33 @@ def test_trainings_by_two_workers_behind_a_bank_are_those_of_one(tmp_path: Path)
 
 
 def test_a_bank_is_named_by_what_decides_its_numbers() -> None:
-    config, data = make_config(), few()
-    base = bank_key(config, data, "a")
-    assert bank_key(make_config(heads__eps_sq=0.3, n_clusters=7), data, "a") == base
+    config, data, net, other = make_config(), few(), *(nn.Linear(2, 2) for _ in range(2))
+    base = bank_key(config, data, net)
+    assert bank_key(make_config(heads__eps_sq=0.3, n_clusters=7), data, net) == base
     assert base not in {
-        bank_key(config, data, "b"),
-        bank_key(dataclasses.replace(config, augmentation="mnist"), data, "a"),
-        bank_key(dataclasses.replace(config, precision="bfloat16"), data, "a"),
-        bank_key(config, dataclasses.replace(data, fingerprint="other"), "a"),
+        bank_key(config, data, other),
+        bank_key(dataclasses.replace(config, augmentation="mnist"), data, net),
+        bank_key(dataclasses.replace(config, precision="bfloat16"), data, net),
+        bank_key(config, dataclasses.replace(data, fingerprint="other"), net),
     }
+
+
+def test_what_was_trained_behind_other_weights_is_not_taken(tmp_path: Path) -> None:
+    """Stage 1 made again, on another device say, lies under the same key with other weights."""
+    config = make_config()
+    first = train(config, tmp_path / "s", tmp_path / "a", keep_model=True)
+    store, key = Store(str(tmp_path / "s")), first["stages"][0]["key"]
+    entry = store.load(key)
+    assert entry is not None
+    moved = {k: v * 1.01 if v.is_floating_point() else v for k, v in entry.state["weights"]["backbone"].items()}
+    store.save(key, entry.state | {"weights": entry.state["weights"] | {"backbone": moved}}, entry.meta)
+    second = train(config, tmp_path / "s", tmp_path / "b", keep_model=True)
+    assert [stage["cached"] for stage in second["stages"][:2]] == [True, False]
+    saved = torch.load(tmp_path / "b" / "model.pt", weights_only=True)["weights"]
+    assert torch.equal(saved["backbone"]["net.0.weight"], moved["net.0.weight"])
+    assert len({path.parent.name for path in (tmp_path / "s").rglob("view0.json")}) == 2
+    third = train(config, tmp_path / "s", tmp_path / "c")
+    assert third["stages"][1]["cached"] and third["metrics"] == second["metrics"]
 
 
 def test_the_size_of_the_bank_is_a_setting_of_the_stage_and_no_bank_is_none() -> None:

@@ -154,6 +154,17 @@ def test_one_that_diverges_does_not_take_the_others_along(tmp_path: Path) -> Non
     assert len(list((tmp_path / "store").rglob("result.json"))) == 4  # stage 1, and three heads
 
 
+def test_of_memberships_too_one_may_diverge(tmp_path: Path) -> None:
+    rates = {"heads.learning_rate": 1e38, "heads.cluster_learning_rate": 1e38}
+    common = {"heads.feature_bank": 3, "heads.cluster_net": "linear"}
+    many = trainings("mlc", heads__feature_bank=3, heads__cluster_net="linear", precision="float32")
+    many[1] = (config_of("mlc", common, rates, precision="float32"), many[1][1])
+    fill_store(many, storage=str(tmp_path / "store"))
+    found = runs([many[0], many[2]], tmp_path)
+    assert [result["stages"][1]["cached"] for result in found] == [True] * 2
+    assert len(list((tmp_path / "store").rglob("result.json"))) == 3  # stage 1, and two heads
+
+
 def test_another_stage_1_is_not_shared(tmp_path: Path) -> None:
     many = trainings("nmce", heads__feature_bank=3)[:2]
     many[1] = (many[1][0], many[1][1] | {"pretrain": 5})

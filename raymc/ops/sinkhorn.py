@@ -136,7 +136,7 @@ class _Projection(torch.autograd.Function):
         # One after another: each is done after iterations of its own.
         etas = eta.tolist() if isinstance(eta, Tensor) else [eta] * info.batch_size
         calls = zip(each(info.batch_size, in_dims[:1], (log_kernel,)), etas, strict=True)
-        return torch.stack([_Projection.apply(one, symmetric, own, group) for (one,), own in calls]), 0
+        return torch.stack([_settled_or_nan(one, symmetric, own, group) for (one,), own in calls]), 0
 
     @staticmethod
     @once_differentiable
@@ -144,6 +144,14 @@ class _Projection(torch.autograd.Function):
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
             return _gradient(pi, grads[0], ctx.symmetric, ctx.group), None, None, None
+
+
+def _settled_or_nan(log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
+    """The projection, or NaN where it does not settle: of several at once the others go on."""
+    try:
+        return cast(Tensor, _Projection.apply(log_kernel, symmetric, eta, group))
+    except DivergedError:
+        return torch.full_like(log_kernel, math.nan)
 
 
 def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None) -> Tensor:

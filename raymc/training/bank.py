@@ -1,8 +1,8 @@
 """A feature bank: a frozen backbone's outputs for every sample, so that a stage behind it trains without it.
 
-Kept in the store, under a key of the stage before: the outputs for the samples as they are, for the held-out split, and
-for V augmented views of each sample. Every seed and configuration behind the same stage 1 shares them; which of the V
-views a step takes is drawn as its augmentation would be.
+Kept in the store, under a hash of the backbone's weights: the outputs for the samples as they are, for the held-out
+split, and for V augmented views of each sample. Every seed and configuration behind the same stage 1 shares them; which
+of the V views a step takes is drawn as its augmentation would be.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split, fingerprint
 from raymc.errors import InputError
-from raymc.nets import backbone_width
+from raymc.nets import architecture, backbone_width
 from raymc.rng import generator
 from raymc.seed_parts import Seed, part
 from raymc.training.dist import barrier, broadcast_object, gather_rows, rows_of
 from raymc.training.feed import ROWS, Feed
 from raymc.training.lease import Lease
+from raymc.training.stages import BANK_NUMERICS, digest_of
 from raymc.training.store import Store
 from raymc.training.transfer import moved
 
-NUMERICS = 1  # raised when the outputs or the draws of the views change their numbers
 POLL_SECONDS = 0.5
 
 Make = Callable[[], Tensor]
@@ -96,8 +96,7 @@ class Behind:
     """A stage behind a frozen backbone, as its bank shows it; the bank is read, or made, when first asked for.
 
     Args:
-        model: the stage's modules, on their device by then.
-        previous: the key of the stage before.
+        model: the stage's modules, on their device when the bank is asked for.
         settings: with `feature_bank` above 0.
     """
 
@@ -108,19 +107,22 @@ class Behind:
         settings: StageConfig,
         feed: Feed,
         store: Store,
-        previous: str | None,
         autocast: torch.dtype | None,
     ) -> None:
         self._whole, self._count, self._samples, self._store = model, settings.feature_bank, feed, store
         self._autocast = autocast
         self._width = backbone_width(config.backbone)
-        self.key = bank_key(config, feed.data, previous)
+        self.key = bank_key(config, feed.data, model["backbone"])
 
     @property
     def model(self) -> nn.ModuleDict:
         """The same modules without the backbone."""
         own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
         return nn.ModuleDict(own)
+
+    def share(self, other: Behind) -> None:
+        """Have what another stage behind the same backbone has read."""
+        self.__dict__ |= {"_bank": other._bank, "feed": other.feed}
 
     def open(self) -> None:
         """Read the bank, or make it, which all workers do together."""
@@ -207,11 +209,12 @@ class Behind:
         return whole if view is None else whole.to(torch.bfloat16)
 
 
-def bank_key(config: Config, data: Dataset, previous: str | None) -> str:
-    """Name of a bank: a hash of the stage before, of the samples and of how their views are made."""
+def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:
+    """Name of a bank: a hash of the net and its weights, of the samples and of how their views are made."""
     facts = {
-        "bank": NUMERICS,
-        "previous": previous,
+        "bank": BANK_NUMERICS,
+        "architecture": architecture(backbone),
+        "weights": digest_of({"backbone": backbone}),
         "augmentation": config.augmentation,
         "precision": config.precision,
         "data": data.fingerprint,

@@ -117,14 +117,14 @@ class _Member:
         training = self.training
         self.seed = training.seeds[stage.name]
         self.model = training.enter(stage, self.weights)
-        training.look_behind(stage, self.model, self.key)
+        training.begin(stage, self.model)
         config, fingerprint = training.config, training.dataset.fingerprint
         self.key = self.name = stage_key(stage, config, self.model, fingerprint, self.seed, self.key)
 
     def is_free(self) -> bool:
         """Whether nobody has begun this stage, and no checkpoint has it."""
         store = self.training.store
-        begun = store.has(self.name) or store.load(self.name, "epoch") is not None
+        begun = self.training.load(self.name) is not None or store.load(self.name, "epoch") is not None
         return not begun and checkpoint.find(self.name) is None
 
 
@@ -157,7 +157,7 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
             place(member.model, member.training.config, member.training.device, member.training.dtype)
             member.weights = weights_of(member.model)
         else:
-            entry = member.training.store.load(member.name)
+            entry = member.training.load(member.name)
             if entry is None:
                 continue
             for name, state in entry.state["weights"].items():
@@ -174,12 +174,15 @@ def _train(members: Sequence[_Member], stage: Stage, settings: StageConfig) -> N
     Raises DivergedError as soon as none of them is finite.
     """
     training = members[0].training
-    for member in members:
-        place(member.model, training.config, training.device, training.dtype)
-        prepare(member.model, stage, settings.frozen_statistics)
-    whole: Feed = training.behind.feed if training.behind else training.feed
     trainings = [member.training for member in members]
     models = [one.training.behind.model if one.training.behind else one.model for one in members]
+    for model in (members[0].model, *models):
+        place(model, training.config, training.device, training.dtype)
+        prepare(model, stage, settings.frozen_statistics)
+    whole: Feed = training.behind.feed if training.behind else training.feed
+    for one in trainings[1:]:
+        if one.behind and training.behind:
+            one.behind.share(training.behind)
     configs = [one.config.stages[stage.name] for one in trainings]
     seeds = [member.seed for member in members]
     shared = len(set(seeds)) == 1

@@ -31,6 +31,7 @@ from raymc.training.stages import (
     check_sizes,
     clusters_of,
     compile_nets,
+    digest_of,
     enter,
     place,
     stage_facts,
@@ -38,7 +39,7 @@ from raymc.training.stages import (
     uses_bank,
     weights_of,
 )
-from raymc.training.store import Store
+from raymc.training.store import Entry, Store
 
 POLL_SECONDS = 0.5
 ALONE = Workers()
@@ -113,6 +114,7 @@ class Training:
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
         self.behind: Behind | None = None
+        self.read: str | None = None  # what the present stage only reads
         self.checkpoint: str | None = None  # from which the present weights come
         compiled = config.compile and self.device.type == "cuda"
         self.feed = Feed.build(
@@ -140,7 +142,7 @@ class Training:
             anew = anew or begins
             model = self.enter(stage, weights)
             seed = self.seeds[stage.name]
-            self.look_behind(stage, model, key)
+            self.begin(stage, model)
             key = stage_key(stage, self.config, model, self.dataset.fingerprint, seed, key)
             begun = time.monotonic()
             rows, cached = self.obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
@@ -172,13 +174,22 @@ class Training:
         seed = self.seeds[stage.name]
         return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
 
-    def look_behind(self, stage: Stage, model: nn.ModuleDict, previous: str | None) -> None:
-        """See the stage's samples through its bank, where it has one; `previous` is the key of the stage before."""
+    def begin(self, stage: Stage, model: nn.ModuleDict) -> None:
+        """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
         settings = self.config.stages[stage.name]
+        self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
         if uses_bank(stage, settings):
-            self.behind = Behind(model, self.config, settings, self.feed, self.store, previous, self.autocast)
+            self.behind = Behind(model, self.config, settings, self.feed, self.store, self.autocast)
         elif settings.epochs:
             self.behind = None
+
+    def load(self, key: str, name: str = "result") -> Entry | None:
+        """What the store has of the stage, if it is of the modules at hand.
+
+        A result without what its stage only reads fits those weights alone, and stage 1 made again may have others.
+        """
+        entry = self.store.load(key, name)
+        return None if entry is None or entry.meta.get("read", self.read) != self.read else entry
 
     def obtain(
         self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, *, anew: bool, needed: bool
@@ -187,11 +198,11 @@ class Training:
         if self.config.stages[stage.name].epochs == 0:
             place(model, self.config, self.device, self.dtype)
             return [], False
-        if not anew and self.leads and not self.store.has(key):
-            self._import(stage, model, key, seed, needed)
         lease = self.store.lease(key) if self.leads else None
-        entry = self._wait(key, lease, anew) if lease is not None else None
+        entry = self._found(stage, model, key, seed, lease, anew, needed) if lease is not None else None
         entry = broadcast_object(entry, self.workers.group)
+        if isinstance(entry, InputError):
+            raise entry
         if entry is not None:
             for name, state in entry.state["weights"].items():
                 model[name].load_state_dict(state, strict=True)
@@ -203,6 +214,17 @@ class Training:
             curve = self._train(stage, model, key, seed)
         barrier(self.workers.group)
         return curve, False
+
+    def _found(
+        self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, lease: Lease, anew: bool, needed: bool
+    ) -> Entry | InputError | None:
+        """The result, from the store or a checkpoint; None once the lease is ours; what every worker has to raise."""
+        try:
+            if not anew and self.load(key) is None:
+                self._import(stage, model, key, seed, needed)
+        except InputError as error:
+            return error
+        return self._wait(key, lease, anew)
 
     def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> None:
         """Put a result that a checkpoint has into the store. Raises InputError where it is `needed` and none has it."""
@@ -216,15 +238,15 @@ class Training:
                 f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
             )
 
-    def _wait(self, key: str, lease: Lease, anew: bool) -> Any:
+    def _wait(self, key: str, lease: Lease, anew: bool) -> Entry | None:
         """The stored result, waiting while another process computes it; None once the lease is ours."""
         while True:
-            entry = None if anew else self.store.load(key)
+            entry = None if anew else self.load(key)
             if entry is not None:
                 return entry
             if lease.try_acquire():
                 # It may have been published between the look and the lease.
-                entry = None if anew else self.store.load(key)
+                entry = None if anew else self.load(key)
                 if entry is not None:
                     lease.release()
                 return entry
@@ -262,6 +284,7 @@ class Training:
         """Put the stage's result into the store, in place of its checkpoint."""
         meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.made()}
         meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
+        meta |= {"read": self.read} if self.read else {}
         self.store.save(key, {"weights": self._changed(stage, model), "snapshots": self.snapshots}, meta)
         self.store.discard(key, "epoch")
 
@@ -278,7 +301,7 @@ class Training:
             self.snapshots[str(epoch)] = z
 
     def _progress(self, key: str) -> Progress | None:
-        entry = self.store.load(key, "epoch")
+        entry = self.load(key, "epoch")
         if entry is None:
             return None
         self.snapshots = dict(entry.state.get("snapshots", {}))
@@ -286,7 +309,8 @@ class Training:
 
     def _save(self, key: str, at: Progress) -> None:
         state = {"weights": at.weights, "optimisers": at.optimisers, "snapshots": self.snapshots}
-        self.store.save(key, state, {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}, "epoch")
+        meta = {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}
+        self.store.save(key, state, meta | ({"read": self.read} if self.read else {}), "epoch")
 
     @property
     def _scored(self) -> list[str | int]:

@@ -18,6 +18,7 @@ from raymc.nets import architecture
 from raymc.rng import derive_seed
 from raymc.seed_parts import PARTS, PartSeeds, Seed, part, seed_facts
 
+BANK_NUMERICS = 1  # raised when a feature bank's outputs or the draws of its views change their numbers
 LOOP_NUMERICS = 2  # raised when the loop, the optimisers or the draws change their numbers
 
 Weights = dict[str, dict[str, torch.Tensor]]
@@ -179,11 +180,22 @@ def stage_facts(
         "data": fingerprint,
         "seed": seed_facts(seed),
         "previous": previous,
+        **({"bank": BANK_NUMERICS} if uses_bank(stage, settings) else {}),
         **({"copies": [list(pair) for pair in stage.copies]} if stage.copies else {}),
         **({"begin": stage.begin.__name__} if stage.begin else {}),
         **({"observe": stage.observe.__name__} if stage.observe else {}),
         **({"last": [stage.last.loss.__name__, list(stage.last.modules)]} if stage.last else {}),
     }
+
+
+def digest_of(modules: Mapping[str, nn.Module]) -> str:
+    """A hash of modules' weights: what reads them names by it which ones they were."""
+    digest = hashlib.sha256()
+    for name, module in sorted(modules.items()):
+        for key, value in sorted(module.state_dict().items()):
+            digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
 
 
 def key_of(facts: Mapping[str, object]) -> str:
