@@ -121,13 +121,15 @@ def _count(config: Config, stage: Stage, model: nn.ModuleDict, pooled: bool) -> 
     if pooled:
         model["backbone"] = nn.Identity()
     model.to("meta")
-    updates = Updates(model, stage, settings, Workers(), None)
     batch = _meta_batch(
         settings.batch_size, settings.augmentations, (backbone_width(config.backbone),) if pooled else IMAGE
     )
-    with _no_autocast():
+    kernels = _Kernels()
+    with _on_meta(kernels):
+        updates = Updates(model, stage, settings, Workers(), None)
         updates.make(stage.step, batch)  # the optimiser's state is made here, once
-        with FlopCounterMode(display=False) as flop, _Kernels() as kernels:  # type: ignore[no-untyped-call]
+        kernels.count = 0
+        with FlopCounterMode(display=False) as flop, kernels:  # type: ignore[no-untyped-call]
             updates.make(stage.step, batch)
     return StageCounts(
         stage.name,
@@ -157,6 +159,10 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count += not func.is_view
         return func(*args, **(kwargs or {}))
 
+    def fused(self, *args: Any, **settings: Any) -> None:
+        """In place of torch's fused SGD, which meta tensors have not: one operation."""
+        self.count += 1
+
 
 def _meta_batch(rows: int, views: int, shape: tuple[int, ...]) -> Batch:
     def noise(name: str, width: int) -> Tensor:
@@ -170,6 +176,18 @@ def _meta_batch(rows: int, views: int, shape: tuple[int, ...]) -> Batch:
 def _no_autocast() -> Any:
     """Meta tensors know no autocast, not even a disabled one; it would not change what is counted."""
     return mock.patch("torch.autocast", lambda *words, **settings: nullcontext())
+
+
+@contextmanager
+def _on_meta(kernels: _Kernels) -> Iterator[None]:
+    """Nor do they know fused optimisers: LARS's is counted as one operation, SGD is counted as it is without."""
+    plain = torch.optim.SGD
+    with (
+        _no_autocast(),
+        mock.patch.object(torch, "_fused_sgd_", kernels.fused),
+        mock.patch.object(torch.optim, "SGD", lambda *args, fused, **settings: plain(*args, **settings)),
+    ):
+        yield
 
 
 def _size(parameters: Any) -> int:
@@ -267,7 +285,8 @@ def stored_bytes(config: Config) -> dict[str, int]:
             updates = Updates(model, stage, settings, Workers(), None)
             updates.make(stage.step, _random_batch(2, settings.augmentations, IMAGE))  # the optimiser's state
             weights = weights_of(model)
-            store.save(stage.name, {"weights": weights, "snapshots": {}}, {})
+            changed = {name: weights[name] for name in stage.trained}
+            store.save(stage.name, {"weights": changed, "snapshots": {}}, {})
             held = {"weights": weights, "optimisers": updates.state_dict(), "snapshots": {}}
             store.save(stage.name, held, {}, "epoch")
             found[stage.name] = _payload(store, stage.name, "result")
