@@ -162,6 +162,21 @@ def test_later_stages_can_be_kept_too() -> None:
     assert again["metrics"]["acc"] == pytest.approx(first["metrics"]["acc"], abs=0.02)
 
 
+def nmce_config() -> Config:
+    """Three stages, of which the second keeps in the store only what it changed."""
+    nmce = METHODS["nmce"]
+    few = SMALL | {"finetune.batch_size": 64, "finetune.epochs": 1}
+    return resolve("nmce", "digits", "paper", nmce.stage_keys, nmce.presets["digits"]["paper"], few, {})
+
+
+def test_each_of_three_stages_can_be_kept() -> None:
+    config = nmce_config()
+    first = go(config)
+    for stage in first["stages"]:
+        card = json.loads((write(config, stage["name"], stage["name"]) / "card.json").read_text())
+        assert card["key"] == stage["key"] and card["chain"][-1] == {"stage": stage["name"], "key": card["key"]}
+
+
 def tensors() -> Weights:
     """Of the sizes that the papers' nets have, and odd ones."""
     generator = torch.Generator().manual_seed(0)
