@@ -177,6 +177,31 @@ def test_each_of_three_stages_can_be_kept() -> None:
         assert card["key"] == stage["key"] and card["chain"][-1] == {"stage": stage["name"], "key": card["key"]}
 
 
+def test_a_later_stage_needs_those_before_it() -> None:
+    config = nmce_config()
+    first = go(config)
+    keys = [stage["key"] for stage in first["stages"]]
+    before = [{"stage": name, "key": key} for name, key in zip(("pretrain", "heads"), keys, strict=False)]
+    cards = []
+    for stage in first["stages"]:
+        folder = write(config, stage["name"], stage["name"])
+        cards.append((json.loads((folder / "card.json").read_text()), (folder / "README.md").read_text()))
+    assert [card["needs"] for card, _ in cards] == [[], before[:1], before]
+    assert "must have" not in cards[0][1]
+    assert f"must have pretrain {keys[0]} too" in cards[1][1]
+    assert f"must have pretrain {keys[0]} and heads {keys[1]} too" in cards[2][1]
+    shutil.rmtree("checkpoints/finetune")
+    shutil.move("checkpoints/pretrain", "pretrain")
+    shutil.rmtree("storage")
+    with pytest.raises(InputError, match="stage pretrain of this configuration is not in the store"):
+        go(config, start_from="finetune")
+    shutil.move("pretrain", "checkpoints/pretrain")
+    again = go(config, start_from="finetune")
+    assert [stage["cached"] for stage in again["stages"]] == [True, True, False]
+    assert [stage["key"] for stage in again["stages"]] == keys
+    assert [stage["checkpoint"] for stage in again["stages"]] == ["pretrain", "heads", "heads"]
+
+
 def tensors() -> Weights:
     """Of the sizes that the papers' nets have, and odd ones."""
     generator = torch.Generator().manual_seed(0)
@@ -420,6 +445,11 @@ def test_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(shown.out)
     assert (result["stage"], result["files"]) == ("pretrain", 1) and Path(result["checkpoint"]).is_dir()
     assert "stage pretrain, 3 epochs: 1 files" in shown.err
+    assert result["needs"] == [] and "must have" not in shown.err
+    assert _command(command, *WORDS, "--out", "two", "--seed", "3", "--stage", "heads") == 0
+    shown = capsys.readouterr()
+    assert f"must have pretrain {result['key']} too" in shown.err.splitlines()[-1]
+    assert json.loads(shown.out)["needs"] == [{"stage": "pretrain", "key": result["key"]}]
     shutil.rmtree("storage")
     assert _command(train, *WORDS, "--out", "b", "--seed", "3", "--from", "heads") == 0
     shown = capsys.readouterr()
