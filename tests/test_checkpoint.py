@@ -430,6 +430,21 @@ def test_where_checkpoints_are_looked_for(
         checkpoint.folders()
 
 
+def test_a_worker_looks_where_the_command_does_and_nowhere_else(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(made.parents[1])
+    assert made.parent in checkpoint.folders(), "it lies where one looks without RAYMC_CHECKPOINTS"
+    other = tmp_path_factory.mktemp("other")
+    monkeypatch.setenv("RAYMC_CHECKPOINTS", "")
+    for handed, found in (("/gone/a", []), ("", []), (os.pathsep.join(["/gone/a", str(other), "/gone/b"]), [other])):
+        checkpoint.take_over(handed)
+        assert checkpoint.folders() == found and not list(checkpoint.checkpoints())
+    checkpoint.take_over(os.pathsep.join(["/gone/a", str(made.parent)]))
+    assert [one.name for one in checkpoint.checkpoints()] == ["stage-1"]
+
+
 def _command(module: Any, *words: str) -> int:
     return execute(module.parser(), module.run, [*words, "--storage", "storage", "--data", "data", "--json"])
 

@@ -43,22 +43,33 @@ class Checkpoint:
 def folders() -> list[Path]:
     """Where checkpoints are looked for: RAYMC_CHECKPOINTS, which is one folder or several as in PATH.
 
-    Without it `checkpoints` here and in raymc's source tree. Raises InputError where it names what is no folder.
+    Without it, or where it is empty, `checkpoints` here and in raymc's source tree. Raises InputError where it names
+    what is no folder.
     """
-    given = [Path(word).expanduser() for word in os.environ.get("RAYMC_CHECKPOINTS", "").split(os.pathsep) if word]
+    value = os.environ.get("RAYMC_CHECKPOINTS", "")
+    if not value:
+        tree = Path(raymc.__file__).parents[1]
+        source = [tree / "checkpoints"] if (tree / "pyproject.toml").exists() else []
+        return list(dict.fromkeys([Path("checkpoints").resolve(), *source]))
+    given = [Path(word).expanduser() for word in value.split(os.pathsep) if word]
     for folder in given:
         if not folder.is_dir():
             raise InputError(f"RAYMC_CHECKPOINTS: {folder} is no folder")
-    if given:
-        return given
-    tree = Path(raymc.__file__).parents[1]
-    source = [tree / "checkpoints"] if (tree / "pyproject.toml").exists() else []
-    return list(dict.fromkeys([Path("checkpoints").resolve(), *source]))
+    return given
 
 
 def handed_on() -> str:
     """RAYMC_CHECKPOINTS for a process with another working folder."""
     return os.pathsep.join(str(folder.resolve()) for folder in folders() if folder.is_dir())
+
+
+def take_over(handed: str) -> None:
+    """Look where the process that `handed` this on looks, and nowhere else.
+
+    Its folders that this machine lacks are left out; where it has none of them nothing is looked for.
+    """
+    here = [folder for folder in handed.split(os.pathsep) if folder and Path(folder).is_dir()]
+    os.environ["RAYMC_CHECKPOINTS"] = os.pathsep.join(here) or os.pathsep  # a list of none, not an empty value
 
 
 def checkpoints() -> Iterator[Checkpoint]:
