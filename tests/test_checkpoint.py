@@ -119,6 +119,18 @@ def test_there_and_back(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert again["metrics"]["rate_reduction"] == pytest.approx(first["metrics"]["rate_reduction"], rel=0.01)
 
 
+def test_of_a_training_in_float64_too() -> None:
+    config = config_of(precision="float64")
+    first = go(config)
+    out = write(config)
+    kinds = {value.dtype for value in load_file(shard(out)).values()}
+    assert kinds == {torch.float16, torch.float32, torch.int64}
+    shutil.rmtree("storage")
+    again = go(config, start_from="heads")
+    assert again["stages"][0]["checkpoint"] == "stage-1"
+    assert again["metrics"]["rate_reduction"] == pytest.approx(first["metrics"]["rate_reduction"], rel=0.01)
+
+
 def test_that_weights_were_float16_is_told_by_all_that_follows(made: Path) -> None:
     marks = [[stage.get("checkpoint") for stage in go(config_of())["stages"]] for _ in range(2)]
     assert marks == [["stage-1"] * 2] * 2, "computed from it, and then taken from the store"
@@ -327,6 +339,12 @@ def facts_changed(folder: Path) -> None:
     edit(folder, facts=facts | {"settings": facts["settings"] | {"epochs": 600}})
 
 
+def halves(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The first in float16, the second in a type of which nothing is written."""
+    first, second = tensor.reshape(-1).chunk(2)
+    return {f"{WEIGHT}#0": first.clone(), f"{WEIGHT}#1": second.to(torch.float8_e4m3fn)}
+
+
 WEIGHT = "projection.weight"
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bit": (flip, "weights-00.safetensors is not the file that its card was written for (sha256)"),
@@ -342,7 +360,17 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no safetensors": (other_file, "weights-00.safetensors is no safetensors file"),
     "unsaid": (lambda f: edit(f, files=["weights-00.safetensors"]), "does not say name, bytes and sha256"),
     "facts": (facts_changed, "the key in its card.json is not that of the facts in it"),
-    "curve": (lambda f: edit(f, curve=[1, 2]), "its curve is no list of rows"),
+    "curve": (lambda f: edit(f, curve=[1, 2]), "its curve is no list of rows of words and numbers"),
+    "a row in a row": (lambda f: edit(f, curve=[{"epoch": 1, "loss": [2.0]}]), "its curve is no list of rows of words"),
+    "no number": (lambda f: edit(f, curve=[{"epoch": 1, "loss": None}]), "its curve is no list of rows of words"),
+    "nan": (lambda f: edit(f, curve=[{"loss": float("nan")}]), "a number in its card.json is not finite"),
+    "infinite": (lambda f: edit(f, made={"cores": float("inf")}), "a number in its card.json is not finite"),
+    "scored": (lambda f: edit(f, scored="digits"), "`scored` in its card.json is neither null nor a list"),
+    "made": (lambda f: edit(f, made=["2026"]), "`made` in its card.json is neither null nor a dict"),
+    "endless": (
+        lambda f: edit(f, files=[{"name": "weights-00.safetensors", "bytes": float("inf"), "sha256": ""}]),
+        "does not say name, bytes and sha256",
+    ),
     "format": (lambda f: edit(f, format=2), "its format is 2, this raymc reads 1"),
     "a tensor less": (lambda f: rewrite(f, lambda held: held.pop(WEIGHT)), f"{WEIGHT} is missing"),
     "a tensor more": (
@@ -360,6 +388,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "type": (
         lambda f: rewrite(f, lambda held: held.update({WEIGHT: held[WEIGHT].int()})),
         f"{WEIGHT} is of type torch.int32, this net's of torch.float32",
+    ),
+    "float8": (
+        lambda f: rewrite(f, lambda held: held.update({WEIGHT: held[WEIGHT].to(torch.float8_e4m3fn)})),
+        f"{WEIGHT} is of type torch.float8_e4m3fn, this net's of torch.float32",
+    ),
+    "a piece of float8": (
+        lambda f: rewrite(f, lambda held: held.update(halves(held.pop(WEIGHT)))),
+        f"{WEIGHT} is of type torch.float8_e4m3fn, this net's of torch.float32",
+    ),
+    "float64": (
+        lambda f: rewrite(f, lambda held: held.update({WEIGHT: held[WEIGHT].double()})),
+        f"{WEIGHT} is of type torch.float64, this net's of torch.float32",
     ),
     "not finite": (
         lambda f: rewrite(f, lambda held: held[WEIGHT].fill_(torch.nan)),
@@ -402,7 +442,12 @@ def test_another_configuration_is_told_how_it_differs(made: Path, changes: dict[
 
 
 def test_cards_of_others_are_passed_over(made: Path) -> None:
-    for name, text in (("torn", '{"format": 1, "sta'), ("list", "[]"), ("other", '{"stage": "pretrain"}')):
+    for name, text in (
+        ("torn", '{"format": 1, "sta'),
+        ("list", "[]"),
+        ("deep", "[" * 100_000),
+        ("other", '{"stage": "pretrain"}'),
+    ):
         (made.parent / name).mkdir()
         (made.parent / name / "card.json").write_text(text)
     edit(made, dataset="other", facts={"data": "others"}, key="0" * 32)
