@@ -18,6 +18,7 @@ from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space import load_space
 from raymc.training.export import export
+from raymc.training.model_card import lacking
 from raymc.training.stages import seeds_of
 
 
@@ -57,7 +58,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     size = sum(file["bytes"] for file in card["files"])
     print(f"stage {stage}, {card['epochs']} epochs: {len(card['files'])} files, {size:,} bytes", file=sys.stderr)
     print(f"checkpoint: {out}", file=sys.stderr)
-    return {"checkpoint": str(out), "stage": stage, "key": card["key"], "files": len(card["files"]), "bytes": size}
+    if card["needs"]:
+        print(lacking(card), file=sys.stderr)
+    told = {name: card[name] for name in ("stage", "key", "needs")}
+    return {"checkpoint": str(out), **told, "files": len(card["files"]), "bytes": size}
 
 
 if __name__ == "__main__":

@@ -119,6 +119,18 @@ def test_there_and_back(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert again["metrics"]["rate_reduction"] == pytest.approx(first["metrics"]["rate_reduction"], rel=0.01)
 
 
+def test_of_a_training_in_float64_too() -> None:
+    config = config_of(precision="float64")
+    first = go(config)
+    out = write(config)
+    kinds = {value.dtype for value in load_file(shard(out)).values()}
+    assert kinds == {torch.float16, torch.float32, torch.int64}
+    shutil.rmtree("storage")
+    again = go(config, start_from="heads")
+    assert again["stages"][0]["checkpoint"] == "stage-1"
+    assert again["metrics"]["rate_reduction"] == pytest.approx(first["metrics"]["rate_reduction"], rel=0.01)
+
+
 def test_that_weights_were_float16_is_told_by_all_that_follows(made: Path) -> None:
     marks = [[stage.get("checkpoint") for stage in go(config_of())["stages"]] for _ in range(2)]
     assert marks == [["stage-1"] * 2] * 2, "computed from it, and then taken from the store"
@@ -160,6 +172,46 @@ def test_later_stages_can_be_kept_too() -> None:
     again = go(config)
     assert [stage.get("checkpoint") for stage in again["stages"]] == [None, "stage-1"]
     assert again["metrics"]["acc"] == pytest.approx(first["metrics"]["acc"], abs=0.02)
+
+
+def nmce_config() -> Config:
+    """Three stages, of which the second keeps in the store only what it changed."""
+    nmce = METHODS["nmce"]
+    few = SMALL | {"finetune.batch_size": 64, "finetune.epochs": 1}
+    return resolve("nmce", "digits", "paper", nmce.stage_keys, nmce.presets["digits"]["paper"], few, {})
+
+
+def test_each_of_three_stages_can_be_kept() -> None:
+    config = nmce_config()
+    first = go(config)
+    for stage in first["stages"]:
+        card = json.loads((write(config, stage["name"], stage["name"]) / "card.json").read_text())
+        assert card["key"] == stage["key"] and card["chain"][-1] == {"stage": stage["name"], "key": card["key"]}
+
+
+def test_a_later_stage_needs_those_before_it() -> None:
+    config = nmce_config()
+    first = go(config)
+    keys = [stage["key"] for stage in first["stages"]]
+    before = [{"stage": name, "key": key} for name, key in zip(("pretrain", "heads"), keys, strict=False)]
+    cards = []
+    for stage in first["stages"]:
+        folder = write(config, stage["name"], stage["name"])
+        cards.append((json.loads((folder / "card.json").read_text()), (folder / "README.md").read_text()))
+    assert [card["needs"] for card, _ in cards] == [[], before[:1], before]
+    assert "must have" not in cards[0][1]
+    assert f"must have pretrain {keys[0]} too" in cards[1][1]
+    assert f"must have pretrain {keys[0]} and heads {keys[1]} too" in cards[2][1]
+    shutil.rmtree("checkpoints/finetune")
+    shutil.move("checkpoints/pretrain", "pretrain")
+    shutil.rmtree("storage")
+    with pytest.raises(InputError, match="stage pretrain of this configuration is not in the store"):
+        go(config, start_from="finetune")
+    shutil.move("pretrain", "checkpoints/pretrain")
+    again = go(config, start_from="finetune")
+    assert [stage["cached"] for stage in again["stages"]] == [True, True, False]
+    assert [stage["key"] for stage in again["stages"]] == keys
+    assert [stage["checkpoint"] for stage in again["stages"]] == ["pretrain", "heads", "heads"]
 
 
 def tensors() -> Weights:
@@ -287,6 +339,12 @@ def facts_changed(folder: Path) -> None:
     edit(folder, facts=facts | {"settings": facts["settings"] | {"epochs": 600}})
 
 
+def halves(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The first in float16, the second in a type of which nothing is written."""
+    first, second = tensor.reshape(-1).chunk(2)
+    return {f"{WEIGHT}#0": first.clone(), f"{WEIGHT}#1": second.to(torch.float8_e4m3fn)}
+
+
 WEIGHT = "projection.weight"
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bit": (flip, "weights-00.safetensors is not the file that its card was written for (sha256)"),
@@ -302,7 +360,17 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no safetensors": (other_file, "weights-00.safetensors is no safetensors file"),
     "unsaid": (lambda f: edit(f, files=["weights-00.safetensors"]), "does not say name, bytes and sha256"),
     "facts": (facts_changed, "the key in its card.json is not that of the facts in it"),
-    "curve": (lambda f: edit(f, curve=[1, 2]), "its curve is no list of rows"),
+    "curve": (lambda f: edit(f, curve=[1, 2]), "its curve is no list of rows of words and numbers"),
+    "a row in a row": (lambda f: edit(f, curve=[{"epoch": 1, "loss": [2.0]}]), "its curve is no list of rows of words"),
+    "no number": (lambda f: edit(f, curve=[{"epoch": 1, "loss": None}]), "its curve is no list of rows of words"),
+    "nan": (lambda f: edit(f, curve=[{"loss": float("nan")}]), "a number in its card.json is not finite"),
+    "infinite": (lambda f: edit(f, made={"cores": float("inf")}), "a number in its card.json is not finite"),
+    "scored": (lambda f: edit(f, scored="digits"), "`scored` in its card.json is neither null nor a list"),
+    "made": (lambda f: edit(f, made=["2026"]), "`made` in its card.json is neither null nor a dict"),
+    "endless": (
+        lambda f: edit(f, files=[{"name": "weights-00.safetensors", "bytes": float("inf"), "sha256": ""}]),
+        "does not say name, bytes and sha256",
+    ),
     "format": (lambda f: edit(f, format=2), "its format is 2, this raymc reads 1"),
     "a tensor less": (lambda f: rewrite(f, lambda held: held.pop(WEIGHT)), f"{WEIGHT} is missing"),
     "a tensor more": (
@@ -320,6 +388,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "type": (
         lambda f: rewrite(f, lambda held: held.update({WEIGHT: held[WEIGHT].int()})),
         f"{WEIGHT} is of type torch.int32, this net's of torch.float32",
+    ),
+    "float8": (
+        lambda f: rewrite(f, lambda held: held.update({WEIGHT: held[WEIGHT].to(torch.float8_e4m3fn)})),
+        f"{WEIGHT} is of type torch.float8_e4m3fn, this net's of torch.float32",
+    ),
+    "a piece of float8": (
+        lambda f: rewrite(f, lambda held: held.update(halves(held.pop(WEIGHT)))),
+        f"{WEIGHT} is of type torch.float8_e4m3fn, this net's of torch.float32",
+    ),
+    "float64": (
+        lambda f: rewrite(f, lambda held: held.update({WEIGHT: held[WEIGHT].double()})),
+        f"{WEIGHT} is of type torch.float64, this net's of torch.float32",
     ),
     "not finite": (
         lambda f: rewrite(f, lambda held: held[WEIGHT].fill_(torch.nan)),
@@ -362,7 +442,12 @@ def test_another_configuration_is_told_how_it_differs(made: Path, changes: dict[
 
 
 def test_cards_of_others_are_passed_over(made: Path) -> None:
-    for name, text in (("torn", '{"format": 1, "sta'), ("list", "[]"), ("other", '{"stage": "pretrain"}')):
+    for name, text in (
+        ("torn", '{"format": 1, "sta'),
+        ("list", "[]"),
+        ("deep", "[" * 100_000),
+        ("other", '{"stage": "pretrain"}'),
+    ):
         (made.parent / name).mkdir()
         (made.parent / name / "card.json").write_text(text)
     edit(made, dataset="other", facts={"data": "others"}, key="0" * 32)
@@ -390,6 +475,21 @@ def test_where_checkpoints_are_looked_for(
         checkpoint.folders()
 
 
+def test_a_worker_looks_where_the_command_does_and_nowhere_else(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(made.parents[1])
+    assert made.parent in checkpoint.folders(), "it lies where one looks without RAYMC_CHECKPOINTS"
+    other = tmp_path_factory.mktemp("other")
+    monkeypatch.setenv("RAYMC_CHECKPOINTS", "")
+    for handed, found in (("/gone/a", []), ("", []), (os.pathsep.join(["/gone/a", str(other), "/gone/b"]), [other])):
+        checkpoint.take_over(handed)
+        assert checkpoint.folders() == found and not list(checkpoint.checkpoints())
+    checkpoint.take_over(os.pathsep.join(["/gone/a", str(made.parent)]))
+    assert [one.name for one in checkpoint.checkpoints()] == ["stage-1"]
+
+
 def _command(module: Any, *words: str) -> int:
     return execute(module.parser(), module.run, [*words, "--storage", "storage", "--data", "data", "--json"])
 
@@ -405,6 +505,11 @@ def test_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(shown.out)
     assert (result["stage"], result["files"]) == ("pretrain", 1) and Path(result["checkpoint"]).is_dir()
     assert "stage pretrain, 3 epochs: 1 files" in shown.err
+    assert result["needs"] == [] and "must have" not in shown.err
+    assert _command(command, *WORDS, "--out", "two", "--seed", "3", "--stage", "heads") == 0
+    shown = capsys.readouterr()
+    assert f"must have pretrain {result['key']} too" in shown.err.splitlines()[-1]
+    assert json.loads(shown.out)["needs"] == [{"stage": "pretrain", "key": result["key"]}]
     shutil.rmtree("storage")
     assert _command(train, *WORDS, "--out", "b", "--seed", "3", "--from", "heads") == 0
     shown = capsys.readouterr()

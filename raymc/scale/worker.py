@@ -143,8 +143,7 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
 
     job: Job = settings["job"]
     # A worker's working folder is not that of the command, and its machine need not have the command's folders.
-    known = [folder for folder in settings["checkpoints"].split(os.pathsep) if Path(folder).is_dir()]
-    os.environ["RAYMC_CHECKPOINTS"] = os.pathsep.join(known)
+    checkpoint.take_over(settings["checkpoints"])
     apart = is_uri(job.storage)
     if not apart:
         require_folder(job.out)

@@ -43,22 +43,33 @@ class Checkpoint:
 def folders() -> list[Path]:
     """Where checkpoints are looked for: RAYMC_CHECKPOINTS, which is one folder or several as in PATH.
 
-    Without it `checkpoints` here and in raymc's source tree. Raises InputError where it names what is no folder.
+    Without it, or where it is empty, `checkpoints` here and in raymc's source tree. Raises InputError where it names
+    what is no folder.
     """
-    given = [Path(word).expanduser() for word in os.environ.get("RAYMC_CHECKPOINTS", "").split(os.pathsep) if word]
+    value = os.environ.get("RAYMC_CHECKPOINTS", "")
+    if not value:
+        tree = Path(raymc.__file__).parents[1]
+        source = [tree / "checkpoints"] if (tree / "pyproject.toml").exists() else []
+        return list(dict.fromkeys([Path("checkpoints").resolve(), *source]))
+    given = [Path(word).expanduser() for word in value.split(os.pathsep) if word]
     for folder in given:
         if not folder.is_dir():
             raise InputError(f"RAYMC_CHECKPOINTS: {folder} is no folder")
-    if given:
-        return given
-    tree = Path(raymc.__file__).parents[1]
-    source = [tree / "checkpoints"] if (tree / "pyproject.toml").exists() else []
-    return list(dict.fromkeys([Path("checkpoints").resolve(), *source]))
+    return given
 
 
 def handed_on() -> str:
     """RAYMC_CHECKPOINTS for a process with another working folder."""
     return os.pathsep.join(str(folder.resolve()) for folder in folders() if folder.is_dir())
+
+
+def take_over(handed: str) -> None:
+    """Look where the process that `handed` this on looks, and nowhere else.
+
+    Its folders that this machine lacks are left out; where it has none of them nothing is looked for.
+    """
+    here = [folder for folder in handed.split(os.pathsep) if folder and Path(folder).is_dir()]
+    os.environ["RAYMC_CHECKPOINTS"] = os.pathsep.join(here) or os.pathsep  # a list of none, not an empty value
 
 
 def checkpoints() -> Iterator[Checkpoint]:
@@ -67,7 +78,7 @@ def checkpoints() -> Iterator[Checkpoint]:
         for path in sorted(folder.glob(f"*/{CARD}")):
             try:
                 card = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
                 continue
             if isinstance(card, dict) and all(isinstance(card.get(key), kind) for key, kind in NEEDED.items()):
                 yield Checkpoint(path.parent, card)
@@ -88,13 +99,12 @@ def load(key: str, expected: Weights) -> Entry | None:
     if found is None:
         return None
     try:
+        meta = _told(found.card) | {"checkpoint": found.name}
         state = {"weights": _checked(found, expected), "snapshots": {}}
     except InputError as error:
         raise InputError(f"checkpoint {found.folder}: {error}") from error
-    card = found.card
-    print(f"{card['stage']}: weights of checkpoint {found.folder} (float16), now in the store", file=sys.stderr)
-    meta = {"stage": card["stage"], "curve": card["curve"], "scored": card.get("scored"), "made": card.get("made")}
-    return Entry(state, meta | {"checkpoint": found.name})
+    print(f"{meta['stage']}: weights of checkpoint {found.folder} (float16), now in the store", file=sys.stderr)
+    return Entry(state, meta)
 
 
 def unlike(stage: str, dataset: str, facts: Mapping[str, Any]) -> str:
@@ -130,12 +140,26 @@ def differences(stage: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) 
     return told + ([f"other numerics ({', '.join(changed)})"] if changed else [])
 
 
+def _told(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the store keeps of a card. Raises InputError where it is not what a training writes."""
+    told = {"stage": card["stage"], "curve": card["curve"], "scored": card.get("scored"), "made": card.get("made")}
+    for row in told["curve"]:
+        if not (isinstance(row, dict) and all(isinstance(value, str | int | float) for value in row.values())):
+            raise InputError("its curve is no list of rows of words and numbers")
+    for name, kind in (("scored", list), ("made", dict)):
+        if not isinstance(told[name], kind | None):
+            raise InputError(f"`{name}` in its {CARD} is neither null nor a {kind.__name__}")
+    try:
+        json.dumps(told, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"a number in its {CARD} is not finite") from error
+    return told
+
+
 def _checked(found: Checkpoint, expected: Weights) -> Weights:
     card = found.card
     if card["format"] != FORMAT:
         raise InputError(f"its format is {card['format']}, this raymc reads {FORMAT}")
     if key_of(card["facts"]) != card["key"]:
         raise InputError(f"the key in its {CARD} is not that of the facts in it")
-    if not all(isinstance(row, dict) for row in card["curve"]):
-        raise InputError("its curve is no list of rows")
     return shards.read(found.folder, card["files"], expected)

@@ -91,7 +91,9 @@ def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dat
             raise InputError(f"stage {one.name} of this configuration is not in the store: train it first")
         if one.name == stage and entry is not None:
             return Found(entry, facts, chain)
-        weights = entry.state["weights"] if entry is not None else weights_of(model)
+        for name, state in entry.state["weights"].items() if entry is not None else ():
+            model[name].load_state_dict(state, strict=True)  # those that the stage changed, see `Training.publish`
+        weights = weights_of(model)
     raise InputError(f"--stage: {stage} is not one of the stages that train")
 
 
@@ -106,6 +108,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "stage": stage,
         "key": found.chain[-1]["key"],
         "chain": found.chain,
+        "needs": [one for one in found.chain[:-1] if config.stages[one["stage"]].epochs],
         "method": config.method,
         "dataset": config.dataset,
         "preset": config.preset,

@@ -27,6 +27,7 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
         "goes on from here, and so does whatever else has a stage of this key. raymc looks for it in `./checkpoints`,",
         "in its own source tree, or where RAYMC_CHECKPOINTS points, and checks every file before its weights are used.",
         "",
+        *([lacking(card), ""] if card["needs"] else []),
         *_table(_facts(card), ("", "")),
         "",
         "## Files",
@@ -47,6 +48,13 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def lacking(card: Mapping[str, Any]) -> str:
+    """What must be there beside the checkpoint of a stage that is not the first, in a sentence, else nothing."""
+    needs = " and ".join(f"{one['stage']} {one['key']}" for one in card["needs"])
+    told = f"It holds only what stage {card['stage']} changed and is no start alone:"
+    return f"{told} the store, or checkpoints of their own, must have {needs} too." if needs else ""
 
 
 def _facts(card: Mapping[str, Any]) -> list[list[str]]:

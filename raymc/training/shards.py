@@ -49,8 +49,10 @@ def written(weights: Weights, limit: int = SHARD_BYTES) -> list[bytes]:
 def _compact(name: str, tensor: Tensor) -> Tensor:
     """Matrices and kernels in float16; biases and what BatchNorm knows take no room and stay as they are.
 
-    So does a matrix whose numbers are so small that float16 would keep few digits of them.
+    So does a matrix whose numbers are so small that float16 would keep few digits of them. Float64 becomes float32, in
+    which a stage hands its weights on.
     """
+    tensor = tensor.float() if tensor.is_floating_point() else tensor
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise InputError(f"{name} is not finite")
     if not tensor.is_floating_point() or tensor.dim() < 2:
@@ -83,7 +85,7 @@ def read(folder: Path, files: Sequence[Mapping[str, Any]], expected: Weights) ->
     for file in files:
         try:
             name, size, digest = str(file["name"]), int(file["bytes"]), str(file["sha256"])
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError("its card does not say name, bytes and sha256 of every file") from error
         if not SHARD.fullmatch(name):
             raise InputError(f"{name!r} is no name of a shard")
@@ -127,6 +129,9 @@ def _assembled(tensors: Mapping[str, Tensor], expected: Weights) -> Weights:
 
 
 def _joined(name: str, parts: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    for part in parts.values():
+        if part.dtype != like.dtype and not (part.dtype == torch.float16 and like.is_floating_point()):
+            raise InputError(f"{name} is of type {part.dtype}, this net's of {like.dtype}")
     if "" in parts and len(parts) == 1:
         tensor = parts[""]
     elif parts.keys() == {str(at) for at in range(len(parts))}:
@@ -136,8 +141,6 @@ def _joined(name: str, parts: Mapping[str, Tensor], like: Tensor) -> Tensor:
         raise InputError(f"{name} lacks a piece")
     if tensor.shape != like.shape:
         raise InputError(f"{name} is of shape {list(tensor.shape)}, this net's of {list(like.shape)}")
-    if tensor.is_floating_point() != like.is_floating_point():
-        raise InputError(f"{name} is of type {tensor.dtype}, this net's of {like.dtype}")
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise InputError(f"{name} is not finite")
     return tensor.to(like.dtype)
