@@ -164,7 +164,7 @@ def mlflow(tmp_path: Path, server: Postgres) -> Iterator[Server]:
         wait_for(one.answers, 120, "MLflow's server")
         yield one
     finally:
-        one.close()
+        one.kill()
 
 
 def test_a_search_and_its_mlflow_outlive_a_restart_of_their_database(
