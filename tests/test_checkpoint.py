@@ -214,6 +214,20 @@ def test_a_later_stage_needs_those_before_it() -> None:
     assert [stage["checkpoint"] for stage in again["stages"]] == ["pretrain", "heads", "heads"]
 
 
+def test_a_later_stage_belongs_from_then_on_to_the_weights_that_it_was_put_beside() -> None:
+    config = nmce_config()
+    key = go(config)["stages"][1]["key"]
+    for stage in ("pretrain", "heads"):
+        write(config, stage, stage)
+    shutil.rmtree("storage")
+    go(config)
+    entry = Store("storage").load(key)
+    assert entry is not None and entry.meta["checkpoint"] == "heads" and entry.meta["read"]
+    shutil.rmtree("checkpoints")
+    marks = [go(config, start_from=stage)["stages"][1]["cached"] for stage in ("finetune", "pretrain")]
+    assert marks == [True, False], "what was computed anew is not what they were trained behind"
+
+
 def tensors() -> Weights:
     """Of the sizes that the papers' nets have, and odd ones."""
     generator = torch.Generator().manual_seed(0)

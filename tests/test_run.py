@@ -20,7 +20,8 @@ from raymc.methods import METHODS
 from raymc.training import loop, smoke
 from raymc.training.run import run
 from raymc.training.smoke import limit
-from raymc.training.stages import seeds_of
+from raymc.training.stages import digest_of, seeds_of
+from raymc.training.store import Store
 
 NMCE = METHODS["nmce"]
 STAGES = tuple(NMCE.stage_keys)
@@ -48,8 +49,6 @@ def train(config: Config, storage: Path, out: Path, **more: Any) -> dict[str, An
 
 
 def weights(storage: Path, key: str) -> dict[str, torch.Tensor]:
-    from raymc.training.store import Store
-
     entry = Store(str(storage)).load(key)
     assert entry is not None
     return {f"{m}.{k}": v for m, module in entry.state["weights"].items() for k, v in module.items()}
@@ -150,6 +149,25 @@ def test_seeds_vary_the_later_stages_and_share_the_earlier(tmp_path: Path) -> No
     other = train(dataclasses.replace(base, seed=1), tmp_path / "s", tmp_path / "b")
     assert [stage["cached"] for stage in other["stages"]] == [True, False, False]
     assert one["stages"][1]["key"] != other["stages"][1]["key"]
+
+
+def test_the_next_stage_reads_the_stored_weights_to_the_last_bit_in_float64_too(tmp_path: Path) -> None:
+    config = make_config({"precision": "float64"})
+    for out in ("computed", "stored"):
+        first, second, _ = train(config, tmp_path / "s", tmp_path / out)["stages"]
+        store = Store(str(tmp_path / "s"))
+        before, after = store.load(first["key"]), store.load(second["key"])
+        assert before is not None and after is not None
+        reads = {name: before.state["weights"][name] for name in ("backbone", "pre_feature")}
+        assert digest_of({name: _holding(state) for name, state in reads.items()}) == after.meta["read"]
+        Store(str(tmp_path / "s")).discard(second["key"], "result")  # computed again, behind a stored one
+
+
+def _holding(state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """A module whose state is this."""
+    module = torch.nn.Module()
+    module.state_dict = lambda: dict(state)  # type: ignore[method-assign,assignment]
+    return module
 
 
 def test_a_stage_of_no_epochs_hands_over_and_trains_nothing(tmp_path: Path) -> None:

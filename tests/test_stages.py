@@ -53,6 +53,23 @@ def test_stage_1_is_shared_over_clusters_names_and_workers() -> None:
     assert _changed(base, _keys(other)) == []
 
 
+def test_weights_in_float64_are_handed_on_unrounded() -> None:
+    config = _config(precision="float64")
+    pretrain, heads, _ = NMCE.stages(config)
+    single = weights_of(enter(NMCE, pretrain, config, SHAPE, 10, {}, 0))
+    double = enter(NMCE, pretrain, config, SHAPE, 10, {}, 0, torch.float64)
+    drawn = weights_of(double)
+    for module, state in single.items():
+        for name, value in state.items():
+            assert torch.equal(drawn[module][name].to(value.dtype), value), "drawn as in float32"
+    with torch.no_grad():
+        for parameter in double.parameters():
+            parameter.mul_(1 + torch.rand_like(parameter))
+    before, after = weights_of(double), weights_of(enter(NMCE, heads, config, SHAPE, 10, weights_of(double), 5, torch.float64))
+    for name, value in before["backbone"].items():
+        assert torch.equal(after["backbone"][name], value)
+
+
 def test_carried_modules_keep_their_weights_and_fresh_ones_depend_on_the_stage_seed() -> None:
     config = _config()
     pretrain, heads, finetune = NMCE.stages(config)

@@ -172,7 +172,7 @@ class Training:
         """The stage's modules as they are before it, see `stages.enter`."""
         shape = tuple(self.dataset.train.x.shape[1:])
         seed = self.seeds[stage.name]
-        return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
+        return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed, self.dtype)
 
     def begin(self, stage: Stage, model: nn.ModuleDict) -> None:
         """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
@@ -219,17 +219,19 @@ class Training:
         self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, lease: Lease, anew: bool, needed: bool
     ) -> Entry | InputError | None:
         """The result, from the store or a checkpoint; None once the lease is ours; what every worker has to raise."""
+        if anew:
+            return self._wait(key, lease, anew)
         try:
-            if not anew and self.load(key) is None:
-                self._import(stage, model, key, seed, needed)
+            return self.load(key) or self._import(stage, model, key, seed, needed) or self._wait(key, lease, anew)
         except InputError as error:
             return error
-        return self._wait(key, lease, anew)
 
-    def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> None:
-        """Put a result that a checkpoint has into the store. Raises InputError where it is `needed` and none has it."""
+    def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> Entry | None:
+        """A result that a checkpoint has, put into the store. Raises InputError where it is `needed` and none has it."""
         entry = checkpoint.load(key, self._changed(stage, model))
         if entry is not None:
+            # From now on it belongs to the weights that it was put beside.
+            entry = Entry(entry.state, entry.meta | self._reads)
             self.store.save(key, entry.state, entry.meta)
         elif needed:
             facts = stage_facts(stage, self.config, model, self.dataset.fingerprint, seed, None)
@@ -237,6 +239,7 @@ class Training:
             raise InputError(
                 f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
             )
+        return entry
 
     def _wait(self, key: str, lease: Lease, anew: bool) -> Entry | None:
         """The stored result, waiting while another process computes it; None once the lease is ours."""
@@ -284,7 +287,7 @@ class Training:
         """Put the stage's result into the store, in place of its checkpoint."""
         meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.made()}
         meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
-        meta |= {"read": self.read} if self.read else {}
+        meta |= self._reads
         self.store.save(key, {"weights": self._changed(stage, model), "snapshots": self.snapshots}, meta)
         self.store.discard(key, "epoch")
 
@@ -310,7 +313,12 @@ class Training:
     def _save(self, key: str, at: Progress) -> None:
         state = {"weights": at.weights, "optimisers": at.optimisers, "snapshots": self.snapshots}
         meta = {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}
-        self.store.save(key, state, meta | ({"read": self.read} if self.read else {}), "epoch")
+        self.store.save(key, state, meta | self._reads, "epoch")
+
+    @property
+    def _reads(self) -> dict[str, str]:
+        """What a stored result says of the modules that its stage only reads."""
+        return {"read": self.read} if self.read else {}
 
     @property
     def _scored(self) -> list[str | int]:

@@ -49,8 +49,8 @@ def written(weights: Weights, limit: int = SHARD_BYTES) -> list[bytes]:
 def _compact(name: str, tensor: Tensor) -> Tensor:
     """Matrices and kernels in float16; biases and what BatchNorm knows take no room and stay as they are.
 
-    So does a matrix whose numbers are so small that float16 would keep few digits of them. Float64 becomes float32, in
-    which a stage hands its weights on.
+    So does a matrix whose numbers are so small that float16 would keep few digits of them. None is wider than
+    float32.
     """
     tensor = tensor.float() if tensor.is_floating_point() else tensor
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -129,8 +129,9 @@ def _assembled(tensors: Mapping[str, Tensor], expected: Weights) -> Weights:
 
 
 def _joined(name: str, parts: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    types = (torch.float16, torch.float32) if like.is_floating_point() else (like.dtype,)
     for part in parts.values():
-        if part.dtype != like.dtype and not (part.dtype == torch.float16 and like.is_floating_point()):
+        if part.dtype not in types:
             raise InputError(f"{name} is of type {part.dtype}, this net's of {like.dtype}")
     if "" in parts and len(parts) == 1:
         tensor = parts[""]

@@ -54,7 +54,8 @@ def clusters_of(config: Config, dataset: Dataset) -> int:
 
 
 def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:
-    """Raises InputError where there are too few points: for the clusters, a clustering stage's batch, geometry."""
+    """Raises InputError where there are too few points, for the clusters, a clustering stage's batch or geometry, and
+    where a net does not take the samples."""
     points = len(dataset.train)
     if points < n_clusters:
         raise InputError(f"{points} points cannot have {n_clusters} clusters: n_clusters is too large")
@@ -72,6 +73,9 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
         batch = min(config.stages[stage.name].batch_size, dataset.epoch_size)
         if stage.clusters and config.stages[stage.name].epochs and batch < n_clusters:
             raise InputError(f"{stage.name}.batch_size: {batch} points cannot show {n_clusters} clusters")
+        with torch.device("meta"):  # nets without numbers
+            for name in module_names(stage):
+                method.build(name, config, tuple(dataset.train.x.shape[1:]), n_clusters)
 
 
 def uses_bank(stage: Stage, settings: StageConfig) -> bool:
@@ -104,10 +108,12 @@ def enter(
     n_clusters: int,
     weights: Weights,
     seed: Seed,
+    dtype: torch.dtype = torch.float32,
 ) -> nn.ModuleDict:
     """The stage's modules: carried over strictly from the stage before, or fresh from the stage's seed.
 
-    A module of `copies` has its source's weights. Raises RuntimeError when a module is neither carried over, nor
+    A module of `copies` has its source's weights. Fresh ones are drawn in float32 and then made `dtype`, in which
+    carried ones stay as they were. Raises RuntimeError when a module is neither carried over, nor
     copied, nor fresh, nor dropped: a fault of the method.
     """
     names = module_names(stage)
@@ -120,7 +126,7 @@ def enter(
     for name in names:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(part(seed, "initialisation"), stage.name, "init", name))
-            model[name] = method.build(name, config, shape, n_clusters)
+            model[name] = method.build(name, config, shape, n_clusters).to(dtype)
         if name not in fresh:
             model[name].load_state_dict(weights[copies.get(name, name)], strict=True)
     return model
