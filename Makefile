@@ -73,7 +73,7 @@ python312:
 lint: $(READY) ## ruff and mypy
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
-	@"$(BIN)/mypy" --strict raymc
+	@"$(BIN)/mypy" --strict raymc benchmarks
 
 bench: $(READY) ## the benchmarks, or one of them: make bench BENCH=losses ARGS="--device cuda"
 	@for name in $(BENCH); do echo "== $$name"; "$(BIN)/python" -m "benchmarks.$$name" $(ARGS) || exit $$?; done

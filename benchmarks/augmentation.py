@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def rows(threads: int, device: str, repeats: int) -> Iterator[dict[str, Any]]:
     for policy, shape in SHAPES.items():
         if policy != "cifar":
             row = {"library": "raymc", "policy": policy, "batch": BATCH, **facts(device, threads)}
-            yield row | measure(lambda x, g, policy=policy: raymc(x, g, policy), images(shape, device), repeats)
+            yield row | measure(partial(raymc, name=policy), images(shape, device), repeats)
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ def published_epoch(model: nn.ModuleDict, data: Dataset) -> Callable[[], None]:
 
 def _local(x: Tensor, z: Tensor) -> Tensor:
     """Differences of distances between each point and its 5 nearest in the cluster, all pairs in the graph."""
-    apart = [_distances(part) / part.shape[1] ** 0.5 for part in (x, z)]
+    apart: list[Tensor] = [_distances(part) / part.shape[1] ** 0.5 for part in (x, z)]
     near = apart[1].sort(1).indices[:, 1:6]
     return apart[0].gather(1, near) - apart[1].gather(1, near)
 

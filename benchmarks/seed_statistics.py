@@ -73,7 +73,8 @@ def coverage(name: str, n: int, repetitions: int, seed: int) -> dict[str, Any]:
 def _scipy_interval(values: Array, method: str, seed: Sequence[int]) -> Sequence[float]:
     rng = np.random.default_rng(seed)
     done = bootstrap((values,), np.mean, n_resamples=RESAMPLES, vectorized=True, method=method, rng=rng)
-    return done.confidence_interval
+    low, high = done.confidence_interval
+    return float(low), float(high)
 
 
 def searches(args: argparse.Namespace, name: str, shared: float, seed: int) -> dict[str, Any]:
@@ -102,7 +103,8 @@ def _noise(rng: np.random.Generator, law: Law, shape: tuple[int, int, int], shar
     """Mean over the seeds of what they add to a configuration's truth, `[searches, configurations]`."""
     own = law(rng, shape) - MEAN
     common = law(rng, (shape[0], 1, shape[2])) - MEAN
-    return (np.sqrt(1 - shared) * own + np.sqrt(shared) * common).mean(2)
+    noise: Array = (np.sqrt(1 - shared) * own + np.sqrt(shared) * common).mean(2)
+    return noise
 
 
 def _mean(values: Array) -> dict[str, float]:

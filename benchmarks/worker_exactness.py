@@ -42,7 +42,7 @@ def loss_and_gradients(
     views = torch.as_tensor(shard["views"]).to(kind)
     out = net(views.flatten(0, 1)).unflatten(0, views.shape[:2])
     value = objective(loss, out, torch.as_tensor(shard["uniform"]).to(kind), group)
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     average_gradients(net.parameters(), group)
     gradients = [p.grad.double().numpy() for p in net.parameters() if p.grad is not None]
     return float(value.detach()), gradients

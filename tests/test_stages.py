@@ -65,7 +65,8 @@ def test_weights_in_float64_are_handed_on_unrounded() -> None:
     with torch.no_grad():
         for parameter in double.parameters():
             parameter.mul_(1 + torch.rand_like(parameter))
-    before, after = weights_of(double), weights_of(enter(NMCE, heads, config, SHAPE, 10, weights_of(double), 5, torch.float64))
+    before = weights_of(double)
+    after = weights_of(enter(NMCE, heads, config, SHAPE, 10, before, 5, torch.float64))
     for name, value in before["backbone"].items():
         assert torch.equal(after["backbone"][name], value)
 

@@ -124,12 +124,12 @@ def _count(config: Config, stage: Stage, model: nn.ModuleDict, pooled: bool) -> 
     batch = _meta_batch(
         settings.batch_size, settings.augmentations, (backbone_width(config.backbone),) if pooled else IMAGE
     )
-    kernels = _Kernels()
+    kernels = _Kernels()  # type: ignore[no-untyped-call]
     with _on_meta(kernels):
         updates = Updates(model, stage, settings, Workers(), None)
         updates.make(stage.step, batch)  # the optimiser's state is made here, once
         kernels.count = 0
-        with FlopCounterMode(display=False) as flop, kernels:  # type: ignore[no-untyped-call]
+        with FlopCounterMode(display=False) as flop, kernels:
             updates.make(stage.step, batch)
     return StageCounts(
         stage.name,

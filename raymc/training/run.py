@@ -227,7 +227,7 @@ class Training:
             return error
 
     def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> Entry | None:
-        """A result that a checkpoint has, put into the store. Raises InputError where it is `needed` and none has it."""
+        """A checkpoint's result, put into the store. Raises InputError where it is `needed` and none has it."""
         entry = checkpoint.load(key, self._changed(stage, model))
         if entry is not None:
             # From now on it belongs to the weights that it was put beside.
