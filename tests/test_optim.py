@@ -249,3 +249,39 @@ def test_the_schedule_in_figures():
     assert rates(2, "cosine") == pytest.approx([1, 2, 2 / (1 + half), 2 * (1 - half) / (1 + half)])
     assert rates(2, "constant") == [1, 2, 2, 2]
     assert rates(8, "cosine") == [0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "lars"])
+@pytest.mark.parametrize(("decay", "dtype"), [(0.0, torch.float32), (1e-4, torch.float32), (0.0, torch.float64)])
+def test_averages_of_a_unit_that_is_shut_do_not_become_denormal_and_no_weight_notices(
+    optimizer, decay, dtype, monkeypatch
+):
+    ends, faded = [], []
+    for forgets in (True, False):
+        if not forgets:
+            monkeypatch.setattr("raymc.training.optim.NEGLIGIBLE", {})
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"body": nn.Sequential(nn.Linear(5, 8), nn.ReLU()), "head": nn.Linear(8, 3)}).to(dtype)
+        config = StageConfig(epochs=26, optimizer=optimizer, learning_rate=1e-2, weight_decay=decay)
+        optimisers = Optimisers(model, Step(no_loss, (MAIN,)), config)
+        bias = model["body"][0].bias
+        generator = torch.Generator().manual_seed(1)
+        for step in range(1300):
+            if step % 50 == 0:
+                optimisers.start_epoch(step // 50)
+            if step in (100, 1200):  # some units are shut, and wake up again at the end
+                with torch.no_grad():
+                    bias[:4] += -100 if step == 100 else 100
+            optimisers.zero_grad()
+            x = torch.randn(16, 5, generator=generator).to(dtype)
+            (model["head"](model["body"](x)) - x[:, :3]).square().mean().backward()
+            optimisers.step()
+            if step == 1140:
+                state = [value for one in optimisers._optimisers["main"].state.values() for value in one.values()]
+                averages = [value for value in state if isinstance(value, Tensor) and value.dim()]
+                faded.append(sum(int(((a != 0) & (a.abs() < 1e-37)).sum()) for a in averages))
+        ends.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+    assert faded[0] <= faded[1]
+    if not decay:  # by which even the gradients of weights that are shut fade
+        assert faded[0] == 0 < faded[1]
