@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import statistics
 import time
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -24,16 +25,15 @@ from torch import nn
 
 from benchmarks.machine import facts
 from raymc.config import Config, resolve
-from raymc.datasets.base import Split, stored
+from raymc.datasets.base import Dataset, Split, stored
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
-from raymc.training.bank import Bank, BankFeed
+from raymc.training.bank import BankFeed
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
-from raymc.training.run import _precision
 from raymc.training.stacked import PackedUpdates
-from raymc.training.stages import enter, place, prepare
+from raymc.training.stages import autocast_of, dtype_of, enter, place, prepare
 
 METHOD = METHODS["nmce"]
 CLUSTERS, WIDTH, VIEWS, BATCH = 20, 512, 8, 1024
@@ -47,6 +47,14 @@ def config_of(trial: int, precision: str) -> Config:
     return resolve("nmce", "cifar20", "paper", METHOD.stage_keys, preset, {"precision": precision}, numbers)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A bank of drawn numbers."""
+
+    data: Dataset
+    views: tuple[torch.Tensor, ...]
+
+
 class Case:
     """Models and batches of the stage on one device, of `steps` steps an epoch."""
 
@@ -57,9 +65,10 @@ class Case:
         data = stored("drawn", Split(plain, None), None, n_classes=CLUSTERS, split="all", source="drawn")
         views = [torch.randn(n, WIDTH, generator=generator).relu().bfloat16() for _ in range(VIEWS)]
         self.device, self.precision, self.steps = device, precision, steps
-        self.dtype, self.autocast = _precision(precision, device)
+        config = config_of(0, precision)
+        self.dtype, self.autocast = dtype_of(config), autocast_of(config, device)
         feed = Feed.build(data, "none", device, self.dtype, False, Workers())
-        self.feed = BankFeed.of(feed, Bank(data, tuple(views)))
+        self.feed = BankFeed.of(feed, Drawn(data, tuple(views)))
 
     def trial(self, number: int) -> tuple[nn.ModuleDict, Stage, Config]:
         config = config_of(number, self.precision)

@@ -29,9 +29,8 @@ from raymc.methods.base import Stage
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
-from raymc.training.run import _precision
 from raymc.training.stacked import PackedFeed, PackedUpdates
-from raymc.training.stages import Weights, enter, place, prepare, weights_of
+from raymc.training.stages import Weights, autocast_of, dtype_of, enter, place, prepare, weights_of
 
 METHOD = METHODS["gcml"]
 CLUSTERS = 10
@@ -59,7 +58,7 @@ class Case:
     def __init__(self, config: Config, data: Dataset, stage: Stage, weights: Weights, device: torch.device) -> None:
         self.config, self.data, self.stage, self.weights, self.device = config, data, stage, weights, device
         self.settings = config.stages[stage.name]
-        self.dtype, self.autocast = _precision(config.precision, device)
+        self.dtype, self.autocast = dtype_of(config), autocast_of(config, device)
         self.feed = Feed.build(data, config.augmentation, device, self.dtype, False, Workers())
 
     def model(self, seed: int) -> nn.ModuleDict:

@@ -31,7 +31,7 @@ from raymc.training import checkpoint, shards
 from raymc.training.export import export
 from raymc.training.run import run
 from raymc.training.smoke import limit
-from raymc.training.stages import Weights, seeds_of
+from raymc.training.stages import Weights, enter, seeds_of, weights_of
 from raymc.training.store import Entry, Store
 from tests.fabricated_data import small, write_compact
 
@@ -226,6 +226,33 @@ def test_a_later_stage_belongs_from_then_on_to_the_weights_that_it_was_put_besid
     shutil.rmtree("checkpoints")
     marks = [go(config, start_from=stage)["stages"][1]["cached"] for stage in ("finetune", "pretrain")]
     assert marks == [True, False], "what was computed anew is not what they were trained behind"
+
+
+def test_a_later_stage_is_not_taken_behind_other_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stage 1 made again, on another device say, lies under the same key with other weights."""
+    config = nmce_config()
+    first = go(config)["stages"]
+    card = json.loads((write(config, "heads", "heads") / "card.json").read_text())
+    assert card["read"] and card["needs"] == [{"stage": "pretrain", "key": first[0]["key"]}]
+    store = Store("storage")
+    entry = store.load(first[0]["key"])
+    assert entry is not None
+    for module in entry.state["weights"].values():
+        for value in module.values():
+            value.mul_(1.01) if value.is_floating_point() else None
+    store.save(first[0]["key"], entry.state, entry.meta)
+    again = go(config)["stages"]
+    assert [stage["cached"] for stage in again] == [True, False, False]
+    assert "trained behind other weights of backbone, pre_feature: not taken" in capsys.readouterr().err
+    with pytest.raises(InputError, match="stage heads of this configuration is not in the store"):
+        store.save(first[0]["key"], entry.state | {"weights": start(config)}, entry.meta)
+        write(config, "other", "heads")
+
+
+def start(config: Config) -> Weights:
+    """What stage 1 begins with."""
+    method = METHODS[config.method]
+    return weights_of(enter(method, method.stages(config)[0], config, (1, 8, 8), 10, {}, 0))
 
 
 def tensors() -> Weights:

@@ -56,8 +56,8 @@ def test_stage_1_is_shared_over_clusters_names_and_workers() -> None:
 def test_weights_in_float64_are_handed_on_unrounded() -> None:
     config = _config(precision="float64")
     pretrain, heads, _ = NMCE.stages(config)
-    single = weights_of(enter(NMCE, pretrain, config, SHAPE, 10, {}, 0))
-    double = enter(NMCE, pretrain, config, SHAPE, 10, {}, 0, torch.float64)
+    single = weights_of(enter(NMCE, pretrain, _config(), SHAPE, 10, {}, 0))
+    double = enter(NMCE, pretrain, config, SHAPE, 10, {}, 0)
     drawn = weights_of(double)
     for module, state in single.items():
         for name, value in state.items():
@@ -66,7 +66,7 @@ def test_weights_in_float64_are_handed_on_unrounded() -> None:
         for parameter in double.parameters():
             parameter.mul_(1 + torch.rand_like(parameter))
     before = weights_of(double)
-    after = weights_of(enter(NMCE, heads, config, SHAPE, 10, before, 5, torch.float64))
+    after = weights_of(enter(NMCE, heads, config, SHAPE, 10, before, 5))
     for name, value in before["backbone"].items():
         assert torch.equal(after["backbone"][name], value)
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,128 +38,62 @@ POLL_SECONDS = 0.5
 Make = Callable[[], Tensor]
 
 
-@dataclass(frozen=True)
+class Outputs(Protocol):
+    """What a stage behind a backbone sees of it, see `Bank`."""
+
+    @property
+    def data(self) -> Dataset: ...
+
+    @property
+    def views(self) -> tuple[Tensor, ...]: ...
+
+
 class Bank:
-    """Outputs of a backbone, of width p.
-
-    Attributes:
-        data: the dataset with its samples replaced by their outputs, float32 `[n, p]`.
-        views: those of augmented views, V times `[n, p]`, bfloat16; in a folder's store they stay in their files.
-    """
-
-    data: Dataset
-    views: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class BankFeed(Feed):
-    """Batches of a bank: views of a sample are some of its kept ones, no two the same.
-
-    `kept` are the bank's views: where they are in their files on a CPU, on another device in one tensor `[V, n, p]`.
-    """
-
-    kept: tuple[Tensor, ...] | Tensor = ()
-
-    @staticmethod
-    def of(feed: Feed, bank: Bank) -> BankFeed:
-        """The batches that `feed` would give, as the backbone's outputs."""
-        own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
-        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "augmentation": "none"}
-        kept = bank.views if feed.device.type == "cpu" else torch.stack(bank.views).to(feed.device)
-        return BankFeed(**own, kept=kept)
-
-    def _views(
-        self,
-        samples: Tensor,
-        index: Tensor,
-        batch: int,
-        rows: slice,
-        seed: Seed,
-        words: tuple[str, int, int],
-        count: int,
-    ) -> tuple[Tensor, ...]:
-        source = generator(part(seed, "augmentation"), *words, "bank")
-        drawn = torch.rand(batch, len(self.kept), generator=source)[rows]
-        return tuple(self._taken(chosen, index) for chosen in drawn.argsort(1)[:, :count].unbind(1))
-
-    def _taken(self, chosen: Tensor, index: Tensor) -> Tensor:
-        """`[b, p]`: for each sample the view that was chosen for it."""
-        if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
-            return self._shaped(self.kept[moved({0: chosen}, self.device)[0], index])
-        out = self.kept[0].new_empty(len(index), self.kept[0].shape[1])
-        for view, outputs in enumerate(self.kept):
-            at = (chosen == view).nonzero().squeeze(1)
-            out[at] = outputs[index[at]]
-        return self._shaped(out)
-
-
-class Behind:
-    """A stage behind a frozen backbone, as its bank shows it; the bank is read, or made, when first asked for.
+    """Outputs of a backbone, of width p; what is asked for is read from the store, or made, by all workers together.
 
     Args:
-        model: the stage's modules, on their device when the bank is asked for.
+        whole: the modules, on their device when the bank is asked for.
         settings: with `feature_bank` above 0.
     """
 
     def __init__(
         self,
-        model: nn.ModuleDict,
+        whole: nn.ModuleDict,
         config: Config,
         settings: StageConfig,
         feed: Feed,
         store: Store,
         autocast: torch.dtype | None,
     ) -> None:
-        self._whole, self._count, self._samples, self._store = model, settings.feature_bank, feed, store
+        self._whole, self._count, self._samples, self._store = whole, settings.feature_bank, feed, store
         self._autocast = autocast
         self._width = backbone_width(config.backbone)
-        self.key = bank_key(config, feed.data, model["backbone"])
+        self.key = bank_key(config, feed.data, whole["backbone"])
 
-    @property
-    def model(self) -> nn.ModuleDict:
-        """The same modules without the backbone."""
-        own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
-        return nn.ModuleDict(own)
-
-    def share(self, other: Behind) -> None:
-        """Have what another stage behind the same backbone has read."""
-        self.__dict__ |= {"_bank": other._bank, "feed": other.feed}
-
-    def open(self) -> None:
-        """Read the bank, or make it, which all workers do together."""
-        _ = self._bank
-
-    @property
+    @cached_property
     def data(self) -> Dataset:
-        """The dataset as the bank has it."""
-        return self._bank.data
-
-    @cached_property
-    def feed(self) -> BankFeed:
-        """The batches of the bank."""
-        return BankFeed.of(self._samples, self._bank)
-
-    @cached_property
-    def _bank(self) -> Bank:
+        """The dataset with its samples replaced by their outputs, float32 `[n, p]`."""
         data = self._samples.data
         makers: dict[str, Make] = {"plain": partial(self._outputs, data.train.x)}
-        makers |= {f"view{view}": partial(self._outputs, data.train.x, view) for view in range(self._count)}
         if data.test is not None:
             makers["test"] = partial(self._outputs, data.test.x)
-        self._make(makers)
-        found = {name: self._read(name) for name in makers}
-        train = Split(found["plain"], data.train.y)
-        held_out = None if data.test is None else Split(found["test"], data.test.y)
-        return Bank(
-            dataclasses.replace(data, train=train, test=held_out),
-            tuple(found[f"view{view}"] for view in range(self._count)),
-        )
+        kept = self._kept(makers)
+        held_out = None if data.test is None else Split(kept["test"], data.test.y)
+        return dataclasses.replace(data, train=Split(kept["plain"], data.train.y), test=held_out)
 
-    def _make(self, makers: Mapping[str, Make]) -> None:
-        """Compute and store what is missing; who finds another process at it waits."""
+    @cached_property
+    def views(self) -> tuple[Tensor, ...]:
+        """Those of augmented views, V times bfloat16 `[n, p]`; in a folder's store they stay in their files."""
+        x = self._samples.data.train.x
+        kept = self._kept({f"view{view}": partial(self._outputs, x, view) for view in range(self._count)})
+        return tuple(kept.values())
+
+    def _kept(self, makers: Mapping[str, Make]) -> dict[str, Tensor]:
+        """The outputs by name, computed and stored where they are missing; who finds another process at it waits."""
         group = self._samples.workers.group
+        kept: dict[str, Tensor] = {}
         lease = self._store.lease(self.key) if self._samples.workers.rank == 0 else None
-        missing = broadcast_object(self._missing(tuple(makers), lease) if lease else [], group)
+        missing = broadcast_object(self._missing(tuple(makers), kept, lease) if lease else [], group)
         if missing:
             with lease or contextlib.nullcontext():
                 for name in missing:
@@ -166,12 +101,19 @@ class Behind:
                     if lease:
                         self._store.save(self.key, {"outputs": outputs}, {"bank": name}, name)
         barrier(group)
+        return {name: kept[name] if name in kept else self._read(name) for name in makers}
 
-    def _missing(self, names: tuple[str, ...], lease: Lease) -> list[str]:
-        """What is left to make, and then the lease is ours; nothing once another process has made it all."""
+    def _missing(self, names: tuple[str, ...], kept: dict[str, Tensor], lease: Lease) -> list[str]:
+        """What is left to make, and then the lease is ours; nothing once another process has made it all.
+
+        What is there is put into `kept`; what is torn is missing.
+        """
 
         def absent() -> list[str]:
-            return [name for name in names if not self._store.has(self.key, name)]
+            for name in names:
+                entry = None if name in kept else self._store.load(self.key, name, mapped=True)
+                kept.update({} if entry is None else {name: entry.state["outputs"]})
+            return [name for name in names if name not in kept]
 
         while absent():
             if lease.try_acquire():
@@ -185,7 +127,7 @@ class Behind:
     def _read(self, name: str) -> Tensor:
         entry = self._store.load(self.key, name, mapped=True)
         if entry is None:
-            raise InputError(f"the feature bank {self.key} is damaged: delete its folder in the store")
+            raise InputError(f"the feature bank {self.key} cannot be read back from the store")
         outputs: Tensor = entry.state["outputs"]
         return outputs
 
@@ -207,6 +149,86 @@ class Behind:
                 parts.append(backbone(seen).float())
         whole = gather_rows(torch.cat(parts), feed.workers.group).cpu()
         return whole if view is None else whole.to(torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class BankFeed(Feed):
+    """Batches of a bank: views of a sample are some of its kept ones, no two the same."""
+
+    bank: Outputs | None = None
+
+    @staticmethod
+    def of(feed: Feed, bank: Outputs) -> BankFeed:
+        """The batches that `feed` would give, as the backbone's outputs."""
+        own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
+        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "augmentation": "none"}
+        return BankFeed(**own, bank=bank)
+
+    @cached_property
+    def kept(self) -> tuple[Tensor, ...] | Tensor:
+        """The bank's views: where they are in their files on a CPU, on another device in one tensor `[V, n, p]`."""
+        assert self.bank is not None
+        return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
+
+    def _views(
+        self,
+        samples: Tensor,
+        index: Tensor,
+        batch: int,
+        rows: slice,
+        seed: Seed,
+        words: tuple[str, int, int],
+        count: int,
+    ) -> tuple[Tensor, ...]:
+        source = generator(part(seed, "augmentation"), *words, "bank")
+        drawn = torch.rand(batch, len(self.kept), generator=source)[rows]
+        chosen = drawn.argsort(1)[:, :count].T  # [count, b]
+        if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
+            taken = self.kept[moved({0: chosen}, self.device)[0], index]
+        else:
+            taken = torch.stack([_taken(self.kept, which, index) for which in chosen])
+        return tuple(self._shaped(view) for view in taken)
+
+
+def _taken(kept: tuple[Tensor, ...], which: Tensor, index: Tensor) -> Tensor:
+    """`[b, p]`: of each sample at `index` the view that was chosen for it."""
+    out = kept[0].new_empty(len(index), kept[0].shape[1])
+    for view, outputs in enumerate(kept):
+        at = (which == view).nonzero().squeeze(1)
+        out[at] = outputs[index[at]]
+    return out
+
+
+class Behind:
+    """A stage behind a frozen backbone, as its bank shows it.
+
+    Args:
+        whole: the stage's modules.
+    """
+
+    def __init__(self, whole: nn.ModuleDict, feed: Feed, bank: Bank) -> None:
+        self._whole, self._samples, self.bank = whole, feed, bank
+
+    @property
+    def model(self) -> nn.ModuleDict:
+        """The same modules without the backbone."""
+        own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
+        return nn.ModuleDict(own)
+
+    @property
+    def data(self) -> Dataset:
+        """The dataset as the bank has it."""
+        return self.bank.data
+
+    @cached_property
+    def feed(self) -> BankFeed:
+        """The batches of the bank."""
+        return BankFeed.of(self._samples, self.bank)
+
+    def share(self, other: Behind) -> None:
+        """Have what another stage behind the same backbone has read."""
+        self.bank = other.bank
+        self.__dict__ |= {"feed": other.feed}
 
 
 def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:

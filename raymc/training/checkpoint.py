@@ -89,14 +89,19 @@ def find(key: str) -> Checkpoint | None:
     return next((one for one in checkpoints() if one.card["key"] == key), None)
 
 
-def load(key: str, expected: Weights) -> Entry | None:
+def load(key: str, expected: Weights, reads: Weights) -> Entry | None:
     """The result `key` from a checkpoint, told on standard error, as the store keeps it; None where there is none.
 
-    `expected` are the modules that it is for, with tensors of the right shapes and types.
+    `expected` are the modules that it is for, with tensors of the right shapes and types, `reads` those that its stage
+    only reads: where these have other weights than those that it was trained behind, it is told and passed over.
     Raises InputError, in one line, where a checkpoint says that it is of this key and is not whole or not of this net.
     """
     found = find(key)
     if found is None:
+        return None
+    if found.card.get("read") != (shards.digest(reads) if reads else None):
+        told = f"checkpoint {found.folder} was trained behind other weights of {', '.join(reads)}: not taken"
+        print(f"{found.card['stage']}: {told}", file=sys.stderr)
         return None
     try:
         meta = _told(found.card) | {"checkpoint": found.name}

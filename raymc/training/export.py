@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from raymc import datasets, provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
@@ -22,7 +24,7 @@ from raymc.training.checkpoint import CARD, FORMAT
 from raymc.training.model_card import model_card
 from raymc.training.outputs import write_bytes, write_json
 from raymc.training.smoke import limited
-from raymc.training.stages import Weights, clusters_of, enter, key_of, stage_facts, weights_of
+from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
 from raymc.training.store import Entry, Store
 
 Card = dict[str, Any]
@@ -30,11 +32,15 @@ Card = dict[str, Any]
 
 @dataclass(frozen=True)
 class Found:
-    """A stage's result in the store: `chain` has name and key of the stages up to it, `facts` what its key is of."""
+    """A stage's result in the store.
+
+    `chain` has name and key of the stages up to it, `facts` what its key is of, `reads` the modules that it only reads.
+    """
 
     entry: Entry
     facts: Mapping[str, Any]
     chain: list[dict[str, str]]
+    reads: Weights
 
 
 def export(
@@ -75,7 +81,10 @@ def export(
 
 
 def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dataset, store: Store) -> Found:
-    """The result of a stage that trains, and those before it. Raises InputError where the store lacks one."""
+    """The result of a stage that trains, and those before it. Raises InputError where the store lacks one.
+
+    So it does where a result is of a stage that reads other weights than those in the store.
+    """
     method = METHODS[config.method]
     clusters, shape = clusters_of(config, dataset), tuple(dataset.train.x.shape[1:])
     weights: Weights = {}
@@ -87,10 +96,11 @@ def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dat
         key = key_of(facts)
         chain.append({"stage": one.name, "key": key})
         entry = store.load(key) if config.stages[one.name].epochs else None
-        if entry is None and config.stages[one.name].epochs:
+        reads = {name: model[name] for name in one.reads}
+        if config.stages[one.name].epochs and (entry is None or entry.meta.get("read") not in (None, digest_of(reads))):
             raise InputError(f"stage {one.name} of this configuration is not in the store: train it first")
         if one.name == stage and entry is not None:
-            return Found(entry, facts, chain)
+            return Found(entry, facts, chain, weights_of(nn.ModuleDict(reads)))
         for name, state in entry.state["weights"].items() if entry is not None else ():
             model[name].load_state_dict(state, strict=True)  # those that the stage changed, see `Training.publish`
         weights = weights_of(model)
@@ -117,6 +127,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "next": next((one.name for one in after if config.stages[one.name].epochs), None),
         "configuration": config.flat(keys),
         "facts": dict(found.facts),
+        "read": shards.digest(found.reads) if found.reads else None,
         "data": provenance.data_facts(dataset),
         "curve": meta["curve"],
         "scored": meta.get("scored"),

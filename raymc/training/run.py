@@ -19,7 +19,7 @@ from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.seed_parts import Seed, part
 from raymc.training import checkpoint, evaluate
-from raymc.training.bank import Behind
+from raymc.training.bank import Bank, Behind
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.finish import finish
@@ -28,10 +28,12 @@ from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import (
     Weights,
+    autocast_of,
     check_sizes,
     clusters_of,
     compile_nets,
     digest_of,
+    dtype_of,
     enter,
     place,
     stage_facts,
@@ -110,7 +112,7 @@ class Training:
         self.n_clusters = clusters_of(config, dataset)
         check_sizes(self.method, config, dataset, self.n_clusters)
         self.device = pick_device(device)
-        self.dtype, self.autocast = _precision(config.precision, self.device)
+        self.dtype, self.autocast = dtype_of(config), autocast_of(config, self.device)
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
         self.behind: Behind | None = None
@@ -159,7 +161,7 @@ class Training:
             curve += [row | {"cached": cached} for row in rows]
             self.report({"event": "stage", **record})
         if self.behind:
-            self.behind.open()  # by all workers: the first one evaluates alone
+            _ = self.behind.data  # by all workers: the first one evaluates alone
         result = finish(self, model, out, records, curve, keep_model) if self.leads else None
         result = broadcast_object(result, self.workers.group)
         assert result is not None
@@ -172,14 +174,15 @@ class Training:
         """The stage's modules as they are before it, see `stages.enter`."""
         shape = tuple(self.dataset.train.x.shape[1:])
         seed = self.seeds[stage.name]
-        return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed, self.dtype)
+        return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
 
     def begin(self, stage: Stage, model: nn.ModuleDict) -> None:
         """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
         settings = self.config.stages[stage.name]
         self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
         if uses_bank(stage, settings):
-            self.behind = Behind(model, self.config, settings, self.feed, self.store, self.autocast)
+            bank = Bank(model, self.config, settings, self.feed, self.store, self.autocast)
+            self.behind = Behind(model, self.feed, bank)
         elif settings.epochs:
             self.behind = None
 
@@ -228,7 +231,8 @@ class Training:
 
     def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> Entry | None:
         """A checkpoint's result, put into the store. Raises InputError where it is `needed` and none has it."""
-        entry = checkpoint.load(key, self._changed(stage, model))
+        reads = {name: weights for name, weights in weights_of(model).items() if name in stage.reads}
+        entry = checkpoint.load(key, self._changed(stage, model), reads)
         if entry is not None:
             # From now on it belongs to the weights that it was put beside.
             entry = Entry(entry.state, entry.meta | self._reads)
@@ -259,12 +263,12 @@ class Training:
         place(model, self.config, self.device, self.dtype)
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
-        if self.config.compile:
-            compile_nets(model)
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         settings = self.config.stages[stage.name]
         behind = self.behind
         seen, feed = (behind.model, behind.feed) if behind else (model, self.feed)
+        if self.config.compile:
+            compile_nets(seen)
         curve = fit(seen, stage, settings, feed, seed, self.hooks(stage, key), self.autocast, progress)
         if self.leads:
             self.publish(stage, model, key, curve)
@@ -337,11 +341,3 @@ class Training:
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
         data, feed = (self.behind.data, self.behind.feed) if self.behind else (self.dataset, self.feed)
         return evaluate.watched(self.method, model, self.config, data, feed, self.n_clusters, self.cluster_seed)
-
-
-def _precision(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype | None]:
-    """The type of weights and inputs, and that of autocast (None: off)."""
-    if name == "float64":
-        return torch.float64, None
-    half = name == "bfloat16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
-    return torch.float32, torch.bfloat16 if half else None

@@ -64,6 +64,17 @@ def _compact(name: str, tensor: Tensor) -> Tensor:
     return (half if lost <= COARSE * tensor.norm() else tensor).contiguous()
 
 
+def digest(weights: Weights) -> str:
+    """A hash of weights as a checkpoint has them: the same before they were rounded and after."""
+    content = hashlib.sha256()
+    for module, state in sorted(weights.items()):
+        for key, tensor in sorted(state.items()):
+            name, rounded = f"{module}.{key}", _compact(f"{module}.{key}", tensor)
+            content.update(f"{name} {rounded.dtype} {tuple(rounded.shape)}".encode())
+            content.update(rounded.view(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()[:32]
+
+
 def _pieces(name: str, tensor: Tensor, limit: int) -> Iterator[tuple[str, Tensor]]:
     """The tensor whole where a shard holds it, else in flat pieces that fill one each."""
     room = limit - len(name) - 2 * ENTRY_BYTES - 8

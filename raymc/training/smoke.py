@@ -13,7 +13,7 @@ from raymc.methods import METHODS
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
-from raymc.training.stages import Weights, check_sizes, clusters_of, enter, weights_of
+from raymc.training.stages import Weights, check_sizes, clusters_of, dtype_of, enter, weights_of
 
 STEP_ROWS = 8
 LIGHT_ROWS, HEAVY_ROWS = 512, 64  # samples of a smoke run; heavy ones have more than 1000 numbers
@@ -79,7 +79,7 @@ def one_step(config: Config, dataset: Dataset) -> None:
     # First centres need a point for each cluster.
     rows = max(STEP_ROWS, clusters) if any(stage.begin for stage in stages) else STEP_ROWS
     few = limit(dataset, rows)
-    feed = Feed.build(few, config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
+    feed = Feed.build(few, config.augmentation, torch.device("cpu"), dtype_of(config), False, Workers())
     hooks = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
     weights: Weights = {}
     for stage in stages:

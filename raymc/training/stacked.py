@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -155,10 +156,11 @@ def packed_loss(loss: Loss, configs: Sequence[StageConfig], shared: bool) -> Los
     """
     asked: set[Words] = set()  # draws cannot be made under vmap: they are noted, and made before it
     differ = {
-        name: [getattr(config, name) for config in configs]
+        name: torch.tensor([getattr(config, name) for config in configs], dtype=torch.float64)
         for name in VARIED
         if len({getattr(config, name) for config in configs}) > 1
     }
+    numbers_of = cache(lambda device: {name: values.to(device) for name, values in differ.items()})
 
     def packed(
         model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
@@ -179,11 +181,11 @@ def packed_loss(loss: Loss, configs: Sequence[StageConfig], shared: bool) -> Los
         parameters: dict[str, Tensor] = {
             f"model.{name}": value for name, value in model.named_parameters() if value.requires_grad
         }
-        device = batch.views[0].device
-        numbers = {name: torch.tensor(values, device=device, dtype=torch.float64) for name, values in differ.items()}
+        numbers = numbers_of(batch.views[0].device)
         dims = (0, 0, 0, *(None if shared else 0,) * 3)
+        drawn: dict[Words, Tensor] = {}
         while True:
-            drawn = {words: getattr(batch, words[0])(*words[1:]) for words in asked}
+            drawn |= {words: getattr(batch, words[0])(*words[1:]) for words in asked - drawn.keys()}
             try:
                 each, terms = torch.func.vmap(one, dims)(
                     parameters, numbers, dict(batch.state), batch.views, batch.index, drawn

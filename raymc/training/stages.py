@@ -108,13 +108,11 @@ def enter(
     n_clusters: int,
     weights: Weights,
     seed: Seed,
-    dtype: torch.dtype = torch.float32,
 ) -> nn.ModuleDict:
     """The stage's modules: carried over strictly from the stage before, or fresh from the stage's seed.
 
-    A module of `copies` has its source's weights. Fresh ones are drawn in float32 and then made `dtype`, in which
-    carried ones stay as they were. Raises RuntimeError when a module is neither carried over, nor
-    copied, nor fresh, nor dropped: a fault of the method.
+    A module of `copies` has its source's weights. Fresh ones are drawn in float32, whatever the precision.
+    Raises RuntimeError when a module is neither carried over, nor copied, nor fresh, nor dropped: the method's fault.
     """
     names = module_names(stage)
     carried = set(weights) - set(stage.drop)
@@ -126,10 +124,21 @@ def enter(
     for name in names:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(part(seed, "initialisation"), stage.name, "init", name))
-            model[name] = method.build(name, config, shape, n_clusters).to(dtype)
+            model[name] = method.build(name, config, shape, n_clusters).to(dtype_of(config))
         if name not in fresh:
             model[name].load_state_dict(weights[copies.get(name, name)], strict=True)
     return model
+
+
+def dtype_of(config: Config) -> torch.dtype:
+    """The type of weights and samples: in bfloat16 only operations are, by autocast."""
+    return torch.float64 if config.precision == "float64" else torch.float32
+
+
+def autocast_of(config: Config, device: torch.device) -> torch.dtype | None:
+    """The type of the operations that autocast knows; None: off."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if config.precision == "bfloat16" or (config.precision == "auto" and able) else None
 
 
 def place(model: nn.ModuleDict, config: Config, device: torch.device, dtype: torch.dtype) -> None:
