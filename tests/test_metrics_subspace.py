@@ -180,3 +180,13 @@ def test_nearest_neighbours_look_at_directions_and_count_votes() -> None:
     assert knn_accuracy(train, labels, asked, [0, 1], neighbours=1) == 1.0
     assert knn_accuracy(train, labels, asked, [1, 1]) == 1.0  # fewer rows than neighbours: all vote
     assert knn_accuracy(train[:4], labels[:4], asked, [0, 0]) == 1.0  # a tie goes to the smaller label
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 12), (12, 300), (40, 40), (1, 5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_numerical_rank_is_that_of_the_singular_values(n: int, d: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(n)
+    for decay in (0.0, 0.1, 0.5, 3.0):
+        z = (torch.randn(n, d, generator=generator) * torch.exp(-decay * torch.arange(d))).to(dtype)
+        squares = np.linalg.svd(z.double().numpy(), compute_uv=False) ** 2
+        assert numerical_rank(z) == int((squares.cumsum() < 0.95 * squares.sum()).sum()) + 1

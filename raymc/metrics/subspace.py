@@ -43,7 +43,9 @@ def z_similarity(z: Tensor, found: Labels, true: Labels | None = None, seed: int
 
 def numerical_rank(z: Tensor, energy: float = 0.95) -> int:
     """The least number of singular values of z `[n, d]` with `energy` of their sum of squares; 0 of zeros."""
-    squares = torch.linalg.svdvals(torch.as_tensor(z).detach().double()).square()
+    rows = torch.as_tensor(z).detach().double()
+    gram = rows.mT @ rows if len(rows) > rows.shape[1] else rows @ rows.mT  # of which the small one is soon taken apart
+    squares = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)
     total = float(squares.sum())
     if total == 0:
         return 0

@@ -37,7 +37,7 @@ from raymc.space_seeds import seeds_from
 from raymc.tracking import uri
 from raymc.training import clusters
 from raymc.training.outputs import write_json
-from raymc.training.stages import LOOP_NUMERICS
+from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
 RETRIED = ("failed", "out_of_memory")
 """States of a seed that say nothing of the configuration: it is run again."""
@@ -60,7 +60,7 @@ class TableRequest:
     smoke: bool = False
 
 
-NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every", "probes")
+NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")
 """Bare keys on which no figure of a table hangs."""
 
 
@@ -91,7 +91,9 @@ class Cell:
             "method": self.space.method,
             "dataset": self.dataset,
             "settings": {key: value for key, value in settings.items() if key not in NO_NUMBERS},
-            "numerics": {"loop": LOOP_NUMERICS} | {stage.name: stage.numerics for stage in stages},
+            "numerics": {"loop": LOOP_NUMERICS}
+            | {stage.name: stage.numerics for stage in stages}
+            | ({"bank": BANK_NUMERICS} if any(uses_bank(stage, config.stages[stage.name]) for stage in stages) else {}),
             "smoke": self.smoke,
         }
 

@@ -17,7 +17,7 @@ from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
-from raymc.ops import cluster_coding_rate, coding_rate
+from raymc.ops import coding_rate
 from raymc.rng import generator
 from raymc.training import clusters
 from raymc.training.bank import Behind
@@ -86,9 +86,9 @@ def watched(
         split = split.rows(clusters.chosen_rows(config, len(split), WATCHED))
         z, c = heads(method, model, feed, split.x)
         labels = clusters.find(config, z, c, n_clusters, seed, method.unit_rows).labels
-        z = z.cpu()
-    rate = rate_reduction(z, labels, n_clusters, method.unit_rows)
-    return scores(split, labels) | rate | ranks(z, labels, split.y)
+    here, found = z.to(feed.device), labels.to(feed.device)
+    y = None if split.y is None else split.y.to(feed.device)
+    return scores(split, labels) | rate_reduction(here, found, method.unit_rows) | ranks(here, found, y)
 
 
 def plain_inputs(feed: Feed, x: Tensor) -> Tensor:
@@ -162,8 +162,9 @@ def final_metrics(
         arrays["test_labels"], test_z = assign(method, net, its_feed, seen.test.x)
         metrics |= scores(data.test, arrays["test_labels"], "test_")
     metrics |= cluster_shares(labels, n_clusters)
-    metrics |= {"embedding_rank": float(numerical_rank(z))}
-    metrics |= rate_reduction(z, labels, n_clusters, method.unit_rows)
+    here = z.to(feed.device)
+    metrics |= {"embedding_rank": float(numerical_rank(here))}
+    metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)
     metrics |= reference_scores(data, feed, labels)
     if config.geometry:
         metrics |= kept_geometry(feed, model, data.train.x, z, labels)
@@ -201,15 +202,15 @@ def downstream(data: Dataset, z: Tensor, test_z: Tensor | None, seed: int) -> di
     return {f"downstream_{name}": value for name, value in found.items()}
 
 
-def rate_reduction(z: Tensor, labels: Tensor, n_clusters: int, unit_rows: bool = True) -> dict[str, float]:
+def rate_reduction(z: Tensor, labels: Tensor, unit_rows: bool = True) -> dict[str, float]:
     """R - R_c of a labelled embedding (NMCE eq. 3, weighted by cluster mass) at the reference distortion.
 
     Rows that are not of length 1 are scaled to it.
     """
     z = z if unit_rows else nn.functional.normalize(z, dim=1)
-    member = nn.functional.one_hot(labels.long(), n_clusters).to(z.dtype)
-    rate = coding_rate(z, REFERENCE_EPS_SQ)
-    return {"rate_reduction": float(rate - cluster_coding_rate(z, member, REFERENCE_EPS_SQ))}
+    groups = [z[labels == one] for one in torch.unique(labels).tolist()]  # each row in one product, not in k
+    within = sum(len(group) / len(z) * coding_rate(group, REFERENCE_EPS_SQ) for group in groups)
+    return {"rate_reduction": float(coding_rate(z, REFERENCE_EPS_SQ) - within)}
 
 
 def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
