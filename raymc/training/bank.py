@@ -24,10 +24,8 @@ from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split, fingerprint
 from raymc.errors import InputError
 from raymc.nets import architecture, backbone_width
-from raymc.rng import generator
-from raymc.seed_parts import Seed, part
 from raymc.training.dist import barrier, broadcast_object, gather_rows, rows_of
-from raymc.training.feed import ROWS, Feed
+from raymc.training.feed import ROWS, Drawing, Feed
 from raymc.training.lease import Lease
 from raymc.training.stages import BANK_NUMERICS, digest_of
 from raymc.training.store import Store
@@ -170,18 +168,8 @@ class BankFeed(Feed):
         assert self.bank is not None
         return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
 
-    def _views(
-        self,
-        samples: Tensor,
-        index: Tensor,
-        batch: int,
-        rows: slice,
-        seed: Seed,
-        words: tuple[str, int, int],
-        count: int,
-    ) -> tuple[Tensor, ...]:
-        source = generator(part(seed, "augmentation"), *words, "bank")
-        drawn = torch.rand(batch, len(self.kept), generator=source)[rows]
+    def _views(self, samples: Tensor, index: Tensor, at: Drawing, count: int) -> tuple[Tensor, ...]:
+        drawn = torch.rand(at.batch, len(self.kept), generator=at.source("augmentation", "bank"))[at.rows]
         chosen = drawn.argsort(1)[:, :count].T  # [count, b]
         if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
             taken = self.kept[moved({0: chosen}, self.device)[0], index]

@@ -27,6 +27,26 @@ ROWS = 2048  # samples of one forward pass over the whole dataset
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """What the draws of a step depend on, and which of the global batch's are this worker's.
+
+    Attributes:
+        words: stage, epoch and step, counted from 0.
+        steps: of the epoch; `batch`: samples of the global batch; `rows`: this worker's of them.
+    """
+
+    words: tuple[str, int, int]
+    seed: Seed
+    steps: int
+    batch: int
+    rows: slice
+
+    def source(self, of: str, *more: str | int) -> torch.Generator:
+        """The generator of one kind of draws, by the part of the seed that is for them."""
+        return generator(part(self.seed, of), *self.words, *more)
+
+
+@dataclass(frozen=True)
 class Feed:
     """The samples on the training device and the policy that augments them.
 
@@ -79,21 +99,20 @@ class Feed:
             order = moved({0: drawn}, self.samples.device)[0]
         rows = rows_of(batch, self.workers.rank, self.workers.size)
         for step in range(steps):
+            at = Drawing((stage, epoch, step), seed, steps, batch, rows)
             with record_function("samples"):
-                samples, index = self._samples(order, (stage, epoch, step), seed, batch, rows)
-            yield self._batch(samples, index, batch, rows, seed, (stage, epoch, step), views, steps)
+                samples, index = self._samples(order, at)
+            yield self._batch(samples, index, at, views)
 
-    def _samples(
-        self, order: Tensor | None, words: tuple[str, int, int], seed: Seed, batch: int, rows: slice
-    ) -> tuple[Tensor, Tensor]:
+    def _samples(self, order: Tensor | None, at: Drawing) -> tuple[Tensor, Tensor]:
         """This worker's samples of a step and their positions; without an order they are drawn anew."""
         if order is not None:
-            begin = words[2] * batch
-            index = order[begin + rows.start : begin + rows.stop]
+            begin = at.words[2] * at.batch
+            index = order[begin + at.rows.start : begin + at.rows.stop]
             return rows_at(self.samples, index, self.device), index
         assert self.data.stream is not None
-        drawn = self.data.stream(generator(part(seed, "order"), *words, "samples"), batch)[rows]
-        return moved({0: drawn}, self.device)[0], torch.arange(rows.start, rows.stop, device=self.device)
+        drawn = self.data.stream(at.source("order", "samples"), at.batch)[at.rows]
+        return moved({0: drawn}, self.device)[0], torch.arange(at.rows.start, at.rows.stop, device=self.device)
 
     def everything(self, epoch: int) -> Batch:
         """This worker's share of all samples as one plain batch; nothing is drawn for it."""
@@ -136,50 +155,30 @@ class Feed:
         drawn = policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
         return self._shaped(policy.apply(x.to(self.device), moved(drawn, self.device)))
 
-    def _batch(
-        self,
-        samples: Tensor,
-        index: Tensor,
-        batch: int,
-        rows: slice,
-        seed: Seed,
-        words: tuple[str, int, int],
-        count: int,
-        steps: int,
-    ) -> Batch:
+    def _batch(self, samples: Tensor, index: Tensor, at: Drawing, count: int) -> Batch:
         def uniform(name: str, width: int) -> Tensor:
-            noise = torch.rand(batch, width, generator=generator(part(seed, "noise"), *words, "uniform", name))
-            return moved({name: noise[rows]}, self.device)[name]
+            noise = torch.rand(at.batch, width, generator=at.source("noise", "uniform", name))
+            return moved({name: noise[at.rows]}, self.device)[name]
 
         def normal(name: str, width: int) -> Tensor:
-            noise = torch.randn(batch, width, generator=generator(part(seed, "noise"), *words, "normal", name))
-            return moved({name: noise[rows]}, self.device)[name]
+            noise = torch.randn(at.batch, width, generator=at.source("noise", "normal", name))
+            return moved({name: noise[at.rows]}, self.device)[name]
 
-        views = self._views(samples, index, batch, rows, seed, words, count) if count else (self.plain(samples),)
-        return Batch(views, index, uniform, normal, words[1], steps)
+        views = self._views(samples, index, at, count) if count else (self.plain(samples),)
+        return Batch(views, index, uniform, normal, at.words[1], at.steps)
 
-    def _views(
-        self,
-        samples: Tensor,
-        index: Tensor,
-        batch: int,
-        rows: slice,
-        seed: Seed,
-        words: tuple[str, int, int],
-        count: int,
-    ) -> tuple[Tensor, ...]:
+    def _views(self, samples: Tensor, index: Tensor, at: Drawing, count: int) -> tuple[Tensor, ...]:
         """So many views of this worker's samples, each by its own draws."""
         policy, shape = POLICIES[self.augmentation], tuple(samples.shape[1:])
         apply = compiled_apply(self.augmentation) if self.compiled else policy.apply
         with record_function("draws"):
             drawn = {}
             for view in range(count):
-                source = generator(part(seed, "augmentation"), *words, "view", view)
-                for name, values in policy.draw(source, batch, shape).items():
-                    drawn[view, name] = values[rows]
+                for name, values in policy.draw(at.source("augmentation", "view", view), at.batch, shape).items():
+                    drawn[view, name] = values[at.rows]
             drawn = moved(drawn, self.device)
         with record_function("augmentation"):
-            own = [{name: values for (at, name), values in drawn.items() if at == view} for view in range(count)]
+            own = [{name: values for (one, name), values in drawn.items() if one == view} for view in range(count)]
             return tuple(self._shaped(apply(samples, params)) for params in own)
 
     def _shaped(self, x: Tensor) -> Tensor:
