@@ -149,7 +149,7 @@ def test_a_shared_stage_is_computed_once_and_the_first_seed_is_told_of(
 ) -> None:
     trained: list[int] = []
     whole = packed._train
-    monkeypatch.setattr(packed, "_train", lambda members, *rest: (trained.append(len(members)), whole(members, *rest)))
+    monkeypatch.setattr(packed, "_train", lambda members, *rest: (trained.append(len(members)), whole(members, *rest))[1])
     config, seeds = config_of(), stage_seeds(seeds_from="finetune")
     told: list[dict[str, Any]] = []
     pack(config, tmp_path, seeds, report=told.append)
@@ -160,6 +160,18 @@ def test_a_shared_stage_is_computed_once_and_the_first_seed_is_told_of(
     ]
     assert "acc" in told[-1] and len(list((tmp_path / "store" / "stages").iterdir())) == 4
     assert cached(separate(config, tmp_path, seeds)) == [[True, True]] * 3
+
+
+def test_what_a_pack_computed_counts_as_computed_once(tmp_path: Path) -> None:
+    config, seeds = config_of(), stage_seeds(seeds_from="finetune")
+    made = fill_store([(config, one) for one in seeds], storage=str(tmp_path / "store"))
+    assert len(made) == 4 and all(seconds > 0 for seconds in made.values())
+    expected = dict(made)
+    results = separate(config, tmp_path, seeds, made=made)
+    assert cached(results) == [[False, False], [True, False], [True, False]] and not made
+    told = {stage["key"]: stage["seconds"] for result in results for stage in result["stages"] if not stage["cached"]}
+    assert told == expected
+    assert fill_store([(config, one) for one in seeds], storage=str(tmp_path / "store")) == {}
 
 
 def test_what_is_stored_or_held_or_begun_by_others_is_left_out(tmp_path: Path) -> None:
@@ -268,7 +280,7 @@ def test_a_trial_packs_the_seeds_that_its_process_trains(tmp_path: Path, monkeyp
     body = TrainSeed(space, str(tmp_path / "store"), "", 0, "finetune", smoke=True, seeds=(0, 1, 2))
     told: list[dict[str, Any]] = []
     found = [body({}, seed, tmp_path / str(seed), told.append) for seed in (0, 1, 2)]
-    assert cached(found) == [[True, True], [True, True], [True, False]]
+    assert cached(found) == [[False, False], [True, False], [True, False]]
     assert [row["epoch"] for row in told if row["event"] == "epoch"] == [1, 2] * 3
 
 

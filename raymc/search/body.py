@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ class TrainSeed:
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
         seeds: those that follow one another in one process, which `packed_seeds` of them at a time share.
+        made: what this process computed for seeds that are still to come (see `fill_store`).
     """
 
     space: Space
@@ -44,6 +45,7 @@ class TrainSeed:
     gpus: float = 0.0
     cpus: float = 1.0
     seeds: tuple[int, ...] = ()
+    made: dict[str, float] = field(default_factory=dict, compare=False)
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         config = self.space.config({"seed": seed}, params)
@@ -55,13 +57,15 @@ class TrainSeed:
         try:
             pack = _pack(self.seeds, seed, config.packed_seeds)
             if len(pack) > 1:
-                fill_store(
-                    [(config, self._seeds(one)) for one in pack],
-                    storage=job.storage,
-                    data=job.data,
-                    report=report,
-                    smoke=self.smoke,
-                    device="cpu" if self.gpus == 0 else None,
+                self.made.update(
+                    fill_store(
+                        [(config, self._seeds(one)) for one in pack],
+                        storage=job.storage,
+                        data=job.data,
+                        report=report,
+                        smoke=self.smoke,
+                        device="cpu" if self.gpus == 0 else None,
+                    )
                 )
             return run(
                 config,
@@ -72,6 +76,7 @@ class TrainSeed:
                 report=report,
                 smoke=self.smoke,
                 device="cpu" if self.gpus == 0 else None,
+                made=self.made,
             )
         finally:
             # The process goes on with other trials, and others may share its GPU.

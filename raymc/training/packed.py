@@ -10,6 +10,7 @@ Not packed are stages whose loss does not say that it can be (`Step.packs`), Bat
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -42,7 +43,7 @@ def fill_store(
     device: str | torch.device | None = None,
     report: Report = lambda row: None,
     smoke: bool = False,
-) -> None:
+) -> dict[str, float]:
     """Compute the stages of several trainings together and store each under its own key, as their `run`s would.
 
     The `run` of each then finds its stages and evaluates. Left to it, with all that follows, is a stage that does not
@@ -55,6 +56,7 @@ def fill_store(
             (see `stages.seeds_of`).
         report: called with the epochs of the first of them.
 
+    Returns the seconds of every stage that was computed, by its key: of a packed one its share of the pack's.
     Raises InputError; ValueError for configurations that differ in more.
     """
     config = trainings[0][0]
@@ -70,6 +72,7 @@ def fill_store(
     members += [
         _Member(_sibling(first, one, seeds)) for one, (_, seeds) in zip(configs[1:], trainings[1:], strict=True)
     ]
+    made: dict[str, float] = {}
     for stage in first.method.stages(config):
         settings = config.stages[stage.name]
         apart = len({member.key for member in members}) > 1
@@ -78,13 +81,14 @@ def fill_store(
         several = settings.epochs > 0 and len({member.name for member in members}) > 1
         # What is only read is read by all: it must be the same.
         if several and (not packs(stage, config, members[0].model) or (stage.reads and apart)):
-            return
+            break
         try:
-            members = _through(members, stage, settings)
+            members = _through(members, stage, settings, made)
         except (TrainingError, torch.OutOfMemoryError):
-            return  # their own runs say which and why
+            break  # their own runs say which and why
         if len(members) < 2:
-            return
+            break
+    return made
 
 
 def _common(config: Config) -> Config:
@@ -135,12 +139,15 @@ def _sibling(training: Training, config: Config, seeds: Mapping[str, Seed]) -> T
     return other
 
 
-def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> list[_Member]:
-    """Bring the members through a stage; those that stay together, at its end."""
+def _through(members: list[_Member], stage: Stage, settings: StageConfig, made: dict[str, float]) -> list[_Member]:
+    """Bring the members through a stage; those that stay together, at its end. Seconds of what trained go to `made`."""
     by_key = {member.name: member for member in reversed(members)}
+    begun = time.monotonic()
     if len(by_key) == 1 or not settings.epochs:
         member = members[0]
-        member.training.obtain(stage, member.model, member.name, member.seed, anew=False, needed=False)
+        _, cached = member.training.obtain(stage, member.model, member.name, member.seed, anew=False, needed=False)
+        if settings.epochs and not cached:
+            made[member.name] = time.monotonic() - begun
     else:
         with ExitStack() as leases:
             ours = []
@@ -150,7 +157,8 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
                     leases.enter_context(lease)
                     ours += [member] if member.is_free() else []
             if len(ours) > 1:
-                _train(ours, stage, settings)
+                ended = _train(ours, stage, settings)
+                made |= dict.fromkeys(ended, (time.monotonic() - begun) / len(ours))
     kept = []
     for member in members:
         if not settings.epochs:
@@ -168,8 +176,8 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig) -> lis
     return kept
 
 
-def _train(members: Sequence[_Member], stage: Stage, settings: StageConfig) -> None:
-    """Train the members' models in place and store those that end well; their keys differ.
+def _train(members: Sequence[_Member], stage: Stage, settings: StageConfig) -> list[str]:
+    """Train the members' models in place and store those that end well, whose keys these are; no two have the same.
 
     Raises DivergedError as soon as none of them is finite.
     """
@@ -194,10 +202,13 @@ def _train(members: Sequence[_Member], stage: Stage, settings: StageConfig) -> N
         if hook.look is not None:
             hook.look(model, 0)
     curves = _epochs(updates, whole if shared else PackedFeed.of(whole, seeds), seeds[0], hooks)
+    ended = []
     for at, curve in curves.items():
         with suppress(DivergedError):
             check_finite(models[at], stage)
             members[at].training.publish(stage, members[at].model, members[at].name, curve)
+            ended.append(members[at].name)
+    return ended
 
 
 def _epochs(updates: PackedUpdates, feed: Feed, seed: Seed, hooks: Sequence[Hooks]) -> dict[int, list[Row]]:
