@@ -7,6 +7,7 @@ to 0 over them), so that a training that was cut is not the result of fewer: the
 left. Below --out: `curve.jsonl`, a line per epoch as it ends; `stage1.json`; of a finished stage the checkpoint's
 folder, written before the probes. CIFAR's 20 and 100 classes have the same images: `--probe cifar20 cifar100` scores
 both by one linear SVM each on the projection (fitted on the training split, the accuracy is that of the held-out one).
+What is wrong with a command is found before anything is trained or written.
 """
 
 from __future__ import annotations
@@ -21,20 +22,23 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+from torch import nn
 
 from benchmarks.machine import facts
 from raymc import datasets
 from raymc.cli import Parser, execute, storage_root
 from raymc.config import Config, parse_overrides
-from raymc.datasets import data_root, load
+from raymc.datasets import Dataset, data_root, fingerprint, load
 from raymc.errors import InputError
+from raymc.methods import METHODS
 from raymc.methods.base import Stage
+from raymc.metrics.clustering import Labels
 from raymc.metrics.probes import knn_accuracy, svm_accuracy
-from raymc.seed_parts import Seed
 from raymc.space import load_space
-from raymc.training import evaluate
+from raymc.training import evaluate, loop
 from raymc.training.export import export
 from raymc.training.loop import Hooks, Progress, Row
 from raymc.training.outputs import write_json
@@ -42,8 +46,11 @@ from raymc.training.run import ALONE, Training, pick_device
 from raymc.training.smoke import limited
 from raymc.training.stages import seeds_of, stage_key
 
-RESERVE = 1.0
-"""Minutes kept for features, shards and the SVM."""
+RESERVE = 2.0
+"""Minutes kept for the shards, the features and the SVMs: half a second of a CPU a class of 50,000 rows of 128."""
+
+Labelled = Mapping[str, tuple[Labels, Labels]]
+"""Of each set of labels its name, and those of the training and of the held-out split."""
 
 
 class TimeIsUp(Exception):
@@ -60,7 +67,6 @@ class Watch:
         self.probes: list[Row] = []
         self.probe: Any = None
         self._last = time.monotonic()
-        (out / "curve.jsonl").write_text("")
 
     def __call__(self, event: Row) -> None:
         if event["event"] == "resumed":
@@ -76,6 +82,8 @@ class Watch:
             self.probes.append({"epoch": done, **self.probe()})
             print(json.dumps(self.probes[-1]), flush=True)
         print(f"epoch {done}/{epochs} loss {event['loss']:.3f} {self.seconds[-1]:.2f} s", flush=True)
+        if self.is_over():
+            loop.SAVE_SHARE = 0  # the loop asks for a save now, whatever the last one cost
         self._last = time.monotonic()
 
     @property
@@ -87,13 +95,14 @@ class Watch:
         return time.monotonic() + self.pace > self.until
 
     def add(self, rows: Sequence[Row]) -> None:
-        self.rows += rows
-        with (self.out / "curve.jsonl").open("a", encoding="utf-8") as file:
+        """Rows of the curve; the first ones take the place of an earlier command's file, whose rows they repeat."""
+        with (self.out / "curve.jsonl").open("a" if self.rows else "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+        self.rows += rows
 
 
 class Timed(Training):
-    """Ends when the time is up and the epochs so far have been saved."""
+    """Ends after the epoch that leaves no time for a further one, once the epochs so far have been saved."""
 
     watch: Watch
 
@@ -134,63 +143,107 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> Row:
-    """Train until the stage or the time ends; the content of `stage1.json`."""
-    began = time.monotonic()
-    space = load_space(args.space)
-    config = space.config(parse_overrides(args.overrides) | {"seed": args.seed})
-    seeds = seeds_of(tuple(space.stage_keys), args.seed, 0, config.seeds_from, config.varies)
-    data = str(data_root(args.data))
+    """Train until the stage or the time ends; the content of `stage1.json`. Raises InputError before any training."""
+    until = time.monotonic() + 60 * (args.minutes - RESERVE)
+    config, made_by = _asked(args)
+    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), args.seed, 0, config.seeds_from, config.varies)
+    data, storage = str(data_root(args.data)), storage_root(args)
+    dataset = limited(datasets.load_once(config, data), config)
+    labels = _labels(dataset, args.probe, data)
     args.out.mkdir(parents=True, exist_ok=True)
-    watch = Watch(args.out, began + 60 * (args.minutes - RESERVE), args.probe_every)
-    training = _training(config, storage_root(args), data, seeds, watch)
+    watch = Watch(args.out, until, args.probe_every)
+    training = Timed(config, dataset, storage, dict(seeds), ALONE, pick_device(None), watch, smoke=False)
+    training.watch = watch
     stage = training.method.stages(config)[0]
     model = training.enter(stage, {})
-    watch.probe = lambda: _probe(training, model, knn_accuracy, "knn", args.probe, data)
-    seed = seeds[stage.name]
-    key = stage_key(stage, config, model, training.dataset.fingerprint, seed, None)
-    try:
-        rows, stored = training.obtain(stage, model, key, seed, anew=False, needed=False)
-    except TimeIsUp:
-        rows, stored = [], False
-    if stored:
-        watch.add(rows)
-    result = _result(config, stage.name, key, watch, str(training.device)) | {"finished": bool(rows)}
+    watch.probe = lambda: _knn(training, model, labels)
+    key, finished = _trained(training, stage, model)
+    result = _result(config, stage.name, key, watch, str(training.device)) | {"finished": finished}
     write_json(args.out / "stage1.json", result)
-    if rows:
-        command = shlex.join(["python", "-m", "raymc.train", space.name, *args.overrides, "--seed", str(args.seed)])
-        made_by = {"space": space.name, "command": command}
-        export(config, stage.name, seeds, args.out / args.name, storage=storage_root(args), data=data, made_by=made_by)
-        for accuracy, name in ((knn_accuracy, "knn"), (svm_accuracy, "svm")):
-            result["probe"] |= _probe(training, model, accuracy, name, args.probe, data)
-            write_json(args.out / "stage1.json", result)
+    if finished:
+        export(config, stage.name, seeds, args.out / args.name, storage=storage, data=data, made_by=made_by)
+        _probe_at_end(training, model, labels, result, args.out / "stage1.json")
     _tell(result)
     return result
 
 
-def _training(config: Config, storage: str, data: str, seeds: Mapping[str, Seed], watch: Watch) -> Training:
-    dataset = limited(datasets.load_once(config, data), config)
-    training = Timed(config, dataset, storage, dict(seeds), ALONE, pick_device(None), watch, smoke=False)
-    training.watch = watch
-    return training
+def _asked(args: argparse.Namespace) -> tuple[Config, dict[str, str]]:
+    """The configuration, and what a checkpoint's card says of it. Raises InputError where --name is there already."""
+    place = args.out / args.name
+    if place.exists():
+        raise InputError(f"{place} is there already: choose another --out or --name, or move it away")
+    space = load_space(args.space)
+    config = space.config(parse_overrides(args.overrides) | {"seed": args.seed})
+    command = shlex.join(["python", "-m", "raymc.train", space.name, *args.overrides, "--seed", str(args.seed)])
+    return config, {"space": space.name, "command": command}
 
 
-def _probe(training: Training, model: Any, accuracy: Any, name: str, labels: Sequence[str], data: str) -> Row:
-    """`{"knn_cifar20": 0.61, …}`: of the projection, for each set of labels that these images have."""
+def _labels(own: Dataset, asked: Sequence[str], data: str) -> Labelled:
+    """The labels to probe, by default those of the images themselves, if they have any and a held-out split.
+
+    Raises InputError for a set that has other images, no held-out split or no labels.
+    """
+    found = {}
+    for name in asked or [own.name]:
+        known = own if name == own.name else load(name, data)
+        y, test_y = known.train.y, known.test.y if known.test else None
+        if y is None or test_y is None:
+            if asked:
+                raise InputError(f"--probe: {name} has no labels with a held-out split")
+            continue
+        if known is not own and _images(known) != _images(own):
+            raise InputError(f"--probe: {name} has not the images of {own.name}")
+        found[name] = (y, test_y)
+    return found
+
+
+def _images(data: Dataset) -> tuple[str, str | None]:
+    """What tells images from others, of either split."""
+    return data.fingerprint, None if data.test is None else fingerprint(data.test.x)
+
+
+def _trained(training: Timed, stage: Stage, model: nn.ModuleDict) -> tuple[str, bool]:
+    """The stage's key, and whether the model is at its end now: found in the store, or trained in time."""
+    seed = training.seeds[stage.name]
+    key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, None)
+    with mock.patch.object(loop, "SAVE_SHARE", loop.SAVE_SHARE):  # `Watch` sets it when the time is up
+        try:
+            rows, stored = training.obtain(stage, model, key, seed, anew=False, needed=False)
+        except TimeIsUp:
+            return key, False
+    if stored:
+        training.watch.add(rows)
+    return key, True
+
+
+def _projections(training: Training, model: nn.ModuleDict) -> tuple[torch.Tensor, torch.Tensor]:
+    """z of the training and the held-out split, which there is, `[n, d]` on the CPU."""
     own = training.dataset
-    if own.test is None:
-        return {}
+    assert own.test is not None
     train, test = (
         evaluate.features(training.method, model, training.feed, split.x)["projection"]
         for split in (own.train, own.test)
     )
-    found = {}
-    for other in labels or [own.name]:
-        known = own if other == own.name else load(other, data)
-        if known.fingerprint != own.fingerprint or known.test is None:
-            raise InputError(f"--probe: {other} has not the images of {own.name}")
-        assert known.train.y is not None and known.test.y is not None
-        found[f"{name}_{other}"] = accuracy(train, known.train.y, test, known.test.y)
-    return found
+    return train, test
+
+
+def _knn(training: Training, model: nn.ModuleDict, labels: Labelled) -> Row:
+    """`{"knn_cifar20": 0.61, …}` of the model as it is."""
+    if not labels:
+        return {}
+    train, test = _projections(training, model)
+    return {f"knn_{name}": knn_accuracy(train, y, test, test_y) for name, (y, test_y) in labels.items()}
+
+
+def _probe_at_end(training: Training, model: nn.ModuleDict, labels: Labelled, result: Row, out: Path) -> None:
+    """Both probes of one pass over the images into `result["probe"]`, written to `out` as each is known."""
+    if not labels:
+        return
+    train, test = _projections(training, model)
+    for kind, accuracy in (("knn", knn_accuracy), ("svm", svm_accuracy)):
+        for name, (y, test_y) in labels.items():
+            result["probe"][f"{kind}_{name}"] = accuracy(train, y, test, test_y)
+            write_json(out, result)
 
 
 def _result(config: Config, stage: str, key: str, watch: Watch, device: str) -> Row:

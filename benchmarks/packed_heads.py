@@ -6,16 +6,20 @@ The heads are those of `nmce_cifar20` (512 pooled features, 4096 pre-features, z
 views); the bank holds drawn numbers, on which times do not depend. A trial is one configuration with one seed; those of
 a pack differ in learning rate, weight decay and eps^2. `alone`: one process on all threads. `beside`: as many processes
 as `--beside`, each with its share of the threads, or all on one GPU, as Tune runs trials with fractional GPUs. The ways
-are timed in alternation, and the median of `--repeats` counts. Evaluation, start-up and the store are left out.
+are timed in alternation, and the median of `--repeats` counts. Steps alone are timed: evaluation, start-up and the
+store are left out. What the evaluations of a trial of `--epochs` take on top, whether it is packed or not, is measured
+once and told in a row of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -30,6 +34,7 @@ from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.training.bank import BankFeed
 from raymc.training.dist import Workers
+from raymc.training.evaluate import watched
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.stacked import PackedUpdates
@@ -37,6 +42,7 @@ from raymc.training.stages import autocast_of, dtype_of, enter, place, prepare
 
 METHOD = METHODS["nmce"]
 CLUSTERS, WIDTH, VIEWS, BATCH = 20, 512, 8, 1024
+STEPS = 48  # of an epoch of 50,000 samples
 
 
 def config_of(trial: int, precision: str) -> Config:
@@ -96,6 +102,20 @@ class Case:
         self._wait()
         return (time.perf_counter() - begun) / self.steps
 
+    def evaluations(self, epochs: int, samples: int) -> dict[str, Any]:
+        """Seconds, on the wall and of the CPU, of the evaluations of a trial on so many samples, by one measured."""
+        model, _, config = self.trial(0)
+        draws = torch.Generator().manual_seed(1)
+        split = Split(torch.randn(samples, WIDTH, generator=draws).relu(), torch.arange(samples) % CLUSTERS)
+        data = stored("drawn", split, None, n_classes=CLUSTERS, split="all", source="drawn")
+        self._wait()
+        begun, spent = time.perf_counter(), time.process_time()
+        watched(METHOD, model, config, data, self.feed, CLUSTERS, 0)
+        seconds, processor = time.perf_counter() - begun, time.process_time() - spent
+        count = math.ceil(epochs / config.evaluate_every)  # the last epoch has one too
+        total = {"seconds": count * seconds, "processor_seconds": count * processor}
+        return {"way": "evaluations of a trial", "evaluations": count, "samples": samples} | total
+
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
@@ -145,25 +165,29 @@ def beside(processes: int, device: str, precision: str, steps: int, repeats: int
     return {"way": f"beside {processes}", "step_s": step, "trial_step_s": step / processes}
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--trials", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--beside", type=int, default=2)
+    parser.add_argument("--beside", type=int, default=2, help="processes side by side; 0: leave them out")
     parser.add_argument("--steps", type=int, default=5, help="of an epoch")
-    parser.add_argument("--epochs", type=int, default=16, help="of a trial, for trials a minute of 48 steps an epoch")
+    parser.add_argument("--epochs", type=int, default=16, help=f"of a trial, of {STEPS} steps, for trials a minute")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--evaluated", type=int, default=STEPS * BATCH, help="samples of an evaluation")
     parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     torch.set_num_threads(args.threads)
     machine, device = facts(args.device, args.threads), torch.device(args.device)
-    rows = measure(Case(device, args.precision, args.steps), args.trials, args.repeats)
-    both = beside(args.beside, args.device, args.precision, args.steps, args.repeats, args.threads)
-    rows.append(both | {"ratio": rows[0]["trial_step_s"] / both["trial_step_s"]})
+    case = Case(device, args.precision, args.steps)
+    rows = measure(case, args.trials, args.repeats)
+    if args.beside:
+        both = beside(args.beside, args.device, args.precision, args.steps, args.repeats, args.threads)
+        rows.append(both | {"ratio": rows[0]["trial_step_s"] / both["trial_step_s"]})
     for row in rows:
-        row["trials_per_minute"] = 60 / (row["trial_step_s"] * 48 * args.epochs)
+        row["trials_per_minute"] = 60 / (row["trial_step_s"] * STEPS * args.epochs)
+    rows.append(case.evaluations(args.epochs, args.evaluated))
     if args.json:
         print(
             json.dumps({"machine": machine, "precision": args.precision, "epochs": args.epochs, "rows": rows}, indent=1)

@@ -17,6 +17,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import os
 import statistics
 import time
 from collections import OrderedDict
@@ -82,6 +83,13 @@ def half_precision(config: Config, device: torch.device) -> torch.dtype | None:
     """The type of autocast, None: off."""
     half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     return torch.bfloat16 if half else None
+
+
+def usable_cores() -> int:
+    """How many of the machine's cores this process may run on; with fewer workers the plain loop would starve."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1  # where a process has no set of cores, as on macOS
 
 
 def measure(
@@ -192,7 +200,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=0, help="smaller than the preset's where time is short")
-    parser.add_argument("--loader-workers", type=int, default=2, help="of the plain loop")
+    parser.add_argument(
+        "--loader-workers",
+        type=int,
+        default=usable_cores(),
+        help="of the plain loop (default: one a usable core; fewer starve it)",
+    )
     parser.add_argument("--device", default=str(pick_device(None)))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--profile", action="store_true", help="where raymc's time goes")

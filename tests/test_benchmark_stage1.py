@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.plain_loop import PlainLoop, pil_transforms, plain_loss
-from benchmarks.stage1 import RaymcLoop, measure, prepared, printed
+from benchmarks.stage1 import RaymcLoop, measure, prepared, printed, usable_cores
 from benchmarks.step_profile import PARTS, covered, profile, table
 from raymc.config import StageConfig
 from raymc.datasets.augmentation import POLICIES, ImagePolicy
@@ -113,3 +114,13 @@ def test_a_measurement_states_both_loops_and_their_ratio() -> None:
 def test_a_space_without_images_is_refused() -> None:
     with pytest.raises(InputError, match="plain loop"):
         measure("nmce_double_spiral", {}, CPU, steps=1, repeats=1, batch=32, workers=0)
+
+
+def test_the_plain_loop_has_a_worker_for_every_core_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(3, 19)), raising=False)
+    assert usable_cores() == 16
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(), raising=False)
+    assert usable_cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1

@@ -149,7 +149,12 @@ def test_a_shared_stage_is_computed_once_and_the_first_seed_is_told_of(
 ) -> None:
     trained: list[int] = []
     whole = packed._train
-    monkeypatch.setattr(packed, "_train", lambda members, *rest: (trained.append(len(members)), whole(members, *rest))[1])
+
+    def counted(members: list[Any], *rest: Any) -> list[str]:
+        trained.append(len(members))
+        return whole(members, *rest)
+
+    monkeypatch.setattr(packed, "_train", counted)
     config, seeds = config_of(), stage_seeds(seeds_from="finetune")
     told: list[dict[str, Any]] = []
     pack(config, tmp_path, seeds, report=told.append)

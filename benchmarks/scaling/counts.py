@@ -1,7 +1,8 @@
 """Counted exactly, by running the code: FLOP, kernels, bytes between workers, bytes on disk.
 
 FLOP and kernels come from one real update (loss, backward, optimiser) on meta tensors, which have shapes and no
-numbers. The bytes between workers come from one real update on the CPU, with a tally in place of torch.distributed.
+numbers; its batch is made there as for a GPU, whose kernels count and whose FLOP do not. The bytes between workers come
+from one real update on the CPU, with a tally in place of torch.distributed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from unittest import mock
 
@@ -19,14 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from raymc.config import Config, StageConfig, resolve
+from raymc.datasets.base import Split, stored
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, trained_parameters
 from raymc.nets import backbone_width
 from raymc.training import dist
+from raymc.training.bank import Bank, BankFeed
 from raymc.training.dist import Workers, average_gradients, synchronise_batchnorm
+from raymc.training.feed import Feed
 from raymc.training.loop import Updates
 from raymc.training.stages import Weights, enter, prepare, weights_of
 from raymc.training.store import Store
@@ -48,7 +53,8 @@ class StageCounts:
 
     Attributes:
         flop: multiplications and additions of the matrix products and convolutions, forward and backward.
-        kernels: operations that a GPU is asked for, views left out, without compilation or graph capture.
+        kernels: operations that a GPU is asked for, to make the batch (of `making` of them) and for the update;
+            those left out that start nothing. Without autocast's casts, compilation or graph capture.
         trained: parameters with a gradient, of `parameters` in all.
     """
 
@@ -60,6 +66,7 @@ class StageCounts:
     kernels: int
     parameters: int
     trained: int
+    making: int = 0
 
     @property
     def steps(self) -> int:
@@ -121,26 +128,31 @@ def _count(config: Config, stage: Stage, model: nn.ModuleDict, pooled: bool) -> 
     if pooled:
         model["backbone"] = nn.Identity()
     model.to("meta")
-    batch = _meta_batch(
-        settings.batch_size, settings.augmentations, (backbone_width(config.backbone),) if pooled else IMAGE
-    )
-    kernels = _Kernels()  # type: ignore[no-untyped-call]
+    batches = _feed(config, settings, pooled).epoch(stage.name, 0, 0, settings.batch_size, settings.augmentations)
+    kernels = Kernels()  # type: ignore[no-untyped-call]
     with _on_meta(kernels):
         updates = Updates(model, stage, settings, Workers(), None)
-        updates.make(stage.step, batch)  # the optimiser's state is made here, once
+        updates.make(stage.step, next(batches))  # the epoch's order and the optimiser's state are made here, once
         kernels.count = 0
-        with FlopCounterMode(display=False) as flop, kernels:
+        with kernels:
+            batch = next(batches)
+        making = kernels.count
+        with FlopCounterMode(display=False) as flop, kernels:  # in this order: the former takes some operations apart
             updates.make(stage.step, batch)
-    return StageCounts(
-        stage.name,
-        settings.epochs,
-        settings.batch_size,
-        settings.augmentations,
-        flop.get_total_flops(),
-        kernels.count,
-        parameters,
-        trained,
-    )
+    size = (settings.epochs, settings.batch_size, settings.augmentations)
+    return StageCounts(stage.name, *size, flop.get_total_flops(), kernels.count, parameters, trained, making)
+
+
+def _feed(config: Config, settings: StageConfig, pooled: bool) -> Feed:
+    """Two batches of zeros on the meta device, as images or, `pooled`, as a bank's features."""
+    images = Split(torch.zeros(2 * settings.batch_size, *IMAGE, dtype=torch.uint8), None)
+    data = stored("zeros", images, None, n_classes=CLUSTERS, split="all", source="none")
+    feed = Feed.build(data, config.augmentation, torch.device("meta"), torch.float32, False, Workers())
+    if not pooled:
+        return feed
+    outputs = torch.zeros(len(images), backbone_width(config.backbone), dtype=torch.bfloat16)
+    features = replace(data, train=Split(outputs.float(), None))
+    return BankFeed.of(feed, Bank(features, (outputs,) * settings.augmentations))
 
 
 def forward_flop(config: Config) -> int:
@@ -152,25 +164,26 @@ def forward_flop(config: Config) -> int:
     return int(flop.get_total_flops())
 
 
-class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations that a GPU, for which the meta device stands, would be given something to do by."""
+
     count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
+        found = func(*args, **(kwargs or {}))
+        touched = (one for one in tree_leaves((args, kwargs, found)) if isinstance(one, Tensor))
+        self.count += _starts(func) and any(one.is_meta for one in touched)
+        return found
 
     def fused(self, *args: Any, **settings: Any) -> None:
         """In place of torch's fused SGD, which meta tensors have not: one operation."""
         self.count += 1
 
 
-def _meta_batch(rows: int, views: int, shape: tuple[int, ...]) -> Batch:
-    def noise(name: str, width: int) -> Tensor:
-        return torch.empty(rows, width, device="meta")
-
-    return Batch(
-        tuple(torch.empty(rows, *shape, device="meta") for _ in range(views)), torch.arange(rows), noise, noise
-    )
+def _starts(func: Any) -> bool:
+    """Whether an operation does anything: views do not, nor does memory that is only asked for."""
+    name = func._schema.name.removeprefix("aten::")
+    return not func.is_view and name != "_unsafe_view" and "empty" not in name.split("_")
 
 
 def _no_autocast() -> Any:
@@ -179,7 +192,7 @@ def _no_autocast() -> Any:
 
 
 @contextmanager
-def _on_meta(kernels: _Kernels) -> Iterator[None]:
+def _on_meta(kernels: Kernels) -> Iterator[None]:
     """Nor do they know fused optimisers: LARS's is counted as one operation, SGD is counted as it is without."""
     plain = torch.optim.SGD
     with (
