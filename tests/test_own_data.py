@@ -392,6 +392,26 @@ def test_a_file_that_changes_is_read_anew(tmp_path: Path) -> None:
     assert len(load_once(config).train) == 9
 
 
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        ("{path: images, side: 100000}", "dataset.side: 100000 is above 1024"),
+        ("{path: rows.csv, label: ''}", "dataset.label: is empty"),
+        ("{path: ''}", "dataset.path: is empty"),
+        ("{path: rows.csv, name: usps}", "dataset: the name usps is that of a known dataset; give another as name"),
+        ("{path: mine/usps.npz}", "dataset: the name usps, from its path, is that of a known dataset; give another"),
+        ("{path: rows.csv, name: a/b}", "dataset: name 'a/b' is no plain name"),
+        ('{path: rows.csv, name: "a\\nb"}', "dataset: name 'a\\nb' is no plain name"),
+        ("{path: rows.csv, name: ' '}", "dataset: name ' ' is no plain name"),
+    ],
+)
+def test_a_section_that_cannot_be_meant_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, told: str
+) -> None:
+    code, out, err = run(capsys, train, str(space(tmp_path, dataset)))
+    assert (code, out) == (2, "") and told in err and err.count("\n") == 1
+
+
 def test_a_method_without_presets_for_own_data_names_those_that_have_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
