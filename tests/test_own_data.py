@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -157,6 +159,49 @@ def test_labels_of_a_table_are_numbers_or_texts(tmp_path: Path) -> None:
     assert read(tmp_path / "numbers.parquet").train.x.shape == (N, D + 1), "without label: it is a column like others"
     assert "no numbers in kind" in complaint(tmp_path / "rows.parquet", label="number")
     assert "no numbers in kind" in complaint(tmp_path / "more.parquet", label="number")
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "NULL", "None", "?", " n/a "])
+def test_a_word_for_no_label_among_numbers_is_no_class(tmp_path: Path, word: str) -> None:
+    labels = np.asarray(["0", "1", word, "0.5", "1", word])
+    path = npz(tmp_path / "rows.npz", X[:6], y=labels)
+    assert f"2 rows have no label; the first is row 2 ({word.strip()})" in complaint(path)
+    frame(X[:6], kind=labels).to_csv(tmp_path / "rows.csv", index=False)
+    frame(X[:6], kind=labels).to_parquet(tmp_path / "rows.parquet")
+    for kind in ("csv", "parquet"):
+        assert "2 rows have no kind; the first is row 2" in complaint(tmp_path / f"rows.{kind}", label="kind")
+    named = read(npz(tmp_path / "named.npz", X[:3], y=np.asarray(["iris", word, "lily"])))
+    assert named.n_classes == 3, "among texts it is a class"
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_spaces_around_a_label_make_no_class_and_blanks_are_none(tmp_path: Path, kind: str) -> None:
+    labels = np.asarray(["iris", " lily", "iris ", "lily"]).astype(kind)
+    assert read(npz(tmp_path / "rows.npz", X[:4], y=labels)).n_classes == 2
+    frame(X[:4], kind=labels.astype(str)).to_csv(tmp_path / "rows.csv", index=False)
+    data = read(tmp_path / "rows.csv", label="kind")
+    assert data.train.y is not None and data.train.y.tolist() == [0, 1, 0, 1]
+    labels[1] = "  "
+    assert "1 rows have no label; the first is row 1" in complaint(npz(tmp_path / "rows.npz", X[:4], y=labels))
+
+
+def test_an_npz_with_labels_of_another_name_is_not_read_without_them(tmp_path: Path) -> None:
+    for name in ("Y", "labels"):
+        told = f"has no y but {name}: call labels y; to go without them leave them out"
+        assert told in complaint(npz(tmp_path / "rows.npz", **{name: Y}))
+    data = read(npz(tmp_path / "rows.npz", y=Y, ids=Y, labels=Y))
+    assert data.n_classes == 3 and data.source.endswith("; without its arrays ids, labels)")
+
+
+def test_names_in_a_parquet_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    frame(site=Y).set_index("site").to_parquet(path)
+    for label in (None, "site"):
+        assert "has site as its index; write the table after reset_index() to have it" in complaint(path, label=label)
+    frame().set_index(Y).to_parquet(path)
+    assert read(path).train.x.shape == (N, D), "an index without a name numbers the rows"
+    pq.write_table(pa.table([X[:, 0], X[:, 1], X[:, 2]], names=["a", "b", "a"]), path)
+    assert "several columns are called a; expected: a name of its own for each" in complaint(path)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +354,15 @@ GOOD = "a,b,kind\n1,2,x\n3,5,y\n4,4,x\n"
         ("", None, "cannot be read"),
         ("a,b\n", None, "holds 0 rows of 2 columns"),
         ("kind\nx\ny\n", "kind", "holds 2 rows of 0 columns"),
-        ("1.5,2\n3,4\n5,6\n", None, "the first line holds numbers; expected: the names of the columns"),
+        *(
+            (f"{first}\n3,4,5\n5,6,8\n", None, "the first line holds numbers; expected: the names of the columns")
+            for first in ("1.5,2,3", "0.0,0.0,0.0", "1.5,,2", "1,NA,2", "1,1,nan")
+        ),
+        ("k,k,c\n0,0,1\n1,1,2\n", "k", "several columns are called k; expected: a name of its own for each"),
+        ("k,c, k \n0,1,0\n1,2,1\n", "k", "several columns are called k"),
+        ("a;b\n1;2\n3;4\n", None, "columns are separated by commas, and the first line has none: 'a;b'"),
+        ("a\tb\n1\t2\n3\t4\n", None, "the first line has none: 'a\\tb'"),
+        ("a;b\n1,5;2\n3,2;4\n", None, "columns are separated by commas"),
         (
             ",a,b\n0,1,2\n1,3,4\n",
             None,

@@ -15,6 +15,7 @@ from torch import Tensor
 from raymc.config import OwnData
 from raymc.datasets.files import Bytes, read_images
 from raymc.datasets.folders import SUFFIXES
+from raymc.datasets.own_found import Found
 from raymc.errors import InputError
 
 SIDE = 64  # pixels, where the images have several sizes or a larger one
@@ -37,7 +38,7 @@ def as_images(x: NDArray[Any], path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def read_folder(own: OwnData) -> tuple[Bytes, NDArray[Any] | None, Sequence[str]]:
+def read_folder(own: OwnData) -> Found:
     """Images uint8 `[n, c, s, s]` in the order of folders and names, and the subfolders' names where there are any.
 
     All are resized to `own.side` (bilinear with antialiasing, aspect not kept), or, without it, to the side that they
@@ -57,7 +58,7 @@ def read_folder(own: OwnData) -> tuple[Bytes, NDArray[Any] | None, Sequence[str]
     images = read_images(paths, "an image of 8 bits, grey or colour", convert)
     channels = max(len(image) for image in images)
     x = np.stack([np.broadcast_to(image, (channels, side, side)) for image in images])
-    return x, None if labels is None else np.asarray(labels), ()
+    return Found(x, None if labels is None else np.asarray(labels))
 
 
 def _files(folder: Path) -> tuple[list[Path], list[str] | None]:
