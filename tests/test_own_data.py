@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from raymc import check, train
 from raymc.cli import execute
@@ -261,6 +261,64 @@ def test_folders_that_are_no_set_of_images(tmp_path: Path) -> None:
     assert "label names a column" in complaint(torn, label="kind")
 
 
+def test_no_file_of_a_folder_is_left_out_without_a_word(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    assert read(folder).source == f"{folder} (images of 9x9 grey)"
+    for name in ("notes.txt", "a/list.csv", ".hidden", "a/._x.png", ".thumbs/x.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no image")
+    assert read(folder).source == f"{folder} (images of 9x9 grey; 2 other files left out)"
+    assert read(folder).split == "all, 2; images of 9x9 grey; 2 other files left out"
+    (folder / "a/y.TIF").write_bytes(b"")
+    told = f"holds 1 images of a kind that is not read (.tif); the first is {folder / 'a/y.TIF'}; expected: .bmp, .jpeg"
+    assert told in complaint(folder)
+    deep = write_images(tmp_path / "deep", a__x=("L", (9, 9)), b__deep__x=("L", (9, 9)))
+    told = f"holds 1 images below its subfolders; the first is {deep / 'b/deep/x.png'}; expected: all in the folder"
+    assert told in complaint(deep)
+    beside = write_images(tmp_path / "beside", x=("L", (9, 9)), a__b__c=("L", (9, 9)))
+    assert "images below its subfolders" in complaint(beside)
+
+
+def test_links_to_folders_are_followed_but_not_around_in_circles(tmp_path: Path) -> None:
+    write_images(tmp_path / "kept", x=("L", (9, 9)))
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)))
+    (folder / "b").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept/up").symlink_to(tmp_path)
+    assert read(folder).n_classes == 2
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    scandir = os.scandir
+
+    def forbidden(place: Any) -> Any:
+        if str(place).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    assert f"{folder / 'b'} cannot be read (Permission denied)" in complaint(folder)
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", x=("L", (9, 9)), y=("L", (9, 9)))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the camera's right is up
+    with Image.open(folder / "x.png") as image:
+        plain = np.asarray(image)
+        image.save(folder / "x.png", exif=exif)
+    assert np.array_equal(read(folder).train.x[0, 0].numpy(), np.rot90(plain, -1))
+
+
+def test_a_transparent_pixel_has_the_colour_that_is_stored(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", x=("RGB", (9, 9)), y=("RGB", (9, 9)))
+    colours = read(folder)
+    with Image.open(folder / "x.png") as image:
+        image.putalpha(0)
+        image.save(folder / "x.png")
+    assert torch.equal(read(folder).train.x, colours.train.x)
+
+
 def bad(x: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
     x = x.copy()
     x[row:, column] = value
@@ -443,6 +501,16 @@ def test_a_file_that_changes_is_read_anew(tmp_path: Path) -> None:
     assert load_once(config) is before
     npz(tmp_path / "rows.npz", X[:9])
     assert len(load_once(config).train) == 9
+
+
+def test_a_folder_is_read_anew_when_a_file_in_it_changes(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    config = Config(method="gcml", dataset="all", own=own(folder))
+    before = load_once(config)
+    assert load_once(config) is before
+    Image.new("L", (9, 9), 7).save(folder / "b/x.png")
+    assert bool((load_once(config).train.x[1] == 7).all())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Whatever is wrong with a file is one line that names it. Rows are counted from 0
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Split, fingerprint
 from raymc.datasets.catalogue import load
 from raymc.datasets.own_found import Array, Found, some, text_labels
-from raymc.datasets.own_images import as_images, read_folder
+from raymc.datasets.own_images import as_images, files_below, read_folder
 from raymc.datasets.own_tables import read_csv, read_parquet
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
@@ -51,12 +50,23 @@ def _kept(name: str, own: OwnData | None, scaling: str | None, root: str | None,
     return _load(name, own, scaling, root)
 
 
-def _stamp(own: OwnData | None) -> tuple[int, int] | None:
+def _stamp(own: OwnData | None) -> object:
+    """Of each file its path, time and size: a folder does not change when a file in it is written anew."""
+    if own is None:
+        return None
+    place = Path(own.path)
     try:
-        found = os.stat(own.path) if own else None
+        return tuple(_stamp_of(path) for path in (files_below(place) if place.is_dir() else [place]))
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size) if found else None
+
+
+def _stamp_of(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError:  # gone, or a link to nowhere
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
 
 
 def read_own(own: OwnData, scaling: str | None = None) -> Dataset:
