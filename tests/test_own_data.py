@@ -409,6 +409,12 @@ GOOD = "a,b,kind\n1,2,x\n3,5,y\n4,4,x\n"
         (GOOD.replace("2,x", "2,x,7"), "kind", "cannot be read"),
         (GOOD.replace("y", "x"), "kind", "all labels are x; at least two classes"),
         ("a,kind\n1,0.5\n2,1\n", "kind", "the label of row 0 is 0.5"),
+        ("a,kind\n1,true\n2,false\n3,NA\n", "kind", "1 rows have no kind; the first is row 2 (NA)"),
+        (
+            "a\n1\n\n3\n",
+            None,
+            "holds 1 values that are missing, NaN, infinite or beyond float32; the first is in row 1",
+        ),
         ("", None, "cannot be read"),
         ("a,b\n", None, "holds 0 rows of 2 columns"),
         ("kind\nx\ny\n", "kind", "holds 2 rows of 0 columns"),

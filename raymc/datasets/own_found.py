@@ -12,8 +12,7 @@ from raymc.errors import InputError
 
 Array = NDArray[Any]
 ABSENT = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a column of numbers
-NO_LABEL = frozenset(word.lower() for word in ABSENT) | {"<na>", "#n/a", "?"}  # among labels that are numbers
-
+NO_LABEL = frozenset(word.lower() for word in ABSENT) | {"<na>", "#n/a", "?"}  # among numbers, true and false
 SHOWN = 5  # names in a message
 
 
@@ -50,12 +49,14 @@ def is_number(text: str) -> bool:
 def text_labels(values: Sequence[str | bytes], what: str, path: object) -> Array:
     """Labels `[n]` without the spaces around them.
 
-    Raises InputError where some are blank, or are a word for a missing value among numbers: that is no class.
+    Raises InputError where some are blank, or are a word for a missing value among numbers, true and false: that is no
+    class.
     """
     plain = (value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in values)
     texts = [text.strip() for text in plain]
     words = [text.lower() in NO_LABEL for text in texts]
-    if not all(is_number(text) for text, word in zip(texts, words, strict=True) if not word):
+    others = (text for text, word in zip(texts, words, strict=True) if not word)
+    if not all(is_number(text) or text.lower() in ("true", "false") for text in others):
         words = [text == "" for text in texts]
     if any(words):
         first = words.index(True)

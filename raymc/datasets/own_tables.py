@@ -43,6 +43,7 @@ def read_csv(own: OwnData) -> Found:
                 keep_default_na=False,
                 **_exact_floats(pd.__version__),
                 low_memory=False,
+                skip_blank_lines=len(names) > 1,  # of one column a blank line is a missing value
                 **settings,
             )
     except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
