@@ -20,16 +20,16 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.drawn_bank import DrawnBank
 from benchmarks.machine import facts
 from raymc.config import Config, resolve
-from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.base import Split, stored
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.training.bank import BankFeed
@@ -53,14 +53,6 @@ def config_of(trial: int, precision: str) -> Config:
     return resolve("nmce", "cifar20", "paper", METHOD.stage_keys, preset, {"precision": precision}, numbers)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A bank of drawn numbers."""
-
-    data: Dataset
-    views: tuple[torch.Tensor, ...]
-
-
 class Case:
     """Models and batches of the stage on one device, of `steps` steps an epoch."""
 
@@ -74,7 +66,7 @@ class Case:
         config = config_of(0, precision)
         self.dtype, self.autocast = dtype_of(config), autocast_of(config, device)
         feed = Feed.build(data, "none", device, self.dtype, False, Workers())
-        self.feed = BankFeed.of(feed, Drawn(data, tuple(views)))
+        self.feed = BankFeed.of(feed, DrawnBank(data, tuple(views)))
 
     def trial(self, number: int) -> tuple[nn.ModuleDict, Stage, Config]:
         config = config_of(number, self.precision)

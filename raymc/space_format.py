@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -23,6 +24,7 @@ from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
 from raymc.config import number_hint
+from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.space_objective import Objective, against_budget
 from raymc.space_section import Number, Section, wrong
@@ -111,17 +113,32 @@ class OwnFiles(Section):
         min_length=1,
     )
     label: str | None = Field(
-        default=None, description="the column of the labels, of a .csv or .parquet; left out: no labels"
+        default=None,
+        description="the column of the labels, of a .csv or .parquet; left out: no labels",
+        min_length=1,
     )
     side: int | None = Field(
         default=None,
         description="pixels to which images of a folder are resized; left out: as they are, if all are square, equal "
         "and at most 64, else 64",
         ge=8,
+        le=1024,
     )
     name: str | None = Field(
-        default=None, description="what the data are called; left out: the file's name", min_length=1
+        default=None,
+        description="what the data are called, not as a dataset that raymc knows; left out: the file's name",
+        min_length=1,
     )
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Self:
+        name = self.name or PurePath(self.path).stem
+        if name in NAMES:
+            given = "" if self.name else ", from its path,"
+            raise wrong(f"the name {name}{given} is that of a known dataset; give another as name")
+        if self.name and (not name.strip() or not name.isprintable() or {"/", "\\"} & set(name)):
+            raise wrong(f"name {name!r} is no plain name; expected: letters and the like, no / and no \\")
+        return self
 
 
 def _kind(value: object) -> str:
@@ -224,8 +241,11 @@ def _reason(error: ErrorDetails) -> str:
         return error["msg"] if kind == "wrong" else "is missing"
     if kind in ("float_type", "int_type") and isinstance(value, str):
         return f"{value!r} is a text, not a number{number_hint(value)}"
+    if kind == "string_too_short":
+        return "is empty"
     for bound, words in (
         ("ge", "is below"),
+        ("le", "is above"),
         ("gt", "is not above"),
         ("expected", "is not"),
         ("min_length", "has not"),

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from raymc import check, train
 from raymc.cli import execute
@@ -159,6 +161,49 @@ def test_labels_of_a_table_are_numbers_or_texts(tmp_path: Path) -> None:
     assert "no numbers in kind" in complaint(tmp_path / "more.parquet", label="number")
 
 
+@pytest.mark.parametrize("word", ["NA", "nan", "NULL", "None", "?", " n/a "])
+def test_a_word_for_no_label_among_numbers_is_no_class(tmp_path: Path, word: str) -> None:
+    labels = np.asarray(["0", "1", word, "0.5", "1", word])
+    path = npz(tmp_path / "rows.npz", X[:6], y=labels)
+    assert f"2 rows have no label; the first is row 2 ({word.strip()})" in complaint(path)
+    frame(X[:6], kind=labels).to_csv(tmp_path / "rows.csv", index=False)
+    frame(X[:6], kind=labels).to_parquet(tmp_path / "rows.parquet")
+    for kind in ("csv", "parquet"):
+        assert "2 rows have no kind; the first is row 2" in complaint(tmp_path / f"rows.{kind}", label="kind")
+    named = read(npz(tmp_path / "named.npz", X[:3], y=np.asarray(["iris", word, "lily"])))
+    assert named.n_classes == 3, "among texts it is a class"
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_spaces_around_a_label_make_no_class_and_blanks_are_none(tmp_path: Path, kind: str) -> None:
+    labels = np.asarray(["iris", " lily", "iris ", "lily"]).astype(kind)
+    assert read(npz(tmp_path / "rows.npz", X[:4], y=labels)).n_classes == 2
+    frame(X[:4], kind=labels.astype(str)).to_csv(tmp_path / "rows.csv", index=False)
+    data = read(tmp_path / "rows.csv", label="kind")
+    assert data.train.y is not None and data.train.y.tolist() == [0, 1, 0, 1]
+    labels[1] = "  "
+    assert "1 rows have no label; the first is row 1" in complaint(npz(tmp_path / "rows.npz", X[:4], y=labels))
+
+
+def test_an_npz_with_labels_of_another_name_is_not_read_without_them(tmp_path: Path) -> None:
+    for name in ("Y", "labels"):
+        told = f"has no y but {name}: call labels y; to go without them leave them out"
+        assert told in complaint(npz(tmp_path / "rows.npz", **{name: Y}))
+    data = read(npz(tmp_path / "rows.npz", y=Y, ids=Y, labels=Y))
+    assert data.n_classes == 3 and data.source.endswith("; without its arrays ids, labels)")
+
+
+def test_names_in_a_parquet_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    frame(site=Y).set_index("site").to_parquet(path)
+    for label in (None, "site"):
+        assert "has site as its index; write the table after reset_index() to have it" in complaint(path, label=label)
+    frame().set_index(Y).to_parquet(path)
+    assert read(path).train.x.shape == (N, D), "an index without a name numbers the rows"
+    pq.write_table(pa.table([X[:, 0], X[:, 1], X[:, 2]], names=["a", "b", "a"]), path)
+    assert "several columns are called a; expected: a name of its own for each" in complaint(path)
+
+
 @pytest.mark.parametrize(
     ("shape", "channels"), [((6, 9, 7), 1), ((6, 9, 7, 3), 3), ((6, 3, 9, 7), 3), ((6, 9, 7, 1), 1)]
 )
@@ -214,6 +259,64 @@ def test_folders_that_are_no_set_of_images(tmp_path: Path) -> None:
     Image.fromarray(RNG.integers(0, 60000, (9, 9)).astype(np.uint16)).save(torn / "x.png")
     assert "x.png is 9x9 I;16; expected: an image of 8 bits" in complaint(torn)
     assert "label names a column" in complaint(torn, label="kind")
+
+
+def test_no_file_of_a_folder_is_left_out_without_a_word(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    assert read(folder).source == f"{folder} (images of 9x9 grey)"
+    for name in ("notes.txt", "a/list.csv", ".hidden", "a/._x.png", ".thumbs/x.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no image")
+    assert read(folder).source == f"{folder} (images of 9x9 grey; 2 other files left out)"
+    assert read(folder).split == "all, 2; images of 9x9 grey; 2 other files left out"
+    (folder / "a/y.TIF").write_bytes(b"")
+    told = f"holds 1 images of a kind that is not read (.tif); the first is {folder / 'a/y.TIF'}; expected: .bmp, .jpeg"
+    assert told in complaint(folder)
+    deep = write_images(tmp_path / "deep", a__x=("L", (9, 9)), b__deep__x=("L", (9, 9)))
+    told = f"holds 1 images below its subfolders; the first is {deep / 'b/deep/x.png'}; expected: all in the folder"
+    assert told in complaint(deep)
+    beside = write_images(tmp_path / "beside", x=("L", (9, 9)), a__b__c=("L", (9, 9)))
+    assert "images below its subfolders" in complaint(beside)
+
+
+def test_links_to_folders_are_followed_but_not_around_in_circles(tmp_path: Path) -> None:
+    write_images(tmp_path / "kept", x=("L", (9, 9)))
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)))
+    (folder / "b").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept/up").symlink_to(tmp_path)
+    assert read(folder).n_classes == 2
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    scandir = os.scandir
+
+    def forbidden(place: Any) -> Any:
+        if str(place).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    assert f"{folder / 'b'} cannot be read (Permission denied)" in complaint(folder)
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", x=("L", (9, 9)), y=("L", (9, 9)))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the camera's right is up
+    with Image.open(folder / "x.png") as image:
+        plain = np.asarray(image)
+        image.save(folder / "x.png", exif=exif)
+    assert np.array_equal(read(folder).train.x[0, 0].numpy(), np.rot90(plain, -1))
+
+
+def test_a_transparent_pixel_has_the_colour_that_is_stored(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", x=("RGB", (9, 9)), y=("RGB", (9, 9)))
+    colours = read(folder)
+    with Image.open(folder / "x.png") as image:
+        image.putalpha(0)
+        image.save(folder / "x.png")
+    assert torch.equal(read(folder).train.x, colours.train.x)
 
 
 def bad(x: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
@@ -306,10 +409,24 @@ GOOD = "a,b,kind\n1,2,x\n3,5,y\n4,4,x\n"
         (GOOD.replace("2,x", "2,x,7"), "kind", "cannot be read"),
         (GOOD.replace("y", "x"), "kind", "all labels are x; at least two classes"),
         ("a,kind\n1,0.5\n2,1\n", "kind", "the label of row 0 is 0.5"),
+        ("a,kind\n1,true\n2,false\n3,NA\n", "kind", "1 rows have no kind; the first is row 2 (NA)"),
+        (
+            "a\n1\n\n3\n",
+            None,
+            "holds 1 values that are missing, NaN, infinite or beyond float32; the first is in row 1",
+        ),
         ("", None, "cannot be read"),
         ("a,b\n", None, "holds 0 rows of 2 columns"),
         ("kind\nx\ny\n", "kind", "holds 2 rows of 0 columns"),
-        ("1.5,2\n3,4\n5,6\n", None, "the first line holds numbers; expected: the names of the columns"),
+        *(
+            (f"{first}\n3,4,5\n5,6,8\n", None, "the first line holds numbers; expected: the names of the columns")
+            for first in ("1.5,2,3", "0.0,0.0,0.0", "1.5,,2", "1,NA,2", "1,1,nan")
+        ),
+        ("k,k,c\n0,0,1\n1,1,2\n", "k", "several columns are called k; expected: a name of its own for each"),
+        ("k,c, k \n0,1,0\n1,2,1\n", "k", "several columns are called k"),
+        ("a;b\n1;2\n3;4\n", None, "columns are separated by commas, and the first line has none: 'a;b'"),
+        ("a\tb\n1\t2\n3\t4\n", None, "the first line has none: 'a\\tb'"),
+        ("a;b\n1,5;2\n3,2;4\n", None, "columns are separated by commas"),
         (
             ",a,b\n0,1,2\n1,3,4\n",
             None,
@@ -390,6 +507,36 @@ def test_a_file_that_changes_is_read_anew(tmp_path: Path) -> None:
     assert load_once(config) is before
     npz(tmp_path / "rows.npz", X[:9])
     assert len(load_once(config).train) == 9
+
+
+def test_a_folder_is_read_anew_when_a_file_in_it_changes(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "all", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    config = Config(method="gcml", dataset="all", own=own(folder))
+    before = load_once(config)
+    assert load_once(config) is before
+    Image.new("L", (9, 9), 7).save(folder / "b/x.png")
+    assert bool((load_once(config).train.x[1] == 7).all())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        ("{path: images, side: 100000}", "dataset.side: 100000 is above 1024"),
+        ("{path: rows.csv, label: ''}", "dataset.label: is empty"),
+        ("{path: ''}", "dataset.path: is empty"),
+        ("{path: rows.csv, name: usps}", "dataset: the name usps is that of a known dataset; give another as name"),
+        ("{path: mine/usps.npz}", "dataset: the name usps, from its path, is that of a known dataset; give another"),
+        ("{path: rows.csv, name: a/b}", "dataset: name 'a/b' is no plain name"),
+        ('{path: rows.csv, name: "a\\nb"}', "dataset: name 'a\\nb' is no plain name"),
+        ("{path: rows.csv, name: ' '}", "dataset: name ' ' is no plain name"),
+    ],
+)
+def test_a_section_that_cannot_be_meant_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, told: str
+) -> None:
+    code, out, err = run(capsys, train, str(space(tmp_path, dataset)))
+    assert (code, out) == (2, "") and told in err and err.count("\n") == 1
 
 
 def test_a_method_without_presets_for_own_data_names_those_that_have_them(

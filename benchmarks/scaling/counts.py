@@ -23,13 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.drawn_bank import DrawnBank
 from raymc.config import Config, StageConfig, resolve
 from raymc.datasets.base import Split, stored
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, trained_parameters
 from raymc.nets import backbone_width
 from raymc.training import dist
-from raymc.training.bank import Bank, BankFeed
+from raymc.training.bank import BankFeed
 from raymc.training.dist import Workers, average_gradients, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates
@@ -152,7 +153,7 @@ def _feed(config: Config, settings: StageConfig, pooled: bool) -> Feed:
         return feed
     outputs = torch.zeros(len(images), backbone_width(config.backbone), dtype=torch.bfloat16)
     features = replace(data, train=Split(outputs.float(), None))
-    return BankFeed.of(feed, Bank(features, (outputs,) * settings.augmentations))
+    return BankFeed.of(feed, DrawnBank(features, (outputs,) * settings.augmentations))
 
 
 def forward_flop(config: Config) -> int:

@@ -5,7 +5,6 @@ Whatever is wrong with a file is one line that names it. Rows are counted from 0
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,22 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_images import as_images, read_folder
+from raymc.datasets.own_found import Array, Found, some, text_labels
+from raymc.datasets.own_images import as_images, files_below, read_folder
 from raymc.datasets.own_tables import read_csv, read_parquet
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
 
-Array = NDArray[Any]
-Found = tuple[Array, Array | None, Sequence[str]]
-"""Samples, labels where there are any, and the names of the columns, empty where they have none."""
-
 EXPECTED = ".npz, .npy, .csv, .parquet or a folder of images"
+LIKE_LABELS = ("y", "label", "labels", "target", "targets", "class", "classes", "y_train")
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -54,37 +50,49 @@ def _kept(name: str, own: OwnData | None, scaling: str | None, root: str | None,
     return _load(name, own, scaling, root)
 
 
-def _stamp(own: OwnData | None) -> tuple[int, int] | None:
+def _stamp(own: OwnData | None) -> object:
+    """Of each file its path, time and size: a folder does not change when a file in it is written anew."""
+    if own is None:
+        return None
+    place = Path(own.path)
     try:
-        found = os.stat(own.path) if own else None
+        return tuple(_stamp_of(path) for path in (files_below(place) if place.is_dir() else [place]))
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size) if found else None
+
+
+def _stamp_of(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError:  # gone, or a link to nowhere
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
 
 
 def read_own(own: OwnData, scaling: str | None = None) -> Dataset:
     """The user's own data; vectors are standardised unless `scaling` says otherwise. Raises InputError."""
     path = Path(own.path)
-    x, y, columns = _reader(own, path)(own)
+    found = _reader(own, path)(own)
+    x = found.x
     if len(x) < 2:
         raise InputError(f"{path} holds {len(x)} samples; at least 2 are needed")
-    labels = None if y is None else _numbered(y, len(x), path)
+    labels = None if found.y is None else _numbered(found.y, len(x), path)
     if x.ndim > 2:
-        return _images(own, as_images(x, path), labels, scaling)
-    _check_numbers(x, columns, path)
+        return _images(own, as_images(x, path), labels, scaling, found.left_out)
+    _check_numbers(x, found.columns, path)
     how = scaling or "standardise"
     scale = fit(x, how)
     split = Split(scale(x), labels)
-    words = f"all, {len(x)}; {WORDS[how]}"
-    return _dataset(own, split, words, f"{path} ({x.shape[1]} columns, {WORDS[how]})", scale)
+    words = f"{WORDS[how]}{found.left_out}"
+    return _dataset(own, split, f"all, {len(x)}; {words}", f"{path} ({x.shape[1]} columns, {words})", scale)
 
 
-def _images(own: OwnData, x: Tensor, y: Tensor | None, scaling: str | None) -> Dataset:
+def _images(own: OwnData, x: Tensor, y: Tensor | None, scaling: str | None, left_out: str) -> Dataset:
     if scaling not in (None, "none"):
         check_vectors(own.name, x, str(scaling))
     _, channels, height, width = x.shape
-    size = f"{width}x{height} {'colour' if channels == 3 else 'grey'}"
-    return _dataset(own, Split(x, y), f"all, {len(x)}; images of {size}", f"{own.path} (images of {size})", None)
+    words = f"images of {width}x{height} {'colour' if channels == 3 else 'grey'}{left_out}"
+    return _dataset(own, Split(x, y), f"all, {len(x)}; {words}", f"{own.path} ({words})", None)
 
 
 def _dataset(own: OwnData, train: Split, words: str, source: str, scale: Any) -> Dataset:
@@ -116,14 +124,21 @@ def _npz(own: OwnData) -> Found:
     if not isinstance(arrays, dict) or "x" not in arrays:
         names = f" (it has {', '.join(arrays) or 'nothing'})" if isinstance(arrays, dict) else ""
         raise InputError(f"{own.path} lacks an array x{names}; expected: {expected}")
-    return _samples(arrays["x"], own.path), arrays.get("y"), ()
+    x, y = _samples(arrays["x"], own.path), arrays.get("y")
+    others = [name for name in arrays if name not in ("x", "y")]
+    likely = [name for name in others if name.lower() in LIKE_LABELS]
+    if y is None and likely:
+        raise InputError(f"{own.path} has no y but {likely[0]}: call labels y; to go without them leave them out")
+    if y is not None and y.dtype.kind in "US" and y.ndim == 1:
+        y = text_labels(y.tolist(), "label", own.path)
+    return Found(x, y, left_out=f"; without its arrays {some(others)}" if others else "")
 
 
 def _npy(own: OwnData) -> Found:
     x = _loaded(own.path, "an .npy of samples x")
     if not isinstance(x, np.ndarray):
         raise InputError(f"{own.path} holds several arrays; expected: an .npy of samples x")
-    return _samples(x, own.path), None, ()
+    return Found(_samples(x, own.path), None)
 
 
 def _loaded(path: str, expected: str) -> Any:
