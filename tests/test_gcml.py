@@ -402,9 +402,13 @@ def test_bad_settings_are_named() -> None:
         ({"finetune__epochs": 0}, "centres"),
         ({"backbone": "identity"}, "nothing to train"),
         ({"pretrain__augmentations": 2}, "one view"),
+        ({"finetune__continuation_epochs": 8}, r"alpha cannot fall from epoch 8 .* to 0 at epoch 8; 0 keeps"),
+        ({"finetune__start_epoch": 59, "finetune__continuation_epochs": 20}, "from epoch 59 .* to 0 at epoch 20"),
     ):
         with pytest.raises(InputError, match=words):
             METHOD.stages(config_of(**over))
+    METHOD.stages(config_of(finetune__continuation_epochs=9))
+    METHOD.stages(config_of(finetune__continuation_epochs=0))
     plain = {"backbone": "identity", "pretrain__epochs": 0, "finetune__epochs": 0, "clustering": "kmeans"}
     assert [stage.name for stage in METHOD.stages(config_of(**plain))] == ["pretrain"]
 
