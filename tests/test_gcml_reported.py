@@ -259,3 +259,11 @@ CURVE: dict[str, list[dict[str, float]]] = {
         },
     ],
 }
+
+
+def test_the_last_trained_epoch_of_the_paper_s_preset_has_the_weights_that_the_documents_give() -> None:
+    settings = config_of("mnist").stages["finetune"]
+    last = settings.epochs - 1
+    assert gcml_state.alpha_share(settings, last) == pytest.approx(1 / 130, rel=1e-12)
+    assert gcml_state.beta_share(settings, last) == pytest.approx(129 / 150, rel=1e-12)
+    assert gcml_state.alpha_share(settings, last + 1) == 0
