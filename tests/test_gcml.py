@@ -20,6 +20,7 @@ from raymc.datasets.base import Split, stored
 from raymc.errors import InputError
 from raymc.methods import METHODS, gcml, gcml_state
 from raymc.methods.base import Batch
+from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
@@ -166,36 +167,45 @@ def _all_rows(batch: Batch) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("loss", [gcml.clustering_loss, gcml.denoising_loss, gcml.structure_loss])
-def test_losses_by_finite_differences(loss: Any) -> None:
+@pytest.mark.parametrize(
+    ("loss", "trained"),
+    [
+        (gcml.denoising_loss, ("encoder", "decoder")),
+        (gcml.clustering_loss, ("encoder", "decoder", "centers")),
+        (gcml.structure_loss, ("encoder", "centers")),
+    ],
+)
+@pytest.mark.parametrize("scales", ["published", "paper", "mean"])
+def test_losses_by_finite_differences(
+    monkeypatch: pytest.MonkeyPatch, loss: Any, trained: tuple[str, ...], scales: str
+) -> None:
+    monkeypatch.setitem(AUTOENCODERS, "dense_256", (4,))
     model, batch = tiny()
-    for module in (model["encoder"], model["decoder"]):
-        for layer in module:
-            if isinstance(layer, nn.Linear):
-                layer.relu = False  # smooth
     noise = torch.randn(8, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     batch = dataclasses.replace(batch, normal=lambda name, width: noise)
     if loss is gcml.structure_loss:
         batch = dataclasses.replace(batch, views=(_all_rows(batch),), index=torch.arange(12))
-    names = [n for n, p in model.named_parameters() if p.numel() < 40 and ("decoder" not in n or loss is not loss)]
+    names = [name for name, _ in model.named_parameters() if name.startswith(trained)]
+    assert len(names) == sum({"encoder": 4, "decoder": 4, "centers": 1}[module] for module in trained)
 
     def value(*values: Tensor) -> Tensor:
-        found = torch.func.functional_call(
-            _Lossy(model, loss, batch), {f"model.{n}": v for n, v in zip(names, values, strict=True)}, ()
-        )
+        given = {f"model.{n}": v for n, v in zip(names, values, strict=True)}
+        found: Tensor = torch.func.functional_call(_Lossy(model, loss, batch, scales), given, ())
         return found
 
     start = tuple(dict(model.named_parameters())[n].detach().clone().requires_grad_() for n in names)
     assert torch.autograd.gradcheck(value, start)
+    assert all(bool(g.any()) for g in torch.autograd.grad(value(*start), start))  # 0 would pass where it must be
 
 
 class _Lossy(nn.Module):
-    def __init__(self, model: nn.ModuleDict, loss: Any, batch: Batch) -> None:
+    def __init__(self, model: nn.ModuleDict, loss: Any, batch: Batch, scales: str) -> None:
         super().__init__()
         self.model, self.loss, self.batch = model, loss, batch
+        self.config = dataclasses.replace(SETTINGS, loss_scales=scales)
 
     def forward(self) -> Tensor:
-        value: Tensor = self.loss(self.model, self.batch, SETTINGS, None)[0]
+        value: Tensor = self.loss(self.model, self.batch, self.config, None)[0]
         return value
 
 
@@ -392,9 +402,13 @@ def test_bad_settings_are_named() -> None:
         ({"finetune__epochs": 0}, "centres"),
         ({"backbone": "identity"}, "nothing to train"),
         ({"pretrain__augmentations": 2}, "one view"),
+        ({"finetune__continuation_epochs": 8}, r"alpha cannot fall from epoch 8 .* to 0 at epoch 8; 0 keeps"),
+        ({"finetune__start_epoch": 59, "finetune__continuation_epochs": 20}, "from epoch 59 .* to 0 at epoch 20"),
     ):
         with pytest.raises(InputError, match=words):
             METHOD.stages(config_of(**over))
+    METHOD.stages(config_of(finetune__continuation_epochs=9))
+    METHOD.stages(config_of(finetune__continuation_epochs=0))
     plain = {"backbone": "identity", "pretrain__epochs": 0, "finetune__epochs": 0, "clustering": "kmeans"}
     assert [stage.name for stage in METHOD.stages(config_of(**plain))] == ["pretrain"]
 

@@ -20,6 +20,7 @@ from raymc.ops import cluster_coding_rate, coding_rate
 from raymc.training import evaluate
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
+from raymc.training.stages import check_sizes
 
 METHOD = METHODS["gcml"]
 CLASSIFIERS = ("mlp", "rfc", "svm", "lr")
@@ -70,6 +71,25 @@ def test_a_fifth_of_each_class_is_held_out_the_same_each_time() -> None:
     assert [int((y[asked] == one).sum()) for one in (7, 2, 5)] == [10, 4, 0]
     assert torch.equal(asked, asked.sort().values) and torch.equal(asked, held_out(y)[1])
     assert not torch.equal(asked, held_out(y, 1)[1])
+
+
+def test_labels_that_leave_nothing_to_test_on_are_named_before_training() -> None:
+    few, many = data_of(False), data_of(True)
+    labels = torch.arange(100) // 4  # 25 classes of 4
+    fours = dataclasses.replace(few, train=Split(few.train.x, labels))
+    tested = dataclasses.replace(many, train=Split(few.train.x, labels))
+    five = dataclasses.replace(few, train=Split(few.train.x, torch.cat([labels[:99], labels[:1]])))
+    alike = dataclasses.replace(many, train=Split(few.train.x, labels * 0))
+    bare = dataclasses.replace(few, train=Split(few.train.x, None))
+    preset = METHOD.presets["digits"]["paper"]
+    asked = resolve("gcml", "digits", "paper", METHOD.stage_keys, preset, {"downstream": True})
+    with pytest.raises(InputError, match=r"no class has 5 samples.*the largest has 4.*downstream=false"):
+        check_sizes(METHOD, asked, fours, 2)
+    with pytest.raises(InputError, match=r"all 100 labels are the same.*downstream=false"):
+        check_sizes(METHOD, asked, alike, 2)
+    for data in (few, many, tested, five, bare):
+        check_sizes(METHOD, asked, data, 2)
+    check_sizes(METHOD, dataclasses.replace(asked, downstream=False), fours, 2)
 
 
 def test_nothing_is_measured_unless_asked_for() -> None:

@@ -70,6 +70,13 @@ def test_the_scores_are_those_of_their_definitions(n: int, copies: int, k1: int,
     assert geometry_scores(*data, k1, k2) == pytest.approx(written_out(*data, k1, k2), abs=1e-8)
 
 
+def test_the_scores_are_means_over_three_to_seven_neighbours() -> None:
+    """As in the published evaluation; the paper gives no numbers."""
+    assert (geometry.FEWEST, geometry.MOST) == (3, 7)
+    data = cloud()
+    assert geometry_scores(*data) == pytest.approx(written_out(*data, 3, 7), abs=1e-8)
+
+
 def test_all_points_in_few_places_and_a_constant_embedding_have_finite_scores() -> None:
     places = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]]).double()[torch.arange(30) % 3]
     for z in (torch.zeros(30, 2).double(), places, cloud(30)[1]):

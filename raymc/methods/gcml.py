@@ -112,7 +112,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
 
     `finetune` without reconstruction drops the decoder (DEC). Without `finetune.epochs` the autoencoder's z is
     clustered as `clustering` says. Raises InputError for a backbone that is none of GCML's, where the centres would
-    be trained but not used, where there are none to assign by, and for clusterings that are of directions.
+    be trained but not used, where there are none to assign by, for clusterings that are of directions, and for epochs
+    in which alpha cannot fall.
     """
     pretrain, finetune = (config.stages[name] for name in STAGE_KEYS)
     if config.backbone not in AUTOENCODERS:
@@ -137,6 +138,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         raise InputError(
             "finetune.epochs: 0 leaves no centres to assign by; clustering must be kmeans, gmm or spectral"
         )
+    _check_epochs(finetune)
     decodes = finetune.reconstruction_weight > 0
     trained = ("encoder", *(("decoder",) if decodes else ()), "centers")
     whole = Step(
@@ -158,6 +160,16 @@ def stages(config: Config) -> tuple[Stage, ...]:
             last=whole if finetune.alternating and has_structure(finetune) else None,
         ),
     )
+
+
+def _check_epochs(finetune: StageConfig) -> None:
+    """Raises InputError where alpha would have no epoch in which to fall."""
+    start, end = finetune.start_epoch, finetune.continuation_epochs
+    if end and end <= start:
+        raise InputError(
+            f"finetune.continuation_epochs: alpha cannot fall from epoch {start} (finetune.start_epoch) to 0 at epoch "
+            f"{end}; 0 keeps both weights as they are"
+        )
 
 
 def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clusters: int) -> nn.Module:

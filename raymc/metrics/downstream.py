@@ -53,6 +53,21 @@ def held_out(y: Labels, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(np.setdiff1d(np.arange(len(labels)), test)), torch.as_tensor(test)
 
 
+def check_labels(y: Labels, test_y: Labels | None) -> None:
+    """Raises InputError where labels `[n]` leave nothing to tell apart, or nothing to test on.
+
+    `test_y` are those of a held-out split; without one (None) `held_out` takes a fifth of each class of y.
+    """
+    classes, sizes = np.unique(as_labels(y), return_counts=True)
+    if len(classes) < 2:
+        raise InputError(f"downstream: all {len(as_labels(y))} labels are the same; downstream=false leaves it out")
+    if test_y is None and sizes.max() < 5:
+        raise InputError(
+            f"downstream: no class has 5 samples, of which one would be held out (the largest has {sizes.max()}); "
+            "downstream=false leaves it out"
+        )
+
+
 def _classifiers(seed: int) -> dict[str, Any]:
     # Imported here, since scikit-learn takes a second to import.
     from sklearn.ensemble import RandomForestClassifier

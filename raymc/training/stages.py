@@ -13,6 +13,7 @@ from raymc.config import Config, StageConfig, parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
+from raymc.metrics.downstream import check_labels
 from raymc.metrics.geometry import MOST
 from raymc.nets import architecture
 from raymc.rng import derive_seed
@@ -54,13 +55,15 @@ def clusters_of(config: Config, dataset: Dataset) -> int:
 
 
 def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:
-    """Raises InputError where there are too few points, for the clusters, a clustering stage's batch or geometry, and
-    where a net does not take the samples."""
+    """Raises InputError where there are too few points, for the clusters, a clustering stage's batch, geometry or the
+    classifiers, and where a net does not take the samples."""
     points = len(dataset.train)
     if points < n_clusters:
         raise InputError(f"{points} points cannot have {n_clusters} clusters: n_clusters is too large")
     if config.geometry and points <= 2 * MOST:
         raise InputError(f"geometry: {points} points are too few for its neighbours; geometry=false leaves it out")
+    if config.downstream and dataset.train.y is not None:
+        check_labels(dataset.train.y, dataset.test.y if dataset.test is not None else None)
     if config.clustering != "head" and config.cluster_points < n_clusters:
         raise InputError(f"cluster_points: {config.cluster_points} points cannot have {n_clusters} clusters")
     for stage in method.stages(config):
