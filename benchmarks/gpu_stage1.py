@@ -47,7 +47,12 @@ from raymc.training.smoke import limited
 from raymc.training.stages import seeds_of, stage_key
 
 RESERVE = 2.0
-"""Minutes kept for the shards, the features and the SVMs: half a second of a CPU a class of 50,000 rows of 128."""
+"""Minutes kept for the shards, the features and the SVMs.
+
+An SVM takes 0.5 to 1 second of a CPU for each class of 50,000 rows of 128, and 4 where no plane parts the classes:
+each score is therefore written as it is known, and a finished stage is probed again by the same command with another
+--out.
+"""
 
 Labelled = Mapping[str, tuple[Labels, Labels]]
 """Of each set of labels its name, and those of the training and of the held-out split."""

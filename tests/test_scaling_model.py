@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
+from torch.profiler import record_function
 
 from benchmarks.scaling import model
+from benchmarks.scaling.__main__ import part
 from benchmarks.scaling.counts import (
+    Kernels,
     StageCounts,
     Traffic,
     bank_bytes,
@@ -20,6 +25,8 @@ from benchmarks.scaling.counts import (
 )
 from benchmarks.scaling.measure import Case, epoch
 from benchmarks.scaling.model import GPUS, LARGE, SMALL, Part, Phase, Search, least_wall, outcome, step_seconds
+from benchmarks.scaling.scores import measured_scores
+from raymc.datasets.augmentation import POLICIES, ImagePolicy
 from raymc.space import load_space
 from tests.worker_pool import on_workers
 
@@ -52,6 +59,30 @@ def test_flop_of_a_step_are_those_by_hand(pretrain: StageCounts) -> None:
     assert forward_flop(preset("nmce", "cifar20", "paper")) == 2 * BACKBONE
     assert 2 * 3 * 2 * BACKBONE * 50_000 == pytest.approx(0.33e15, rel=0.01)  # an epoch of two views
     assert pretrain.flop_per_epoch == pytest.approx(0.33e15, rel=0.02)
+
+
+def test_only_what_a_gpu_is_given_to_do_counts() -> None:
+    with Kernels() as kernels, record_function("not on the device"):
+        x = torch.empty(4, 6, device="meta")
+        torch.zeros(3) + 1
+        torch.promote_types(torch.float32, torch.int64)
+        y = x.view(24)[2:]
+        assert kernels.count == 0 and torch.empty_like(y).new_empty(2).is_meta and kernels.count == 0
+        torch.zeros(3).to("meta")  # a copy
+        (y + 1).mul_(2)
+    assert kernels.count == 3
+
+
+def test_of_a_batch_the_gather_the_copy_of_its_draws_and_each_view_count(pretrain: StageCounts) -> None:
+    policy, rows = POLICIES["cifar"], torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    assert isinstance(policy, ImagePolicy)
+    drawn = policy.draw(torch.Generator().manual_seed(0), 4, (3, 32, 32))
+    with Kernels() as kernels:
+        policy.apply(rows.to("meta"), {name: values.to("meta") for name, values in drawn.items()})
+    view = kernels.count - 1 - len(drawn)  # less the copies here
+    assert view > 50 and pretrain.making == 2 + 2 * view
+    banked = count_stages(preset("nmce", "cifar20", "paper"), bank=True)[1]
+    assert banked.making < 10
 
 
 def test_parameters_and_what_two_workers_send_are_those_by_hand(pretrain: StageCounts) -> None:
@@ -109,6 +140,30 @@ def test_a_step_by_hand() -> None:
     assert step_seconds(A, SENT, 2, 0.25, SMALL) == pytest.approx(0.2 + 0.1 + 0.01)
     # However many there are, the kernels' launches and what is sent remain.
     assert step_seconds(A, SENT, math.inf, 0.25, LARGE) == pytest.approx(0.005 + 2e8 / 1e10 + 0.006)
+
+
+def test_evaluations_and_the_end_are_the_first_workers_and_take_the_same_on_any_number_of_gpus() -> None:
+    tune = Part(A, SENT, evaluations=4, alone_flop=79e12)
+    for gpus in (1, 8):
+        steps = 10 * 50 * step_seconds(A, SENT, gpus, 0.25, LARGE)
+        assert tune.seconds(gpus, 0.25, LARGE) == pytest.approx(steps + 4 * (0.4 + model.EVALUATION))
+    ended = Phase("s", 1, (tune,), end=5.0).training(1, 0.25, LARGE)
+    assert ended == pytest.approx(tune.seconds(1, 0.25, LARGE) + model.TRIAL + 5)
+
+
+def test_behind_a_bank_an_evaluation_takes_no_forward_pass_but_its_scores() -> None:
+    net = {"traffic": {"heads": SENT}, "forward": 10**9, "evaluate_every": 5}
+    heads = replace(A, stage="heads")
+    whole, banked = part(heads, net), part(heads, net, forward=0)
+    assert whole.evaluations == banked.evaluations == 2
+    assert (whole.alone_flop, banked.alone_flop) == (5e13, 0)
+    assert part(A, net | {"traffic": {"pretrain": SENT}}).evaluations == 0
+
+
+def test_scores_are_measured_by_part() -> None:
+    found = measured_scores(rows=400)
+    assert set(found) == {"evaluation", "end"} and set(found["evaluation"]) == {"coding rates", "ranks", "labels"}
+    assert all(seconds >= 0 for parts in found.values() for seconds in parts.values())
 
 
 def searched(trainings: int) -> Search:

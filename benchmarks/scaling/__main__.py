@@ -49,9 +49,9 @@ def counted() -> dict[str, Any]:
 def modelled(net: dict[str, Any], gpu_hour: float, head_hour: float) -> dict[str, Any]:
     """Seconds of an epoch of stage 1 by GPUs, and the searches, for every assumed share of the peak and network."""
     parts = [part(stage, net) for stage in net["stages"]]
-    # The images as they are and the held-out ones (1.2 of the others) are kept too: behind a bank evaluations are free.
+    # The images as they are and the held-out ones (1.2 of the others) are kept too, and evaluations read them.
     bank = model.forward_flop(net["forward"], BANK_VIEWS + 1.2)
-    found = model.searches(parts, Part(net["banked"], net["traffic"]["heads"]), bank)
+    found = model.searches(parts, part(net["banked"], net, forward=0), bank)
     return {
         "epoch": [epoch_row(parts[0], share, network) for share in SHARES for network in NETWORKS],
         "searches": [
@@ -63,10 +63,13 @@ def modelled(net: dict[str, Any], gpu_hour: float, head_hour: float) -> dict[str
     }
 
 
-def part(stage: StageCounts, net: dict[str, Any]) -> Part:
-    """The stage with its traffic and, where there are clusters, its evaluations, one every `evaluate_every` epochs."""
+def part(stage: StageCounts, net: dict[str, Any], forward: float = 1) -> Part:
+    """The stage with its traffic and, where there are clusters, its evaluations, one every `evaluate_every` epochs.
+
+    `forward`: passes of the backbone over all images that an evaluation takes.
+    """
     evaluations = 0.0 if stage.stage == "pretrain" else stage.epochs / net["evaluate_every"]
-    return Part(stage, net["traffic"][stage.stage], model.forward_flop(net["forward"], evaluations))
+    return Part(stage, net["traffic"][stage.stage], evaluations, model.forward_flop(net["forward"], forward))
 
 
 def epoch_row(first: Part, share: float, network: Network) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def search_rows(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measured", action="store_true", help="also measure two workers against one here")
+    parser.add_argument("--measured", action="store_true", help="also measure here: two workers against one, scores")
     parser.add_argument("--share", type=float, nargs="+", choices=SHARES, default=[0.25], help="printed searches")
     parser.add_argument("--gpu-hour", type=float, default=GPU_HOUR, help="price of a GPU, an hour")
     parser.add_argument("--head-hour", type=float, default=HEAD_HOUR, help="price of the head, an hour")

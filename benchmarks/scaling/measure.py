@@ -21,6 +21,7 @@ import torch
 import torch.distributed
 from torch.distributed import ProcessGroup
 
+from benchmarks.scaling.scores import measured_scores
 from raymc import datasets
 from raymc.config import Config
 from raymc.methods import METHODS
@@ -183,4 +184,5 @@ def _stamp() -> float:
 
 def measured() -> dict[str, Any]:
     """All of it; minutes."""
-    return {"steps": [row for case in CASES for row in two_against_one(case)], "group": worker_group()}
+    steps = [row for case in CASES for row in two_against_one(case)]
+    return {"steps": steps, "group": worker_group(), "scores": measured_scores()}

@@ -1,7 +1,7 @@
 """Modelled: seconds of a step on several GPUs, and wall time, GPU hours and cost of the papers' searches.
 
-Nothing here was measured on a GPU. FLOP, kernels and bytes are counted (`counts`), a trial's overhead was measured on
-a CPU; the other constants are assumptions. A step takes
+Nothing here was measured on a GPU. FLOP, kernels and bytes are counted (`counts`), a trial's overhead and the scores of
+an embedding were measured on a CPU; the other constants are assumptions. A step takes
     max(FLOP / (N share PEAK), kernels * LAUNCH) + collectives * latency + ring bytes / bandwidth
 since raymc averages gradients after the backward pass, and nothing overlaps. The share of the peak is taken to stay
 the same for a worker's smaller batch, which flatters many workers.
@@ -65,6 +65,10 @@ TRIAL = 0.032
 WORKER_GROUP = 12.4
 """Measured by `measure.worker_group`: a training on several workers, from asking Ray Train to its end."""
 
+EVALUATION, END = 1.1, 1.8
+"""Measured by `scores`: CPU seconds, on one thread, of an evaluation and of the end of a training, without a forward
+pass. They are computed on the CPU by the first worker, while the GPU waits."""
+
 
 def step_seconds(stage: StageCounts, traffic: Traffic, gpus: float, share: float, network: Network) -> float:
     """Of one step data-parallel on `gpus`, which may be infinite; on one nothing is communicated."""
@@ -77,35 +81,41 @@ def step_seconds(stage: StageCounts, traffic: Traffic, gpus: float, share: float
 
 @dataclass(frozen=True)
 class Part:
-    """One stage of a training: its counts, what a step sends, and the FLOP of its evaluations by the first worker."""
+    """One stage of a training: its counts, what a step sends, and its evaluations, which the first worker makes.
+
+    `alone_flop` are those of an evaluation's forward pass: none behind a bank, whose features are kept.
+    """
 
     counts: StageCounts
     traffic: Traffic
+    evaluations: float = 0.0
     alone_flop: float = 0.0
 
     def seconds(self, gpus: float, share: float, network: Network) -> float:
         steps = self.counts.epochs * self.counts.steps
-        alone = self.alone_flop / (share * PEAK)
-        return steps * step_seconds(self.counts, self.traffic, gpus, share, network) + alone
+        alone = self.alone_flop / (share * PEAK) + EVALUATION
+        return steps * step_seconds(self.counts, self.traffic, gpus, share, network) + self.evaluations * alone
 
 
 @dataclass(frozen=True)
 class Phase:
     """`trainings` equal ones, all independent of each other; the phases of a search follow each other.
 
-    `extra_flop` are those of a training beside its steps, on one GPU: the making of a feature bank.
+    `extra_flop` are those of a training beside its steps, on one GPU: the making of a feature bank. `end`: seconds of
+    its last scores and files.
     """
 
     name: str
     trainings: int
     parts: tuple[Part, ...]
     extra_flop: float = 0.0
+    end: float = 0.0
 
     def training(self, workers: int, share: float, network: Network) -> float:
         """Seconds of one training on so many workers, with what starting it costs."""
         overhead = TRIAL if workers == 1 else WORKER_GROUP
         steps = sum(part.seconds(workers, share, network) for part in self.parts)
-        return overhead + steps + self.extra_flop / (share * PEAK)
+        return overhead + steps + self.extra_flop / (share * PEAK) + self.end
 
     def wall(self, gpus: int, workers: int, share: float, network: Network) -> float:
         """Seconds of the phase where as many trainings of `workers` run at once as fit on `gpus`."""
@@ -176,7 +186,8 @@ def searches(
     once = Phase("stage 1", 1, (first,))
 
     def both(parts: tuple[Part, ...], confirmed: tuple[Part, ...]) -> tuple[Phase, Phase]:
-        return Phase("configurations", configurations, parts), Phase("confirmation", seeds, confirmed)
+        searched = Phase("configurations", configurations, parts, end=END)
+        return searched, Phase("confirmation", seeds, confirmed, end=END)
 
     with_bank = Phase("stage 1 and bank", 1, (first,), bank_flop)
     return (
@@ -189,5 +200,5 @@ def searches(
 
 
 def forward_flop(forward: int, passes: float, images: int = IMAGES) -> float:
-    """Of so many forward passes of the backbone over all images: a bank's views, or evaluations."""
+    """Of so many forward passes of the backbone over all images: a bank's views, or an evaluation."""
     return float(forward) * passes * images

@@ -11,8 +11,8 @@ from benchmarks.scaling.model import GPUS
 
 def counted(found: dict[str, Any]) -> None:
     print("COUNTED by running the code. A step is of 1024 images in two views, over all workers; bytes are a worker's.")
-    print("| net | stage | GFLOP/step | PFLOP/epoch | kernels/step | parameters | trained |")
-    print("|---|---|---|---|---|---|---|")
+    print("| net | stage | GFLOP/step | PFLOP/epoch | kernels/step | of them for the batch | parameters | trained |")
+    print("|---|---|---|---|---|---|---|---|")
     for net, one in found["nets"].items():
         for stage in (*one["stages"], dataclasses.replace(one["banked"], stage="heads from a bank")):
             print(f"| {net} | {_counts(stage)} |")
@@ -36,7 +36,7 @@ def counted(found: dict[str, Any]) -> None:
 def _counts(stage: StageCounts) -> str:
     return (
         f"{stage.stage} | {stage.flop / 1e9:,.0f} | {stage.flop_per_epoch / 1e15:.4f} | {stage.kernels} | "
-        f"{stage.parameters:,} | {stage.trained:,}"
+        f"{stage.making} | {stage.parameters:,} | {stage.trained:,}"
     )
 
 
@@ -58,6 +58,9 @@ def measured(found: dict[str, Any]) -> None:
     group = found["group"]
     times = ", ".join(f"{one['up']:.1f} s until it works, {one['whole']:.1f} s in all" for one in group["groups"])
     print(f"Ray up in {group['ray']:.1f} s; a group of {group['workers']} workers of Ray Train: {times}")
+    for side, parts in found["scores"].items():
+        told = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
+        print(f"scores of an embedding, {side}: {sum(parts.values()):.2f} CPU s ({told})")
 
 
 def modelled(found: dict[str, Any], shares: tuple[float, ...]) -> None:
