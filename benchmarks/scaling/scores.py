@@ -44,7 +44,7 @@ def _parts(images: Tensor, z: Tensor, labels: Tensor, y: Tensor, folder: Path) -
     some = reference_rows(len(z))
     space = reference_space(reduced(images[some].float() / 255))  # once for all trainings of a process
     evaluation: Parts = {
-        "coding rates": lambda: evaluate.rate_reduction(z, labels, CLUSTERS),
+        "coding rates": lambda: evaluate.rate_reduction(z, labels),
         "ranks": lambda: evaluate.ranks(z, labels, y),
         "labels": lambda: evaluate.scores(Split(z, y), labels),
     }

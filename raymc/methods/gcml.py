@@ -16,10 +16,12 @@ Where paper and published code part, `loss_scales` says whose losses are compute
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
+from torch.utils.checkpoint import checkpoint
 
 from raymc.config import Config, StageConfig
 from raymc.errors import InputError
@@ -45,6 +47,8 @@ from raymc.ops import (
     student_t_assignment,
 )
 from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers
+
+WHOLE_ROWS = 16384  # samples whose activations are held at a time where all samples have a gradient
 
 _TRAINING = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
@@ -99,12 +103,34 @@ def structure_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 10 on all samples by a forward pass of its own; clusters and neighbours are those of the epoch's start."""
     x, state = batch.views[0].flatten(1), batch.state
-    z = model["encoder"](x)
+    z = embedded(model["encoder"], x)
     index = batch.index.to(z.device)
     labels, near = state["labels"][index], state["neighbours"][index]
     centers = centers_of(model)
     terms = _structure(z, centers, labels, near, state["distances"], x.shape[1], batch.epoch, config, group)
     return torch.stack(tuple(terms.values())).sum(), terms
+
+
+def embedded(encoder: nn.Module, x: Tensor) -> Tensor:
+    """z `[n, m]` of samples x `[n, d]`, keeping the activations of no more than `WHOLE_ROWS` of them for the gradient.
+
+    Those of a block of rows are computed again when the gradient comes to it, which costs one more forward pass. Not
+    for packed seeds: what is computed again is computed outside of `torch.func.vmap`.
+    """
+    if len(x) <= WHOLE_ROWS or torch._C._functorch.maybe_current_level() is not None:
+        z: Tensor = encoder(x)
+        return z
+
+    def block(rows: Tensor) -> Tensor:
+        kind = rows.device.type
+        # A cast of the weights for each block: one for all would sum up their gradients in bfloat16.
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False):
+            out: Tensor = encoder(rows)
+            return out
+
+    # Encoders draw nothing, so that there is no random state to keep.
+    again = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([again(rows) for rows in torch.split(x, WHOLE_ROWS)])
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
