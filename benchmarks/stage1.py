@@ -43,7 +43,7 @@ from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.run import pick_device
-from raymc.training.stages import clusters_of, compile_nets, enter, place, prepare
+from raymc.training.stages import autocast_of, clusters_of, compile_nets, enter, place, prepare
 
 DATA_SHEET = {"H100": 990e12, "H200": 990e12}  # dense bfloat16, operations a second
 MATRIX = {"cpu": 2048, "cuda": 8192}
@@ -63,7 +63,7 @@ class RaymcLoop:
         prepare(model, stage, settings.frozen_statistics)
         if config.compile:
             compile_nets(model)
-        self.updates = Updates(model, stage, settings, workers, half_precision(config, device))
+        self.updates = Updates(model, stage, settings, workers, autocast_of(config, device))
         self.epoch = 0
 
     def run(self) -> Seconds:
@@ -77,12 +77,6 @@ class RaymcLoop:
     def seconds(self) -> float:
         """Those on the wall of an epoch."""
         return self.run().wall
-
-
-def half_precision(config: Config, device: torch.device) -> torch.dtype | None:
-    """The type of autocast, None: off."""
-    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    return torch.bfloat16 if half else None
 
 
 def usable_cores() -> int:
@@ -125,7 +119,7 @@ def measure(
         "steps": steps,
         "repeats": repeats,
         "loader_workers": workers,
-        "precision": str(half_precision(config, device) or torch.float32).removeprefix("torch."),
+        "precision": str(autocast_of(config, device) or torch.float32).removeprefix("torch."),
         "steps_per_epoch": len(data.train) // settings.batch_size,
         "tflop_per_step": operations / 1e12,
         "ratio": statistics.median(b.wall / a.wall for a, b in zip(*times.values(), strict=True)),
