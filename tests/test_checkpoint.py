@@ -249,6 +249,19 @@ def test_a_later_stage_is_not_taken_behind_other_weights(capsys: pytest.CaptureF
         write(config, "other", "heads")
 
 
+def test_a_card_that_does_not_say_behind_what_it_was_trained_is_not_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    config = nmce_config()
+    go(config)
+    for stage in ("pretrain", "heads"):
+        folder = write(config, stage, stage)
+    card = json.loads((folder / "card.json").read_text())
+    del card["read"]
+    (folder / "card.json").write_text(json.dumps(card))
+    shutil.rmtree("storage")
+    assert [stage["cached"] for stage in go(config)["stages"]] == [True, False, False]
+    assert "trained behind weights that its card does not name: not taken" in capsys.readouterr().err
+
+
 def start(config: Config) -> Weights:
     """What stage 1 begins with."""
     method = METHODS[config.method]
@@ -459,7 +472,7 @@ def test_what_is_not_what_it_says_is_refused(made: Path, what: str) -> None:
         assert str(refused.value).startswith(f"checkpoint {made}: ") and told in str(refused.value)
         assert "\n" not in str(refused.value)
     key = json.loads(Path("before.json").read_text())["stages"][0]["key"]
-    assert not Store("storage").has(key), "nothing of it is in the store"
+    assert Store("storage").load(key) is None, "nothing of it is in the store"
 
 
 NEAR = [

@@ -143,7 +143,7 @@ def test_no_batch_of_nmce_and_mlc_waits_for_the_device(method: str, over: dict[s
 @pytest.mark.parametrize("method", ["nmce", "mlc"])
 def test_no_batch_behind_a_bank_waits_for_the_device(method: str, tmp_path: Path) -> None:
     watch, steps = run_epoch_behind_bank(method, tmp_path, ({},))
-    # The order and the bank's views once an epoch; the choice of views in one copy a step, and each view's noise.
+    # The order once an epoch and the bank's views once; the choice of views in one copy a step, and each view's noise.
     assert watch.copies <= 2 + steps * (1 + (2 if method == "nmce" else 0))
 
 
@@ -153,7 +153,7 @@ def test_no_batch_of_a_pack_waits_for_the_device(method: str, tmp_path: Path) ->
     numbers = {"nmce": ("eps_sq", "similarity_weight", "temperature"), "mlc": ("eps_sq", "gamma", "eta")}[method]
     settings = tuple({name: 0.1 + 0.1 * at for name in numbers} for at in range(3))
     watch, steps = run_epoch_behind_bank(method, tmp_path, settings)
-    # As one training, with the numbers that differ once an epoch.
+    # As one training, and the numbers that differ once.
     assert watch.copies <= 2 + len(numbers) + steps * (1 + (2 if method == "nmce" else 0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from raymc.cli import execute
 from raymc.config import Config, OwnData
 from raymc.datasets import Dataset, Split, load, load_for, load_once
 from raymc.datasets.own import read_own
+from raymc.datasets.own_images import files_below
 from raymc.datasets.scaling import WORDS, fit, scaled
 from raymc.errors import InputError
 from raymc.methods import METHODS
@@ -285,6 +287,24 @@ def test_links_to_folders_are_followed_but_not_around_in_circles(tmp_path: Path)
     (folder / "b").symlink_to(tmp_path / "kept")
     (tmp_path / "kept/up").symlink_to(tmp_path)
     assert read(folder).n_classes == 2
+
+
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    write_images(folder, a__x=("L", (9, 9)), b__x=("L", (9, 9)), c__x=("L", (9, 9)))
+    for one, other in itertools.permutations("abc", 2):
+        (folder / one / f"to{other}").symlink_to(folder / other)
+    assert len(list(files_below(folder))) == 3 + 6 + 6, "each way that goes through no folder twice"
+    assert "images below its subfolders" in complaint(folder)
+    upwards = write_images(tmp_path / "upwards", a__x=("L", (9, 9)), b__x=("L", (9, 9)))
+    (upwards / "up").symlink_to(tmp_path)
+    assert read(upwards).n_classes == 2
+
+
+@pytest.mark.parametrize("rows", ["\na\n1\n2\n3\n", "\n \na,b\n1,2\n3,4\n5,6\n"])
+def test_blank_lines_before_the_names_are_none(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "rows.csv").write_text(rows)
+    assert len(read(tmp_path / "rows.csv").train) == 3
 
 
 def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

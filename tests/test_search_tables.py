@@ -123,6 +123,23 @@ def test_other_configurations_do_not_mix(run_with: Any, calls: list[tuple[str, i
     assert len(calls) == 8
 
 
+def test_probes_and_a_bank_s_numbers_are_of_the_configuration(
+    run_with: Any, calls: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _fill("plain/digits")["cells"][0]
+    probed = _fill("plain/digits", overrides={"probes": True})["cells"][0]
+    bank = {"heads.feature_bank": 4}
+    banked = _fill("plain/digits", overrides=bank)["cells"][0]
+    assert len({one["folder"] for one in (plain, probed, banked)}) == 3 and len(calls) == 6
+    _fill("plain/digits", overrides=bank)
+    assert len(calls) == 6
+    monkeypatch.setattr(tables, "BANK_NUMERICS", 99)
+    _fill("plain/digits")
+    assert len(calls) == 6, "it has no bank"
+    _fill("plain/digits", overrides=bank)
+    assert len(calls) == 8
+
+
 def test_a_key_that_came_later_does_not_orphan_results(run_with: Any, calls: list[tuple[str, int]]) -> None:
     made = Path(_fill("plain/digits")["cells"][0]["folder"])
     folder = made.rename(made.with_name("of-an-older-raymc"))

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from raymc.config import Config, resolve
+from raymc.datasets import load
+from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.training.stages import Weights, enter, prepare, seeds_of, stage_key, weights_of
+from raymc.training.stages import Weights, check_sizes, enter, prepare, seeds_of, stage_key, weights_of
 
 NMCE = METHODS["nmce"]
 SHAPE = (1, 8, 8)
@@ -51,6 +53,15 @@ def test_stage_1_is_shared_over_clusters_names_and_workers() -> None:
     assert _changed(base, _keys(_config(), clusters=7)) == ["heads", "finetune"]
     other = dataclasses.replace(_config(workers=4, compile=True, evaluate_every=3), dataset="other", preset="x")
     assert _changed(base, _keys(other)) == []
+
+
+@pytest.mark.parametrize(
+    ("backbone", "told"),
+    [("resnet_nope", "unknown backbone resnet_nope"), ("mlp", "takes vectors"), ("resnet18_cifar", "takes")],
+)
+def test_a_net_that_does_not_take_the_samples_is_told_before_anything_trains(backbone: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        check_sizes(NMCE, _config(backbone=backbone), load("digits"), 10)
 
 
 def test_weights_in_float64_are_handed_on_unrounded() -> None:

@@ -74,21 +74,20 @@ def _upright(image: Image.Image) -> Image.Image:
         raise ValueError(f"EXIF data: {error}") from error
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """All files in the folder and below, ordered by folders and names; hidden files and folders are left out.
 
-    Raises OSError for a folder that cannot be read.
+    A link to a folder that holds this one, or one of those `above` it on the way here, is not followed: it would never
+    end. Raises OSError for a folder that cannot be read.
     """
-    for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
-        real = Path(place).resolve()
-        shown = sorted(name for name in folders if not name.startswith("."))
-        # A link to a folder above it would never end.
-        folders[:] = [name for name in shown if not real.is_relative_to((real / name).resolve())]
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _fail(error: OSError) -> None:
-    raise error  # os.walk would pass the folder over
+    chain = (*above, folder.resolve())
+    with os.scandir(folder) as found:
+        shown = sorted(Path(entry.path) for entry in found if not entry.name.startswith("."))
+    yield from (path for path in shown if not path.is_dir())
+    for path in shown:
+        target = path.resolve()
+        if path.is_dir() and not any(place.is_relative_to(target) for place in chain):
+            yield from files_below(path, chain)
 
 
 def _files(folder: Path) -> tuple[list[Path], list[str] | None, int]:
@@ -105,7 +104,9 @@ def _files(folder: Path) -> tuple[list[Path], list[str] | None, int]:
     others = len(files) - len(images)
     if images and images[0].parent == folder:
         return images, None, others
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    here = folder.resolve()
+    shown = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = [path for path in shown if not here.is_relative_to(path.resolve())]
     full = {path.parent for path in images}
     empty = [place for place in classes if place not in full]
     if empty or not images:

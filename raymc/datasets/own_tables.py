@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def read_csv(own: OwnData) -> Found:
     settings: dict[str, Any] = {"index_col": False, "skipinitialspace": True}
     try:
         # As texts: among names pandas renames those that stand twice, and then numbers look like names.
+        settings |= {"skiprows": _blank_lines(own.path)}
         first = pd.read_csv(own.path, header=None, nrows=1, dtype=str, keep_default_na=False, **settings)
         names = [str(name).strip() for name in first.iloc[0]]
         _check_names(names, own)
@@ -50,6 +52,12 @@ def read_csv(own: OwnData) -> Found:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
     return _arrays(table, own)
+
+
+def _blank_lines(path: str) -> int:
+    """How many lines before the names are blank: where blank lines count, these still do not."""
+    with open(path, "rb") as file:
+        return sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), file))
 
 
 def _exact_floats(version: str) -> dict[str, str]:

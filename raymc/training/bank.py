@@ -168,8 +168,8 @@ class BankFeed(Feed):
         assert self.bank is not None
         return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
 
-    def _views(self, samples: Tensor, index: Tensor, at: Drawing, count: int) -> tuple[Tensor, ...]:
-        drawn = torch.rand(at.batch, len(self.kept), generator=at.source("augmentation", "bank"))[at.rows]
+    def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
+        drawn = torch.rand(draws.batch, len(self.kept), generator=draws.source("augmentation", "bank"))[draws.rows]
         chosen = drawn.argsort(1)[:, :count].T  # [count, b]
         if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
             taken = self.kept[moved({0: chosen}, self.device)[0], index]
@@ -216,7 +216,7 @@ class Behind:
     def share(self, other: Behind) -> None:
         """Have what another stage behind the same backbone has read."""
         self.bank = other.bank
-        self.__dict__ |= {"feed": other.feed}
+        self.feed = other.feed
 
 
 def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:

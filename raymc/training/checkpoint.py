@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import raymc
 from raymc.errors import InputError
 from raymc.training import shards
-from raymc.training.stages import Weights, key_of
+from raymc.training.stages import Weights, key_of, weights_of
 from raymc.training.store import Entry
 
 FORMAT = 1
@@ -84,24 +86,36 @@ def checkpoints() -> Iterator[Checkpoint]:
                 yield Checkpoint(path.parent, card)
 
 
-def find(key: str) -> Checkpoint | None:
-    """The checkpoint of a stage's result."""
-    return next((one for one in checkpoints() if one.card["key"] == key), None)
+def find(key: str, reads: Mapping[str, nn.Module]) -> Checkpoint | None:
+    """The checkpoint of a stage's result, trained behind the modules `reads`, which its stage only reads.
+
+    Where these had other weights, that is told on standard error and it is passed over.
+    """
+    found = next((one for one in checkpoints() if one.card["key"] == key), None)
+    if found is None or found.card.get("read") == _weights_read(reads):
+        return found
+    behind = f"other weights of {', '.join(reads)}" if found.card.get("read") else "weights that its card does not name"
+    told = f"checkpoint {found.folder} was trained behind {behind}: not taken"
+    print(f"{found.card['stage']}: {told}", file=sys.stderr)
+    return None
 
 
-def load(key: str, expected: Weights, reads: Weights) -> Entry | None:
+def _weights_read(reads: Mapping[str, nn.Module]) -> str | None:
+    """What a card says of the modules that its stage only reads, were it trained behind these."""
+    try:
+        return shards.weights_digest(weights_of(nn.ModuleDict(reads))) if reads else None
+    except InputError:  # float16 cannot hold them: there is no checkpoint of them
+        return "not in float16"
+
+
+def load(key: str, expected: Weights, reads: Mapping[str, nn.Module]) -> Entry | None:
     """The result `key` from a checkpoint, told on standard error, as the store keeps it; None where there is none.
 
-    `expected` are the modules that it is for, with tensors of the right shapes and types, `reads` those that its stage
-    only reads: where these have other weights than those that it was trained behind, it is told and passed over.
+    `expected` are the modules that it is for, with tensors of the right shapes and types; for `reads` see `find`.
     Raises InputError, in one line, where a checkpoint says that it is of this key and is not whole or not of this net.
     """
-    found = find(key)
+    found = find(key, reads)
     if found is None:
-        return None
-    if found.card.get("read") != (shards.digest(reads) if reads else None):
-        told = f"checkpoint {found.folder} was trained behind other weights of {', '.join(reads)}: not taken"
-        print(f"{found.card['stage']}: {told}", file=sys.stderr)
         return None
     try:
         meta = _told(found.card) | {"checkpoint": found.name}

@@ -127,7 +127,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "next": next((one.name for one in after if config.stages[one.name].epochs), None),
         "configuration": config.flat(keys),
         "facts": dict(found.facts),
-        "read": shards.digest(found.reads) if found.reads else None,
+        "read": shards.weights_digest(found.reads) if found.reads else None,
         "data": provenance.data_facts(dataset),
         "curve": meta["curve"],
         "scored": meta.get("scored"),

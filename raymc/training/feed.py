@@ -32,7 +32,10 @@ class Drawing:
 
     Attributes:
         words: stage, epoch and step, counted from 0.
-        steps: of the epoch; `batch`: samples of the global batch; `rows`: this worker's of them.
+        seed: the stage's.
+        steps: those of the epoch.
+        batch: samples of the global batch.
+        rows: this worker's of them.
     """
 
     words: tuple[str, int, int]
@@ -99,20 +102,20 @@ class Feed:
             order = moved({0: drawn}, self.samples.device)[0]
         rows = rows_of(batch, self.workers.rank, self.workers.size)
         for step in range(steps):
-            at = Drawing((stage, epoch, step), seed, steps, batch, rows)
+            draws = Drawing((stage, epoch, step), seed, steps, batch, rows)
             with record_function("samples"):
-                samples, index = self._samples(order, at)
-            yield self._batch(samples, index, at, views)
+                samples, index = self._samples(order, draws)
+            yield self._batch(samples, index, draws, views)
 
-    def _samples(self, order: Tensor | None, at: Drawing) -> tuple[Tensor, Tensor]:
+    def _samples(self, order: Tensor | None, draws: Drawing) -> tuple[Tensor, Tensor]:
         """This worker's samples of a step and their positions; without an order they are drawn anew."""
         if order is not None:
-            begin = at.words[2] * at.batch
-            index = order[begin + at.rows.start : begin + at.rows.stop]
+            begin = draws.words[2] * draws.batch
+            index = order[begin + draws.rows.start : begin + draws.rows.stop]
             return rows_at(self.samples, index, self.device), index
         assert self.data.stream is not None
-        drawn = self.data.stream(at.source("order", "samples"), at.batch)[at.rows]
-        return moved({0: drawn}, self.device)[0], torch.arange(at.rows.start, at.rows.stop, device=self.device)
+        drawn = self.data.stream(draws.source("order", "samples"), draws.batch)[draws.rows]
+        return moved({0: drawn}, self.device)[0], torch.arange(draws.rows.start, draws.rows.stop, device=self.device)
 
     def everything(self, epoch: int) -> Batch:
         """This worker's share of all samples as one plain batch; nothing is drawn for it."""
@@ -155,27 +158,27 @@ class Feed:
         drawn = policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
         return self._shaped(policy.apply(x.to(self.device), moved(drawn, self.device)))
 
-    def _batch(self, samples: Tensor, index: Tensor, at: Drawing, count: int) -> Batch:
+    def _batch(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> Batch:
         def uniform(name: str, width: int) -> Tensor:
-            noise = torch.rand(at.batch, width, generator=at.source("noise", "uniform", name))
-            return moved({name: noise[at.rows]}, self.device)[name]
+            noise = torch.rand(draws.batch, width, generator=draws.source("noise", "uniform", name))
+            return moved({name: noise[draws.rows]}, self.device)[name]
 
         def normal(name: str, width: int) -> Tensor:
-            noise = torch.randn(at.batch, width, generator=at.source("noise", "normal", name))
-            return moved({name: noise[at.rows]}, self.device)[name]
+            noise = torch.randn(draws.batch, width, generator=draws.source("noise", "normal", name))
+            return moved({name: noise[draws.rows]}, self.device)[name]
 
-        views = self._views(samples, index, at, count) if count else (self.plain(samples),)
-        return Batch(views, index, uniform, normal, at.words[1], at.steps)
+        views = self._views(samples, index, draws, count) if count else (self.plain(samples),)
+        return Batch(views, index, uniform, normal, draws.words[1], draws.steps)
 
-    def _views(self, samples: Tensor, index: Tensor, at: Drawing, count: int) -> tuple[Tensor, ...]:
+    def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
         """So many views of this worker's samples, each by its own draws."""
         policy, shape = POLICIES[self.augmentation], tuple(samples.shape[1:])
         apply = compiled_apply(self.augmentation) if self.compiled else policy.apply
         with record_function("draws"):
             drawn = {}
             for view in range(count):
-                for name, values in policy.draw(at.source("augmentation", "view", view), at.batch, shape).items():
-                    drawn[view, name] = values[at.rows]
+                for name, values in policy.draw(draws.source("augmentation", "view", view), draws.batch, shape).items():
+                    drawn[view, name] = values[draws.rows]
             drawn = moved(drawn, self.device)
         with record_function("augmentation"):
             own = [{name: values for (one, name), values in drawn.items() if one == view} for view in range(count)]

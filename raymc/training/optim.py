@@ -20,7 +20,10 @@ from raymc.training.lars import Lars
 MOMENTUM = 0.9
 LARS_TRUST = 0.02
 NEGLIGIBLE = {"momentum_buffer": 1e-30, "exp_avg": 1e-30, "exp_avg_sq": 1e-36}
-"""Averages below which an update adds nothing to a weight, nor their root to Adam's 1e-8, in float32 or float64."""
+"""Averages below which an update adds nothing to a weight, nor the last one's root to Adam's 1e-8 in float32."""
+
+FORGET_EVERY = 100
+"""Steps between two looks at the averages: by 0.9 a step 1e-30 takes 173 to become denormal."""
 
 
 def learning_rate(epoch: int, epochs: int, base: float, warmup: int, schedule: str) -> float:
@@ -51,6 +54,7 @@ class Optimisers:
 
     def __init__(self, model: nn.ModuleDict, step: Step, config: StageConfig) -> None:
         self._config = config
+        self._steps = 0
         self._optimisers: dict[str, torch.optim.Optimizer] = {}
         seen: set[nn.Parameter] = set()
         for group in step.groups:
@@ -67,7 +71,7 @@ class Optimisers:
         for title, optimiser in self._optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = self._rate(title, epoch)
-            _forget(optimiser)
+        self._forget()
 
     def learning_rates(self) -> dict[str, float]:
         """The learning rate of each group: `main`, `cluster`."""
@@ -79,6 +83,9 @@ class Optimisers:
 
     def step(self) -> None:
         """One update; the gradients are used up."""
+        self._steps += 1
+        if self._steps % FORGET_EVERY == 0:
+            self._forget()
         for optimiser in self._optimisers.values():
             for parameter in (p for group in optimiser.param_groups for p in group["params"]):
                 if parameter.grad is not None:
@@ -99,6 +106,21 @@ class Optimisers:
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         values[name] = _laid_out(value, parameter)
 
+    @torch.no_grad()
+    def _forget(self) -> None:
+        """Make averages 0 that have faded: those of units that a ReLU has shut would become denormal numbers.
+
+        At these a CPU is ten times slower; a GPU is not.
+        """
+        for optimiser in self._optimisers.values():
+            for values in optimiser.state.values():
+                for name, least in NEGLIGIBLE.items():
+                    average = values.get(name)
+                    if not isinstance(average, Tensor) or average.device.type != "cpu":
+                        continue
+                    if name != "exp_avg_sq" or average.dtype == torch.float32:
+                        average.mul_(average.abs() >= least)
+
     def _rate(self, title: str, epoch: int) -> float:
         config = self._config
         if title == "cluster":
@@ -107,19 +129,6 @@ class Optimisers:
         if title == "whole" and config.whole_learning_rate is not None:
             base = config.whole_learning_rate
         return learning_rate(epoch, config.epochs, base, config.warmup_epochs, config.schedule)
-
-
-@torch.no_grad()
-def _forget(optimiser: torch.optim.Optimizer) -> None:
-    """Make averages 0 that have faded: those of units that a ReLU has shut would become denormal numbers.
-
-    At these a CPU is ten times slower; a GPU is not.
-    """
-    for values in optimiser.state.values():
-        for name, least in NEGLIGIBLE.items():
-            average = values.get(name)
-            if isinstance(average, Tensor) and average.device.type == "cpu":
-                average.mul_(average.abs() >= least)
 
 
 def _title(group: Group) -> str:

@@ -125,11 +125,11 @@ class _Member:
         config, fingerprint = training.config, training.dataset.fingerprint
         self.key = self.name = stage_key(stage, config, self.model, fingerprint, self.seed, self.key)
 
-    def is_free(self) -> bool:
+    def is_free(self, stage: Stage) -> bool:
         """Whether nobody has begun this stage, and no checkpoint has it."""
         store = self.training.store
         begun = self.training.load(self.name) is not None or store.load(self.name, "epoch") is not None
-        return not begun and checkpoint.find(self.name) is None
+        return not begun and checkpoint.find(self.name, {name: self.model[name] for name in stage.reads}) is None
 
 
 def _sibling(training: Training, config: Config, seeds: Mapping[str, Seed]) -> Training:
@@ -153,9 +153,9 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig, made: 
             ours = []
             for member in reversed(by_key.values()):
                 lease = member.training.store.lease(member.name)
-                if member.is_free() and lease.try_acquire():
+                if member.is_free(stage) and lease.try_acquire():
                     leases.enter_context(lease)
-                    ours += [member] if member.is_free() else []
+                    ours += [member] if member.is_free(stage) else []
             if len(ours) > 1:
                 ended = _train(ours, stage, settings)
                 made |= dict.fromkeys(ended, (time.monotonic() - begun) / len(ours))

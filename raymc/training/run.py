@@ -236,8 +236,7 @@ class Training:
 
     def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> Entry | None:
         """A checkpoint's result, put into the store. Raises InputError where it is `needed` and none has it."""
-        reads = {name: weights for name, weights in weights_of(model).items() if name in stage.reads}
-        entry = checkpoint.load(key, self._changed(stage, model), reads)
+        entry = checkpoint.load(key, self._changed(stage, model), {name: model[name] for name in stage.reads})
         if entry is not None:
             # From now on it belongs to the weights that it was put beside.
             entry = Entry(entry.state, entry.meta | self._reads)

@@ -64,7 +64,7 @@ def _compact(name: str, tensor: Tensor) -> Tensor:
     return (half if lost <= COARSE * tensor.norm() else tensor).contiguous()
 
 
-def digest(weights: Weights) -> str:
+def weights_digest(weights: Weights) -> str:
     """A hash of weights as a checkpoint has them: the same before they were rounded and after."""
     content = hashlib.sha256()
     for module, state in sorted(weights.items()):

@@ -56,7 +56,8 @@ def clusters_of(config: Config, dataset: Dataset) -> int:
 
 def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:
     """Raises InputError where there are too few points, for the clusters, a clustering stage's batch, geometry or the
-    classifiers, and where a net does not take the samples."""
+    classifiers, and where a net does not take the samples.
+    """
     points = len(dataset.train)
     if points < n_clusters:
         raise InputError(f"{points} points cannot have {n_clusters} clusters: n_clusters is too large")

@@ -78,10 +78,6 @@ class Store:
             return None
         return Entry(state, meta)
 
-    def has(self, key: str, name: str = "result") -> bool:
-        """Whether the entry `name` of `key` has been published."""
-        return bool(self._surely(lambda: self.fs.exists(self._path(key, f"{name}.json"))))
-
     def save(self, key: str, state: State, meta: dict[str, Any], name: str = "result") -> None:
         """Publish an entry; the one of the same name before it goes."""
         buffer = io.BytesIO()
