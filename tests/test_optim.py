@@ -251,8 +251,17 @@ def test_the_schedule_in_figures():
     assert rates(8, "cosine") == [0.25, 0.5, 0.75, 1]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "lars"])
-@pytest.mark.parametrize(("decay", "dtype"), [(0.0, torch.float32), (1e-4, torch.float32), (0.0, torch.float64)])
+@pytest.mark.parametrize(
+    ("optimizer", "decay", "dtype"),
+    [
+        ("adam", 0.0, torch.float32),
+        ("adam", 1e-4, torch.float32),
+        ("adam", 0.0, torch.float64),
+        ("sgd", 0.0, torch.float32),
+        ("lars", 0.0, torch.float32),
+        ("lars", 1e-4, torch.float32),
+    ],
+)
 def test_averages_of_a_unit_that_is_shut_do_not_become_denormal_and_no_weight_notices(
     optimizer, decay, dtype, monkeypatch
 ):
