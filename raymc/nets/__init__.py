@@ -1,7 +1,7 @@
 """Backbones and heads."""
 
 from raymc.nets.architecture import architecture
-from raymc.nets.backbones import BACKBONES, Backbone, backbone_width, build_backbone
+from raymc.nets.backbones import BACKBONES, Backbone, backbone_width, build_backbone, check_backbone
 from raymc.nets.heads import UnitLinear, pre_feature_layer
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "architecture",
     "backbone_width",
     "build_backbone",
+    "check_backbone",
     "pre_feature_layer",
 ]

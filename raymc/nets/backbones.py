@@ -82,9 +82,15 @@ BACKBONES = {
 def build_backbone(name: str, input_shape: tuple[int, ...]) -> Backbone:
     """The backbone `name` for samples of `input_shape` (`(d,)` or `(c, h, w)`), untrained.
 
-    Initialised from torch's global generator. Raises InputError for an unknown name, naming the nearest known
-    one, and for samples that it cannot take.
+    Initialised from torch's global generator. Raises InputError as `check_backbone` does.
     """
+    check_backbone(name, input_shape)
+    net = BACKBONES[name]
+    return Backbone(net.build(input_shape), net.out_dim)
+
+
+def check_backbone(name: str, input_shape: tuple[int, ...]) -> None:
+    """Raises InputError for an unknown name, naming the nearest known one, and for samples that it cannot take."""
     net = _known(name)
     shape = "x".join(map(str, input_shape))
     if net.channels is None and len(input_shape) != 1:
@@ -92,7 +98,6 @@ def build_backbone(name: str, input_shape: tuple[int, ...]) -> Backbone:
     if net.channels is not None and (len(input_shape) != 3 or input_shape[0] != net.channels):
         kind = "grey" if net.channels == 1 else "colour"
         raise InputError(f"backbone {name} takes {kind} images ({net.channels}xHxW); the samples are {shape}")
-    return Backbone(net.build(input_shape), net.out_dim)
 
 
 def backbone_width(name: str) -> int:

@@ -15,7 +15,7 @@ from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
 from raymc.metrics.downstream import check_labels
 from raymc.metrics.geometry import MOST
-from raymc.nets import architecture
+from raymc.nets import architecture, check_backbone
 from raymc.rng import derive_seed
 from raymc.seed_parts import PARTS, PartSeeds, Seed, part, seed_facts
 
@@ -77,9 +77,8 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
         batch = min(config.stages[stage.name].batch_size, dataset.epoch_size)
         if stage.clusters and config.stages[stage.name].epochs and batch < n_clusters:
             raise InputError(f"{stage.name}.batch_size: {batch} points cannot show {n_clusters} clusters")
-        with torch.device("meta"):  # nets without numbers
-            for name in module_names(stage):
-                method.build(name, config, tuple(dataset.train.x.shape[1:]), n_clusters)
+        if "backbone" in module_names(stage):
+            check_backbone(config.backbone, tuple(dataset.train.x.shape[1:]))
 
 
 def uses_bank(stage: Stage, settings: StageConfig) -> bool:
