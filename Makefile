@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
 FLOOR := .venv-floor
+# A process for each core, four at most; the tests of a file stay together, and what they share is made once.
+JOBS ?= logical
+PYTEST := -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 # uv trusts the certificates that it brings along unless told otherwise; the machine's own include a proxy's.
 CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
@@ -46,16 +49,16 @@ ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING
 	esac
 
 test: $(READY) ## the fast tests
-	@"$(BIN)/python" -m pytest -q -m "not slow" $(ARGS)
+	@"$(BIN)/python" $(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(READY) ## the slow tests
-	@"$(BIN)/python" -m pytest -q -m slow $(ARGS)
+	@"$(BIN)/python" $(PYTEST) -m slow $(ARGS)
 
 servers: $(READY) ## the S3-compatible server that some of the slow tests start (150 MB)
 	@"$(UV)" pip install --quiet --python "$(BIN)/python" -r tests/servers.txt
 
 test-floor: $(FLOOR)/.ready ## the fast tests on Python 3.12 with the oldest torch, without ray, optuna and mlflow
-	@"$(FLOOR)/bin/python" -m pytest -q -m "not slow" $(ARGS)
+	@"$(FLOOR)/bin/python" $(PYTEST) -m "not slow" $(ARGS)
 
 $(FLOOR)/.ready: pyproject.toml tests/floor.txt | $(READY)
 	@python=$$($(MAKE) -s python312) && "$(UV)" venv --clear --python "$$python" "$(FLOOR)"

@@ -113,6 +113,9 @@ class StageConfig:
         "k-means on the embedding",
         choices=("tsne", "tsne_mixture", "kmeans"),
     )
+    exaggeration: float = option(
+        1.0, "of attraction in the t-SNE of the first centres: above 1 its islands are denser and further apart", low=1
+    )
     anchor_epochs: int = option(
         0, "first epochs whose target is the clusters by which the centres were found (GCML); then eq. 2", low=0
     )

@@ -20,6 +20,7 @@ from raymc.datasets.base import Split, stored
 from raymc.errors import InputError
 from raymc.methods import METHODS, gcml, gcml_state
 from raymc.methods.base import Batch
+from raymc.metrics.tsne import tsne
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.training.dist import Workers
@@ -328,6 +329,21 @@ def test_first_centers_are_the_means_of_clusters_in_the_latent_space() -> None:
         before = model["centers"]().clone()
         gcml_state.first_centers(model, feed, settings, 0)
         assert torch.equal(before, model["centers"]())
+
+
+@pytest.mark.parametrize("by", ["tsne", "tsne_mixture", "kmeans"])
+def test_exaggeration_is_that_of_the_t_sne_in_which_first_centers_are_found(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    asked: list[float] = []
+
+    def watched(z: torch.Tensor, seed: int, init: None = None, exaggeration: float = 1.0) -> object:
+        asked.append(exaggeration)
+        return tsne(z, seed, init, exaggeration)
+
+    monkeypatch.setattr(gcml_state, "tsne", watched)
+    train(short(finetune__epochs=1, finetune__centers_by=by, finetune__exaggeration=2.5), blobs(40))
+    assert asked == ([] if by == "kmeans" else [2.5])
 
 
 @pytest.mark.usefixtures("every_epoch")

@@ -42,6 +42,22 @@ def test_equal_seeds_equal_pictures_in_any_unit_and_on_any_number_of_threads() -
     assert not np.array_equal(tsne(z, 4), first)
 
 
+@pytest.mark.parametrize("grid_from", [300, 301])
+def test_the_more_attraction_is_exaggerated_the_denser_islands_are(
+    monkeypatch: pytest.MonkeyPatch, grid_from: int
+) -> None:
+    monkeypatch.setattr("raymc.metrics.tsne.GRID_FROM", grid_from)
+    z, which = groups(300)
+    spreads = []
+    for exaggeration in (1.0, 2.0, 4.0):
+        places = tsne(z, 0, exaggeration=exaggeration)
+        means = np.stack([places[which == group].mean(0) for group in range(5)])
+        spreads.append(float(np.square(places - means[which]).mean() / np.square(means - means.mean(0)).mean()))
+        assert clustering_scores(which, kmeans(places, 5, 0)[0])["acc"] == 1
+    assert spreads[0] > 2 * spreads[1] > 4 * spreads[2]
+    assert np.array_equal(tsne(z, 0), tsne(z, 0, exaggeration=1.0))
+
+
 def test_a_picture_that_starts_from_another_one_follows_it() -> None:
     z, which = groups()
     first = tsne(z, 0)

@@ -60,7 +60,7 @@ STAGE_KEYS = {
         *_TRAINING,
         *("alpha", "beta", "kappa", "neighbours", "rank_weight", "align_weight", "reconstruction_weight"),
         *("start_epoch", "continuation_epochs", "alternating", "whole_learning_rate", "loss_scales"),
-        *("centers_by", "center_points", "anchor_epochs"),
+        *("centers_by", "center_points", "exaggeration", "anchor_epochs"),
     ),
 }
 

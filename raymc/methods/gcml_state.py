@@ -107,7 +107,7 @@ def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -
     everyone = z.double().cpu()
     points = everyone[chosen]
     number = derive_seed(seed, "centers") % 2**32
-    space = points.numpy() if config.centers_by == "kmeans" else tsne(points, number)
+    space = points.numpy() if config.centers_by == "kmeans" else tsne(points, number, exaggeration=config.exaggeration)
     if config.centers_by == "tsne_mixture":
         found = gaussian_mixture(space, n_clusters, number, MIXTURE_STARTS).labels
     else:

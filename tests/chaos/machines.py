@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster
 
 from raymc.scale.local import OBJECT_STORE, ray_session
 from raymc.search.driver import quiet_environment
+from tests.server_process import free_port
 
 PATIENCE = 600.0  # seconds, on a computer that is busy with other things
 
@@ -21,7 +22,7 @@ class Machines:
     """Each machine is a raylet with one core. They share an address and the folders of this computer."""
 
     def __init__(self) -> None:
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
         self._cluster = Cluster(True, head_node_args=head | {"object_store_memory": OBJECT_STORE})
         self._nodes: dict[str, Any] = {}
 
