@@ -130,6 +130,12 @@ def test_passwords_of_a_tracking_server_stay_out(tmp_path: Path) -> None:
     assert "http://127.0.0.1:5000/#/experiments/7/runs/" in written
 
 
+def test_runs_are_linked_on_their_server_without_the_password(tmp_path: Path) -> None:
+    server = {"tracking_uri": "https://me:secret@host:5000/ml/"}
+    page, _ = made(fabricate(tmp_path / "served", 4, confirm=0, study=server))
+    assert f'href="https://host:5000/ml/#/experiments/7/runs/{0:032x}"' in page and "secret" not in page
+
+
 def test_a_store_that_is_a_file_is_linked_through_mlflow_ui(tmp_path: Path) -> None:
     study = fabricate(tmp_path / "local", 4, confirm=0, study={"tracking_uri": "sqlite:////data/mlflow.db"})
     page, _ = made(study)

@@ -97,6 +97,7 @@ def test_importance_says_why_it_is_missing(study: Study, tmp_path: Path, monkeyp
     few = parameter_importance(read_study(fabricate(tmp_path / "few", 4, confirm=0)))
     assert few["values"] == {}
     assert "3 finished trials" in few["note"]
+    monkeypatch.delitem(sys.modules, "raymc.study.importance", raising=False)
     monkeypatch.setitem(sys.modules, "optuna", None)
     absent = parameter_importance(study)
     assert absent["values"] == {}

@@ -10,7 +10,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from raymc.errors import InputError
 from raymc.space.parameter import Parameter
-from raymc.study.distributions import check_point, compile_space, enqueue, next_number, reseed, sampler_seed
+from raymc.study.distributions import check_point, compile_space, enqueue
+from raymc.study.sampler import next_number, reseed, sampler_seed
 from tests.search_fakes import FIRST, SPACE, new_study
 
 

@@ -34,9 +34,6 @@ WAITING = {"node:__internal_head__": 0.001}
 """What a trial takes that only waits for its workers: nothing that they need. Every head has this resource, and it is
 the head that outlives the other machines."""
 
-PASSES = 3
-"""How often units that Tune lost are started again before the search gives up."""
-
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -144,12 +141,10 @@ def run_work(
     Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
     the folder of `plan`; RuntimeError when units stay unfinished although Tune says that it is done.
     """
-    for _ in range(PASSES):
-        if work.left == 0:
-            return
+    if work.left:
         _fit(work, plan, body, slots, board, scheduler)
     if work.left:
-        raise RuntimeError(f"Ray Tune ended {PASSES} times with {work.left} units still to run")
+        raise RuntimeError(f"Ray Tune ended with {work.left} units still to run")
 
 
 def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:

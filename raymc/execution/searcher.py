@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
@@ -26,12 +24,12 @@ OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
 
 
-class UnitSearch(OptunaSearch):
-    """Ray's Optuna searcher with its bookkeeping replaced by a `Work`.
+class UnitSearch(Searcher):
+    """Hands the units of a `Work` to Ray Tune; Optuna is asked and told by the `Work` itself.
 
-    As it comes, it tells a stopped trial as complete, leaves a trial without a finite metric running for ever,
-    draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its old
-    number.
+    Ray's own `OptunaSearch` tells a stopped trial as complete, leaves a trial without a finite metric running for
+    ever, draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its
+    old number.
 
     Attributes:
         unable: why the search cannot go on, where it ended for that.
@@ -73,10 +71,10 @@ class UnitSearch(OptunaSearch):
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
-        Path(checkpoint_path).write_bytes(pickle.dumps({}))
+        Path(checkpoint_path).write_bytes(b"")
 
-    def __getstate__(self) -> Row:
-        return {}
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a search is resumed from its study, not from Tune's snapshots")
 
 
 class Halving(ASHAScheduler):

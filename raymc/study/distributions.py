@@ -1,8 +1,7 @@
-"""Searched keys as Optuna distributions, and the sampler that asks the same after a resume as without one."""
+"""Searched keys as Optuna distributions."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 
 from optuna import Study
@@ -12,8 +11,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import TPESampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial
 
 from raymc.config import Value, nearest
 from raymc.errors import InputError
@@ -50,11 +48,6 @@ def enqueue(study: Study, points: Iterable[Mapping[str, Value]], distributions: 
         study.enqueue_trial(dict(point))
 
 
-def reseed(study: Study, seed: int, number: int) -> None:
-    """Give the study a sampler whose draws depend on the study's seed, `number` and the told trials alone."""
-    study.sampler = TPESampler(seed=sampler_seed(seed, number))
-
-
 def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
     """Draw `key` for the trial, unless it has it already."""
     if isinstance(distribution, CategoricalDistribution):
@@ -64,19 +57,6 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
     elif isinstance(distribution, FloatDistribution):
         low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
         trial.suggest_float(key, low, high, step=step, log=log)
-
-
-def next_number(study: Study) -> int:
-    """The number of the trial that the study hands out next."""
-    trials = study.get_trials(deepcopy=False)
-    waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-    return min(waiting, default=len(trials))
-
-
-def sampler_seed(seed: int, number: int) -> int:
-    """A 32-bit seed that changes with both."""
-    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

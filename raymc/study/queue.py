@@ -21,7 +21,8 @@ from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import BAD, FINAL, FINISHED, PRUNED, Row, Unit
 from raymc.study.database import patient
-from raymc.study.distributions import Distributions, next_number, reseed, suggest
+from raymc.study.distributions import Distributions, suggest
+from raymc.study.sampler import next_number, reseed
 from raymc.tracking import runs
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
@@ -140,7 +141,7 @@ class Ledger:
             return self._start(self._unit(self._completed(trial)))
         if self._asked() < self.trials:
             number = next_number(self.study)
-            reseed(self.study, self.seed, number)
+            self._reseed(number)
             return self._start(self._unit(self.study.ask(self.distributions)))
         return self._confirm().next() if not self._running else None
 
@@ -189,10 +190,7 @@ class Ledger:
         """
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         front = {trial.number for trial in self.study.best_trials} if self.judge.second else set()
-        if self.judge.ranks:
-            scores = rank_means([trial.user_attrs["metrics"] for trial in done])
-        else:
-            scores = [trial.values[0] for trial in done]
+        scores = _ranks(done) if self.judge.ranks else [trial.values[0] for trial in done]
         sign = -1 if self.judge.mode == "max" else 1
         order = {
             trial.number: (trial.number not in front, sign * score, trial.number)
@@ -227,7 +225,7 @@ class Ledger:
 
     def _completed(self, trial: FrozenTrial) -> optuna.trial.Trial:
         """The running trial with all its parameters: a driver killed while asking may have left some out."""
-        reseed(self.study, self.seed, trial.number)
+        self._reseed(trial.number)
         again = optuna.trial.Trial(self.study, trial._trial_id)
         together = again.relative_params
         for key, distribution in self.distributions.items():
@@ -235,6 +233,9 @@ class Ledger:
                 self.study.sampler.sample_independent(self.study, trial, key, distribution)
             suggest(again, key, distribution)
         return again
+
+    def _reseed(self, number: int) -> None:
+        reseed(self.study, self.seed, number, _ranks if self.judge.ranks else None)
 
     def _unit(self, trial: optuna.trial.Trial) -> Unit:
         return Unit("search", trial.number, dict(trial.params), self.seeds, self.seeds)
@@ -266,8 +267,13 @@ class Ledger:
         self.study.tell(number, self._values(record) if state == TrialState.COMPLETE else None, state=state)
 
     def _values(self, record: Mapping[str, Any]) -> list[float]:
-        """What Optuna learns of a finished trial; a rank is among those that had finished by then."""
+        """What Optuna learns of a finished trial; of a rank, what it is among those that have finished by now."""
         if not self.judge.ranks:
             return list(record.get("scores") or [record["score"]])  # a record of before there were two
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record["metrics"]])[-1:]
+
+
+def _ranks(done: Sequence[FrozenTrial]) -> list[float]:
+    """What finished trials score among each other now, where ranks decide."""
+    return rank_means([trial.user_attrs["metrics"] for trial in done])

@@ -21,7 +21,7 @@ from raymc.reporting.search.label_free import label_free
 from raymc.reporting.search.pareto import pareto
 
 SERVED_AT = "http://127.0.0.1:5000"
-"""Where `mlflow ui` serves a store that is a file."""
+"""Where `make ui` serves a store that is a file."""
 
 COPIED = ("created", "question", "method", "dataset", "preset", "overrides", "smoke", "data", "clusters_by")
 MANIFEST = ("seed", "seeds", "seeds_from", "varies", "confirm", "budget", "versions", "git", "hardware", "created")
