@@ -13,6 +13,7 @@ from raymc.datasets.catalogue import SOURCES, source_of
 from raymc.datasets.fetch import fetch
 from raymc.datasets.source import Source
 from raymc.errors import InputError
+from raymc.reporting.aligned import aligned
 
 HEAD = ("name", "samples", "classes", "shape", "present", "files belong in")
 
@@ -61,9 +62,9 @@ def _table(rows: list[dict[str, Any]], root: Path) -> str:
         shape = "x".join(map(str, row["shape"]))
         place = " or ".join(row["folders"]) or "no files needed"
         cells.append((row["name"], size, str(row["classes"]), shape, "yes" if row["present"] else "no", place))
-    widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
-    return "\n".join([*lines, f"folders are below {root} (--data, else RAYMC_DATA, else the user's cache folder)"])
+    return "\n".join(
+        [aligned(cells), f"folders are below {root} (--data, else RAYMC_DATA, else the user's cache folder)"]
+    )
 
 
 def _check(source: Source, root: Path) -> dict[str, Any]:

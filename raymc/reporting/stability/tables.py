@@ -39,12 +39,6 @@ def shown(value: float | None, digits: int | None) -> str:
     return "" if value is None else str(value) if digits is None else f"{value:.{digits}f}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """The rows with aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
 def bars(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as a table of Markdown."""
     safe = [[html.escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raymc.reporting.aligned import aligned
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.sentences import (
     agreement_lines,
@@ -12,7 +13,6 @@ from raymc.reporting.stability.sentences import (
     verdict,
 )
 from raymc.reporting.stability.tables import (
-    aligned,
     bars,
     by_arm,
     by_seed,
@@ -29,9 +29,10 @@ def terminal_text(run: Steady) -> str:
     """A line per seed, then each arm's figures; with several what they share and how they differ."""
     if not run.several:
         record = run.arms[0].record
-        table = aligned(seed_rows(record, metric_names([record]), digits=4))
+        table = aligned(seed_rows(record, metric_names([record]), digits=4), "right")
         return "\n".join([table, *statistics_lines(run.result)])
-    lines = [aligned(by_seed(run.arms, run.result["seeds"], run.result["comparisons"][0]["metric"] or "–"))]
+    metric = run.result["comparisons"][0]["metric"] or "–"
+    lines = [aligned(by_seed(run.arms, run.result["seeds"], metric), "right")]
     for arm in run.arms:
         lines += [f"{arm.name}: {line}" for line in statistics_lines(arm.result)]
     told = (line for row in comparison_lines(run.result) for line in row)

@@ -15,6 +15,7 @@ from typing import Any
 
 from raymc.paper_table import METRICS, Figure, PaperTable, TableRow
 from raymc.reporting import words
+from raymc.reporting.aligned import aligned
 from raymc.reporting.cells import CellResult, choose, read_cells, tables_root
 from raymc.reporting.page import write_whole
 
@@ -91,7 +92,7 @@ def text(table: PaperTable, facts: Facts, datasets: Sequence[str] | None = None,
     for dataset in datasets or facts["columns"]:
         rows = [row[1:] for row in _long(facts, [dataset])]
         for first, last in _chunks(rows, width):
-            lines += ["", dataset, *_aligned([(*row[:2], *row[first:last]) for row in rows])]
+            lines += ["", dataset, aligned([(*row[:2], *row[first:last]) for row in rows])]
     lines += ["", *facts["general"], *(f"[{mark}] {note}" for mark, note in facts["notes"].items())]
     return "\n".join(lines)
 
@@ -314,8 +315,3 @@ def _chunks(rows: Sequence[Sequence[str]], width: int) -> list[tuple[int, int]]:
             start, room = i, sum(widths[:2]) + 4 + widths[i]
         used = room
     return [*found, (start, len(widths))]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
