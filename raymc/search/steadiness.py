@@ -8,10 +8,11 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
-from raymc import provenance
+from raymc import clusterers, provenance
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
 from raymc.reporting.steady_page import write_stability
@@ -29,7 +30,6 @@ from raymc.search.steady_request import Configuration, StabilityRequest, check_n
 from raymc.search.unit import Plan
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
-from raymc.training import clusters
 from raymc.training.mirror import mirror_of
 from raymc.training.objects import home
 from raymc.training.outputs import write_json
@@ -112,7 +112,7 @@ def arm_facts(
         "dataset": chosen.space.dataset,
         "split": dataset.split,
         "n": len(dataset.train),
-        "clusters_by": clusters.told(config, len(dataset.train)),
+        "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
         "params": dict(chosen.params),
         "seeds": list(seeds),
         "seeds_from": chosen.seeds_from,
