@@ -1,8 +1,9 @@
 """Clusters of a model without a head that assigns them: found among samples of the training split, for all others.
 
 A file each, with how it finds clusters and how new points follow: `kmeans`, `mixture`, `spectral`, `ensc`, `ssc_omp`
-and MLC's own `membership`. The first five work on z alone. Where z is of points, not of directions (`Method.unit_rows`),
-k-means, the mixture and the neighbours are of Euclidean distances. `tsne` places points in a plane.
+and MLC's own `membership`. The first five work on z alone. Where z is of points, not of directions
+(`Method.unit_rows`), k-means, the mixture and the neighbours are of Euclidean distances. `tsne` places points in a
+plane.
 """
 
 from __future__ import annotations
