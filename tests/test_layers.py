@@ -15,19 +15,20 @@ PACKAGE = Path(__file__).parent.parent / "raymc"
 HEAVY = {"ray", "optuna", "mlflow"}
 
 # What each room may use; what stands beside the rooms in the package is for all.
-ROOMS = "search tracking reporting scale training methods ops nets datasets metrics".split()
-GROUND = {"ops", "nets", "datasets", "metrics"}
+ROOMS = "search tracking reporting scale training methods ops nets datasets metrics clusterers".split()
+GROUND = {"ops", "nets", "datasets", "metrics", "clusterers"}
 USES = {
     "search": set(ROOMS),
     "tracking": {"tracking"},
-    "reporting": {"reporting", "metrics"},
+    "reporting": {"reporting", "metrics", "clusterers"},
     "scale": {"scale", "training", "methods"} | GROUND,
     "training": {"training", "methods"} | GROUND,
     "methods": {"methods"} | GROUND,
     "nets": {"nets", "ops"},
     "ops": {"ops"},
     "datasets": {"datasets"},
-    "metrics": {"metrics", "ops"},
+    "metrics": {"metrics", "clusterers", "ops"},
+    "clusterers": {"clusterers", "nets", "ops"},
 }
 # The rooms below training talk to other workers through this one file of it.
 COLLECTIVES = "raymc.training.dist"
