@@ -9,16 +9,26 @@ from torch import Tensor, nn
 from raymc.errors import InputError
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """Labels int64 `[m]` of the samples that were clustered, and the module that labels others.
+class Assigner(nn.Module):
+    """Labels int64 `[n]` of new points (z `[n, d]`, output of the cluster head `[n, d']` or None), old ones alike.
 
-    The assigner is called with (z `[n, d]`, output of the cluster head `[n, d']` or None) and returns int64 `[n]`; its
-    buffers travel with the model.
+    What it knows are buffers, which travel with the model; a subclass names them.
     """
 
+    def __init__(self, **buffers: Tensor) -> None:
+        super().__init__()
+        for name in type(self).__annotations__:
+            self.register_buffer(name, buffers.pop(name).detach())
+        if buffers:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(buffers)}")
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Labels int64 `[m]` of the samples that were clustered, and what labels others."""
+
     labels: Tensor
-    assigner: nn.Module
+    assigner: Assigner
 
 
 def check_count(n_clusters: int, n: int) -> None:

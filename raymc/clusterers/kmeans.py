@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from raymc.clusterers.base import Clusters, check_count
+from raymc.clusterers.base import Assigner, Clusters, check_count
 from raymc.ops.neighbours import nearest_to
 from raymc.rng import seed32
 
@@ -18,7 +18,7 @@ from raymc.rng import seed32
 def fit(z: Tensor, n_clusters: int, seed: int) -> Clusters:
     """Clusters of z `[m, d]`."""
     labels, centres = kmeans(z.cpu().numpy(), n_clusters, seed)
-    return Clusters(torch.as_tensor(labels), CentreAssigner(torch.as_tensor(centres).to(z)))
+    return Clusters(torch.as_tensor(labels), CentreAssigner(centres=torch.as_tensor(centres).to(z)))
 
 
 def kmeans(
@@ -40,12 +40,8 @@ def kmeans(
     return np.asarray(model.labels_, dtype=np.int64), np.asarray(model.cluster_centers_)
 
 
-class CentreAssigner(nn.Module):
+class CentreAssigner(Assigner):
     """The nearest of the centres `[k, d]`, in double precision: between far centres single has no digits left."""
-
-    def __init__(self, centres: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("centres", centres.detach())
 
     centres: Tensor
 

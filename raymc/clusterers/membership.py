@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from raymc.clusterers.base import Clusters
+from raymc.clusterers.base import Assigner, Clusters
 from raymc.clusterers.spectral import spectral_clustering
 from raymc.clusterers.voting import NEIGHBOURS, vote
 from raymc.errors import CollapsedError
@@ -29,10 +29,11 @@ def fit(c: Tensor, eta: float, n_clusters: int, seed: int) -> Clusters:
         raise CollapsedError(f"heads.eta {eta:g} is too small: every point's membership is with itself alone")
     affinity = pi.add_(pi.mT.clone()).div_(2).double().cpu().numpy()
     labels = torch.as_tensor(spectral_clustering(affinity, n_clusters, seed))
-    return Clusters(labels, MembershipAssigner(c, potential, labels.to(c.device), torch.tensor(eta).to(c)))
+    known = {"anchors": c, "potential": potential, "labels": labels.to(c.device), "eta": torch.tensor(eta).to(c)}
+    return Clusters(labels, MembershipAssigner(**known))
 
 
-class MembershipAssigner(nn.Module):
+class MembershipAssigner(Assigner):
     """The cluster with the largest sum among the point's 10 largest memberships with the m points.
 
     A new point's memberships are the row that the doubly stochastic projection would give it, with the scaling of
@@ -45,13 +46,6 @@ class MembershipAssigner(nn.Module):
         labels: of the m points, int64 `[m]`.
         eta: entropy of the projection, a scalar.
     """
-
-    def __init__(self, anchors: Tensor, potential: Tensor, labels: Tensor, eta: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("anchors", anchors.detach())
-        self.register_buffer("potential", potential.detach())
-        self.register_buffer("labels", labels.detach())
-        self.register_buffer("eta", eta.detach())
 
     anchors: Tensor
     potential: Tensor

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from raymc.clusterers.base import Clusters, check_count
+from raymc.clusterers.base import Assigner, Clusters, check_count
 from raymc.clusterers.kmeans import kmeans
 from raymc.rng import seed32
 
@@ -51,8 +51,8 @@ class Mixture:
 def fit(z: Tensor, n_clusters: int, seed: int) -> Clusters:
     """Clusters of z `[m, d]`."""
     found = gaussian_mixture(z.cpu().numpy(), n_clusters, seed)
-    parts = (torch.as_tensor(part).to(z) for part in (found.means, found.roots, found.logs))
-    return Clusters(torch.as_tensor(found.labels), MixtureAssigner(*parts))
+    parts = {name: torch.as_tensor(getattr(found, name)).to(z) for name in ("means", "roots", "logs")}
+    return Clusters(torch.as_tensor(found.labels), MixtureAssigner(**parts))
 
 
 def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int, starts: int | None = None) -> Mixture:
@@ -92,7 +92,7 @@ def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int, starts
     return Mixture(model.predict(points).astype(np.int64), model.means_ * scale + centre, roots / scale, logs)
 
 
-class MixtureAssigner(nn.Module):
+class MixtureAssigner(Assigner):
     """The likeliest of k Gaussians, see `gaussian_mixture`.
 
     Args:
@@ -100,12 +100,6 @@ class MixtureAssigner(nn.Module):
         roots: R with the precision R R^T, `[k, d, d]`, or the roots of a diagonal one, `[k, d]`.
         logs: log weight and log determinant of each Gaussian's root, `[k]`.
     """
-
-    def __init__(self, means: Tensor, roots: Tensor, logs: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("means", means.detach())
-        self.register_buffer("roots", roots.detach())
-        self.register_buffer("logs", logs.detach())
 
     means: Tensor
     roots: Tensor

@@ -56,7 +56,7 @@ def fit_directions(unit: Tensor, n_clusters: int, seed: int) -> Clusters:
 def fit_points(z: Tensor, n_clusters: int, seed: int) -> Clusters:
     """Clusters of points `[m, d]`, by the 10 nearest."""
     labels = torch.as_tensor(spectral_clustering(point_graph(z), n_clusters, seed))
-    return Clusters(labels, PointAssigner(z, labels.to(z.device)))
+    return Clusters(labels, PointAssigner(points=z, labels=labels.to(z.device)))
 
 
 def neighbour_graph(unit: Tensor) -> scipy.sparse.csr_array:

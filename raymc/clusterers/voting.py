@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from raymc.clusterers.base import Clusters
+from raymc.clusterers.base import Assigner, Clusters
 from raymc.ops.neighbours import most_similar, nearest_to
 
 NEIGHBOURS = 10
@@ -17,19 +17,14 @@ NEIGHBOURS = 10
 def with_neighbours(unit: Tensor, labels: NDArray[np.int64]) -> Clusters:
     """Clusters of directions, unit rows `[m, d]`, of labels `[m]`."""
     found = torch.as_tensor(labels)
-    return Clusters(found, NeighbourAssigner(unit, found.to(unit.device)))
+    return Clusters(found, NeighbourAssigner(anchors=unit, labels=found.to(unit.device)))
 
 
-class NeighbourAssigner(nn.Module):
+class NeighbourAssigner(Assigner):
     """The cluster with the largest sum of |cos| among the 10 clustered points most similar to z in |cos|.
 
     |cos|, since a subspace has no sign. Args: `anchors` unit rows `[m, d]`, their `labels` int64 `[m]`.
     """
-
-    def __init__(self, anchors: Tensor, labels: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("anchors", anchors.detach())
-        self.register_buffer("labels", labels.detach())
 
     anchors: Tensor
     labels: Tensor
@@ -40,16 +35,11 @@ class NeighbourAssigner(nn.Module):
         return vote(similar, self.labels[which])
 
 
-class PointAssigner(nn.Module):
+class PointAssigner(Assigner):
     """The most frequent cluster among the 10 clustered points nearest to z; the nearest's where several are.
 
     For points, where `NeighbourAssigner` is for directions. Args: `points` `[m, d]`, their `labels` int64 `[m]`.
     """
-
-    def __init__(self, points: Tensor, labels: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("points", points.detach())
-        self.register_buffer("labels", labels.detach())
 
     points: Tensor
     labels: Tensor
