@@ -23,6 +23,7 @@ from raymc.clusterers.tsne import tsne
 from raymc.clusterers.voting import NEIGHBOURS, NeighbourAssigner, PointAssigner
 from raymc.config import Config, Value, resolve
 from raymc.datasets import Dataset, load
+from raymc.distributed import Workers
 from raymc.errors import CollapsedError, DivergedError, InputError
 from raymc.methods import METHODS
 from raymc.metrics import clustering_scores
@@ -30,7 +31,6 @@ from raymc.metrics.downstream import downstream_accuracies
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
 from raymc.rng import seed32
-from raymc.training.dist import Workers
 from raymc.training.evaluate import ranks
 from raymc.training.feed import Feed
 from raymc.training.run import run

@@ -10,12 +10,12 @@ from raymc.clusterers.kmeans import kmeans
 from raymc.clusterers.mixture import gaussian_mixture
 from raymc.clusterers.tsne import tsne
 from raymc.config import StageConfig
+from raymc.distributed import broadcast_object, leads, sum_over_workers
 from raymc.methods.base import Whole
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.ops.blocks import in_blocks
 from raymc.ops.neighbours import nearest_to
 from raymc.rng import derive_seed, generator, seed32
-from raymc.training.dist import broadcast_object, leads, sum_over_workers
 
 KMEANS_STARTS = 20
 MIXTURE_STARTS = 100

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from raymc.distributed import sum_over_workers
 from raymc.ops.neighbours import nearest
-from raymc.training.dist import sum_over_workers
 
 SCALES = ("published", "paper")
 

@@ -21,7 +21,7 @@ from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_si
 from raymc.ops import coding_rate
 from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import generator
-from raymc.training.bank import Behind
+from raymc.training.feature_bank import Behind
 from raymc.training.feed import Feed
 from raymc.training.reference import reference_scores
 
