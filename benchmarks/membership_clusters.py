@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.machine import facts
+from raymc.clusterers import find
 from raymc.config import Value, resolve
 from raymc.methods import METHODS
 from raymc.metrics import clustering_scores
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
-from raymc.training import clusters
 
 D, RANK, NOISE = 128, 10, 0.5
 
@@ -51,7 +51,7 @@ def row(n: int, k: int, eta: float, device: str) -> dict[str, Any]:
     begun = time.perf_counter()
     symmetric_scaling(affinity_rows(c), eta)[1].sum().item()
     projected = time.perf_counter()
-    found = clusters.find(config, c, c, k, 0)
+    found = find(config, c, c, k, 0)
     done = time.perf_counter()
     labels = found.assigner(new, new).cpu()
     assigned = time.perf_counter()

@@ -19,6 +19,11 @@ def derive_seed(*words: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def seed32(seed: int) -> int:
+    """A seed below 2^32, as scikit-learn and openTSNE want it; those below stay, larger ones lose their upper bits."""
+    return seed % 2**32
+
+
 def generator(*words: str | int) -> torch.Generator:
     """A CPU generator seeded by `derive_seed(*words)`."""
     import torch

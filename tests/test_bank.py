@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.distributed import ProcessGroup
 
+from raymc.clusterers.membership import MembershipAssigner
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset, load
 from raymc.distributed import Workers
 from raymc.errors import InputError, Interrupted
 from raymc.methods import METHODS
 from raymc.methods.base import Batch
-from raymc.nets.assigners import load_assigner
 from raymc.storage.stage_store import Store
 from raymc.training.feature_bank import Bank, Behind, bank_key
 from raymc.training.feed import Feed
@@ -131,7 +131,7 @@ def test_the_head_behind_a_bank_labels_images_as_the_whole_net_does(tmp_path: Pa
     for name in model:
         model[name].load_state_dict(weights[name])
     if assigner is not None:
-        model["assigner"] = load_assigner(assigner)
+        model["assigner"] = MembershipAssigner(**assigner)
     feed = Feed.build(few(), config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
     data, found = few(), np.load(tmp_path / "o" / "labels.npz")
     assert data.test is not None and len(set(found["test_labels"])) > 1

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from raymc import datasets
+from raymc.clusterers.tsne import tsne
 from raymc.config import Config, StageConfig, Value, resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
@@ -21,7 +22,6 @@ from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.methods import METHODS, gcml, gcml_state
 from raymc.methods.base import Batch
-from raymc.metrics.tsne import tsne
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.training.feed import Feed

@@ -213,9 +213,9 @@ def test_the_space_is_made_once_for_a_dataset_and_anew_for_another(monkeypatch: 
         return reference_space(x)
 
     monkeypatch.setattr(reference, "reference_space", counted)
-    reference._kept.clear()
+    reference._spaces.clear()
     measured(blobs(), 0), measured(blobs(), 1)
     assert made == [120]
     x = blobs().train.x[:80]
     measured(stored("part", Split(x, None), None, n_classes=3, split="all", source="drawn"))
-    assert made == [120, 80] and len(reference._kept) == 1
+    assert made == [120, 80] and len(reference._spaces) == 1

@@ -145,7 +145,7 @@ def test_isometry_is_blind_to_rotation_and_zero_for_an_isometry() -> None:
 
 @pytest.mark.parametrize("block", [1, 50, 2**23])
 def test_neighbours_are_the_nearest_others_of_the_same_label(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr("raymc.ops.isometry.BLOCK", block)
+    monkeypatch.setattr("raymc.ops.neighbours.BLOCK", block)
     z = points(40, 3)
     labels = torch.arange(40) % 4
     labels[labels == 3] = 5  # no label 3 and 4

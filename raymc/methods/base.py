@@ -170,7 +170,7 @@ class Method:
 
 
 ASSIGNER = "assigner"
-"""The module by which a model whose clusters were found from pairs of points labels other points (`raymc.nets`)."""
+"""The module by which a model whose clusters were found by `raymc.clusterers` labels other points."""
 
 
 def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor:

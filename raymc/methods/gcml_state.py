@@ -6,18 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raymc.clusterers.kmeans import kmeans
+from raymc.clusterers.mixture import gaussian_mixture
+from raymc.clusterers.tsne import tsne
 from raymc.config import StageConfig
 from raymc.distributed import broadcast_object, leads, sum_over_workers
 from raymc.methods.base import Whole
-from raymc.metrics.mixture import gaussian_mixture
-from raymc.metrics.spectral import kmeans
-from raymc.metrics.tsne import tsne
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
-from raymc.rng import derive_seed, generator
+from raymc.ops.blocks import in_blocks
+from raymc.ops.neighbours import nearest_to
+from raymc.rng import derive_seed, generator, seed32
 
 KMEANS_STARTS = 20
 MIXTURE_STARTS = 100
-ROWS = 2048
 
 
 def centers_of(model: nn.ModuleDict) -> Tensor:
@@ -84,7 +85,7 @@ def observe(model: nn.ModuleDict, whole: Whole, config: StageConfig, epoch: int)
     """
     z = whole.map(model["encoder"])
     centers = centers_of(model)
-    q = torch.cat([student_t_assignment(rows, centers) for rows in torch.split(z, ROWS)])
+    q = in_blocks(lambda rows: student_t_assignment(rows, centers), z)
     labels = q.argmax(1)
     if epoch < config.anchor_epochs:
         target = functional.one_hot(first_clusters(model), len(centers)).to(q)
@@ -106,7 +107,7 @@ def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -
     chosen = torch.randperm(len(z), generator=generator(seed, "centers"))[: config.center_points].sort().values
     everyone = z.double().cpu()
     points = everyone[chosen]
-    number = derive_seed(seed, "centers") % 2**32
+    number = seed32(derive_seed(seed, "centers"))
     space = points.numpy() if config.centers_by == "kmeans" else tsne(points, number, exaggeration=config.exaggeration)
     if config.centers_by == "tsne_mixture":
         found = gaussian_mixture(space, n_clusters, number, MIXTURE_STARTS).labels
@@ -115,8 +116,7 @@ def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -
     labels = torch.as_tensor(found)
     centers, _ = cluster_means(points, labels, n_clusters)
     if len(points) < len(everyone):
-        nearest = [torch.cdist(rows, points).argmin(1) for rows in torch.split(everyone, ROWS)]
-        labels = labels[torch.cat(nearest)]
+        labels = labels[nearest_to(everyone, points, 1)[0].squeeze(1)]
     return centers, labels
 
 

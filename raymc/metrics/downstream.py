@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raymc.errors import InputError
 from raymc.metrics.clustering import Labels, as_labels
+from raymc.rng import seed32
 
 
 def downstream_accuracies(
@@ -76,8 +77,8 @@ def _classifiers(seed: int) -> dict[str, Any]:
     from sklearn.svm import SVC
 
     return {
-        "mlp": MLPClassifier(random_state=seed),
-        "rfc": RandomForestClassifier(random_state=seed),
+        "mlp": MLPClassifier(random_state=seed32(seed)),
+        "rfc": RandomForestClassifier(random_state=seed32(seed)),
         "svm": SVC(),
         "lr": LogisticRegression(),
     }

@@ -19,7 +19,7 @@ from raymc.metrics.clustering import Labels, as_labels
 TIE_BITS = 22
 """Last bits of a squared distance that say nothing: such as agree to 9 digits are ties, whatever the rounding."""
 
-NOTHING = 1e-12
+DUPLICATE = 1e-12
 """Of a point's squared distance from the mean, the squared distance within which others are its duplicates."""
 
 
@@ -64,8 +64,8 @@ def geometry_scores(x: Tensor, z: Tensor, labels: Labels, k1: int = FEWEST, k2: 
     counts = range(k1, k2 + 1)
     return {
         "rre": _mean((_rank_change(tables.rank_z, k) + _rank_change(tables.rank_x, k)) / 2 for k in counts),
-        "trustworthiness": _mean(_kept(tables.rank_x, k) for k in counts),
-        "continuity": _mean(_kept(tables.rank_z, k) for k in counts),
+        "trustworthiness": _mean(_share_kept(tables.rank_x, k) for k in counts),
+        "continuity": _mean(_share_kept(tables.rank_z, k) for k in counts),
         "d_rmse": (tables.squares / n**2) ** 0.5,
         "lgd": _mean(float(tables.gaps[:, :k].square().mean()) ** 0.5 for k in counts),
         "cra": float(agree.double().mean()),
@@ -109,7 +109,7 @@ class _Space:
 
     def keys(self, rows: slice) -> Tensor:
         """int64 `[b, n]`: as float64 the squared distances, in their last bits the index: ordered as they, no ties."""
-        own = self.squares[rows, None] * (1 - NOTHING)
+        own = self.squares[rows, None] * (1 - DUPLICATE)
         square = torch.addmm(self.squares, self.points[rows], self.points.mT, alpha=-2).add_(own).clamp_(min=0)
         at = torch.arange(len(self.points), device=square.device)
         bits = max(TIE_BITS, len(at).bit_length())
@@ -196,7 +196,7 @@ def _rank_change(ranks: Tensor, k: int) -> float:
     return float(change) / (n * sum(abs(n - 2 * rank) / rank for rank in range(1, k + 1)))
 
 
-def _kept(ranks: Tensor, k: int) -> float:
+def _share_kept(ranks: Tensor, k: int) -> float:
     """1 less the normalised sum by which the k nearest in one space are beyond rank k in the other."""
     n = len(ranks)
     beyond = (ranks[:, :k] - k).clamp(min=0).sum()

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc.metrics.clustering import Labels, as_labels
-
-ROWS = 2048  # held-out rows compared at a time
+from raymc.ops.blocks import in_blocks
 
 
 def svm_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels: Labels) -> float:
@@ -36,11 +35,11 @@ def knn_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels:
     classes, inverse = np.unique(as_labels(train_labels), return_inverse=True)
     one_hot = functional.one_hot(torch.as_tensor(inverse), len(classes))
     known, asked = functional.normalize(_rows(train), dim=1), functional.normalize(_rows(test), dim=1)
-    votes = [
-        one_hot[(part @ known.mT).topk(min(neighbours, len(known)), dim=1).indices].sum(1)
-        for part in torch.split(asked, ROWS)
-    ]
-    predicted = classes[torch.cat(votes).argmax(1).numpy()]
+
+    def votes(rows: Tensor) -> Tensor:
+        return one_hot[(rows @ known.mT).topk(min(neighbours, len(known)), dim=1).indices].sum(1)
+
+    predicted = classes[in_blocks(votes, asked).argmax(1).numpy()]
     return float((predicted == as_labels(test_labels)).mean())
 
 

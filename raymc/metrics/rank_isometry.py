@@ -13,7 +13,7 @@ from torch import Tensor
 from raymc.errors import InputError
 from raymc.metrics.clustering import Labels, as_labels
 from raymc.metrics.geometry import centre_order
-from raymc.metrics.neighbours import nearest
+from raymc.ops.neighbours import nearest
 from raymc.rng import generator
 
 BINS = 60

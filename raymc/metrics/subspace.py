@@ -9,9 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc.metrics.clustering import Labels, as_labels
-from raymc.metrics.ensc import ensc
-
-__all__ = ["cluster_singular_values", "ensc", "numerical_rank", "z_similarity"]
 
 MOST_POINTS = 4096
 """z_similarity looks at all pairs of at most this many points."""

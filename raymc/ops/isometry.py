@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from raymc.distributed import sum_over_workers
-
-BLOCK = 2**23  # distances at a time
+from raymc.ops.neighbours import nearest
 
 SCALES = ("published", "paper")
 
@@ -92,19 +91,14 @@ def alignment_loss(centers: Tensor, means: Tensor, size: Tensor, scales: str = "
 def neighbours_within(z: Tensor, labels: Tensor, k: int) -> Tensor:
     """Positions int64 `[n, k]` of each point's k nearest others with its own label, nearest first; -1: there is none.
 
-    z is `[n, m]`, labels `[n]`. In blocks: no more than 8 million distances at a time.
+    z is `[n, m]`, labels `[n]`. In double precision: the products of single would change who is nearer.
     """
     found = torch.full((len(z), k), -1, dtype=torch.int64, device=z.device)
     order = labels.argsort(stable=True)
     for members in torch.split(order, torch.bincount(labels).tolist()):
         count = min(k, len(members) - 1)
-        if count < 1:
-            continue
-        points = z[members]
-        for rows in torch.split(torch.arange(len(members), device=z.device), max(1, BLOCK // len(members))):
-            distances = torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
-            distances[torch.arange(len(rows), device=z.device), rows] = torch.inf
-            found[members[rows], :count] = members[distances.topk(count, dim=1, largest=False).indices]
+        if count > 0:
+            found[members, :count] = members[nearest(z[members].double(), count)[0]]
     return found
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
-from raymc import provenance
+from raymc import clusterers, provenance
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
@@ -17,6 +17,7 @@ from raymc.execution.remote import Mirrored
 from raymc.execution.session import needs_of
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan
+from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.stability.page import write_stability
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
@@ -31,7 +32,6 @@ from raymc.study.queue import SeedQueue, Work
 from raymc.study.request import check_storage, report_folder
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
-from raymc.training import clusters
 from raymc.training.outputs import write_json
 
 FLUSH_SECONDS = 30.0
@@ -112,7 +112,7 @@ def arm_facts(
         "dataset": chosen.space.dataset,
         "split": dataset.split,
         "n": len(dataset.train),
-        "clusters_by": clusters.told(config, len(dataset.train)),
+        "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
         "params": dict(chosen.params),
         "seeds": list(seeds),
         "seeds_from": chosen.seeds_from,

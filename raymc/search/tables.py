@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from raymc import provenance
+from raymc import clusterers, provenance
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
@@ -35,7 +35,6 @@ from raymc.space.space import Space
 from raymc.study.manifest import check_data, load_data
 from raymc.study.request import report_folder
 from raymc.tracking import uri
-from raymc.training import clusters
 from raymc.training.outputs import write_json
 from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
@@ -255,7 +254,7 @@ def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int]
         "seeds_from": cell.seeds_from,
         "seeds": list(seeds),
         "data": provenance.data_facts(dataset),
-        "clusters_by": clusters.told(config, len(dataset.train)),
+        "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
         "created": before.facts["created"] if before else sitting["started"],
         "updated": sitting["started"],
         "sittings": [*(before.facts["sittings"] if before else ()), sitting],

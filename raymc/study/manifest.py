@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raymc import datasets, provenance
+from raymc import clusterers, datasets, provenance
 from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
@@ -18,7 +18,6 @@ from raymc.space.objective import several_seeds
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space
 from raymc.tracking.uri import masked
-from raymc.training import clusters
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of
 
@@ -133,7 +132,7 @@ def make_manifest(
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
         "resources": space.resources.model_dump(),
         "data": provenance.data_facts(dataset) | _scaled_as_searched(space, dataset),
-        "clusters_by": clusters.told(config, len(dataset.train)),
+        "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
         "versions": provenance.versions(),
         "git": provenance.revision(),
         "hardware": provenance.hardware(),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from raymc import clusterers
 from raymc.config import Config
 from raymc.datasets import Dataset, Split
 from raymc.methods.base import ASSIGNER, Method
@@ -18,14 +19,14 @@ from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
 from raymc.ops import coding_rate
+from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import generator
-from raymc.training import clusters
 from raymc.training.feature_bank import Behind
 from raymc.training.feed import Feed
 from raymc.training.reference import reference_scores
 
 HEADS = ("projection", "subspace")  # features with unit rows
-ROWS = 1024  # samples of one forward pass
+PROBE_ROWS = 1024  # samples whose views are drawn together: the figures of probes depend on it
 REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
 WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
 SNAPSHOTS = (0, 0.03, 0.07, 0.1, 0.23, 0.4, 0.53, 0.7, 0.83, 1)  # shares of a stage's epochs
@@ -39,16 +40,14 @@ def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views:
 
     A head's unit rows are normalised again after averaging, other features are not, as in the published code.
     """
-    modes = _to_eval(model)
-    parts: dict[str, list[Tensor]] = {}
-    for at in range(0, len(x), ROWS):
-        rows = x[at : at + ROWS]
-        inputs = [feed.augmented(rows, "probe", v, at) for v in range(views)] or [feed.plain(rows)]
+
+    def of(index: Tensor) -> dict[str, Tensor]:
+        rows = x[index]
+        inputs = [feed.augmented(rows, "probe", v, int(index[0])) for v in range(views)] or [feed.plain(rows)]
         passes = [method.features(model, one) for one in inputs]
-        for name in passes[0]:
-            parts.setdefault(name, []).append(torch.stack([p[name].float() for p in passes]).mean(0).cpu())
-    _restore(modes)
-    whole = {name: torch.cat(rows) for name, rows in parts.items()}
+        return {name: torch.stack([p[name].float() for p in passes]).mean(0).cpu() for name in passes[0]}
+
+    whole = _mapped(model, of, torch.arange(len(x)), PROBE_ROWS)
     heads = {name: nn.functional.normalize(whole[name], dim=1) for name in HEADS if name in whole}
     return whole | heads
 
@@ -56,20 +55,25 @@ def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views:
 @torch.no_grad()
 def assign(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple[Tensor, Tensor]:
     """Labels `[n]` and embedding `[n, d]` of samples `[n, …]` in eval mode, on the CPU."""
-    modes = _to_eval(model)
-    pairs = [method.assign(model, feed.plain(x[at : at + ROWS])) for at in range(0, len(x), ROWS)]
-    _restore(modes)
-    return torch.cat([p[0].cpu() for p in pairs]), torch.cat([p[1].float().cpu() for p in pairs])
+
+    def of(rows: Tensor) -> dict[str, Tensor]:
+        labels, z = method.assign(model, feed.plain(rows))
+        return {"labels": labels.cpu(), "z": z.float().cpu()}
+
+    found = _mapped(model, of, x)
+    return found["labels"], found["z"]
 
 
 @torch.no_grad()
 def heads(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Embedding `[n, d]` of samples and the cluster head's output, in eval mode, on the training device, float32."""
-    modes = _to_eval(model)
-    pairs = [method.heads(model, feed.plain(x[at : at + ROWS])) for at in range(0, len(x), ROWS)]
-    _restore(modes)
-    outputs = [c.float() for _, c in pairs if c is not None]
-    return torch.cat([z.float() for z, _ in pairs]), torch.cat(outputs) if outputs else None
+
+    def of(rows: Tensor) -> dict[str, Tensor]:
+        z, c = method.heads(model, feed.plain(rows))
+        return {"z": z.float()} | ({} if c is None else {"c": c.float()})
+
+    found = _mapped(model, of, x)
+    return found["z"], found.get("c")
 
 
 def watched(
@@ -83,9 +87,9 @@ def watched(
     if config.clustering == "head":
         labels, z = assign(method, model, feed, split.x)
     else:
-        split = split.rows(clusters.chosen_rows(config, len(split), WATCHED))
+        split = split.rows(clusterers.chosen_rows(config, len(split), WATCHED))
         z, c = heads(method, model, feed, split.x)
-        labels = clusters.find(config, z, c, n_clusters, seed, method.unit_rows).labels
+        labels = clusterers.find(config, z, c, n_clusters, seed, method.unit_rows).labels
     here, found = z.to(feed.device), labels.to(feed.device)
     y = None if split.y is None else split.y.to(feed.device)
     return scores(split, labels) | rate_reduction(here, found, method.unit_rows) | ranks(here, found, y)
@@ -93,7 +97,7 @@ def watched(
 
 def plain_inputs(feed: Feed, x: Tensor) -> Tensor:
     """Samples as the network sees them, flat `[n, d]`, float32, on the CPU."""
-    return torch.cat([feed.plain(x[at : at + ROWS]).flatten(1).float().cpu() for at in range(0, len(x), ROWS)])
+    return in_blocks(lambda rows: feed.plain(rows).flatten(1).float().cpu(), x)
 
 
 def snapshot_epochs(epochs: int) -> set[int]:
@@ -146,9 +150,9 @@ def final_metrics(
     if config.clustering == "head":
         labels, z = assign(method, net, its_feed, seen.train.x)
     else:
-        rows = clusters.chosen_rows(config, len(data.train))
+        rows = clusterers.chosen_rows(config, len(data.train))
         chosen = seen.train.rows(rows)
-        found = clusters.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
+        found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
         model[ASSIGNER] = net[ASSIGNER] = found.assigner
         labels, z = assign(method, net, its_feed, seen.train.x)
         labels[rows] = found.labels
@@ -260,12 +264,13 @@ def probe_metrics(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dic
     }
 
 
-def _to_eval(model: nn.ModuleDict) -> list[tuple[nn.Module, bool]]:
+def _mapped(
+    model: nn.ModuleDict, function: Callable[[Tensor], dict[str, Tensor]], x: Tensor, rows: int = ROWS
+) -> dict[str, Tensor]:
+    """See `in_blocks`, with the model in eval mode meanwhile."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    return modes
-
-
-def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
+    found = in_blocks(function, x, rows)
     for module, training in modes:
         module.training = training
+    return found

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -25,9 +26,10 @@ from raymc.datasets import Dataset, Split, fingerprint
 from raymc.distributed import barrier, broadcast_object, gather_rows, rows_of
 from raymc.errors import InputError
 from raymc.nets import architecture, backbone_width
+from raymc.ops.blocks import ROWS, in_blocks
 from raymc.storage.lease import Lease
 from raymc.storage.stage_store import Store
-from raymc.training.feed import ROWS, Drawing, Feed
+from raymc.training.feed import Drawing, Feed
 from raymc.training.stages import BANK_NUMERICS, digest_of
 from raymc.training.transfer import moved
 
@@ -136,16 +138,20 @@ class Bank:
         In blocks of which each worker takes some, so that the draws do not depend on how many workers there are.
         """
         feed, backbone = self._samples, self._whole["backbone"].eval()
-        starts = range(0, len(x), ROWS)
-        share = rows_of(len(starts), feed.workers.rank, feed.workers.size)
         half = self._autocast if view is not None else None
-        parts = [torch.empty(0, self._width, device=feed.device)]
-        for at in starts[share]:
-            rows = x[at : at + ROWS]
-            seen = feed.plain(rows) if view is None else feed.augmented(rows, "bank", view, at)
+
+        def outputs(index: Tensor) -> Tensor:
+            if not len(index):  # there are fewer blocks than workers
+                return torch.empty(0, self._width, device=feed.device)
+            rows = x[index]
+            seen = feed.plain(rows) if view is None else feed.augmented(rows, "bank", view, int(index[0]))
             with torch.autocast(feed.device.type, dtype=half, enabled=half is not None):
-                parts.append(backbone(seen).float())
-        whole = gather_rows(torch.cat(parts), feed.workers.group).cpu()
+                found: Tensor = backbone(seen).float()
+            return found
+
+        blocks = rows_of(math.ceil(len(x) / ROWS), feed.workers.rank, feed.workers.size)
+        share = torch.arange(len(x))[blocks.start * ROWS : blocks.stop * ROWS]
+        whole = gather_rows(in_blocks(outputs, share), feed.workers.group).cpu()
         return whole if view is None else whole.to(torch.bfloat16)
 
 

@@ -18,11 +18,11 @@ from raymc.datasets.augmentation import POLICIES, compiled_apply
 from raymc.distributed import Workers, gather_rows, rows_of
 from raymc.errors import InputError
 from raymc.methods.base import Batch
+from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import Seed, generator, part
 from raymc.training.transfer import moved, rows_at
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
-ROWS = 2048  # samples of one forward pass over the whole dataset
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Feed:
     @torch.no_grad()
     def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """See `Whole.map`."""
-        return gather_rows(torch.cat([function(x) for _, x in self.blocks()]), self.workers.group)
+        return gather_rows(in_blocks(lambda index: function(self.rows(index)), self._share()), self.workers.group)
 
     def _share(self) -> Tensor:
         rows = rows_of(len(self.samples), self.workers.rank, self.workers.size)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from raymc import clusterers
 from raymc.datasets.scaling import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
-from raymc.training import clusters, evaluate, outputs
+from raymc.training import evaluate, outputs
 from raymc.training.loop import Row
 from raymc.training.stages import weights_of
 
@@ -39,7 +40,7 @@ def finish(
         "n_clusters": training.n_clusters,
         "n": len(data.train.x),
         "split": data.split,
-        "clusters_by": clusters.told(config, len(data.train)),
+        "clusters_by": clusterers.described(config, len(data.train), training.method.unit_rows),
         "test_n": 0 if data.test is None else len(data.test.x),
         "smoke": training.smoke,
         "out": str(out),

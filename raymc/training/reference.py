@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from raymc.datasets import Dataset
 from raymc.metrics.label_free import Array, label_free_scores, reduced, reference_rows, reference_space
-from raymc.training.feed import ROWS, Feed
+from raymc.ops.blocks import in_blocks
+from raymc.training.feed import Feed
 
-_kept: dict[tuple[str, str, int], Array] = {}
+_spaces: dict[tuple[str, str, int], Array] = {}
 """The last space, by the samples and the policy that scales inputs: a study needs one."""
 
 
@@ -21,8 +21,8 @@ def reference_scores(data: Dataset, feed: Feed, labels: Tensor) -> dict[str, flo
 
 def _space(data: Dataset, feed: Feed, rows: Tensor) -> Array:
     key = (data.fingerprint, feed.augmentation, len(data.train))
-    if key not in _kept:
-        inputs = [reduced(feed.plain(data.train.x[part])) for part in torch.split(rows, ROWS)]
-        _kept.clear()
-        _kept[key] = reference_space(torch.cat(inputs))
-    return _kept[key]
+    if key not in _spaces:
+        inputs = in_blocks(lambda index: reduced(feed.plain(data.train.x[index])), rows)
+        _spaces.clear()
+        _spaces[key] = reference_space(inputs)
+    return _spaces[key]

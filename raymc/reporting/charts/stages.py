@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from raymc.metrics.tsne import tsne_series
+from raymc.clusterers.tsne import tsne_series
 from raymc.reporting.artefacts import Arrays
 from raymc.reporting.charts.svg import picture
 from raymc.reporting.words import count

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from raymc.errors import InputError
+from raymc.clusterers.base import check_count
 
 
 def unit_points(z: Tensor | NDArray[np.floating], n_clusters: int) -> Tensor:
@@ -21,8 +21,7 @@ def unit_points(z: Tensor | NDArray[np.floating], n_clusters: int) -> Tensor:
     Raises InputError where there are more clusters than points.
     """
     points = torch.as_tensor(z).detach()
-    if n_clusters > len(points):
-        raise InputError(f"{n_clusters} clusters of {len(points)} points: there must be at least as many points")
+    check_count(n_clusters, len(points))
     return functional.normalize(points.to(torch.promote_types(points.dtype, torch.float32)), dim=1)
 
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from raymc.clusterers.kmeans import kmeans
+from raymc.clusterers.tsne import FEWEST, principal_plane, tsne, tsne_series
 from raymc.errors import InputError
 from raymc.metrics import clustering_scores
-from raymc.metrics.neighbours import nearest
-from raymc.metrics.spectral import kmeans
-from raymc.metrics.tsne import FEWEST, principal_plane, tsne, tsne_series
 
 
 def groups(n: int = 300, k: int = 5, m: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -23,7 +22,7 @@ def groups(n: int = 300, k: int = 5, m: int = 10, seed: int = 0) -> tuple[Tensor
 
 @pytest.mark.parametrize("grid_from", [300, 301])
 def test_groups_stay_together_by_a_grid_and_by_a_tree(monkeypatch: pytest.MonkeyPatch, grid_from: int) -> None:
-    monkeypatch.setattr("raymc.metrics.tsne.GRID_FROM", grid_from)
+    monkeypatch.setattr("raymc.clusterers.tsne.GRID_FROM", grid_from)
     z, which = groups(300)
     places = tsne(z, 0)
     assert places.shape == (300, 2) and places.dtype == np.float64
@@ -46,7 +45,7 @@ def test_equal_seeds_equal_pictures_in_any_unit_and_on_any_number_of_threads() -
 def test_the_more_attraction_is_exaggerated_the_denser_islands_are(
     monkeypatch: pytest.MonkeyPatch, grid_from: int
 ) -> None:
-    monkeypatch.setattr("raymc.metrics.tsne.GRID_FROM", grid_from)
+    monkeypatch.setattr("raymc.clusterers.tsne.GRID_FROM", grid_from)
     z, which = groups(300)
     spreads = []
     for exaggeration in (1.0, 2.0, 4.0):
@@ -88,21 +87,6 @@ def test_the_plane_has_the_greatest_variance_and_a_direction_of_its_own() -> Non
     assert plane.var(0, ddof=1) == pytest.approx(torch.linalg.eigvalsh(z.T.cov())[[5, 4]].numpy())
     assert np.corrcoef(plane[:, 0], z[:, 1])[0, 1] > 0.95
     assert not principal_plane(z[:, :1])[:, 1].any()
-
-
-def test_neighbours_are_the_nearest_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double() + 1e4
-    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
-    expected = apart.topk(7, largest=False)
-    monkeypatch.setattr("raymc.metrics.neighbours.BLOCK", 100)
-    which, distance = nearest(x, 7)
-    assert torch.equal(which, expected.indices)
-    torch.testing.assert_close(distance, expected.values)
-    some = torch.tensor([31, 4])
-    assert torch.equal(nearest(x, 7, some)[0], which[some])
-    same = nearest(torch.ones(5, 2), 4)
-    assert same[0].sort(1).values.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
-    assert not same[1].any()
 
 
 def test_pictures_of_several_times_follow_each_other() -> None:

@@ -14,15 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raymc.clusterers.base import Clusters
+from raymc.clusterers.self_expression import code_matrix, unit_points
+from raymc.clusterers.spectral import spectral_clustering
+from raymc.clusterers.voting import with_neighbours
 from raymc.errors import InputError
-from raymc.metrics.expression import code_matrix, unit_points
-from raymc.metrics.spectral import spectral_clustering
 
 KEPT = 50  # largest coefficients of a code that enter the affinity, as in the published code
 RELAXATION = 1.6
 TOLERANCE = 1e-4
 CHECK_EVERY = 25
 MOST_ITERATIONS = 1000
+
+
+def fit(unit: Tensor, n_clusters: int, gamma: float, tau: float, seed: int) -> Clusters:
+    """Clusters of unit rows `[m, d]`, see `ensc`; a new point follows the 10 most similar of them."""
+    return with_neighbours(unit, ensc(unit, n_clusters, gamma, tau, seed))
 
 
 def ensc(

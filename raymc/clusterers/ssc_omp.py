@@ -12,15 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raymc.clusterers.base import Clusters
+from raymc.clusterers.self_expression import code_matrix, unit_points
+from raymc.clusterers.spectral import spectral_clustering
+from raymc.clusterers.voting import with_neighbours
 from raymc.errors import InputError
-from raymc.metrics.expression import code_matrix, unit_points
-from raymc.metrics.spectral import spectral_clustering
 
-SLIGHT = 1e-6
+LEAST_COSINE = 1e-6
 """Cosine with what is left of a point up to which an atom explains nothing: rounding, duplicates, orthogonality."""
 
 EXACT = 1e-16
 """Squared residual of a unit point that is rounding, whatever the tolerance."""
+
+
+def fit(unit: Tensor, n_clusters: int, nonzero: int, tolerance: float, seed: int) -> Clusters:
+    """Clusters of unit rows `[m, d]`, see `ssc_omp`; a new point follows the 10 most similar of them."""
+    return with_neighbours(unit, ssc_omp(unit, n_clusters, nonzero, tolerance, seed))
 
 
 def ssc_omp(
@@ -75,7 +82,7 @@ def pursuit_codes(x: Tensor, which: Tensor, most: int, tolerance: float) -> tupl
         similar = (fit.residual @ x.mT).abs_().scatter_(1, atoms, -1)
         best, atom = similar.max(1)
         left = fit.residual.norm(dim=1)
-        goes_on = (left.square() >= max(tolerance, EXACT)) & (best > SLIGHT * left)
+        goes_on = (left.square() >= max(tolerance, EXACT)) & (best > LEAST_COSINE * left)
         if not goes_on.any():
             break
         fit.take(x[atom] * goes_on[:, None], goes_on)

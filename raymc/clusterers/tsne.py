@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.errors import InputError
-from raymc.metrics.neighbours import nearest
+from raymc.ops.neighbours import nearest
+from raymc.rng import seed32
 
 PERPLEXITY = 30.0
 NEIGHBOURS = 90
@@ -76,7 +77,7 @@ def tsne(
     graph = PrecomputedNeighbors(which.numpy(), distances.numpy())
     affinity = PerplexityBasedNN(knn_index=graph, perplexity=min(PERPLEXITY, graph.k / 3), n_jobs=1)
     method = "fft" if len(points) >= GRID_FROM else "bh"
-    places = TSNEEmbedding(start, affinity, negative_gradient_method=method, n_jobs=1, random_state=seed % 2**32)
+    places = TSNEEmbedding(start, affinity, negative_gradient_method=method, n_jobs=1, random_state=seed32(seed))
     for iterations, factor in ((EARLY_STEPS, EARLY), (STEPS, exaggeration)):
         places.optimize(iterations, exaggeration=factor, momentum=0.8, learning_rate="auto", inplace=True)
     return np.array(places, np.float64)

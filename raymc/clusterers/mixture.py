@@ -1,5 +1,7 @@
 """Gaussian mixtures (Bishop 2006, section 9.2), by expectation maximisation from partitions of k-means.
 
+A new point goes to its likeliest Gaussian.
+
 Shapes: n points, d features, k clusters.
 """
 
@@ -10,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from raymc.errors import InputError
-from raymc.metrics.spectral import kmeans
+from raymc.clusterers.base import Assigner, Clusters, check_count
+from raymc.clusterers.kmeans import kmeans
+from raymc.rng import seed32
 
 Array = NDArray[np.float64]
 
@@ -35,12 +40,19 @@ TOLERANCE, ITERATIONS = 1e-4, 500
 
 @dataclass(frozen=True)
 class Mixture:
-    """Labels int64 `[n]`, and what labels other points: see `raymc.nets.assigners.MixtureAssigner`."""
+    """Labels int64 `[n]`, and what labels other points: see `MixtureAssigner`."""
 
     labels: NDArray[np.int64]
     means: Array
     roots: Array
     logs: Array
+
+
+def fit(z: Tensor, n_clusters: int, seed: int) -> Clusters:
+    """Clusters of z `[m, d]`."""
+    found = gaussian_mixture(z.cpu().numpy(), n_clusters, seed)
+    parts = {name: torch.as_tensor(getattr(found, name)).to(z) for name in ("means", "roots", "logs")}
+    return Clusters(torch.as_tensor(found.labels), MixtureAssigner(**parts))
 
 
 def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int, starts: int | None = None) -> Mixture:
@@ -70,7 +82,7 @@ def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int, starts
         if starts is None:
             model = _fitted(points, *kmeans(points, n_clusters, seed))
         else:
-            drawn = (_nearest_seeds(points, n_clusters, (seed + number) % 2**32) for number in range(starts))
+            drawn = (_nearest_seeds(points, n_clusters, seed32(seed + number)) for number in range(starts))
             model = max(
                 (_fitted(points, *one, TOLERANCE, ITERATIONS) for one in drawn), key=lambda one: float(one.lower_bound_)
             )
@@ -78,6 +90,30 @@ def gaussian_mixture(x: NDArray[np.floating], n_clusters: int, seed: int, starts
     diagonals = np.diagonal(roots, axis1=1, axis2=2) if roots.ndim == 3 else roots
     logs = np.log(model.weights_) + np.log(diagonals).sum(1)
     return Mixture(model.predict(points).astype(np.int64), model.means_ * scale + centre, roots / scale, logs)
+
+
+class MixtureAssigner(Assigner):
+    """The likeliest of k Gaussians, see `gaussian_mixture`.
+
+    Args:
+        means: `[k, d]`.
+        roots: R with the precision R R^T, `[k, d, d]`, or the roots of a diagonal one, `[k, d]`.
+        logs: log weight and log determinant of each Gaussian's root, `[k]`.
+    """
+
+    means: Tensor
+    roots: Tensor
+    logs: Tensor
+
+    def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
+        z = z.to(self.means.dtype)
+        squares = [
+            self._whitened(z - mean, root).square().sum(1) for mean, root in zip(self.means, self.roots, strict=True)
+        ]
+        return (self.logs - torch.stack(squares, 1) / 2).argmax(1)
+
+    def _whitened(self, z: Tensor, root: Tensor) -> Tensor:
+        return z @ root if root.dim() == 2 else z * root
 
 
 def _fitted(
@@ -104,8 +140,7 @@ def _nearest_seeds(points: Array, n_clusters: int, seed: int) -> tuple[NDArray[n
     """The points by the nearest of k seeds of k-means++, and the means of those of each."""
     from sklearn.cluster import kmeans_plusplus
 
-    if n_clusters > len(points):
-        raise InputError(f"{n_clusters} clusters of {len(points)} points: there must be at least as many points")
+    check_count(n_clusters, len(points))
     seeds, _ = kmeans_plusplus(points, n_clusters, random_state=seed)
     labels = np.stack([np.square(points - one).sum(1) for one in seeds]).argmin(0)
     means = [points[labels == j].mean(0) if (labels == j).any() else one for j, one in enumerate(seeds)]

@@ -1,0 +1,37 @@
+"""What every clusterer gives: the labels of the samples that it saw, and a module that labels others alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from raymc.errors import InputError
+
+
+class Assigner(nn.Module):
+    """Labels int64 `[n]` of new points (z `[n, d]`, output of the cluster head `[n, d']` or None), old ones alike.
+
+    What it knows are buffers, which travel with the model; a subclass names them.
+    """
+
+    def __init__(self, **buffers: Tensor) -> None:
+        super().__init__()
+        for name in type(self).__annotations__:
+            self.register_buffer(name, buffers.pop(name).detach())
+        if buffers:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(buffers)}")
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Labels int64 `[m]` of the samples that were clustered, and what labels others."""
+
+    labels: Tensor
+    assigner: Assigner
+
+
+def check_count(n_clusters: int, n: int) -> None:
+    """Raises InputError for more clusters than points."""
+    if n_clusters > n:
+        raise InputError(f"{n_clusters} clusters of {n} points: there must be at least as many points")
