@@ -23,7 +23,7 @@ from raymc.config import Config, StageConfig
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Stage
 from raymc.seed_parts import Seed, part
-from raymc.training import checkpoint
+from raymc.training.checkpoints.find import find
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Report, Row, check_finite, end_epoch, train_epoch
 from raymc.training.run import ALONE, Training
@@ -129,7 +129,7 @@ class _Member:
         """Whether nobody has begun this stage, and no checkpoint has it."""
         store = self.training.store
         begun = self.training.load(self.name) is not None or store.load(self.name, "epoch") is not None
-        return not begun and checkpoint.find(self.name, {name: self.model[name] for name in stage.reads}) is None
+        return not begun and find(self.name, {name: self.model[name] for name in stage.reads}) is None
 
 
 def _sibling(training: Training, config: Config, seeds: Mapping[str, Seed]) -> Training:

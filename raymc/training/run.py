@@ -18,8 +18,10 @@ from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.seed_parts import Seed, part
-from raymc.training import checkpoint, evaluate
+from raymc.training import evaluate
 from raymc.training.bank import Bank, Behind
+from raymc.training.checkpoints.find import unlike
+from raymc.training.checkpoints.load import load
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.finish import finish
@@ -236,14 +238,14 @@ class Training:
 
     def _import(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed, needed: bool) -> Entry | None:
         """A checkpoint's result, put into the store. Raises InputError where it is `needed` and none has it."""
-        entry = checkpoint.load(key, self._changed(stage, model), {name: model[name] for name in stage.reads})
+        entry = load(key, self._changed(stage, model), {name: model[name] for name in stage.reads})
         if entry is not None:
             # From now on it belongs to the weights that it was put beside.
             entry = Entry(entry.state, entry.meta | self._reads)
             self.store.save(key, entry.state, entry.meta)
         elif needed:
             facts = stage_facts(stage, self.config, model, self.dataset.fingerprint, seed, None)
-            near = checkpoint.unlike(stage.name, self.dataset.name, facts)
+            near = unlike(stage.name, self.dataset.name, facts)
             raise InputError(
                 f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
             )
