@@ -19,20 +19,20 @@ from huggingface_hub import load_torch_model
 from safetensors.torch import load_file, save
 from torch import nn
 
-from raymc import checkpoint as command
 from raymc import datasets, train
 from raymc.cli import execute
+from raymc.commands import checkpoint as command
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset, load
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.storage.stage_store import Entry, Store
 from raymc.training.checkpoints import find, weights
 from raymc.training.checkpoints.export import export
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import seeds_of
-from raymc.training.store import Entry, Store
 from tests.fabricated_data import small, write_compact
 
 SMALL = {"pre_feature_dim": 32, "feature_dim": 16, "pretrain.batch_size": 64, "heads.batch_size": 64}

@@ -24,7 +24,8 @@ from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.seed_parts import Seed, seed_facts
+from raymc.rng import Seed, seed_facts
+from raymc.storage.stage_store import Entry, Store
 from raymc.training.checkpoints.find import CARD
 from raymc.training.checkpoints.load import FORMAT
 from raymc.training.checkpoints.model_card import model_card
@@ -32,7 +33,6 @@ from raymc.training.checkpoints.weights import read_digest, write
 from raymc.training.outputs import write_bytes, write_json
 from raymc.training.smoke import limited
 from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
-from raymc.training.store import Entry, Store
 
 Card = dict[str, Any]
 

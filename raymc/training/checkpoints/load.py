@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from raymc.errors import InputError
+from raymc.storage.stage_store import Entry
 from raymc.training.checkpoints.find import CARD, find
 from raymc.training.checkpoints.weights import read
 from raymc.training.stages import Weights, key_of
-from raymc.training.store import Entry
 
 FORMAT = 2
 
