@@ -41,10 +41,11 @@ from raymc.space.space import load_space
 from raymc.training import evaluate, loop
 from raymc.training.checkpoints.export import export
 from raymc.training.loop import Hooks, Progress, Row
+from raymc.training.obtain import obtain
 from raymc.training.outputs import write_json
-from raymc.training.run import ALONE, Training, pick_device
 from raymc.training.smoke import limited
 from raymc.training.stages import seeds_of, stage_key
+from raymc.training.training import ALONE, Training, pick_device
 
 RESERVE = 2.0
 """Minutes kept for the shards, the features and the SVMs.
@@ -213,7 +214,7 @@ def _trained(training: Timed, stage: Stage, model: nn.ModuleDict) -> tuple[str, 
     key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, None)
     with mock.patch.object(loop, "SAVE_SHARE", loop.SAVE_SHARE):  # `Watch` sets it when the time is up
         try:
-            rows, stored = training.obtain(stage, model, key, seed, anew=False, needed=False)
+            rows, stored = obtain(training, stage, model, key, anew=False, needed=False)
         except TimeIsUp:
             return key, False
     if stored:

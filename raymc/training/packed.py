@@ -26,10 +26,11 @@ from raymc.rng import Seed, part
 from raymc.training.checkpoints.find import find
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Report, Row, check_finite, end_epoch, train_epoch
-from raymc.training.run import ALONE, Training
+from raymc.training.obtain import obtain
 from raymc.training.smoke import limited, shorten
 from raymc.training.stacked import VARIED, PackedFeed, PackedUpdates
 from raymc.training.stages import Weights, place, prepare, stage_key, weights_of
+from raymc.training.training import ALONE, Training
 
 FREE = (*VARIED, "learning_rate", "weight_decay", "cluster_learning_rate", "cluster_weight_decay")
 """Settings of a stage that may differ."""
@@ -145,7 +146,7 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig, made: 
     begun = time.monotonic()
     if len(by_key) == 1 or not settings.epochs:
         member = members[0]
-        _, cached = member.training.obtain(stage, member.model, member.name, member.seed, anew=False, needed=False)
+        _, cached = obtain(member.training, stage, member.model, member.name, anew=False, needed=False)
         if settings.epochs and not cached:
             made[member.name] = time.monotonic() - begun
     else:
