@@ -39,12 +39,13 @@ from raymc.metrics.clustering import Labels
 from raymc.metrics.probes import knn_accuracy, svm_accuracy
 from raymc.space.space import load_space
 from raymc.training import evaluate, loop
-from raymc.training.export import export
+from raymc.training.checkpoints.export import export
 from raymc.training.loop import Hooks, Progress, Row
+from raymc.training.obtain import obtain
 from raymc.training.outputs import write_json
-from raymc.training.run import ALONE, Training, pick_device
 from raymc.training.smoke import limited
 from raymc.training.stages import seeds_of, stage_key
+from raymc.training.training import ALONE, Training, pick_device
 
 RESERVE = 2.0
 """Minutes kept for the shards, the features and the SVMs.
@@ -150,7 +151,7 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> Row:
     """Train until the stage or the time ends; the content of `stage1.json`. Raises InputError before any training."""
     until = time.monotonic() + 60 * (args.minutes - RESERVE)
-    config, made_by = _asked(args)
+    config, origin = _asked(args)
     seeds = seeds_of(tuple(METHODS[config.method].stage_keys), args.seed, 0, config.seeds_from, config.varies)
     data, storage = str(data_root(args.data)), storage_root(args)
     dataset = limited(datasets.load_once(config, data), config)
@@ -166,7 +167,7 @@ def run(args: argparse.Namespace) -> Row:
     result = _result(config, stage.name, key, watch, str(training.device)) | {"finished": finished}
     write_json(args.out / "stage1.json", result)
     if finished:
-        export(config, stage.name, seeds, args.out / args.name, storage=storage, data=data, made_by=made_by)
+        export(config, stage.name, seeds, args.out / args.name, storage=storage, data=data, origin=origin)
         _probe_at_end(training, model, labels, result, args.out / "stage1.json")
     _tell(result)
     return result
@@ -213,7 +214,7 @@ def _trained(training: Timed, stage: Stage, model: nn.ModuleDict) -> tuple[str, 
     key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, None)
     with mock.patch.object(loop, "SAVE_SHARE", loop.SAVE_SHARE):  # `Watch` sets it when the time is up
         try:
-            rows, stored = training.obtain(stage, model, key, seed, anew=False, needed=False)
+            rows, stored = obtain(training, stage, model, key, anew=False, needed=False)
         except TimeIsUp:
             return key, False
     if stored:

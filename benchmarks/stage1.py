@@ -42,8 +42,8 @@ from raymc.ops.gram import product
 from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
-from raymc.training.run import pick_device
 from raymc.training.stages import autocast_of, clusters_of, compile_nets, enter, place, prepare
+from raymc.training.training import pick_device
 
 DATA_SHEET = {"H100": 990e12, "H200": 990e12}  # dense bfloat16, operations a second
 MATRIX = {"cpu": 2048, "cuda": 8192}

@@ -25,9 +25,10 @@ from raymc.methods.base import Batch
 from raymc.storage.stage_store import Store
 from raymc.training.feature_bank import Bank, Behind, bank_key
 from raymc.training.feed import Feed
-from raymc.training.run import Training, run
+from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import check_sizes, enter, module_names, seeds_of, stage_key
+from raymc.training.training import Training
 from tests.worker_pool import on_workers
 
 ROWS = 200

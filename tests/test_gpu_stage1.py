@@ -64,13 +64,13 @@ def test_what_is_cut_goes_on_to_the_unbroken_result(few: Dataset, capsys: pytest
     assert result["finished"] and result["done"] == 4 and curve("last") == [1, 2, 3, 4]
     assert set(result["probe"]) == {"knn_digits", "svm_digits"} and 0 < result["probe"]["svm_digits"] <= 1
     assert result["probes"] and result["probes"][-1]["epoch"] == 3 and "knn_digits" in result["probes"][-1]
-    assert {path.name for path in Path("last/tiny").iterdir()} == {"card.json", "README.md", "weights-00.safetensors"}
+    assert {path.name for path in Path("last/tiny").iterdir()} == {"card.json", "README.md", "model.safetensors"}
     shutil.copytree("last/tiny", "kept")
     again = go("again", *words)
     assert again["finished"] and curve("again") == [1, 2, 3, 4] and again["probe"] == result["probe"], "from the store"
     shutil.rmtree("storage")
     go("whole", *words)
-    files = [Path(folder, "weights-00.safetensors").read_bytes() for folder in ("kept", "whole/tiny")]
+    files = [Path(folder, "model.safetensors").read_bytes() for folder in ("kept", "whole/tiny")]
     assert files[0] == files[1]
 
 

@@ -15,9 +15,10 @@ from raymc.rng import PARTS, PartSeeds, seed_facts
 from raymc.space.seeds import seeds_from
 from raymc.space.space import load_space
 from raymc.training.feed import Feed
-from raymc.training.run import ALONE, run
+from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import enter, seeds_of, stage_key
+from raymc.training.training import ALONE
 
 NMCE = METHODS["nmce"]
 STAGES = ("pretrain", "heads", "finetune")

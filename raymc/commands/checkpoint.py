@@ -17,8 +17,8 @@ from raymc.datasets import data_root
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space.space import load_space
-from raymc.training.export import export
-from raymc.training.model_card import lacking
+from raymc.training.checkpoints.export import export
+from raymc.training.checkpoints.model_card import lacking
 from raymc.training.stages import seeds_of
 
 
@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         out,
         storage=storage_root(args),
         data=str(data_root(args.data)),
-        made_by={"space": space.name, "command": shlex.join(["python", "-m", "raymc.train", *words])},
+        origin={"space": space.name, "command": shlex.join(["python", "-m", "raymc.train", *words])},
     )
     size = sum(file["bytes"] for file in card["files"])
     print(f"stage {stage}, {card['epochs']} epochs: {len(card['files'])} files, {size:,} bytes", file=sys.stderr)
     print(f"checkpoint: {out}", file=sys.stderr)
     if card["needs"]:
         print(lacking(card), file=sys.stderr)
-    told = {name: card[name] for name in ("stage", "key", "needs")}
-    return {"checkpoint": str(out), **told, "files": len(card["files"]), "bytes": size}
+    facts = {name: card[name] for name in ("stage", "key", "needs")}
+    return {"checkpoint": str(out), **facts, "files": len(card["files"]), "bytes": size}

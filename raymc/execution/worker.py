@@ -16,7 +16,7 @@ from raymc.errors import RaymcError
 from raymc.rng import Seed
 from raymc.scale.shared import require_folder
 from raymc.storage.objects import is_uri
-from raymc.training import checkpoint
+from raymc.training.checkpoints import find
 from raymc.training.outputs import write_bytes, write_json
 
 COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
@@ -86,7 +86,7 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> d
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as notes:
         trainer: Any = TorchTrainer(  # mypy reads the types of Ray Train's old version
             _work,  # type: ignore[arg-type]
-            train_loop_config={"job": job, "cpus": needs.cpus_per_worker, "checkpoints": checkpoint.handed_on()},
+            train_loop_config={"job": job, "cpus": needs.cpus_per_worker, "checkpoints": find.handed_on()},
             scaling_config=ScalingConfig(
                 # A pair is elastic.
                 num_workers=needs.workers if needs.least == needs.workers else (needs.least, needs.workers),  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
 
     job: Job = settings["job"]
     # A worker's working folder is not that of the command, and its machine need not have the command's folders.
-    checkpoint.take_over(settings["checkpoints"])
+    find.take_over(settings["checkpoints"])
     apart = is_uri(job.storage)
     if not apart:
         require_folder(job.out)

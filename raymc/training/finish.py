@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,9 +15,7 @@ from raymc.rng import seed_facts
 from raymc.training import evaluate, outputs
 from raymc.training.loop import Row
 from raymc.training.stages import weights_of
-
-if TYPE_CHECKING:
-    from raymc.training.run import Training
+from raymc.training.training import Training
 
 
 def finish(

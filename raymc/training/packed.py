@@ -23,13 +23,14 @@ from raymc.config import Config, StageConfig
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Stage
 from raymc.rng import Seed, part
-from raymc.training import checkpoint
+from raymc.training.checkpoints.find import find
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Report, Row, check_finite, end_epoch, train_epoch
-from raymc.training.run import ALONE, Training
+from raymc.training.obtain import obtain
 from raymc.training.smoke import limited, shorten
 from raymc.training.stacked import VARIED, PackedFeed, PackedUpdates
 from raymc.training.stages import Weights, place, prepare, stage_key, weights_of
+from raymc.training.training import ALONE, Training
 
 FREE = (*VARIED, "learning_rate", "weight_decay", "cluster_learning_rate", "cluster_weight_decay")
 """Settings of a stage that may differ."""
@@ -129,7 +130,7 @@ class _Member:
         """Whether nobody has begun this stage, and no checkpoint has it."""
         store = self.training.store
         begun = self.training.load(self.name) is not None or store.load(self.name, "epoch") is not None
-        return not begun and checkpoint.find(self.name, {name: self.model[name] for name in stage.reads}) is None
+        return not begun and find(self.name, {name: self.model[name] for name in stage.reads}) is None
 
 
 def _sibling(training: Training, config: Config, seeds: Mapping[str, Seed]) -> Training:
@@ -145,7 +146,7 @@ def _through(members: list[_Member], stage: Stage, settings: StageConfig, made: 
     begun = time.monotonic()
     if len(by_key) == 1 or not settings.epochs:
         member = members[0]
-        _, cached = member.training.obtain(stage, member.model, member.name, member.seed, anew=False, needed=False)
+        _, cached = obtain(member.training, stage, member.model, member.name, anew=False, needed=False)
         if settings.epochs and not cached:
             made[member.name] = time.monotonic() - begun
     else:

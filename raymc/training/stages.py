@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -205,13 +205,17 @@ def stage_facts(
     }
 
 
-def digest_of(modules: Mapping[str, nn.Module]) -> str:
-    """A hash of modules' weights: what reads them names by it which ones they were."""
+def digest_of(
+    modules: Mapping[str, nn.Module], convert: Callable[[str, torch.Tensor], torch.Tensor] = lambda name, value: value
+) -> str:
+    """A hash of modules' weights, each as `convert` gives it: what reads them names by it which ones they were."""
     digest = hashlib.sha256()
-    for name, module in sorted(modules.items()):
-        for key, value in sorted(module.state_dict().items()):
-            digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for module, weights in sorted(modules.items()):
+        for key, tensor in sorted(weights.state_dict().items()):
+            name = f"{module}.{key}"
+            value = convert(name, tensor.detach().cpu()).contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 

@@ -1,16 +1,22 @@
-"""Writing a checkpoint: a stage's result in the store as float16 shards, its card and the card to read."""
+"""Writing a checkpoint: a stage's result in the store as float16 shards with a card, small enough for git.
+
+```
+checkpoints/<name>/card.json           what it is of: the stage's key and all that is hashed into it, files, curve
+checkpoints/<name>/README.md           the same to read
+checkpoints/<name>/model.safetensors   or model-00001-of-00003.safetensors … and model.safetensors.index.json
+```
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from torch import nn
 
 from raymc import datasets, provenance
@@ -20,9 +26,10 @@ from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.rng import Seed, seed_facts
 from raymc.storage.stage_store import Entry, Store
-from raymc.training import shards
-from raymc.training.checkpoint import CARD, FORMAT
-from raymc.training.model_card import model_card
+from raymc.training.checkpoints.find import CARD
+from raymc.training.checkpoints.load import FORMAT
+from raymc.training.checkpoints.model_card import model_card
+from raymc.training.checkpoints.weights import read_digest, write
 from raymc.training.outputs import write_bytes, write_json
 from raymc.training.smoke import limited
 from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
@@ -30,17 +37,13 @@ from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of
 Card = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Found:
-    """A stage's result in the store.
-
-    `chain` has name and key of the stages up to it, `facts` what its key is of, `reads` the modules that it only reads.
-    """
+class Found(NamedTuple):
+    """A stage's result in the store."""
 
     entry: Entry
-    facts: Mapping[str, Any]
-    chain: list[dict[str, str]]
-    reads: Weights
+    facts: Mapping[str, Any]  # what its key is of
+    chain: list[dict[str, str]]  # name and key of the stages up to it
+    reads: Mapping[str, nn.Module]  # the modules that it only reads
 
 
 def export(
@@ -51,30 +54,26 @@ def export(
     *,
     storage: str,
     data: str | None,
-    made_by: Mapping[str, str],
-    limit: int = shards.SHARD_BYTES,
+    origin: Mapping[str, str],
 ) -> Card:
     """Write the result of a stage that trained to the folder `out`, whose last part is the checkpoint's name.
 
-    `made_by` says `space` and `command` for the card; no file is larger than `limit` bytes. Returns the card.
-    Raises InputError where the store has no such result, `out` is there already, or float16 cannot hold a weight.
+    `origin` says `space` and `command` for the card, which is returned.
+    Raises InputError where the store has no such result, `out` is there already, or a file cannot hold a tensor.
     """
     if out.exists():
         raise InputError(f"--out {out} is there already: choose another name, or move it away")
     dataset = limited(datasets.load_once(config, data), config)
     found = in_store(config, stage, stage_seeds, dataset, Store(storage))
-    card = _card(config, stage, dataset, found, stage_seeds[stage]) | dict(made_by)
+    card = _card(config, stage, dataset, found, stage_seeds[stage]) | dict(origin)
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
-        card["files"] = [
-            _written(aside / f"weights-{at:02}.safetensors", content)
-            for at, content in enumerate(shards.written(found.entry.state["weights"], limit))
-        ]
+        card["files"] = write(found.entry.state["weights"], aside)
         write_json(aside / CARD, card)
         write_bytes(aside / "README.md", model_card(out.name, card).encode())
         os.replace(aside, out)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"--out {out} cannot be written: {getattr(error, 'strerror', error)}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return card
@@ -95,14 +94,15 @@ def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dat
         facts = stage_facts(one, config, model, dataset.fingerprint, seeds[one.name], key)
         key = key_of(facts)
         chain.append({"stage": one.name, "key": key})
-        entry = store.load(key) if config.stages[one.name].epochs else None
-        reads = {name: model[name] for name in one.reads}
-        if config.stages[one.name].epochs and (entry is None or entry.meta.get("read") not in (None, digest_of(reads))):
-            raise InputError(f"stage {one.name} of this configuration is not in the store: train it first")
-        if one.name == stage and entry is not None:
-            return Found(entry, facts, chain, weights_of(nn.ModuleDict(reads)))
-        for name, state in entry.state["weights"].items() if entry is not None else ():
-            model[name].load_state_dict(state, strict=True)  # those that the stage changed, see `Training.publish`
+        if config.stages[one.name].epochs:
+            reads = {name: model[name] for name in one.reads}
+            entry = store.load(key)
+            if entry is None or entry.meta.get("read") not in (None, digest_of(reads)):
+                raise InputError(f"stage {one.name} of this configuration is not in the store: train it first")
+            if one.name == stage:
+                return Found(entry, facts, chain, reads)
+            for name, state in entry.state["weights"].items():
+                model[name].load_state_dict(state, strict=True)  # those that the stage changed
         weights = weights_of(model)
     raise InputError(f"--stage: {stage} is not one of the stages that train")
 
@@ -127,7 +127,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "next": next((one.name for one in after if config.stages[one.name].epochs), None),
         "configuration": config.flat(keys),
         "facts": dict(found.facts),
-        "read": shards.weights_digest(found.reads) if found.reads else None,
+        "read": read_digest(found.reads),
         "data": provenance.data_facts(dataset),
         "curve": meta["curve"],
         "scored": meta.get("scored"),
@@ -136,8 +136,3 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         # Of weights that were float16 once already.
         **({"checkpoint": meta["checkpoint"]} if meta.get("checkpoint") else {}),
     }
-
-
-def _written(path: Path, content: bytes) -> dict[str, Any]:
-    write_bytes(path, content)
-    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,0 +1,91 @@
+"""A stage's result: from the store, from a checkpoint, from another process that computes it, or by training."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from torch import nn
+
+from raymc.distributed import barrier, broadcast_object
+from raymc.errors import InputError
+from raymc.methods.base import Stage
+from raymc.storage.lease import Lease
+from raymc.storage.stage_store import Entry
+from raymc.training.checkpoints.find import unlike
+from raymc.training.checkpoints.load import load
+from raymc.training.loop import Row
+from raymc.training.stages import place, stage_facts
+from raymc.training.training import Training
+
+POLL_SECONDS = 0.5
+
+
+def obtain(
+    training: Training, stage: Stage, model: nn.ModuleDict, key: str, *, anew: bool, needed: bool
+) -> tuple[list[Row], bool]:
+    """Bring the model to the stage's end, from the store or by training; its curve, and whether it was stored."""
+    if training.config.stages[stage.name].epochs == 0:
+        place(model, training.config, training.device, training.dtype)
+        return [], False
+    lease = training.store.lease(key) if training.leads else None
+    entry = _found(training, stage, model, key, lease, anew, needed) if lease is not None else None
+    entry = broadcast_object(entry, training.workers.group)
+    if isinstance(entry, InputError):
+        raise entry
+    if entry is not None:
+        for name, state in entry.state["weights"].items():
+            model[name].load_state_dict(state, strict=True)
+        place(model, training.config, training.device, training.dtype)
+        training.snapshots = dict(entry.state.get("snapshots", {}))
+        training.checkpoint = entry.meta.get("checkpoint")
+        return training.curve(entry.meta), True
+    with lease or contextlib.nullcontext():
+        curve = training.train(stage, model, key)
+    barrier(training.workers.group)
+    return curve, False
+
+
+def _found(
+    training: Training, stage: Stage, model: nn.ModuleDict, key: str, lease: Lease, anew: bool, needed: bool
+) -> Entry | InputError | None:
+    """The result, from the store or a checkpoint; None once the lease is ours; what every worker has to raise."""
+    if anew:
+        return _wait(training, key, lease, anew)
+    try:
+        return training.load(key) or _import(training, stage, model, key, needed) or _wait(training, key, lease, anew)
+    except InputError as error:
+        return error
+
+
+def _import(training: Training, stage: Stage, model: nn.ModuleDict, key: str, needed: bool) -> Entry | None:
+    """A checkpoint's result, put into the store. Raises InputError where it is `needed` and none has it."""
+    entry = load(key, training.changed(stage, model), {name: model[name] for name in stage.reads})
+    if entry is not None:
+        # From now on it belongs to the weights that it was put beside.
+        entry = Entry(entry.state, entry.meta | training.reads)
+        training.store.save(key, entry.state, entry.meta)
+    elif needed:
+        facts = stage_facts(
+            stage, training.config, model, training.dataset.fingerprint, training.seeds[stage.name], None
+        )
+        near = unlike(stage.name, training.dataset.name, facts)
+        raise InputError(
+            f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
+        )
+    return entry
+
+
+def _wait(training: Training, key: str, lease: Lease, anew: bool) -> Entry | None:
+    """The stored result, waiting while another process computes it; None once the lease is ours."""
+    while True:
+        entry = None if anew else training.load(key)
+        if entry is not None:
+            return entry
+        if lease.try_acquire():
+            # It may have been published between the look and the lease.
+            entry = None if anew else training.load(key)
+            if entry is not None:
+                lease.release()
+            return entry
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,195 @@
+"""What the stages of one training share: samples, store, weights that are only read; and how one of them trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from raymc import datasets, provenance
+from raymc.config import Config
+from raymc.datasets import Dataset
+from raymc.distributed import Workers, broadcast_object, synchronise_batchnorm
+from raymc.methods import METHODS
+from raymc.methods.base import Method, Stage
+from raymc.rng import Seed, part
+from raymc.storage.stage_store import Entry, Store
+from raymc.training import evaluate
+from raymc.training.feature_bank import Bank, Behind
+from raymc.training.feed import Feed
+from raymc.training.loop import Hooks, Progress, Report, Row, fit
+from raymc.training.stages import (
+    Weights,
+    autocast_of,
+    check_sizes,
+    clusters_of,
+    compile_nets,
+    digest_of,
+    dtype_of,
+    enter,
+    place,
+    uses_bank,
+    weights_of,
+)
+
+ALONE = Workers()
+
+
+def pick_device(asked: str | torch.device | None) -> torch.device:
+    """The device asked for, else the current GPU, else the CPU."""
+    if asked is not None:
+        return torch.device(asked)
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+class Training:
+    """What the stages of one training share."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        storage: str,
+        seeds: dict[str, Seed],
+        workers: Workers,
+        device: str | torch.device | None,
+        report: Report,
+        smoke: bool,
+    ) -> None:
+        self.config, self.dataset, self.seeds, self.smoke = config, dataset, seeds, smoke
+        self.workers, self.report = workers, report
+        self.method: Method = METHODS[config.method]
+        self.n_clusters = clusters_of(config, dataset)
+        check_sizes(self.method, config, dataset, self.n_clusters)
+        self.device = pick_device(device)
+        self.dtype, self.autocast = dtype_of(config), autocast_of(config, self.device)
+        self.store = Store(storage, wait=True)
+        self.snapshots: dict[str, torch.Tensor] = {}
+        self.behind: Behind | None = None
+        self.read: str | None = None  # what the present stage only reads
+        self.checkpoint: str | None = None  # from which the present weights come
+        compiled = config.compile and self.device.type == "cuda"
+        self.feed = Feed.build(
+            dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers, compiled
+        )
+
+    @property
+    def leads(self) -> bool:
+        return self.workers.rank == 0
+
+    @property
+    def cluster_seed(self) -> int:
+        """The seed by which clusters are found where no head assigns: that of the last stage's initialisation."""
+        return part(list(self.seeds.values())[-1], "initialisation")
+
+    def enter(self, stage: Stage, weights: Weights) -> nn.ModuleDict:
+        """The stage's modules as they are before it, see `stages.enter`."""
+        shape = tuple(self.dataset.train.x.shape[1:])
+        seed = self.seeds[stage.name]
+        return enter(self.method, stage, self.config, shape, self.n_clusters, weights, seed)
+
+    def begin(self, stage: Stage, model: nn.ModuleDict) -> None:
+        """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
+        settings = self.config.stages[stage.name]
+        self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
+        if uses_bank(stage, settings):
+            bank = Bank(model, self.config, settings, self.feed, self.store, self.autocast)
+            self.behind = Behind(model, self.feed, bank)
+        elif settings.epochs:
+            self.behind = None
+
+    def load(self, key: str, name: str = "result") -> Entry | None:
+        """What the store has of the stage, if it is of the modules at hand.
+
+        A result without what its stage only reads fits those weights alone, and stage 1 made again may have others.
+        """
+        entry = self.store.load(key, name)
+        return None if entry is None or entry.meta.get("read", self.read) != self.read else entry
+
+    def train(self, stage: Stage, model: nn.ModuleDict, key: str) -> list[Row]:
+        """Bring the model to the stage's end and put the result into the store; its curve."""
+        place(model, self.config, self.device, self.dtype)
+        for module in model.values():
+            synchronise_batchnorm(module, self.workers.group)
+        progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
+        settings = self.config.stages[stage.name]
+        behind = self.behind
+        seen, feed = (behind.model, behind.feed) if behind else (model, self.feed)
+        if self.config.compile:
+            compile_nets(seen)
+        curve = fit(
+            seen, stage, settings, feed, self.seeds[stage.name], self.hooks(stage, key), self.autocast, progress
+        )
+        if self.leads:
+            self.publish(stage, model, key, curve)
+        return curve
+
+    def hooks(self, stage: Stage, key: str) -> Hooks:
+        """What the loop tells and asks this training in `stage`."""
+        watched = stage.clusters and self.config.clustering in ("head", "membership")
+        epochs = self.config.stages[stage.name].epochs
+        looks = stage.clusters and not self.method.unit_rows and self.leads
+        return Hooks(
+            report=self.report,
+            save=(lambda at: self._save(key, at)) if self.leads else None,
+            evaluate=self._scores if watched and self.leads else None,
+            evaluate_every=self.config.evaluate_every,
+            look=(lambda model, epoch: self._look(model, epoch, epochs)) if looks else None,
+        )
+
+    def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
+        """Put the stage's result into the store, in place of its checkpoint."""
+        meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.made()}
+        meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
+        meta |= self.reads
+        self.store.save(key, {"weights": self.changed(stage, model), "snapshots": self.snapshots}, meta)
+        self.store.discard(key, "epoch")
+
+    def changed(self, stage: Stage, model: nn.ModuleDict) -> Weights:
+        """Of a stage's modules, those that it changes: what it only reads is in the result of the stage before."""
+        frozen = self.config.stages[stage.name].frozen_statistics
+        return weights_of(nn.ModuleDict({name: model[name] for name in (stage.trained if frozen else model)}))
+
+    def _look(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
+        """Keep the embedding of some samples where the paper shows it."""
+        if epoch in evaluate.snapshot_epochs(epochs):
+            some = evaluate.snapshot_rows(len(self.dataset.train))
+            _, z = evaluate.assign(self.method, model, self.feed, self.dataset.train.x[some])
+            self.snapshots[str(epoch)] = z
+
+    def _progress(self, key: str) -> Progress | None:
+        entry = self.load(key, "epoch")
+        if entry is None:
+            return None
+        self.snapshots = dict(entry.state.get("snapshots", {}))
+        return Progress(entry.meta["epoch"], entry.state["weights"], entry.state["optimisers"], self.curve(entry.meta))
+
+    def _save(self, key: str, at: Progress) -> None:
+        state = {"weights": at.weights, "optimisers": at.optimisers, "snapshots": self.snapshots}
+        meta = {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}
+        self.store.save(key, state, meta | self.reads, "epoch")
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """What a stored result says of the modules that its stage only reads."""
+        return {"read": self.read} if self.read else {}
+
+    @property
+    def _scored(self) -> list[str | int]:
+        """What the scores of a curve depend on, and the stage's weights do not."""
+        scored: list[str | int] = [self.dataset.name, self.n_clusters, self.config.clustering]
+        y = self.dataset.train.y
+        # A known name stands for its labels; the user's own may change under the same one.
+        return scored if self.config.own is None or y is None else [*scored, datasets.fingerprint(y)]
+
+    def curve(self, meta: Mapping[str, Any]) -> list[Row]:
+        """The curve of a stored stage, without the scores where they are of other labels, clusters or their finding."""
+        if meta.get("scored") == self._scored:
+            return list(meta["curve"])
+        return [{k: v for k, v in row.items() if k not in evaluate.WATCHED_SCORES} for row in meta["curve"]]
+
+    def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
+        data, feed = (self.behind.data, self.behind.feed) if self.behind else (self.dataset, self.feed)
+        return evaluate.watched(self.method, model, self.config, data, feed, self.n_clusters, self.cluster_seed)
