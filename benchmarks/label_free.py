@@ -17,8 +17,8 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.metrics.names import RANKED, STUDY_METRICS
 from raymc.reporting.facts import gather
-from raymc.reporting.study_reader import read_study
 from raymc.reporting.view import data_name
+from raymc.study.reader import read_study
 
 SCORES = (*RANKED, *STUDY_METRICS)
 

@@ -18,7 +18,8 @@ from raymc.reporting.cost import stage_use, time_spent
 from raymc.reporting.importance import parameter_importance
 from raymc.reporting.label_free import label_free
 from raymc.reporting.pareto import pareto
-from raymc.reporting.records import Record, Study, confirmation_of, winner
+from raymc.study.reader import Study, confirmation_of, winner
+from raymc.study.records import Record
 
 SERVED_AT = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that is a file."""
@@ -37,7 +38,7 @@ def gather(study: Study) -> dict[str, Any]:
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **{key: study.get(key) for key in COPIED},
         "space": study.get("space", "name"),
-        "objective": vars(study.objective),
+        "objective": study.objective.row,
         "searched": {key: dict(spec) for key, spec in study.searched.items()},
         "fixed": study.get("fixed") or {},
         "trials": {"planned": study.get("budget", "trials"), **Counter(trial.state for trial in study.trials)},

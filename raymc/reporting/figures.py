@@ -11,8 +11,9 @@ from markupsafe import Markup
 from raymc.reporting import words
 from raymc.reporting.cautions import edge
 from raymc.reporting.label_free import Points, scored
-from raymc.reporting.records import Record, Study
 from raymc.reporting.svg import Axis, Panel, axis, picture
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 
 def fresh_seeds(study: Study, confirmed: Sequence[Mapping[str, Any]], best: int) -> Markup | None:

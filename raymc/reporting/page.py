@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from raymc.reporting import words
 from raymc.reporting.facts import gather
-from raymc.reporting.study_reader import read_study
 from raymc.reporting.table import write_csv
 from raymc.reporting.view import build_view
+from raymc.study.reader import read_study
 
 HERE = Path(__file__).parent
 

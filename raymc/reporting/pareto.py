@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from raymc.reporting import words
 from raymc.reporting.confirmed import direction
-from raymc.reporting.records import Record, Study
 from raymc.reporting.svg import Panel, Point, axis
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 
 def pareto(study: Study) -> dict[str, Any] | None:

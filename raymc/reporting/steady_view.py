@@ -10,7 +10,6 @@ from typing import Any
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import steady_words as told
 from raymc.reporting import words
-from raymc.reporting.comparison import Row
 from raymc.reporting.comparison_words import comparison_lines, sharing_lines
 from raymc.reporting.cost import stage_use
 from raymc.reporting.steady import Arm, Steady
@@ -18,6 +17,7 @@ from raymc.reporting.steady_curves import seed_curves
 from raymc.reporting.steady_figures import difference_strips, heat_map, seed_strips
 from raymc.reporting.steady_tables import by_arm, metric_names, other_metrics, statistics_rows
 from raymc.reporting.table import Cell
+from raymc.study.records import Row
 
 
 def build_view(run: Steady) -> dict[str, Any]:
@@ -44,11 +44,11 @@ def build_view(run: Steady) -> dict[str, Any]:
         "curves": [(arm.name, seed_curves(arm, told.main_metric(arm))) for arm in run.arms],
         "comparisons": _comparisons(run),
         "headers": [*(["arm"] if run.several else []), "seed", "state", *names, "seconds", "stages reused"],
-        "rows": [_row(arm, i, names, run.several) for arm in run.arms for i in range(len(arm.runs.seeds))],
+        "rows": [_row(arm, i, names, run.several) for arm in run.arms for i in range(len(arm.record.seeds))],
         "errors": _errors(run),
         "arms": [_arm(arm) for arm in run.arms],
         "cost": _cost(run),
-        "stages": stage_use([arm.runs for arm in run.arms])["by_stage"],
+        "stages": stage_use([arm.record for arm in run.arms])["by_stage"],
         "command": run.result["manifest"]["command"],
         "rewrite": _rewrite(run),
         "manifest": _manifest(run),
@@ -90,7 +90,7 @@ def _comparisons(run: Steady) -> Row | None:
 
 def _row(arm: Arm, i: int, names: Sequence[str], several: bool) -> list[Cell]:
     """A seed of the table that a click sorts."""
-    run = arm.runs.seeds[i]
+    run = arm.record.seeds[i]
     reused = sum(stage.cached for stage in run.stages if stage.epochs)
     total = sum(bool(stage.epochs) for stage in run.stages)
     return [
@@ -105,10 +105,10 @@ def _row(arm: Arm, i: int, names: Sequence[str], several: bool) -> list[Cell]:
 
 def _errors(run: Steady) -> list[tuple[str, str]]:
     return [
-        (f"{arm.name + ', ' if run.several else ''}seed {row['seed']}", str(row["error"]))
+        (f"{arm.name + ', ' if run.several else ''}seed {seed.seed}", seed.error)
         for arm in run.arms
-        for row in arm.record["per_seed"]
-        if row.get("error")
+        for seed in arm.record.seeds
+        if seed.error
     ]
 
 
@@ -127,9 +127,9 @@ def _arm(arm: Arm) -> Row:
 
 
 def _cost(run: Steady) -> list[str]:
-    used = stage_use([arm.runs for arm in run.arms])
-    spent = sum(seed.seconds for arm in run.arms for seed in arm.runs.seeds)
-    seeds = sum(len(arm.runs.seeds) for arm in run.arms)
+    used = stage_use([arm.record for arm in run.arms])
+    spent = sum(seed.seconds for arm in run.arms for seed in arm.record.seeds)
+    seeds = sum(len(arm.record.seeds) for arm in run.arms)
     wall = run.result["manifest"].get("wall_seconds")
     lines = [f"Wall clock: {words.duration(wall)}."] if wall else ["The run did not come to its end."]
     lines.append(

@@ -111,7 +111,7 @@ def _notes(cell: CellResult, others: Sequence[CellResult]) -> list[str]:
         ]
     if cell.smoke:
         notes.insert(0, "A smoke run: every length is shortened, and the figures mean nothing.")
-    for name in dict.fromkeys(s["checkpoint"] for row in cell.finished for s in row["stages"] if "checkpoint" in s):
+    for name in dict.fromkeys(s.checkpoint for run in cell.finished for s in run.stages if s.checkpoint):
         notes.append(f"Started from the float16 weights of checkpoint `{name}`.")
     if changed := _changed(facts):
         notes.append(f"Not the table's own configuration, but with {changed}.")
@@ -156,7 +156,7 @@ def _letter(i: int) -> str:
 def _ours(cell: CellResult, root: Path, notes: list[str]) -> Facts:
     return {
         "metrics": cell.statistics(),
-        "seeds": [row["seed"] for row in cell.finished],
+        "seeds": [run.seed for run in cell.finished],
         "states": cell.states,
         "missing": cell.missing,
         "seeds_from": cell.facts["seeds_from"],
@@ -164,7 +164,7 @@ def _ours(cell: CellResult, root: Path, notes: list[str]) -> Facts:
         "smoke": cell.smoke,
         "notes": notes,
         "clusters_by": cell.facts["clusters_by"],
-        "seconds": sum(row["seconds"] for row in cell.seeds),
+        "seconds": sum(run.seconds for run in cell.seeds),
         "updated": cell.facts["updated"],
         "folder": os.path.relpath(cell.folder, root.parent.parent),
     }
@@ -198,7 +198,7 @@ def _where(cells: Sequence[CellResult]) -> list[str]:
         git = f" ({sitting['git'][:12]}{'-dirty' * sitting['git'].endswith('-dirty')})" if sitting["git"] else ""
         told = f"{hardware['cpu']}, {words.count(hardware['cores'], 'core')}{gpus}; raymc {versions['raymc']}{git}"
         machines[f"{told}, torch {versions['torch']}, Python {versions['python']}"] = None
-    seconds = sum(row["seconds"] for cell in cells for row in cell.seeds)
+    seconds = sum(run.seconds for cell in cells for run in cell.seeds)
     spent = [f"The seeds took {words.duration(seconds)} in sum; stages from the store cost nothing."] if cells else []
     return [*(f"Run on {machine}." for machine in machines), *spent]
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raymc.metrics.gates import Gates
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
-from raymc.reporting.records import Study
+from raymc.study.reader import Study
 
 METRIC_WORDS = {
     "acc": "clustering accuracy (clusters matched to classes by the Hungarian method)",
@@ -129,11 +130,11 @@ def objective(study: Study) -> str:
     )
 
 
-def _gates(gates: Mapping[str, float]) -> str:
-    smallest, largest = setting(gates.get("smallest_share")), setting(gates.get("largest_share"))
+def _gates(gates: Gates) -> str:
+    smallest, largest = setting(gates.smallest_share), setting(gates.largest_share)
     return (
         f"A training whose smallest cluster had fewer than {smallest} n/k points, whose largest had more than "
-        f"{largest} n/k, or whose embedding had a rank below {setting(gates.get('rank'))}, counted as collapsed."
+        f"{largest} n/k, or whose embedding had a rank below {setting(gates.rank)}, counted as collapsed."
     )
 
 

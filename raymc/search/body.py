@@ -13,10 +13,10 @@ from raymc.config import Value
 from raymc.methods import METHODS
 from raymc.scale.relay import run_and_report
 from raymc.scale.worker import Job, Needs
-from raymc.search.records import Row
 from raymc.search.unit import Report
 from raymc.seed_parts import Seed
 from raymc.space import Space
+from raymc.study.records import Row
 from raymc.training.packed import fill_store
 from raymc.training.run import run
 from raymc.training.stages import seeds_of

@@ -15,8 +15,9 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.search.ledger import Work
-from raymc.search.records import FOLDERS, Row, Unit
 from raymc.search.unit import Plan
+from raymc.study.files import FOLDERS
+from raymc.study.records import Record, Unit
 from raymc.tracking.runs import run_name
 from raymc.training.lease import STALE_SECONDS, Lease
 from raymc.training.mirror import Mirror, mirror_of
@@ -44,7 +45,7 @@ class Mirrored:
         if "resource" in row:  # the scheduler may have left its verdict, for which the unit looks next
             self.mirror.push()
 
-    def ended(self, unit: Unit, error: str | None = None) -> Row:
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
         self.mirror.pull(trial_part(unit))
         record = self.work.ended(unit, error)
         self.mirror.push()

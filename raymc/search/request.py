@@ -17,8 +17,8 @@ from raymc.search import study
 from raymc.search.database import check_url
 from raymc.search.distributions import compile_space
 from raymc.search.manifest import check_data, load_data, make_manifest, plan_budget
-from raymc.search.records import Row
 from raymc.space import Space, load_space
+from raymc.study.records import Row
 from raymc.tracking import uri
 from raymc.training.objects import is_uri
 from raymc.training.store import Store

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
 from raymc.scale.worker import Needs
-from raymc.search import records, study
+from raymc.search import study
 from raymc.search.body import TrainSeed
 from raymc.search.distributions import compile_space
 from raymc.search.driver import Place, Slots, run_on_ray
-from raymc.search.judge import judge_of
 from raymc.search.ledger import Ledger
-from raymc.search.manifest import Budget, budget_of
+from raymc.search.manifest import StudyBudget, budget_of
 from raymc.search.mirrored import Mirrored, driving
 from raymc.search.outcome import finish
-from raymc.search.records import Row
 from raymc.search.request import (
     Request,
     database_again,
@@ -32,6 +30,9 @@ from raymc.search.request import (
 from raymc.search.tracked import study_tags
 from raymc.search.unit import Plan
 from raymc.space import Space
+from raymc.study import files
+from raymc.study.objective import Objective
+from raymc.study.records import Row
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training.mirror import Mirror
@@ -103,7 +104,9 @@ def _run(
     needs = needs_of(space)
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
-    plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None)
+    plan = Plan(
+        folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
+    )
     work = Mirrored(ledger, mirror) if mirror else ledger
 
     def body(slots: Slots) -> TrainSeed:
@@ -128,7 +131,7 @@ def _run(
     run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
 
 
-def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
+def _halving(plan: Plan, body: TrainSeed, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
     """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.search.tuning import Halving
 
@@ -155,7 +158,7 @@ def needs_of(space: Space) -> Needs:
 def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
     """Note this sitting in the manifest; the function given brings its seconds up to date."""
     begun = time.monotonic()
-    sitting: Row = {"started": records.now(), "seconds": 0.0}
+    sitting: Row = {"started": files.now(), "seconds": 0.0}
     manifest["sittings"].append(sitting)
 
     def tick() -> None:
@@ -169,12 +172,12 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
         tick()
 
 
-def _ledger(folder: Path, manifest: Row, budget: Budget, database: optuna.Study, space: Space) -> Ledger:
+def _ledger(folder: Path, manifest: Row, budget: StudyBudget, database: optuna.Study, space: Space) -> Ledger:
     return Ledger(
         folder,
         database,
         compile_space(space.params),
-        judge=judge_of(manifest["objective"], manifest["smoke"]),
+        objective=Objective.of(manifest["objective"], manifest["smoke"]),
         trials=budget.trials,
         seeds=budget.seeds,
         seed=manifest["seed"],

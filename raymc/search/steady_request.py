@@ -8,11 +8,10 @@ from pathlib import Path
 
 from raymc.config import Value
 from raymc.errors import InputError
-from raymc.reporting.records import winner
-from raymc.reporting.study_reader import read_study
 from raymc.search import study
 from raymc.space import Space, load_space
 from raymc.space_seeds import seeds_from
+from raymc.study.reader import read_study, winner
 from raymc.training.mirror import fetched
 
 

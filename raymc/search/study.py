@@ -28,9 +28,10 @@ from raymc.config import Value, nearest
 from raymc.errors import InputError
 from raymc.search import database
 from raymc.search.distributions import Distributions, enqueue
-from raymc.search.judge import judge_of
-from raymc.search.records import Row, read_json
 from raymc.space import Space, load_space
+from raymc.study.files import read_json
+from raymc.study.objective import Objective
+from raymc.study.records import Row
 from raymc.training.mirror import mirror_of
 from raymc.training.objects import LOOK_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.training.outputs import write_bytes, write_json
@@ -181,10 +182,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None) -> None:
-    judge = judge_of(manifest["objective"])
+    objective = Objective.of(manifest["objective"])
     storage = database.connect(url or database.file_url(making / DATABASE))
     try:
-        study = database.create(storage, manifest["study"], judge.mode, judge.metrics)
+        study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
         enqueue(study, space.first, distributions)
     finally:
         storage.engine.dispose()

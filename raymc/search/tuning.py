@@ -18,8 +18,8 @@ from raymc.errors import InputError, StorageError
 from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.live import Board
-from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.search.unit import stop_mark
+from raymc.study.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.training.outputs import write_json
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "

@@ -121,6 +121,7 @@ class Training:
         self.behind: Behind | None = None
         self.read: str | None = None  # what the present stage only reads
         self.checkpoint: str | None = None  # from which the present weights come
+        self.waited = 0.0  # seconds, for another process to compute the present stage
         compiled = config.compile and self.device.type == "cuda"
         self.feed = Feed.build(
             dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers, compiled
@@ -149,7 +150,7 @@ class Training:
             seed = self.seeds[stage.name]
             self.begin(stage, model)
             key = stage_key(stage, self.config, model, self.dataset.fingerprint, seed, key)
-            begun = time.monotonic()
+            begun, self.waited = time.monotonic(), 0.0
             rows, cached = self.obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
             weights = weights_of(model)
             packed = made.pop(key, None)
@@ -160,6 +161,7 @@ class Training:
                 "cached": cached,
                 "seconds": time.monotonic() - begun if packed is None else packed,
                 "key": key,
+                "waited": self.waited,
                 **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
             }
             records.append(record)
@@ -251,6 +253,7 @@ class Training:
 
     def _wait(self, key: str, lease: Lease, anew: bool) -> Entry | None:
         """The stored result, waiting while another process computes it; None once the lease is ours."""
+        begun = time.monotonic()
         while True:
             entry = None if anew else self.load(key)
             if entry is not None:
@@ -262,6 +265,7 @@ class Training:
                     lease.release()
                 return entry
             time.sleep(POLL_SECONDS)
+            self.waited = time.monotonic() - begun
 
     def _train(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed) -> list[Row]:
         place(model, self.config, self.device, self.dtype)

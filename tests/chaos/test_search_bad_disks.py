@@ -16,10 +16,10 @@ import torch
 
 from raymc.errors import StorageError
 from raymc.search import sitting
-from raymc.search.records import read_json
 from raymc.search.request import Request
 from raymc.search.sitting import tune
 from raymc.search.unit import run_unit
+from raymc.study.files import read_json
 from raymc.training.outputs import write_arrays
 from raymc.training.store import Store
 from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle
