@@ -16,8 +16,8 @@ from typing import Any
 
 from raymc.errors import InputError
 from raymc.metrics.names import RANKED, STUDY_METRICS
-from raymc.reporting.facts import gather
-from raymc.reporting.view import data_name
+from raymc.reporting.search.facts import gather
+from raymc.reporting.search.view import data_name
 from raymc.study.reader import read_study
 
 SCORES = (*RANKED, *STUDY_METRICS)

@@ -1,9 +1,8 @@
-"""The console script, and what the entry points share: options, the JSON line, exit codes."""
+"""What all commands share: options, the JSON line, exit codes."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
@@ -12,11 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raymc.config import nearest
 from raymc.errors import InputError, Interrupted, RaymcError, storage_error
 from raymc.masking import masked
-
-COMMANDS = ("tune", "train", "stability", "report", "check", "data", "checkpoint")
 
 Run = Callable[[argparse.Namespace], Mapping[str, Any] | None]
 
@@ -80,19 +76,3 @@ def _told(error: RaymcError) -> str:
     if isinstance(error, Interrupted):
         return f"interrupted; go on with: {error}"
     return f"raymc: {' '.join(str(error).split())}"
-
-
-def main() -> int:
-    """`raymc COMMAND …` is `python -m raymc.COMMAND …`."""
-    words = sys.argv[1:]
-    if not words or words[0] not in COMMANDS:
-        usage = f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)"
-        if words and words[0] in ("-h", "--help"):
-            print(usage)
-            return 0
-        wrong = f"raymc: unknown command {words[0]}{nearest(words[0], COMMANDS)}\n" if words else ""
-        print(f"{wrong}{usage}", file=sys.stderr)
-        return 2
-    module = importlib.import_module(f"raymc.{words[0]}")
-    sys.argv = words  # as `python -m raymc.COMMAND` has it; commands that print how to go on read it
-    return execute(module.parser(), module.run, words[1:])

@@ -9,16 +9,24 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from raymc.search.ledger import Ledger, Work
-from raymc.search.unit import Plan, run_unit
+from raymc.execution import session
+from raymc.execution.trial import Plan, run_unit
+from raymc.reporting.search.outcome import finish
 from raymc.study.objective import Objective
+from raymc.study.queue import Ledger, Work
 from raymc.study.records import unit_of, unit_row
+from raymc.study.request import Request
 
 SPACE: dict[str, BaseDistribution] = {
     "heads.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),
     "heads.epochs": IntDistribution(2, 6),
 }
 FIRST = {"heads.weight_decay": 1e-3, "heads.epochs": 3}
+
+
+def tune(request: Request) -> dict[str, Any]:
+    """What `raymc tune` does with its options."""
+    return session.tune(request, finish)
 
 
 class Killed(BaseException):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from raymc import cli
+from raymc.__main__ import COMMANDS, main
 from raymc.errors import (
     CollapsedError,
     DeviceMemoryError,
@@ -126,9 +127,9 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
 
 
-@pytest.mark.parametrize("word", cli.COMMANDS)
+@pytest.mark.parametrize("word", COMMANDS)
 def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module(f"raymc.{word}")
+    module = importlib.import_module(f"raymc.commands.{word}")
     assert callable(module.run)
     parser = module.parser()
     assert parser.prog == f"python -m raymc.{word}"
@@ -142,7 +143,7 @@ def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixt
 def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def called(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["raymc", *words])
-        return cli.main(), *capsys.readouterr()
+        return main(), *capsys.readouterr()
 
     code, out, err = called("tuen", "nmce_digits")
     assert code == 2 and out == "" and err.startswith("raymc: unknown command tuen; did you mean tune?\nusage: ")

@@ -1,4 +1,4 @@
-"""Dependencies point one way, and training needs neither ray nor optuna nor mlflow."""
+"""Rooms import from rooms below, each engine has one room, no file is in a circle, and training needs no engine."""
 
 from __future__ import annotations
 
@@ -9,35 +9,54 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "raymc"
-HEAVY = {"ray", "optuna", "mlflow"}
 
-# What each room may use; what stands beside the rooms in the package is for all.
-ROOMS = "search tracking reporting scale training methods ops nets datasets metrics".split()
-GROUND = {"ops", "nets", "datasets", "metrics"}
-USES = {
-    "search": set(ROOMS),
-    "tracking": {"tracking"},
-    "reporting": {"reporting", "metrics"},
-    "scale": {"scale", "training", "methods"} | GROUND,
-    "training": {"training", "methods"} | GROUND,
-    "methods": {"methods"} | GROUND,
-    "nets": {"nets", "ops"},
-    "ops": {"ops"},
-    "datasets": {"datasets"},
-    "metrics": {"metrics", "ops"},
-}
-# The rooms below training talk to other workers through this one file of it.
-COLLECTIVES = "raymc.training.dist"
-LIGHT = {"training", "methods"} | GROUND
-ENTRIES = ("tune", "train", "stability", "report", "check", "data", "checkpoint")
+FLOORS = (
+    ("config", "errors", "masking", "provenance", "rng"),
+    ("distributed",),
+    ("ops",),
+    ("clusterers",),
+    ("datasets", "metrics", "nets"),
+    ("methods",),
+    ("storage",),
+    ("training",),
+    ("space",),
+    ("study",),
+    ("tracking",),
+    ("execution",),
+    ("stability",),
+    ("reporting",),
+    ("cli",),
+    ("commands",),
+    ("__main__", "tune", "train", "report", "check", "data", "checkpoint", "stability.__main__"),
+)
+"""The rooms, and the files beside them, from the ground up. None uses another on its floor, but on the ground."""
+
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+GROUND = FLOORS[0]
+ENGINES = {"ray": "execution", "optuna": "study", "mlflow": "tracking"}
+COLLECTIVES = ("torch.distributed", "torch.nn.parallel", "torch.nn.SyncBatchNorm")
+TYPES = {"torch.distributed.ProcessGroup"}  # what formulas are given, and hand on
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Dotted names that a file imports anywhere, also inside functions; relative ones made absolute."""
-    package = ["raymc", *path.relative_to(PACKAGE).parent.parts]
+def module_of(path: Path) -> str:
+    """`raymc.search.study` of `raymc/search/study.py`; a package's own name of its `__init__.py`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def place(module: str) -> str | None:
+    """The room of a module, or its own name where it stands beside the rooms; None of the package itself."""
+    name = module.removeprefix("raymc").removeprefix(".")
+    return name if name in FLOOR else name.split(".")[0] or None
+
+
+def imported(module: str, path: Path) -> Iterator[str]:
+    """Modules and names that a file imports anywhere: in functions, for types, and by `importlib` too."""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -45,30 +64,59 @@ def imported(path: Path) -> Iterator[str]:
             head = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*head, *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func).split(".")[-1]
+            if called in ("import_module", "__import__"):
+                yield loaded(node, path)
 
 
-def room(name: str) -> str | None:
-    """`search` of `raymc.search.study`; None for what is no room of raymc's."""
-    parts = name.split(".")
-    return parts[1] if parts[0] == "raymc" and len(parts) > 1 and parts[1] in ROOMS else None
+def loaded(call: ast.Call, path: Path) -> str:
+    """What a call of `importlib` loads, as far as its text begins; one that could load anything is refused."""
+    name = call.args[0]
+    first = name.values[0] if isinstance(name, ast.JoinedStr) else name
+    assert isinstance(first, ast.Constant) and isinstance(first.value, str), f"{path}: {ast.unparse(call)}"
+    return first.value.rstrip(".")
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_rooms_use_only_what_lies_below(name: str) -> None:
-    for path in sorted((PACKAGE / name).rglob("*.py")):
-        for used in imported(path):
-            where = f"{path.relative_to(PACKAGE.parent)} imports {used}"
-            assert room(used) is None or room(used) in USES[name] or used.startswith(COLLECTIVES), where
-            assert not (name in LIGHT and used.split(".")[0] in HEAVY), where
-            assert used.split(".")[:2] not in [["raymc", entry] for entry in ENTRIES], where
+def uses() -> Iterator[tuple[str, str]]:
+    """Every import in the package: who, and what. Names of a module count as the module."""
+    for module, path in MODULES.items():
+        for name in imported(module, path):
+            known = name if name in MODULES else name.rpartition(".")[0]
+            yield module, known if known in MODULES else name
 
 
-def test_what_stands_beside_the_rooms_is_light() -> None:
-    """config, errors, cli and the like are used by training too."""
-    for path in sorted(PACKAGE.glob("*.py")):
-        if path.stem not in ENTRIES:
-            for used in imported(path):
-                assert used.split(".")[0] not in HEAVY, f"{path.name} imports {used}"
+def test_rooms_use_only_what_lies_below() -> None:
+    for module, used in uses():
+        here, there = place(module), place(used)
+        if not used.startswith("raymc") or here is None or there is None or here == there:
+            continue
+        assert {here, there} <= set(FLOOR), f"{module} or {used} is in no room"
+        below = FLOOR[there] < FLOOR[here] or {here, there} <= set(GROUND)
+        assert below, f"{module} imports {used}"
+
+
+def test_each_engine_has_one_room() -> None:
+    for module, used in uses():
+        room = ENGINES.get(used.split(".")[0])
+        assert room in (None, place(module)), f"{module} imports {used}, which only {room} may"
+
+
+def test_one_file_has_the_collectives() -> None:
+    for module, used in uses():
+        banned = used.startswith(COLLECTIVES) and used not in TYPES
+        assert not banned or module == "raymc.distributed", f"{module} imports {used}"
+
+
+def test_no_circles() -> None:
+    """No file imports another that, over whatever others, imports it."""
+    arrows: dict[str, set[str]] = {module: set() for module in MODULES}
+    for module, used in uses():
+        if used in MODULES and used != module:
+            arrows[module].add(used)
+    while free := {m for m in arrows if not arrows[m]} | set(arrows).difference(*arrows.values()):
+        arrows = {module: below - free for module, below in arrows.items() if module not in free}
+    assert not arrows, f"files in circles, or between two: {arrows}"
 
 
 BLOCKED = """
@@ -79,7 +127,7 @@ class Blocker:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Blocker())
 sys.argv = ["raymc", "train", "nmce_digits", "--smoke", "--json"]
-from raymc.cli import main
+from raymc.__main__ import main
 sys.exit(main())
 """
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from raymc import report
 from raymc.cli import execute
-from raymc.reporting.page import write_report
+from raymc.reporting.search.page import write_report
 from tests.fabricated_study import SEARCHED, Fabricator, fabricate
 
 EVIL = "<script>window.taken = 1</script>\"'><img src=x onerror='window.taken = 1'>"
@@ -128,6 +128,12 @@ def test_passwords_of_a_tracking_server_stay_out(tmp_path: Path) -> None:
     assert "secret" not in written
     assert "https://example.org/mlflow" in written
     assert "http://127.0.0.1:5000/#/experiments/7/runs/" in written
+
+
+def test_runs_are_linked_on_their_server_without_the_password(tmp_path: Path) -> None:
+    server = {"tracking_uri": "https://me:secret@host:5000/ml/"}
+    page, _ = made(fabricate(tmp_path / "served", 4, confirm=0, study=server))
+    assert f'href="https://host:5000/ml/#/experiments/7/runs/{0:032x}"' in page and "secret" not in page
 
 
 def test_a_store_that_is_a_file_is_linked_through_mlflow_ui(tmp_path: Path) -> None:

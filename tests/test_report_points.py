@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from raymc.metrics.rank_isometry import rank_and_isometry
-from raymc.reporting.page import write_report
-from raymc.reporting.rank_isometry import build_rank_isometry
-from raymc.reporting.stages import BUDGET, FINE, MARGIN, SIDE, build_stages
+from raymc.reporting.charts.rank_isometry import build_rank_isometry
+from raymc.reporting.charts.stages import BUDGET, FINE, MARGIN, SIDE, build_stages
+from raymc.reporting.search.page import write_report
 from raymc.study.records import SeedRun
 from raymc.training.outputs import read_geometry, read_snapshots, write_arrays
 from tests.fabricated_study import fabricate
 
-STYLE = (Path(__file__).parents[1] / "raymc" / "reporting" / "report.css").read_text(encoding="utf-8")
+STYLE = (Path(__file__).parents[1] / "raymc" / "reporting" / "templates" / "report.css").read_text(encoding="utf-8")
 
 
 def run_in(folder: Path) -> SeedRun:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raymc.reporting.page import write_report
-from raymc.reporting.rates import rate_charts
-from raymc.reporting.similarity import RAMP, build_similarity, png
+from raymc.reporting.charts.rates import rate_charts
+from raymc.reporting.charts.similarity import RAMP, build_similarity, png
+from raymc.reporting.search.page import write_report
 from raymc.study.records import SeedRun
 from raymc.training.outputs import read_similarity
 from tests.fabricated_study import fabricate

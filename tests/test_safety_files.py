@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from raymc.errors import InputError
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.storage.stage_store import Store
 from raymc.study.files import read_json
 from raymc.tracking.sender import Sender
 from raymc.tracking.spool import Spool, is_record
 from raymc.tracking.tail import Tail
 from raymc.training.outputs import read_labels
-from raymc.training.store import Store
 
 KEY = "0" * 16
 

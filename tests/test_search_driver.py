@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from raymc.scale.worker import Needs
-from raymc.search.driver import UNKNOWN, describe, plan_slots
-from raymc.search.live import Board
+from raymc.execution.driver import UNKNOWN, describe, plan_slots
+from raymc.execution.live import Board
+from raymc.execution.worker import Needs
 from raymc.study.records import Record, Resources, Unit
 
 HEAD = {"node:__internal_head__": 0.001}

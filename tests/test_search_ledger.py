@@ -13,10 +13,10 @@ import pytest
 from optuna.trial import TrialState
 
 from raymc.errors import CollapsedError, DeviceMemoryError, DivergedError
-from raymc.search.distributions import enqueue
-from raymc.search.ledger import Ledger, SeedQueue
 from raymc.study import files
+from raymc.study.distributions import enqueue
 from raymc.study.objective import Objective
+from raymc.study.queue import Ledger, SeedQueue
 from tests.search_fakes import FIRST, SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
 

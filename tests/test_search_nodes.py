@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from raymc.search.body import TrainSeed
-from raymc.space import load_space
+from raymc.execution.train_seed import TrainSeed
+from raymc.space.space import load_space
 from raymc.study import files
 from tests.chaos import node_kills
 from tests.chaos.machines import PATIENCE, Machines, machines

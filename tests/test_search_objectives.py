@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers import TPESampler
+from optuna.trial import create_trial
 from sklearn.metrics import adjusted_rand_score
 
 from raymc.errors import InputError
+from raymc.execution.trial import Plan, run_unit
 from raymc.metrics.gates import Gates
 from raymc.metrics.ranking import rank_means
-from raymc.reporting.pareto import pareto
-from raymc.search.manifest import check_data, load_data, plan_budget
-from raymc.search.unit import Plan, run_unit
-from raymc.space import load_space
+from raymc.reporting.search.pareto import pareto
+from raymc.space.space import load_space
 from raymc.study import files, groups
+from raymc.study.manifest import check_data, load_data, plan_budget
 from raymc.study.objective import Objective
 from raymc.study.reader import read_study, winner
 from raymc.study.records import Unit
+from raymc.study.sampler import sampler_seed
 from raymc.training.outputs import write_json
-from tests.search_fakes import FakeBody, Killed, make_ledger, new_study, run_here
+from tests.search_fakes import SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
 VALUES = [0.9, 0.7, 0.8, 0.4]
 
@@ -131,6 +134,25 @@ def test_a_mean_rank_is_told_as_it_stands_and_chosen_by_as_it_ends(tmp_path: Pat
     assert [trial.score for trial in read.trials] == pytest.approx(final)
     assert {record.trial for record in read.confirmations} == set(order[:2])
     assert all(record.score is not None for record in read.confirmations)
+
+
+def test_the_sampler_knows_ranks_as_they_are_and_not_as_they_were_told(tmp_path: Path) -> None:
+    study, objective = new_study(), Objective("rank_mean")
+    ledger = make_ledger(tmp_path, study, trials=24, objective=objective, top=0)
+    run_here(ledger, tmp_path, Clusterer(), objective=objective)
+    trials = study.get_trials()
+
+    def asked(number: int, scores: Sequence[float | None]) -> dict[str, Any]:
+        sampler = TPESampler(seed=sampler_seed(0, number))
+        again = optuna.create_study(direction="maximize", sampler=sampler)
+        for trial, score in zip(trials[:number], scores, strict=True):
+            again.add_trial(create_trial(value=score, params=trial.params, distributions=trial.distributions))
+        return again.ask(SPACE).params
+
+    drawn = [trial.params for trial in trials[12:]]
+    ranks = [rank_means([trial.user_attrs["metrics"] for trial in trials[:n]]) for n in range(12, 24)]
+    assert drawn == [asked(n, scores) for n, scores in enumerate(ranks, start=12)]
+    assert drawn != [asked(n, [trial.value for trial in trials[:n]]) for n in range(12, 24)]
 
 
 def test_two_metrics_confirm_the_front_first_and_the_report_names_it(tmp_path: Path) -> None:

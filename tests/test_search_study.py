@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
-from raymc.search import sitting, steadiness, study
-from raymc.search.manifest import fresh_seeds, plan_budget
-from raymc.search.request import Request
-from raymc.search.sitting import tune
+from raymc.execution import session
+from raymc.execution.trial import run_unit
+from raymc.search import steadiness
 from raymc.search.steadiness import stability
 from raymc.search.steady_request import StabilityRequest, configuration
-from raymc.search.unit import run_unit
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.study import folder as study
 from raymc.study.files import read_json
-from tests.search_fakes import FakeBody, Killed
+from raymc.study.manifest import fresh_seeds, plan_budget
+from raymc.study.request import Request
+from tests.search_fakes import FakeBody, Killed, tune
 
 SPACE = """
 method: nmce
@@ -88,7 +89,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeB
                 work.ended(unit)
                 tick()
 
-        for module in (sitting, steadiness):
+        for module in (session, steadiness):
             monkeypatch.setattr(module, "run_on_ray", here)
             monkeypatch.setattr(module, "StudyTracker", Tracker)
 

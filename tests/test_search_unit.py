@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raymc.errors import InputError, StorageError
-from raymc.search.unit import Plan, run_unit, stop_mark
+from raymc.execution.trial import Plan, run_unit, stop_mark
 from raymc.study import files
 from raymc.study.objective import Objective
 from raymc.study.records import Record, Resources, Unit, unit_of, unit_row
@@ -43,7 +43,7 @@ def test_a_result_says_what_its_training_had_and_a_mean_where_workers_came_and_w
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr("raymc.search.unit.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("raymc.execution.trial.time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     class Elastic(FakeBody):
         def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:

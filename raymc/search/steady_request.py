@@ -8,11 +8,11 @@ from pathlib import Path
 
 from raymc.config import Value
 from raymc.errors import InputError
-from raymc.search import study
-from raymc.space import Space, load_space
-from raymc.space_seeds import seeds_from
+from raymc.space.seeds import seeds_from
+from raymc.space.space import Space, load_space
+from raymc.storage.mirror import fetched
+from raymc.study import folder as study
 from raymc.study.reader import read_study, winner
-from raymc.training.mirror import fetched
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,17 @@ import pytest
 import torch
 
 from raymc.errors import StorageError
-from raymc.search import sitting
-from raymc.search.request import Request
-from raymc.search.sitting import tune
-from raymc.search.unit import run_unit
+from raymc.execution import session
+from raymc.execution.trial import run_unit
+from raymc.storage.stage_store import Store
 from raymc.study.files import read_json
+from raymc.study.request import Request
 from raymc.training.outputs import write_arrays
-from raymc.training.store import Store
 from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle
 from tests.chaos.command import PATIENCE, short_folder
 from tests.chaos.disks import FAULTS, Disk, Refused, small_disk
 from tests.chaos.driver_kills import Search
-from tests.search_fakes import FakeBody
+from tests.search_fakes import FakeBody, tune
 from tests.test_search_study import SPACE, Tracker
 
 MOMENTS = {
@@ -84,7 +83,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     """Runs the study `s` in a storage with a body that trains nothing; `happen` is told of every moment."""
     (tmp_path / "mine.yaml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sitting, "StudyTracker", Tracker)
+    monkeypatch.setattr(session, "StudyTracker", Tracker)
 
     def run(storage: Path, happen: Callable[[str], None], body: Stages, resume: bool = False) -> dict[str, Any]:
         def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
@@ -94,7 +93,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
                 work.ended(unit)
                 tick()
 
-        monkeypatch.setattr(sitting, "run_on_ray", here)
+        monkeypatch.setattr(session, "run_on_ray", here)
         request = Request("mine.yaml", {}, str(storage), "data", "s", concurrent=1, resume=resume)
         with warnings.catch_warnings():
             # A database that goes read-only under SQLAlchemy leaves a connection that the collector closes.

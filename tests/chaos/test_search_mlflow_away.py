@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from raymc.search import outcome, sitting
-from raymc.search.request import Request
-from raymc.search.unit import run_unit
+from raymc.execution import session
+from raymc.execution.trial import run_unit
+from raymc.reporting.search import outcome
+from raymc.study.request import Request
 from raymc.tracking import study as tracking
 from tests.chaos.mlflow_away import compared, faults, outage
 from tests.mlflow_server import Server, wait_for
-from tests.search_fakes import FakeBody
+from tests.search_fakes import FakeBody, tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -45,7 +46,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> FakeBody:
             work.ended(unit)
             tick()
 
-    monkeypatch.setattr(sitting, "run_on_ray", here)
+    monkeypatch.setattr(session, "run_on_ray", here)
     return body
 
 
@@ -60,14 +61,14 @@ def test_a_server_that_was_never_there_gets_all_of_a_finished_study_by_resume(
     with monkeypatch.context() as hasty:
         hasty.setattr(outcome, "FLUSH_SECONDS", 1.0)
         hasty.setattr(tracking, "CLOSE_SECONDS", 1.0)
-        result = sitting.tune(request)
+        result = tune(request)
     assert result["trials"] == {"finished": 4, "pruned": 0, "failed": 0}
     assert "has not answered; --resume sends what it lacks" in capsys.readouterr().err
     trained = len(untrained.ended)
     server.start()
     try:
         wait_for(server.answers, 300, "the server's start")
-        again = sitting.tune(replace(request, resume=True))
+        again = tune(replace(request, resume=True))
         found = compared(tmp_path / "storage" / "studies" / "s", server)
     finally:
         server.kill()

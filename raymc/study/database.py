@@ -1,0 +1,137 @@
+"""The database of a study's trials: Optuna's, in a SQLite file of the study or on a server such as PostgreSQL."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import optuna
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from raymc.errors import InputError, StorageError
+from raymc.tracking.uri import DATABASES, masked
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Database = optuna.Study
+"""A study's trials as Optuna has them."""
+
+WAIT_SECONDS = 60  # for a database file that another process is writing
+MADE = "raymc.made"
+PATIENCE_SECONDS = 180.0  # for a server that is being started again
+
+
+def check_url(url: str) -> str:
+    """`url` if it names a database server. Raises InputError."""
+    scheme, mark, _ = url.partition("://")
+    if not mark or scheme.partition("+")[0] not in DATABASES:
+        raise InputError(f"--database {masked(url)}: a server is needed (postgresql+psycopg2://user@host/optuna)")
+    return url
+
+
+def file_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def connect(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage at `url`, with its tables. Raises InputError where there is no driver or no answer."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A connection that a restart of the server has cut is replaced before it is used.
+    engine = {"connect_args": {"timeout": WAIT_SECONDS}} if _is_file(url) else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except (ImportError, ArgumentError, NoSuchModuleError) as error:
+        hint = "; pip install psycopg2-binary" if "psycopg2" in str(error) else ""
+        raise InputError(f"--database {masked(url)}: {_line(error)}{hint}") from error
+    except SQLAlchemyError as error:
+        raise InputError(f"the database {masked(url)} does not answer: {_line(error)}") from error
+
+
+def create(storage: optuna.storages.RDBStorage, name: str, mode: str, metrics: Sequence[str]) -> optuna.Study:
+    """A new Optuna study. Raises InputError where the database has one of that name."""
+    directions = optuna.study.StudyDirection
+    direction = directions.MAXIMIZE if mode == "max" else directions.MINIMIZE
+    _discard_unmade(storage, name)
+    try:
+        study = optuna.create_study(storage=storage, study_name=name, directions=[direction] * len(metrics))
+    except optuna.exceptions.DuplicatedStudyError as error:
+        raise InputError(
+            f"the database holds a study {name} already, of another storage: give another --name"
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StorageError(f"the study's database: {_line(error)}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(metrics))  # what optuna-dashboard calls the objectives
+    return study
+
+
+def load(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
+    """An existing Optuna study. Raises InputError where there is none."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        raise InputError(f"{masked(str(storage.url))} holds no study {name}") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StorageError(f"the study's database: {_line(error)}") from error
+
+
+def mark_made(study: optuna.Study) -> None:
+    """Note that the study's folder is there too."""
+    study.set_user_attr(MADE, True)
+
+
+def _discard_unmade(storage: optuna.storages.RDBStorage, name: str) -> None:
+    """Remove what a process left that was killed before the study's folder was there."""
+    for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
+        if study.study_name == name and MADE not in study.user_attrs:
+            optuna.delete_study(study_name=name, storage=storage)
+
+
+def patient(method: Callable[P, R]) -> Callable[P, R]:
+    """A method that may be called again after it failed, called again while the database does not answer.
+
+    Raises StorageError, naming what is wrong, after PATIENCE_SECONDS, and at once where waiting would not help.
+    """
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        began, told = time.monotonic(), False
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                if not _may_return(error) or time.monotonic() - began > PATIENCE_SECONDS:
+                    raise StorageError(f"the study's database: {_line(error)}") from error
+                if not told:
+                    print(f"raymc: the study's database does not answer, trying again: {_line(error)}", file=sys.stderr)
+                told = True
+            time.sleep(1.0)
+
+    return call
+
+
+def _may_return(error: BaseException) -> bool:
+    """Whether a server was away; a full disk or a file that cannot be written stays so."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None and not type(cause.orig).__module__.startswith("sqlite3")
+
+
+def _is_file(url: str) -> bool:
+    return url.startswith("sqlite:")
+
+
+def _line(error: BaseException) -> str:
+    """The innermost error in one line, without the statement that met it."""
+    while error.__cause__ is not None and not isinstance(error, DBAPIError):
+        error = error.__cause__
+    found = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return masked(" ".join(str(found).split()))

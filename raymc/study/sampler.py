@@ -1,0 +1,70 @@
+"""The sampler: it asks the same after a resume as without one, and knows scores as they are now."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from optuna import Study, create_study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+Scores = Callable[[Sequence[FrozenTrial]], Sequence[float]]
+"""The scores of finished trials among each other, in their order."""
+
+
+class Rescored(BaseSampler):
+    """Another sampler that sees a study whose finished trials have the scores of `scores`.
+
+    For a score that compares trials, such as a rank: each new trial changes all of them, and Optuna keeps what it was
+    told of a trial for good.
+    """
+
+    def __init__(self, sampler: BaseSampler, scores: Scores) -> None:
+        self.sampler, self.scores = sampler, scores
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(*self._rescored(study, trial))
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Any:
+        return self.sampler.sample_relative(*self._rescored(study, trial), search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(*self._rescored(study, trial), param_name, param_distribution)
+
+    def _rescored(self, study: Study, trial: FrozenTrial) -> tuple[Study, FrozenTrial]:
+        """The study in memory with the scores as they are now, and the trial in it."""
+        trials = [copy.copy(one) for one in study.get_trials(deepcopy=False)]
+        done = [one for one in trials if one.state == TrialState.COMPLETE]
+        for one, score in zip(done, self.scores(done), strict=True):
+            one.value = score
+        memory = create_study(direction=study.direction)
+        memory.add_trials(trials)
+        return memory, memory.get_trials(deepcopy=False)[trial.number]
+
+
+def reseed(study: Study, seed: int, number: int, scores: Scores | None = None) -> None:
+    """Give the study a sampler whose draws depend on the study's seed, `number` and the told trials alone.
+
+    `scores`: what finished trials score now, where that is not what they were told with.
+    """
+    sampler = TPESampler(seed=sampler_seed(seed, number))
+    study.sampler = sampler if scores is None else Rescored(sampler, scores)
+
+
+def next_number(study: Study) -> int:
+    """The number of the trial that the study hands out next."""
+    trials = study.get_trials(deepcopy=False)
+    waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+    return min(waiting, default=len(trials))
+
+
+def sampler_seed(seed: int, number: int) -> int:
+    """A 32-bit seed that changes with both."""
+    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
