@@ -23,9 +23,10 @@ from raymc.reporting.search.commands import reproduce
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.sentences import cost
-from raymc.reporting.words import count, detectable, duration, listing, score, seeds_varied
+from raymc.reporting.words import count, detectable, listing, score, seeds_varied
 from raymc.study.reader import Study, read_study, winner
 from raymc.study.records import Record, Resources, SeedRun, StageRun
+from raymc.study.words import duration
 from tests.fabricated_study import SEARCHED, fabricate
 
 

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raymc.reporting.words import configured, duration
 from raymc.study.records import FINISHED, RUNNING, Record, Unit
+from raymc.study.words import configured, duration
 
 SHOWN = 12
 COLOURS = {RUNNING: "cyan", FINISHED: "green", "pruned": "yellow"}

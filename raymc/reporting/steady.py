@@ -20,9 +20,8 @@ from raymc.errors import InputError
 from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
 from raymc.reporting.comparison import common_seeds, compare_arms, shared_stages
 from raymc.study.files import load_json, read_seeds
-from raymc.study.groups import seed_values
-from raymc.study.records import FINISHED, Record, Row, SeedRun
-from raymc.training.outputs import read_labels
+from raymc.study.groups import labels_of, seed_values
+from raymc.study.records import Record, Row, SeedRun
 
 FACTS = "stability.json"
 DATED = "-stability-"
@@ -87,7 +86,7 @@ def seed_statistics(runs: Sequence[SeedRun]) -> Row:
     """
     found = {name: summary(values) | {"values": values} for name, values in seed_values(runs).items()}
     share = {"collapsed_share": collapsed_share([run.state for run in runs])} if runs else {}
-    return found | share | _agreement([run for run in runs if run.state == FINISHED])
+    return found | share | _agreement(runs)
 
 
 def _facts(folder: Path) -> Row:
@@ -127,9 +126,9 @@ def _together(folder: Path, facts: Row, arms: Sequence[Arm]) -> Row:
     }
 
 
-def _agreement(done: Sequence[SeedRun]) -> Row:
+def _agreement(runs: Sequence[SeedRun]) -> Row:
     """How alike the clusters of each two seeds are; empty with fewer than two of the same samples."""
-    found = {run.seed: arrays["labels"] for run in done if (arrays := read_labels(run.folder))}
+    found = labels_of(runs)
     labels = list(found.values())
     agreed = agreement(labels)
     if agreed is None:

@@ -9,6 +9,7 @@ from typing import Any
 from raymc.metrics.gates import Gates
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
 from raymc.study.reader import Study
+from raymc.study.words import setting
 
 METRIC_WORDS = {
     "acc": "clustering accuracy (clusters matched to classes by the Hungarian method)",
@@ -38,33 +39,6 @@ def score(value: float | None) -> str:
 def correlation(value: float | None) -> str:
     """A rank correlation: two decimals, since more are never known; a dash where undefined."""
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
-
-
-def setting(value: object) -> str:
-    """A hyperparameter's value."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def configured(params: Mapping[str, Any]) -> str:
-    """`heads.eps_sq=0.2, …`; `the preset` of none."""
-    return ", ".join(f"{key}={setting(value)}" for key, value in params.items()) or "the preset"
-
-
-def duration(seconds: float | None) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `4.2 s`; a dash where absent."""
-    if seconds is None:
-        return "–"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02d} min"
 
 
 def count(n: int, noun: str, plural: str = "") -> str:

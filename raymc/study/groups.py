@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from raymc.metrics.clustering import Labels
 from raymc.metrics.seeds import agreement, summary
 from raymc.study import files
 from raymc.study.objective import Objective
@@ -70,11 +71,17 @@ def agreement_of(record: Record) -> dict[str, Row]:
     return {"pairwise_ari": {"mean": record.metrics.get("stability")}}
 
 
+def labels_of(runs: Sequence[SeedRun]) -> dict[int, Labels]:
+    """`{seed: labels}`, int `[n]` each, of the finished seeds that left them."""
+    done = {run.seed: read_labels(run.folder) for run in runs if run.state == FINISHED}
+    return {seed: arrays["labels"] for seed, arrays in done.items() if arrays}
+
+
 def group_metrics(runs: Sequence[SeedRun]) -> dict[str, float]:
     """`stability`, the mean adjusted Rand index of each two finished seeds' clusters; empty with fewer than two."""
-    done = [read_labels(run.folder).get("labels") for run in runs if run.state == FINISHED]
-    found = [labels for labels in done if labels is not None]
-    agreed = agreement(found) if len(found) == len(done) else None
+    found = labels_of(runs)
+    whole = len(found) == sum(run.state == FINISHED for run in runs)
+    agreed = agreement(list(found.values())) if whole else None
     return {} if agreed is None else {"stability": agreed["mean"]}
 
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raymc.reporting.words import count, from_checkpoints, listing, score, setting, state
+from raymc.reporting.words import count, from_checkpoints, listing, score, state
 from raymc.study.reader import Study
 from raymc.study.records import BAD, Record
+from raymc.study.words import setting
 
 EDGE = 0.05
 """Share of a range's width that counts as its edge."""

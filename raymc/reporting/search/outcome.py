@@ -11,13 +11,13 @@ from typing import Any
 from raymc.errors import TrainingError
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
-from raymc.reporting.words import configured
 from raymc.study import files
 from raymc.study.folder import write_manifest
 from raymc.study.queue import Ledger
 from raymc.study.reader import Study, read_study
 from raymc.study.records import BAD, FINISHED, Row
 from raymc.study.request import report_folder
+from raymc.study.words import configured
 from raymc.tracking import runs
 from raymc.tracking.outcome import log_outcome
 from raymc.tracking.study import StudyTracker

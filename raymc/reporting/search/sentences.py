@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from raymc.metrics.names import LABEL_FREE_METRICS
 from raymc.reporting import words
-from raymc.reporting.words import count, duration, listing, score
+from raymc.reporting.words import count, listing, score
+from raymc.study.words import duration
 
 Facts = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ from raymc.reporting import words
 from raymc.reporting.search.cost import stage_use
 from raymc.study.reader import Study
 from raymc.study.records import Record
+from raymc.study.words import setting
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _score(value: float | None) -> Cell:
 
 def _setting(value: Any) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(words.setting(value), value if is_number else str(value), kind="number" if is_number else "text")
+    return Cell(setting(value), value if is_number else str(value), kind="number" if is_number else "text")
 
 
 def _on_fresh_seeds(one: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:

@@ -18,6 +18,7 @@ from raymc.reporting.stability.comparison_sentences import comparison_lines, sha
 from raymc.reporting.stability.tables import by_arm, metric_names, other_metrics, statistics_rows
 from raymc.reporting.steady import Arm, Steady
 from raymc.study.records import Row
+from raymc.study.words import configured, duration
 
 
 def build_view(run: Steady) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _arm(arm: Arm) -> Row:
     overrides = result.get("overrides")
     return {
         "name": arm.name,
-        "settings": words.configured(result["params"]) + (f" with {words.configured(overrides)}" if overrides else ""),
+        "settings": configured(result["params"]) + (f" with {configured(overrides)}" if overrides else ""),
         "method": result["method"],
         "space": result["space"],
         "clusters_by": result["clusters_by"],
@@ -130,10 +131,11 @@ def _cost(run: Steady) -> list[str]:
     used = stage_use([arm.record for arm in run.arms])
     spent = sum(seed.seconds for arm in run.arms for seed in arm.record.seeds)
     seeds = sum(len(arm.record.seeds) for arm in run.arms)
+    waiting = f", {duration(used['waited'])} of it waiting for stages that others computed" if used["waited"] else ""
     wall = run.result["manifest"].get("wall_seconds")
-    lines = [f"Wall clock: {words.duration(wall)}."] if wall else ["The run did not come to its end."]
+    lines = [f"Wall clock: {duration(wall)}."] if wall else ["The run did not come to its end."]
     lines.append(
-        f"{words.count(seeds, 'training')} took {words.duration(spent)} in sum, waiting for shared stages included; "
+        f"{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
         "what ran at the same time counts in full."
     )
     total = used["computed"] + used["reused"]
