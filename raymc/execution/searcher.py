@@ -73,6 +73,9 @@ class UnitSearch(Searcher):
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).write_bytes(b"")
 
+    def __getstate__(self) -> Row:
+        return {}
+
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a search is resumed from its study, not from Tune's snapshots")
 
