@@ -12,9 +12,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from raymc.execution import session
 from raymc.execution.trial import Plan, run_unit
 from raymc.reporting.search.outcome import finish
-from raymc.search.judge import Judge
-from raymc.search.records import unit_of, unit_row
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger, Work
+from raymc.study.records import unit_of, unit_row
 from raymc.study.request import Request
 
 SPACE: dict[str, BaseDistribution] = {
@@ -33,7 +33,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours may catch it."""
 
 
-ACC = Judge("acc")
+ACC = Objective("acc")
 
 
 class FakeBody:
@@ -80,7 +80,7 @@ def accuracy(params: Mapping[str, Any], seed: int) -> float:
 
 def make_ledger(folder: Path, study: optuna.Study, **changes: Any) -> Ledger:
     settings: dict[str, Any] = {
-        "judge": Judge("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
+        "objective": Objective("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
     }  # fmt: skip
     return Ledger(folder, study, SPACE, **settings | changes)
 
@@ -97,11 +97,11 @@ def run_here(
     body: FakeBody,
     fidelity: str = "none",
     hear: Callable[[Any, dict[str, Any]], None] | None = None,
-    judge: Judge = ACC,
+    objective: Objective = ACC,
 ) -> list[Any]:
     """Run all units in turn; the units in the order in which they started. `hear(unit, row)` gets each report."""
     units = []
-    plan = Plan(folder, judge, fidelity)
+    plan = Plan(folder, objective, fidelity)
     while (unit := work.next()) is not None:
         unit = unit_of(unit_row(unit))
         units.append(unit)

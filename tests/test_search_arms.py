@@ -26,6 +26,7 @@ from raymc.reporting.stability.comparison_sentences import comparison_lines, sha
 from raymc.search import arms, steadiness
 from raymc.search.arms import compare
 from raymc.search.steady_request import StabilityRequest
+from raymc.study.records import Record
 from tests.search_fakes import FakeBody
 from tests.test_metrics_seeds import MLC, NMCE
 
@@ -146,7 +147,7 @@ def test_two_arms_from_one_pretraining(run_with: Any) -> None:
     assert (row["a"], row["b"], row["metric"], row["n"]) == ("good", "bad", "acc", 10)
     assert row["p_better"] == 1.0 and row["p_wilcoxon"] == row["p_holm"] == pytest.approx(2 / 1024)
     assert row["mean_difference"] == pytest.approx(0.0487) and row["common_seeds"] == result["seeds"]
-    assert result["shared_stages"] == ["pretrain"] and [record["kind"] for record in found] == ["stability"] * 2
+    assert result["shared_stages"] == ["pretrain"] and [record.kind for record in found] == ["stability"] * 2
     begun = [(facts["study"], facts["space"], facts["tags"]["raymc.kind"]) for facts in Tracker.begun[:2]]
     assert begun == [(f"{result['name']}-{name}", name, "stability") for name in ("good", "bad")]
     # When both have ended, the run of each is gone on with: the report of both is with it.
@@ -285,13 +286,10 @@ def test_without_other_arms_the_json_is_that_of_one(run_with: Any, capsys: Any) 
     assert "arms" not in result and result["method"] == "nmce" and result["acc"]["n"] == 2
 
 
-def _record(values: Mapping[int, Mapping[str, float]], key: str = "k") -> dict[str, Any]:
+def _record(values: Mapping[int, Mapping[str, float]], key: str = "k") -> Record:
     stages = [{"name": "pretrain", "key": key}]
-    return {
-        "per_seed": [
-            {"seed": s, "state": "finished", "metrics": found, "stages": stages} for s, found in values.items()
-        ]
-    }
+    rows = [{"seed": s, "state": "finished", "metrics": found, "stages": stages} for s, found in values.items()]
+    return Record.of({"trial": 0, "per_seed": rows}, Path(), "stability")
 
 
 def test_without_labels_a_metric_that_needs_none_decides() -> None:
@@ -320,7 +318,7 @@ def test_too_few_seeds_cannot_tell_arms_apart_and_several_tests_count() -> None:
 def test_a_stage_is_shared_only_where_each_seed_had_the_same() -> None:
     same, other = _record({0: {"acc": 0.5}, 1: {"acc": 0.5}}), _record({0: {"acc": 0.5}}, "other")
     assert shared_stages([same, same]) == {"pretrain": ["k"]} and shared_stages([same, other]) == {}
-    assert shared_stages([same, {"per_seed": []}]) == {}, "one arm has nothing to share with"
+    assert shared_stages([same, _record({})]) == {}, "one arm has nothing to share with"
 
 
 @pytest.mark.slow

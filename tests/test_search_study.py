@@ -15,11 +15,11 @@ from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.execution import session
 from raymc.execution.trial import run_unit
 from raymc.search import steadiness
-from raymc.search.records import read_json
 from raymc.search.steadiness import stability
 from raymc.search.steady_request import StabilityRequest, configuration
 from raymc.space.space import load_space
 from raymc.study import folder as study
+from raymc.study.files import read_json
 from raymc.study.manifest import fresh_seeds, plan_budget
 from raymc.study.request import Request
 from tests.search_fakes import FakeBody, Killed, tune
@@ -277,7 +277,7 @@ def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> Non
     rows = (page.parent / "stability.csv").read_text().splitlines()
     assert rows[0] == "seed,state,acc,nmi,seconds" and len(rows) == 11
     assert read_json(page.parent / "stability.json")["acc"] == result["acc"]  # type: ignore[index]
-    assert record["kind"] == "stability"
+    assert record.kind == "stability"
 
 
 def test_stability_of_a_study_runs_its_winner_on_seeds_that_it_has_not_used(run_with: Any) -> None:

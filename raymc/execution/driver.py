@@ -19,8 +19,8 @@ from raymc.execution.remote import at_work
 from raymc.execution.trial import Body, Plan, run_unit
 from raymc.execution.worker import Needs
 from raymc.scale.shared import check_shared, require_folder
-from raymc.search.records import REFUSED, Row, unit_of
 from raymc.study.queue import Work
+from raymc.study.records import REFUSED, Resources, Row, unit_of
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -64,6 +64,10 @@ class Slots:
     gpus_per_worker: float
     cpus_per_worker: float
     assumed: bool = False
+
+    def resources(self, workers: int) -> Resources:
+        """What a training of so many workers is given."""
+        return Resources(workers, self.cpus_per_worker, self.gpus_per_worker)
 
 
 def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: int | None, fixed: bool) -> Slots:
@@ -118,8 +122,9 @@ def run_on_ray(
         if plan.uri is None:
             check_shared(plan.folder)
         slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
+        plan = replace(plan, resources=slots.resources(place.needs.workers))
         body = make_body(slots)
-        with Board(f"{title}, {describe(slots, place.needs)}", plan.judge.metric, work.left, tick=tick) as board:
+        with Board(f"{title}, {describe(slots, place.needs)}", plan.objective.metric, work.left, tick=tick) as board:
             run_work(work, plan, body, slots, board, make_scheduler(body))
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.execution.trial import Plan
 from raymc.masking import masked
-from raymc.search.records import FOLDERS, Row, Unit
 from raymc.storage.lease import STALE_SECONDS, Lease
 from raymc.storage.mirror import Mirror, mirror_of
 from raymc.storage.objects import filesystem
+from raymc.study.files import FOLDERS
 from raymc.study.queue import Work
+from raymc.study.records import Record, Unit
 from raymc.tracking.runs import run_name
 
 
@@ -44,7 +45,7 @@ class Mirrored:
         if "resource" in row:  # the scheduler may have left its verdict, for which the unit looks next
             self.mirror.push()
 
-    def ended(self, unit: Unit, error: str | None = None) -> Row:
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
         self.mirror.pull(trial_part(unit))
         record = self.work.ended(unit, error)
         self.mirror.push()

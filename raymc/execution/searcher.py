@@ -16,8 +16,8 @@ from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
 from raymc.execution.trial import stop_mark
 from raymc.masking import masked
-from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.study.queue import Work
+from raymc.study.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.training.outputs import write_json
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
@@ -72,6 +72,9 @@ class UnitSearch(Searcher):
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).write_bytes(b"")
+
+    def __getstate__(self) -> Row:
+        return {}
 
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a search is resumed from its study, not from Tune's snapshots")

@@ -14,16 +14,16 @@ from raymc.execution.remote import Mirrored, driving
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan
 from raymc.execution.worker import Needs
-from raymc.search import records
-from raymc.search.judge import judge_of
-from raymc.search.records import Row
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
+from raymc.study import files
 from raymc.study import folder as study
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import Budget, budget_of
+from raymc.study.manifest import StudyBudget, budget_of
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger
+from raymc.study.records import Row
 from raymc.study.request import (
     Request,
     database_again,
@@ -105,7 +105,9 @@ def _run(
     needs = needs_of(space)
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
-    plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None)
+    plan = Plan(
+        folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
+    )
     work = Mirrored(ledger, mirror) if mirror else ledger
 
     def body(slots: Slots) -> TrainSeed:
@@ -130,7 +132,7 @@ def _run(
     run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
 
 
-def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
+def _halving(plan: Plan, body: TrainSeed, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
     """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.execution.searcher import Halving
 
@@ -157,7 +159,7 @@ def needs_of(space: Space) -> Needs:
 def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
     """Note this sitting in the manifest; the function given brings its seconds up to date."""
     begun = time.monotonic()
-    sitting: Row = {"started": records.now(), "seconds": 0.0}
+    sitting: Row = {"started": files.now(), "seconds": 0.0}
     manifest["sittings"].append(sitting)
 
     def tick() -> None:
@@ -171,12 +173,12 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
         tick()
 
 
-def _ledger(folder: Path, manifest: Row, budget: Budget, database: Database, space: Space) -> Ledger:
+def _ledger(folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space) -> Ledger:
     return Ledger(
         folder,
         database,
         compile_space(space.params),
-        judge=judge_of(manifest["objective"], manifest["smoke"]),
+        objective=Objective.of(manifest["objective"], manifest["smoke"]),
         trials=budget.trials,
         seeds=budget.seeds,
         seed=manifest["seed"],

@@ -15,8 +15,8 @@ from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
 from raymc.methods import METHODS
 from raymc.rng import Seed
-from raymc.search.records import Row
 from raymc.space.space import Space
+from raymc.study.records import Row
 from raymc.training.packed import fill_store
 from raymc.training.run import run
 from raymc.training.stages import seeds_of

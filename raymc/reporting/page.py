@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raymc.reporting import words
+from raymc.study.words import duration, setting
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,7 +28,7 @@ def render(template: str, view: Mapping[str, Any], styles: Sequence[str] = ("rep
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
+        "score": words.score, "setting": setting, "duration": duration, "state": words.state,
         "correlation": words.correlation, "coded": coded,
     }  # fmt: skip
     return environment.get_template(template).render({**view, **_inlined(styles)})

@@ -12,33 +12,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from raymc.errors import InputError
 from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
-from raymc.reporting.artefacts import read_labels
-from raymc.reporting.comparison import Row, common_seeds, compare_arms, finished, in_all, shared_stages
-from raymc.reporting.records import Record, SeedRun
-from raymc.reporting.study_reader import load_json, record_of
+from raymc.reporting.comparison import common_seeds, compare_arms, shared_stages
+from raymc.study.files import load_json, read_seeds
+from raymc.study.groups import labels_of, seed_values
+from raymc.study.records import Record, Row, SeedRun
 
 FACTS = "stability.json"
 DATED = "-stability-"
 """What stands in a run's name between what was run and when."""
 
 SEEDS = Path("runs") / "0000"
-ENDED = ("finished", "diverged", "collapsed", "out_of_memory", "failed")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration on its seeds: the JSON of it, its seeds' results, and the same typed, with their folders."""
+    """One configuration on its seeds: the JSON of it, and the record of its seeds."""
 
     result: Row
-    record: Row
-    runs: Record
+    record: Record
 
     @property
     def name(self) -> str:
@@ -59,7 +56,7 @@ class Steady:
     arms: tuple[Arm, ...]
 
     @property
-    def records(self) -> list[Row]:
+    def records(self) -> list[Record]:
         return [arm.record for arm in self.arms]
 
     @property
@@ -81,18 +78,15 @@ def read_stability(folder: Path) -> Steady:
     return Steady(_together(folder, facts, arms), arms)
 
 
-def seed_statistics(folder: Path, rows: Sequence[Row]) -> Row:
-    """What the results `rows` of a configuration's seeds say, `folder` holding their folders.
+def seed_statistics(runs: Sequence[SeedRun]) -> Row:
+    """What a configuration's seeds say together.
 
     Each metric that all finished seeds have as `raymc.metrics.seeds.summary` with its `values`; `collapsed_share`; and
     of two seeds' clusters or more `pairwise_ari`, the matrix of `agreement`, and the `certificate`.
     """
-    done = finished({"per_seed": rows})
-    values = {name: [row["metrics"][name] for row in done] for name in in_all(done)}
-    share = {"collapsed_share": collapsed_share([row["state"] for row in rows])} if rows else {}
-    return (
-        {name: summary(found) | {"values": found} for name, found in values.items()} | share | _agreement(folder, done)
-    )
+    found = {name: summary(values) | {"values": values} for name, values in seed_values(runs).items()}
+    share = {"collapsed_share": collapsed_share([run.state for run in runs])} if runs else {}
+    return found | share | _agreement(runs)
 
 
 def _facts(folder: Path) -> Row:
@@ -103,21 +97,17 @@ def _facts(folder: Path) -> Row:
 
 
 def _arm(folder: Path, facts: Row) -> Arm:
-    place = folder / SEEDS
-    found = [load_json(path) for path in place.glob("seed-*/result.json")]
-    whole = (dict(row) for row in found if row and row.get("state") in ENDED and isinstance(row.get("seed"), int))
-    rows = sorted(whole, key=lambda row: int(row["seed"]))
-    missing = sorted(set(facts["seeds"]) - {row["seed"] for row in rows})
+    runs = read_seeds(folder / SEEDS)
+    missing = sorted(set(facts["seeds"]) - {run.seed for run in runs})
     result = facts | {
-        "seeds": [row["seed"] for row in rows],
+        "seeds": [run.seed for run in runs],
         **({"missing": missing} if missing else {}),
-        "states": dict(Counter(row["state"] for row in rows)),
-        **seed_statistics(place, rows),
+        "states": dict(Counter(run.state for run in runs)),
+        **seed_statistics(runs),
         "folder": str(folder),
     }
-    error = next((row["error"] for row in rows if row.get("error")), None)
-    record = {"kind": "stability", "trial": 0, "per_seed": rows, "error": error}
-    return Arm(result, record, record_of(record, place, "stability"))
+    error = next((run.error for run in runs if run.error), None)
+    return Arm(result, replace(Record.of({"trial": 0, "error": error}, folder / SEEDS, "stability"), seeds=runs))
 
 
 def _together(folder: Path, facts: Row, arms: Sequence[Arm]) -> Row:
@@ -136,21 +126,15 @@ def _together(folder: Path, facts: Row, arms: Sequence[Arm]) -> Row:
     }
 
 
-def _agreement(place: Path, done: Sequence[Row]) -> Row:
+def _agreement(runs: Sequence[SeedRun]) -> Row:
     """How alike the clusters of each two seeds are; empty with fewer than two of the same samples."""
-    runs = [SeedRun(row["seed"], "finished", {}, (), 0.0, place / f"seed-{row['seed']}") for row in done]
-    found: list[tuple[int, Any]] = [(run.seed, labels) for run in runs if (labels := _labels(run)) is not None]
-    labels = [one for _, one in found]
+    found = labels_of(runs)
+    labels = list(found.values())
     agreed = agreement(labels)
     if agreed is None:
         return {}
     return {
         "pairwise_ari": agreed,
-        "agreement": {"seeds": [seed for seed, _ in found], "ari": ari_matrix(labels)},
+        "agreement": {"seeds": list(found), "ari": ari_matrix(labels)},
         "certificate": certificate(labels),
     }
-
-
-def _labels(run: SeedRun) -> Any:
-    found: Mapping[str, Any] = read_labels(run)
-    return found.get("labels")

@@ -16,14 +16,12 @@ from raymc.execution.driver import quiet_environment
 from raymc.execution.session import needs_of
 from raymc.reporting.stability.page import write_stability
 from raymc.reporting.steady import FACTS, read_stability
-from raymc.search.records import Row
 from raymc.search.steadiness import (
     arm_facts,
     dated,
     ended,
     first_error,
     give,
-    has_finished,
     keep,
     make_folder,
     run_facts,
@@ -32,6 +30,7 @@ from raymc.search.steadiness import (
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.space.space import Space
 from raymc.study.manifest import check_data, load_data
+from raymc.study.records import Record, Row
 from raymc.study.request import report_folder
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
@@ -47,7 +46,7 @@ class Arm:
     overrides: dict[str, Value]
 
 
-def compare(request: StabilityRequest) -> tuple[Row, list[Row]]:
+def compare(request: StabilityRequest) -> tuple[Row, list[Record]]:
     """Run all arms on the same seeds; what `stability --vs --json` prints, and each arm's record of the seeds.
 
     The arms run one after the other, so that a later one finds the stages that it shares in the store.
@@ -167,9 +166,9 @@ def _title(arms: Sequence[Arm]) -> str:
     return f"{arms[0].name}-vs-{arms[1].name}{more}"
 
 
-def check_finished(result: Row, found: Sequence[Row]) -> None:
+def check_finished(result: Row, found: Sequence[Record]) -> None:
     """Raises TrainingError, with `result`, where an arm has no finished seed."""
-    failed = [i for i, record in enumerate(found) if not has_finished(record)]
+    failed = [i for i, record in enumerate(found) if not record.finished]
     if failed:
         names = " and ".join(result["arms"][i]["name"] for i in failed)
         why = f"no seed of {names} finished; the first error: {first_error(found[failed[0]])}"

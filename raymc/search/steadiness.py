@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -20,15 +20,15 @@ from raymc.execution.trial import Plan
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.stability.page import write_stability
-from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
-from raymc.search import records
-from raymc.search.judge import Judge, judge_of
-from raymc.search.records import FINISHED, Row, Unit
+from raymc.reporting.steady import DATED, FACTS, read_stability, seed_statistics
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.storage.mirror import mirror_of
 from raymc.storage.objects import home
+from raymc.study import files, groups
 from raymc.study.manifest import check_data, load_data
+from raymc.study.objective import Objective
 from raymc.study.queue import SeedQueue, Work
+from raymc.study.records import Record, Row, SeedRun, Unit
 from raymc.study.request import check_storage, report_folder
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
@@ -37,7 +37,7 @@ from raymc.training.outputs import write_json
 FLUSH_SECONDS = 30.0
 
 
-def stability(request: StabilityRequest) -> tuple[Row, Row]:
+def stability(request: StabilityRequest) -> tuple[Row, Record]:
     """Run the configuration on its seeds; what `stability --json` prints, and the record of the seeds.
 
     Raises InputError for what is wrong before anything is made; TrainingError when no seed finished.
@@ -62,7 +62,7 @@ def stability(request: StabilityRequest) -> tuple[Row, Row]:
         result["report"] = str(write_stability(folder, out))
         keep(tracker, out)
         give(request.storage, folder)
-    if not has_finished(record):
+    if not record.finished:
         error = TrainingError(f"no seed finished; the first error: {first_error(record)}")
         error.result = result
         raise error
@@ -94,7 +94,7 @@ def running(
     )
     with tracker:
         record = _run(request, chosen, dataset, folder, seeds)
-        tracker.log_statistics(_tracked(folder, record["per_seed"]), step=len(seeds))
+        tracker.log_statistics(_tracked(record.seeds), step=len(seeds))
         yield tracker
         tracker.flush(FLUSH_SECONDS)
 
@@ -130,7 +130,7 @@ def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) ->
         "storage": uri.masked(request.storage),
         "tracking_uri": uri.masked(tracking_uri),
         "manifest": {
-            "created": records.now(),
+            "created": files.now(),
             "command": provenance.command("stability"),
             "versions": provenance.versions(),
             "git": provenance.revision(),
@@ -162,14 +162,9 @@ def dated(name: str) -> str:
     return f"{name}{DATED}{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def has_finished(record: Row) -> bool:
-    """Whether any seed finished."""
-    return any(row["state"] == FINISHED for row in record["per_seed"])
-
-
-def first_error(record: Row) -> str:
+def first_error(record: Record) -> str:
     """Its last line."""
-    return str(record["error"]).splitlines()[-1]
+    return str(record.error).splitlines()[-1]
 
 
 def make_folder(storage: str, name: str) -> Path:
@@ -187,13 +182,13 @@ def make_folder(storage: str, name: str) -> Path:
 
 def _run(
     request: StabilityRequest, chosen: Configuration, dataset: Dataset, folder: Path, seeds: tuple[int, ...]
-) -> Row:
+) -> Record:
     space, needs = chosen.space, needs_of(chosen.space)
-    gates = judge_of(space.objective.model_dump(), request.smoke).gates
+    gates = Objective.of(space.objective.model_dump(), request.smoke).gates
     # What every seed must have; scores of a group are of no use here.
     known = (*LABEL_FREE_METRICS, *(LABEL_METRICS if dataset.train.y is not None else ()))
     metric = space.objective.metric if space.objective.metric in known else LABEL_FREE_METRICS[0]
-    judge = Judge(metric, gates=gates)
+    objective = Objective(metric, gates=gates)
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -209,18 +204,18 @@ def _run(
             cpus=slots.cpus_per_worker,
         )
 
-    queue: Work = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
+    queue: Work = SeedQueue(folder, "stability", objective, {0: chosen.params}, seeds)
     place, mirror = Place(needs, request.concurrent, request.address), mirror_of(request.storage, folder)
     with mirror.pulling("spool/") if mirror else nullcontext():
         work = Mirrored(queue, mirror) if mirror else queue
-        plan = Plan(folder, judge, uri=mirror.uri if mirror else None)
+        plan = Plan(folder, objective, uri=mirror.uri if mirror else None)
         run_on_ray(work, plan, body, place, f"stability {folder.name}", lambda: None, lambda body: None)
-    return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), judge)
+    return groups.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), objective)
 
 
-def _tracked(folder: Path, rows: list[Row]) -> dict[str, Row]:
+def _tracked(runs: Sequence[SeedRun]) -> dict[str, Row]:
     """The statistics as MLflow's metrics are named after: `acc_mean`, `pairwise_ari_min`, `collapsed_share`."""
-    found = seed_statistics(folder / SEEDS, rows)
+    found = seed_statistics(runs)
     return {name: of for name, of in found.items() if isinstance(of, dict)} | {
         "collapsed": {"share": found["collapsed_share"]}
     }

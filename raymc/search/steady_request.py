@@ -8,12 +8,11 @@ from pathlib import Path
 
 from raymc.config import Value
 from raymc.errors import InputError
-from raymc.reporting.records import winner
-from raymc.reporting.study_reader import read_study
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space, load_space
 from raymc.storage.mirror import fetched
 from raymc.study import folder as study
+from raymc.study.reader import read_study, winner
 
 
 @dataclass(frozen=True)

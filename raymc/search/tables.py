@@ -26,13 +26,13 @@ from raymc.methods import METHODS
 from raymc.paper_table import PaperTable, TableRow, load_table
 from raymc.reporting.cells import CellResult, read_cell, read_cells, tables_root
 from raymc.reporting.tables.page import write_table
-from raymc.search import records
-from raymc.search.records import Row
 from raymc.search.steadiness import running
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, seeds_to_run
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space
+from raymc.study import files
 from raymc.study.manifest import check_data, load_data
+from raymc.study.records import Row
 from raymc.study.request import report_folder
 from raymc.tracking import uri
 from raymc.training.outputs import write_json
@@ -194,7 +194,7 @@ def make_cells(table: PaperTable, request: TableRequest) -> list[Cell]:
 
 def to_run(found: CellResult | None, wanted: Sequence[int]) -> list[int]:
     """The seeds of a cell that have no result, or one that says nothing of the configuration."""
-    ended = {row["seed"] for row in found.seeds if row["state"] not in RETRIED} if found is not None else set()
+    ended = {run.seed for run in found.seeds if run.state not in RETRIED} if found is not None else set()
     return [seed for seed in wanted if seed not in ended]
 
 
@@ -222,10 +222,10 @@ def _run(
         print_ = provenance.data_facts(dataset)["fingerprint"]
         if before is not None and before.facts["data"]["fingerprint"] != print_:
             raise _Skipped(f"the samples are not those that {folder} began with; move it away to begin anew")
-        seeds = tuple(sorted({*wanted, *(row["seed"] for row in (before.seeds if before else ()))}))
-        for row in before.seeds if before else ():
-            if row["state"] in RETRIED and row["seed"] in wanted:
-                records.seed_folder(folder, "stability", 0, row["seed"]).joinpath("result.json").unlink()
+        seeds = tuple(sorted({*wanted, *(run.seed for run in (before.seeds if before else ()))}))
+        for run in before.seeds if before else ():
+            if run.state in RETRIED and run.seed in wanted:
+                run.folder.joinpath("result.json").unlink()
         write_json(folder / "cell.json", _facts(table, cell, dataset, seeds, before))
         chosen = Configuration(cell.space, {}, 0, cell.seeds_from, ())
         name = f"{table.name}-{cell.row.key}-{cell.dataset}-{folder.name}"
@@ -238,7 +238,7 @@ def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int]
     """What a cell's cell.json says; each command that runs seeds of it is a sitting."""
     config = cell.space.config()
     sitting = {
-        "started": records.now(),
+        "started": files.now(),
         "command": provenance.command("stability"),
         "hardware": provenance.hardware(),
         "versions": provenance.versions(),
@@ -267,11 +267,11 @@ def _told(cell: Cell, found: CellResult) -> Row:
         "row": cell.row.key,
         "dataset": cell.dataset,
         "method": cell.space.method,
-        "seeds": [row["seed"] for row in found.seeds],
+        "seeds": [run.seed for run in found.seeds],
         "states": found.states,
         "seeds_from": found.facts["seeds_from"],
         "overrides": found.facts["overrides"],
-        "seconds": sum(row["seconds"] for row in found.seeds),
+        "seconds": sum(run.seconds for run in found.seeds),
         **found.statistics(),
         "smoke": found.smoke,
         "folder": str(found.folder),

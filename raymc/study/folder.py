@@ -4,7 +4,7 @@
 studies/<name>/study.json       what was asked, of what data, with which versions (`raymc.study.manifest`)
 studies/<name>/<space>.yaml     the search space as it was; a resume reads this one
 studies/<name>/optuna.db        trials, parameters, scores
-studies/<name>/trials, confirm  see `raymc.search.records`
+studies/<name>/trials, confirm  see `raymc.study.files`
 studies/<name>/spool            see `raymc.tracking`
 ```
 """
@@ -26,13 +26,14 @@ from filelock import FileLock, Timeout
 
 from raymc.config import Value, nearest
 from raymc.errors import InputError
-from raymc.search.judge import judge_of
-from raymc.search.records import Row, read_json
 from raymc.space.space import Space, load_space
 from raymc.storage.mirror import mirror_of
 from raymc.storage.objects import LOOK_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.study import database
 from raymc.study.distributions import Distributions, enqueue
+from raymc.study.files import read_json
+from raymc.study.objective import Objective
+from raymc.study.records import Row
 from raymc.training.outputs import write_bytes, write_json
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
@@ -181,10 +182,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None) -> None:
-    judge = judge_of(manifest["objective"])
+    objective = Objective.of(manifest["objective"])
     storage = database.connect(url or database.file_url(making / DATABASE))
     try:
-        study = database.create(storage, manifest["study"], judge.mode, judge.metrics)
+        study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
         enqueue(study, space.first, distributions)
     finally:
         storage.engine.dispose()

@@ -78,6 +78,7 @@ def _import(training: Training, stage: Stage, model: nn.ModuleDict, key: str, ne
 
 def _wait(training: Training, key: str, lease: Lease, anew: bool) -> Entry | None:
     """The stored result, waiting while another process computes it; None once the lease is ours."""
+    begun = time.monotonic()
     while True:
         entry = None if anew else training.load(key)
         if entry is not None:
@@ -89,3 +90,4 @@ def _wait(training: Training, key: str, lease: Lease, anew: bool) -> Entry | Non
                 lease.release()
             return entry
         time.sleep(POLL_SECONDS)
+        training.waited = time.monotonic() - begun

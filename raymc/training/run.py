@@ -91,7 +91,7 @@ def _stages(
         training.begin(stage, model)
         seed = training.seeds[stage.name]
         key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, key)
-        begun = time.monotonic()
+        begun, training.waited = time.monotonic(), 0.0
         rows, cached = obtain(training, stage, model, key, anew=start_from is not None and anew, needed=not anew)
         weights = weights_of(model)
         packed = made.pop(key, None)
@@ -102,6 +102,7 @@ def _stages(
             "cached": cached,
             "seconds": time.monotonic() - begun if packed is None else packed,
             "key": key,
+            "waited": training.waited,
             **({"checkpoint": training.checkpoint} if training.checkpoint else {}),
         }
         records.append(record)

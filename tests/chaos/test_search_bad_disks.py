@@ -17,8 +17,8 @@ import torch
 from raymc.errors import StorageError
 from raymc.execution import session
 from raymc.execution.trial import run_unit
-from raymc.search.records import read_json
 from raymc.storage.stage_store import Store
+from raymc.study.files import read_json
 from raymc.study.request import Request
 from raymc.training.outputs import write_arrays
 from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle

@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from raymc.reporting.charts.svg import Axis, Panel, axis, picture
-from raymc.reporting.comparison import finished
 from raymc.reporting.steady import Arm
 from raymc.reporting.words import score
 
@@ -43,7 +42,7 @@ def seed_strips(arms: Sequence[Arm], metric: str) -> Markup:
 
 def difference_strips(comparisons: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> Markup | None:
     """Per pair of arms the difference on each common seed, its mean and interval; a line marks no difference."""
-    values = {arm.name: {row["seed"]: row["metrics"] for row in finished(arm.record)} for arm in arms}
+    values = {arm.name: {run.seed: run.metrics for run in arm.record.finished} for arm in arms}
     rows = []
     for pair in comparisons:
         metric, a, b = pair["metric"], values[pair["a"]], values[pair["b"]]
@@ -72,7 +71,7 @@ def strips(rows: Sequence[Strip], label: str, title: str, *, named: bool, zero: 
 
 def _strip(arm: Arm, metric: str) -> Strip:
     found = arm.result[metric]
-    values = tuple((f"seed {row['seed']}", row["metrics"][metric]) for row in finished(arm.record))
+    values = tuple((f"seed {seed}", value) for seed, value in arm.record.values(metric).items())
     return Strip(arm.name, values, found["mean"], tuple(found["ci95"]) if found["n"] > 1 else None)
 
 

@@ -9,7 +9,7 @@ from raymc.reporting.page import render, write_whole
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.trials_table import write_csv
 from raymc.reporting.search.view import build_view
-from raymc.reporting.study_reader import read_study
+from raymc.study.reader import read_study
 
 
 def write_report(study_dir: Path, out: Path) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raymc.reporting.comparison import Row
 from raymc.reporting.page import render, write_whole
 from raymc.reporting.stability.tables import all_seeds, csv_text, metric_names, seed_rows
 from raymc.reporting.stability.text import markdown
 from raymc.reporting.stability.view import build_view
 from raymc.reporting.steady import Steady, read_stability
+from raymc.study.records import Row
 
 STYLES = ("report.css", "stability.css")
 
@@ -40,6 +40,6 @@ def _seeds(run: Steady) -> list[list[str]] | list[tuple[str, ...]]:
 def _content(run: Steady, page: Path) -> Row:
     """What `--json` prints, with each seed's results."""
     if not run.several:
-        return run.result | {"report": str(page), "per_seed": run.records[0]["per_seed"]}
-    arms = [arm.result | {"report": str(page), "per_seed": arm.record["per_seed"]} for arm in run.arms]
+        return run.result | {"report": str(page), "per_seed": run.records[0].row["per_seed"]}
+    arms = [arm.result | {"report": str(page), "per_seed": arm.record.row["per_seed"]} for arm in run.arms]
     return run.result | {"report": str(page), "arms": arms}

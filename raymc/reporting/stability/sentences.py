@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import words
-from raymc.reporting.comparison import METRICS, Row
+from raymc.reporting.comparison import METRICS
 from raymc.reporting.stability.comparison_sentences import better, comparison_lines
 from raymc.reporting.stability.tables import ORDER
 from raymc.reporting.steady import Arm, Steady
 from raymc.reporting.words import count, listing, score
 from raymc.rng import PARTS
+from raymc.study.records import Row
 
 WEAK = 10
 """Seeds below which the word is "weak"."""
@@ -196,7 +197,7 @@ def _certified(arm: Arm) -> list[str]:
 
 
 def _few(run: Steady) -> list[str]:
-    finished = [sum(seed.state == "finished" for seed in arm.runs.seeds) for arm in run.arms]
+    finished = [len(arm.record.finished) for arm in run.arms]
     n = min(filter(None, finished), default=WEAK)
     if n >= WEAK:
         return []
@@ -221,8 +222,8 @@ def _hidden(arm: Arm) -> list[str]:
         lines.append(
             f"{what}: what {'another' if len(_kept(arm)) == 1 else 'others'} would change is not in the spread"
         )
-    if arm.runs.checkpoints:
-        halved = words.from_checkpoints(arm.runs.checkpoints)
+    if arm.record.checkpoints:
+        halved = words.from_checkpoints(arm.record.checkpoints)
         lines.append(f"trainings started from weights that were rounded to float16: {halved}")
     return lines
 
@@ -245,5 +246,5 @@ def _chosen(arm: Arm) -> list[str]:
 
 
 def _stages(arm: Arm) -> list[str]:
-    runs = [[stage.name for stage in run.stages if stage.epochs] for run in arm.runs.seeds]
+    runs = [[stage.name for stage in run.stages if stage.epochs] for run in arm.record.seeds]
     return max(runs, key=len, default=[])

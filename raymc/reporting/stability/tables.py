@@ -6,31 +6,29 @@ import csv
 import html
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting import words
-from raymc.reporting.comparison import finished, in_all
 from raymc.reporting.steady import Arm
-
-Row = dict[str, Any]
+from raymc.study.groups import seed_values
+from raymc.study.records import FINISHED, Record, Row, SeedRun
 
 ORDER = (*LABEL_METRICS, *(f"test_{name}" for name in LABEL_METRICS), *LABEL_FREE_METRICS)
 """The metrics of the tables. What else was measured is in the JSON and in the page's details."""
 
 
-def metric_names(found: Sequence[Row]) -> list[str]:
+def metric_names(found: Sequence[Record]) -> list[str]:
     """The metrics of a table on the seeds of these records, in its order."""
-    has = {name for record in found for row in record["per_seed"] for name in row["metrics"]}
+    has = {name for record in found for run in record.seeds for name in run.metrics}
     return [name for name in ORDER if name in has]
 
 
-def seed_rows(record: Row, names: Sequence[str], digits: int | None) -> list[Sequence[str]]:
+def seed_rows(record: Record, names: Sequence[str], digits: int | None) -> list[Sequence[str]]:
     """A head and one row per seed: its state, the metrics `names` with `digits` (None: all of them), seconds."""
     rows: list[Sequence[str]] = [("seed", "state", *names, "seconds")]
-    for row in record["per_seed"]:
-        values = [shown(row["metrics"].get(name), digits) for name in names]
-        rows.append((str(row["seed"]), row["state"], *values, f"{row['seconds']:.1f}"))
+    for run in record.seeds:
+        values = [shown(run.metrics.get(name), digits) for name in names]
+        rows.append((str(run.seed), run.state, *values, f"{run.seconds:.1f}"))
     return rows
 
 
@@ -59,7 +57,7 @@ def by_arm(arms: Sequence[Arm], seeds: Sequence[int]) -> list[list[str]]:
     rows = [["arm", "metric", *map(str, seeds), "mean", "std"]]
     for name in names or ["–"]:
         for arm in arms:
-            by_seed = {row["seed"]: _cell(row, name) for row in arm.record["per_seed"]}
+            by_seed = {run.seed: _cell(run, name) for run in arm.record.seeds}
             found = arm.result.get(name)
             ends = [shown(found[key], 4) for key in ("mean", "std")] if found else ["", ""]
             rows.append([arm.name, name, *(by_seed.get(seed, "") for seed in seeds), *ends])
@@ -68,14 +66,14 @@ def by_arm(arms: Sequence[Arm], seeds: Sequence[int]) -> list[list[str]]:
 
 def by_seed(arms: Sequence[Arm], seeds: Sequence[int], metric: str) -> list[Sequence[str]]:
     """A line per seed and a column per arm."""
-    cells = [{row["seed"]: _cell(row, metric) for row in arm.record["per_seed"]} for arm in arms]
+    cells = [{run.seed: _cell(run, metric) for run in arm.record.seeds} for arm in arms]
     rows: list[Sequence[str]] = [("seed", *(f"{arm.name} {metric}" for arm in arms))]
     return rows + [(str(seed), *(column.get(seed, "") for column in cells)) for seed in seeds]
 
 
-def _cell(row: Row, name: str) -> str:
+def _cell(run: SeedRun, name: str) -> str:
     """A seed's figure, or its state where it has none."""
-    return shown(row["metrics"].get(name), 4) if row["state"] == "finished" else words.state(row["state"])
+    return shown(run.metrics.get(name), 4) if run.state == FINISHED else words.state(run.state)
 
 
 def all_seeds(arms: Sequence[Arm], names: Sequence[str]) -> list[Sequence[str]]:
@@ -107,5 +105,5 @@ def statistics_text(rows: Sequence[Row]) -> list[Sequence[str]]:
 
 def other_metrics(arms: Sequence[Arm]) -> list[str]:
     """What was measured beside `ORDER`."""
-    found = dict.fromkeys(name for arm in arms for name in in_all(finished(arm.record)))
+    found = dict.fromkeys(name for arm in arms for name in seed_values(arm.record.finished))
     return sorted(name for name in found if name not in ORDER)

@@ -22,7 +22,8 @@ from raymc.reporting.stability.tables import (
     statistics_text,
 )
 from raymc.reporting.steady import Arm, Steady
-from raymc.reporting.words import configured, listing
+from raymc.reporting.words import listing
+from raymc.study.words import configured
 
 
 def terminal_text(run: Steady) -> str:

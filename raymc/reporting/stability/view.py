@@ -11,13 +11,14 @@ from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import words
 from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
-from raymc.reporting.comparison import Row
 from raymc.reporting.search.cost import stage_use
 from raymc.reporting.search.trials_table import Cell
 from raymc.reporting.stability import sentences as told
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.tables import by_arm, metric_names, other_metrics, statistics_rows
 from raymc.reporting.steady import Arm, Steady
+from raymc.study.records import Row
+from raymc.study.words import configured, duration
 
 
 def build_view(run: Steady) -> dict[str, Any]:
@@ -44,11 +45,11 @@ def build_view(run: Steady) -> dict[str, Any]:
         "curves": [(arm.name, seed_curves(arm, told.main_metric(arm))) for arm in run.arms],
         "comparisons": _comparisons(run),
         "headers": [*(["arm"] if run.several else []), "seed", "state", *names, "seconds", "stages reused"],
-        "rows": [_row(arm, i, names, run.several) for arm in run.arms for i in range(len(arm.runs.seeds))],
+        "rows": [_row(arm, i, names, run.several) for arm in run.arms for i in range(len(arm.record.seeds))],
         "errors": _errors(run),
         "arms": [_arm(arm) for arm in run.arms],
         "cost": _cost(run),
-        "stages": stage_use([arm.runs for arm in run.arms])["by_stage"],
+        "stages": stage_use([arm.record for arm in run.arms])["by_stage"],
         "command": run.result["manifest"]["command"],
         "rewrite": _rewrite(run),
         "manifest": _manifest(run),
@@ -90,7 +91,7 @@ def _comparisons(run: Steady) -> Row | None:
 
 def _row(arm: Arm, i: int, names: Sequence[str], several: bool) -> list[Cell]:
     """A seed of the table that a click sorts."""
-    run = arm.runs.seeds[i]
+    run = arm.record.seeds[i]
     reused = sum(stage.cached for stage in run.stages if stage.epochs)
     total = sum(bool(stage.epochs) for stage in run.stages)
     return [
@@ -105,10 +106,10 @@ def _row(arm: Arm, i: int, names: Sequence[str], several: bool) -> list[Cell]:
 
 def _errors(run: Steady) -> list[tuple[str, str]]:
     return [
-        (f"{arm.name + ', ' if run.several else ''}seed {row['seed']}", str(row["error"]))
+        (f"{arm.name + ', ' if run.several else ''}seed {seed.seed}", seed.error)
         for arm in run.arms
-        for row in arm.record["per_seed"]
-        if row.get("error")
+        for seed in arm.record.seeds
+        if seed.error
     ]
 
 
@@ -117,7 +118,7 @@ def _arm(arm: Arm) -> Row:
     overrides = result.get("overrides")
     return {
         "name": arm.name,
-        "settings": words.configured(result["params"]) + (f" with {words.configured(overrides)}" if overrides else ""),
+        "settings": configured(result["params"]) + (f" with {configured(overrides)}" if overrides else ""),
         "method": result["method"],
         "space": result["space"],
         "clusters_by": result["clusters_by"],
@@ -127,13 +128,14 @@ def _arm(arm: Arm) -> Row:
 
 
 def _cost(run: Steady) -> list[str]:
-    used = stage_use([arm.runs for arm in run.arms])
-    spent = sum(seed.seconds for arm in run.arms for seed in arm.runs.seeds)
-    seeds = sum(len(arm.runs.seeds) for arm in run.arms)
+    used = stage_use([arm.record for arm in run.arms])
+    spent = sum(seed.seconds for arm in run.arms for seed in arm.record.seeds)
+    seeds = sum(len(arm.record.seeds) for arm in run.arms)
+    waiting = f", {duration(used['waited'])} of it waiting for stages that others computed" if used["waited"] else ""
     wall = run.result["manifest"].get("wall_seconds")
-    lines = [f"Wall clock: {words.duration(wall)}."] if wall else ["The run did not come to its end."]
+    lines = [f"Wall clock: {duration(wall)}."] if wall else ["The run did not come to its end."]
     lines.append(
-        f"{words.count(seeds, 'training')} took {words.duration(spent)} in sum, waiting for shared stages included; "
+        f"{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
         "what ran at the same time counts in full."
     )
     total = used["computed"] + used["reused"]
