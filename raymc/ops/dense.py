@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from raymc.ops.gram import each, product
+from raymc.ops.gram import product
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
@@ -35,14 +35,6 @@ class _Dense(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
         x, weight, _, relu = inputs
         ctx.save_for_backward(x, weight, output if relu else None)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor, relu: bool
-    ) -> tuple[Tensor, int]:
-        # One product after another: torch's batched one is not oneDNN's, and slower than all of them together.
-        calls = each(info.batch_size, in_dims, (x, weight, bias))
-        return torch.stack([cast(Tensor, _Dense.apply(*one, relu)) for one in calls]), 0
 
     @staticmethod
     @once_differentiable

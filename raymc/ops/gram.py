@@ -39,23 +39,15 @@ def logdet_plus_identity(gram: Tensor, scale: Tensor) -> Tensor:
     By Cholesky; NaN where a matrix is not positive definite (which exact arithmetic excludes). Once
     differentiable.
     """
-    return cast(Tensor, _LogDet.apply(gram, scale)[0])
+    return cast(Tensor, _LogDet.apply(gram, scale))
 
 
 class _WeightedGram(torch.autograd.Function):
     @staticmethod
-    def forward(z: Tensor, pi: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, pi: Tensor) -> Tensor:
+        ctx.save_for_backward(z, pi)
         with torch.autocast(z.device.type, enabled=False):
             return _gram(z, pi)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-        # One after another: each has features of its own, which its clusters share.
-        return torch.stack([weighted_gram(*one) for one in each(info.batch_size, in_dims, tensors)]), 0
 
     @staticmethod
     @once_differentiable
@@ -63,15 +55,6 @@ class _WeightedGram(torch.autograd.Function):
         z, pi = ctx.saved_tensors
         with torch.autocast(z.device.type, enabled=False):
             return _gram_gradients(z, pi, grads[0], *ctx.needs_input_grad)
-
-
-def each(count: int, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-    """The arguments of each of `count` calls that `torch.vmap` asks for at once; None: the same in all of them."""
-    many = (
-        (tensor,) * count if at is None else tensor.movedim(at, 0).unbind(0)
-        for tensor, at in zip(tensors, in_dims, strict=False)
-    )
-    return zip(*many, strict=True)
 
 
 def _gram(z: Tensor, pi: Tensor) -> Tensor:
@@ -173,10 +156,8 @@ def _chunks(z: Tensor, k: int, width: int) -> list[slice]:
 
 
 class _LogDet(torch.autograd.Function):
-    """The values, and the factors that the gradient needs."""
-
     @staticmethod
-    def forward(gram: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, gram: Tensor, scale: Tensor) -> Tensor:
         factor = torch.empty_like(gram).mT  # LAPACK's own order: nothing is copied
         failed = torch.empty(len(gram), dtype=torch.int32, device=gram.device)
         with _one_thread(gram):
@@ -185,28 +166,12 @@ class _LogDet(torch.autograd.Function):
                 shifted.diagonal(dim1=1, dim2=2).add_(1)
                 torch.linalg.cholesky_ex(shifted, upper=True, out=(factor[some], failed[some]))
         value = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
-        return torch.where(failed > 0, torch.nan, value), factor
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(output[1], inputs[1])
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], gram: Tensor, scale: Tensor
-    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        many = zip(*each(info.batch_size, in_dims, (gram, scale)), strict=True)
-        value, factor = _LogDet.apply(*(torch.cat(matrices) for matrices in many))  # all are matrices of one batch
-        size = (info.batch_size, -1)
-        return (value.unflatten(0, size), factor.unflatten(0, size)), (0, 0)
+        ctx.save_for_backward(factor, scale)
+        return torch.where(failed > 0, torch.nan, value)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        if grads[0] is None:
-            return None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         factor, scale = ctx.saved_tensors
         weight = grads[0] * scale
         grad_gram = torch.empty_like(factor, memory_format=torch.contiguous_format)

@@ -17,7 +17,6 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from raymc.errors import DivergedError
-from raymc.ops.gram import each
 from raymc.ops.rates import at_least_float32, check_positive
 from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers, world
 
@@ -113,30 +112,12 @@ def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
 
 class _Projection(torch.autograd.Function):
     @staticmethod
-    def forward(log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
-        solve = _symmetric if symmetric else _alternating
+    def forward(ctx: Any, log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
+        ctx.symmetric, ctx.group = symmetric, group
         with torch.autocast(log_kernel.device.type, enabled=False):
-            _, pi = solve(log_kernel, eta, group)
+            _, pi = (_symmetric if symmetric else _alternating)(log_kernel, eta, group)
+        ctx.save_for_backward(pi)
         return pi
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, bool, float, ProcessGroup | None], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-        _, ctx.symmetric, _, ctx.group = inputs
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        log_kernel: Tensor,
-        symmetric: bool,
-        eta: float | Tensor,
-        group: ProcessGroup | None,
-    ) -> tuple[Tensor, int]:
-        # One after another: each is done after iterations of its own.
-        etas = eta.tolist() if isinstance(eta, Tensor) else [eta] * info.batch_size
-        calls = zip(each(info.batch_size, in_dims[:1], (log_kernel,)), etas, strict=True)
-        return torch.stack([_settled_or_nan(one, symmetric, own, group) for (one,), own in calls]), 0
 
     @staticmethod
     @once_differentiable
@@ -144,14 +125,6 @@ class _Projection(torch.autograd.Function):
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
             return _gradient(pi, grads[0], ctx.symmetric, ctx.group), None, None, None
-
-
-def _settled_or_nan(log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
-    """The projection, or NaN where it does not settle: of several at once the others go on."""
-    try:
-        return cast(Tensor, _Projection.apply(log_kernel, symmetric, eta, group))
-    except DivergedError:
-        return torch.full_like(log_kernel, math.nan)
 
 
 def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None) -> Tensor:

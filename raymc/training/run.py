@@ -60,7 +60,6 @@ def run(
     start_from: str | None = None,
     smoke: bool = False,
     keep_model: bool = False,
-    made: dict[str, float] | None = None,
 ) -> Row:
     """Train `config`, leave the results in `out` and return the content of `metrics.json`.
 
@@ -72,8 +71,6 @@ def run(
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model.pt`.
-        made: seconds of stages, by key, that a pack has just computed: they count as computed by who asks first, and
-            are taken out.
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
@@ -82,7 +79,7 @@ def run(
         config, dataset = shorten(config, dataset)
     try:
         return Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke).run(
-            out, start_from, keep_model, made or {}
+            out, start_from, keep_model
         )
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
@@ -135,7 +132,7 @@ class Training:
         """The seed by which clusters are found where no head assigns: that of the last stage's initialisation."""
         return part(list(self.seeds.values())[-1], "initialisation")
 
-    def run(self, out: Path, start_from: str | None, keep_model: bool, made: dict[str, float]) -> Row:
+    def run(self, out: Path, start_from: str | None, keep_model: bool) -> Row:
         started = time.monotonic()
         weights: Weights = {}
         key: str | None = None
@@ -152,13 +149,11 @@ class Training:
             begun = time.monotonic()
             rows, cached = self.obtain(stage, model, key, seed, anew=start_from is not None and anew, needed=not anew)
             weights = weights_of(model)
-            packed = made.pop(key, None)
-            cached = cached and packed is None
             record = {
                 "name": stage.name,
                 "epochs": self.config.stages[stage.name].epochs,
                 "cached": cached,
-                "seconds": time.monotonic() - begun if packed is None else packed,
+                "seconds": time.monotonic() - begun,
                 "key": key,
                 **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
             }
