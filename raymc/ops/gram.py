@@ -62,7 +62,7 @@ def _gram(z: Tensor, pi: Tensor) -> Tensor:
     gram = z.new_empty(k, d, d)
     if k >= MANY:
         for low, high, outer in _strips(z, BLOCK):
-            gram[:, low:high, low:] = product(pi.mT, outer).view(k, high - low, d - low)
+            gram[:, low:high, low:] = (pi.mT @ outer).view(k, high - low, d - low)
             gram[:, high:, low:high] = gram[:, low:high, high:].mT
         return gram
     block = FEW_BLOCK if z.device.type == "cpu" else d
@@ -71,7 +71,7 @@ def _gram(z: Tensor, pi: Tensor) -> Tensor:
         left, right = z[:, low:high], z[:, low:]
         for some in _chunks(z, k, block):
             weighted = (pi[:, some].unsqueeze(2) * left.unsqueeze(1)).flatten(1)
-            gram[some, low:high, low:] = product(weighted.mT, right).view(-1, high - low, d - low)
+            gram[some, low:high, low:] = (weighted.mT @ right).view(-1, high - low, d - low)
         gram[:, high:, low:high] = gram[:, low:high, high:].mT
     return gram
 
@@ -94,12 +94,12 @@ def _strip_by_strip(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | No
         height = high - low
         upper = upstream[:, low:high, low:].clone(memory_format=torch.contiguous_format)
         if grad_z is not None:
-            mixed = product(pi, upper.view(k, -1)).view(len(z), height, -1)  # sum_j pi_ij U_j, these rows of it
+            mixed = (pi @ upper.view(k, -1)).view(len(z), height, -1)  # sum_j pi_ij U_j, these rows of it
             grad_z[:, low:high] += torch.einsum("nab,nb->na", mixed, z[:, low:])
             grad_z[:, high:] += torch.einsum("nab,na->nb", mixed[:, :, height:], z[:, low:high])
         if grad_pi is not None:
             upper[:, :, height:] *= 2  # stands for the mirrored block too
-            grad_pi += product(outer, upper.view(k, -1).mT)
+            grad_pi += outer @ upper.view(k, -1).mT
 
 
 def _strips(z: Tensor, block: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -113,7 +113,7 @@ def _strips(z: Tensor, block: int) -> Iterator[tuple[int, int, Tensor]]:
 def _cluster_by_cluster(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None, grad_pi: Tensor | None) -> None:
     """For CPUs: the product with one matrix stays in the cache while it is read again."""
     for j, matrix in enumerate(upstream):
-        moved = product(z, matrix)
+        moved = z @ matrix
         if grad_z is not None:
             grad_z.addcmul_(moved, pi[:, j : j + 1])
         if grad_pi is not None:
@@ -129,23 +129,6 @@ def _many_at_once(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None
             grad_pi[:, some] = (moved * z.unsqueeze(1)).sum(2)
         if grad_z is not None:
             grad_z += moved.mul_(pi[:, some].unsqueeze(2)).sum(1)
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b for matrices, without gradients.
-
-    On a CPU float32 goes to oneDNN, which torch's own `@` asks for half precision only: the same digits, and more
-    than twice as fast where MKL does not use the processor's widest vectors (it does so on Intel's alone).
-    """
-    known = a.device.type == "cpu" and a.dtype == torch.float32 and a.shape[1] > 0  # of no columns oneDNN makes nothing
-    if known and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b).mT, None, "none", [], ""))
-    return a @ b
-
-
-def _dense(matrix: Tensor) -> Tensor:
-    """The matrix or a copy of it, without gaps in memory: over those oneDNN falls back to a slow loop."""
-    return matrix if matrix.is_contiguous() or matrix.mT.is_contiguous() else matrix.contiguous()
 
 
 def _chunks(z: Tensor, k: int, width: int) -> list[slice]:
