@@ -1,0 +1,77 @@
+"""The real body of a unit: one training, in this process or on several Ray workers."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from raymc.config import Value
+from raymc.execution.relay import run_and_report
+from raymc.execution.trial import Report
+from raymc.execution.worker import Job, Needs
+from raymc.methods import METHODS
+from raymc.rng import Seed
+from raymc.search.records import Row
+from raymc.space.space import Space
+from raymc.training.run import run
+from raymc.training.stages import seeds_of
+
+
+@dataclass(frozen=True)
+class TrainSeed:
+    """Trains a point of `space` with one seed (see `raymc.execution.trial.Body`).
+
+    Args:
+        storage: where stage results are shared; `data`: the datasets' folder.
+        base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
+        workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
+    """
+
+    space: Space
+    storage: str
+    data: str
+    base_seed: int
+    seeds_from: str
+    smoke: bool = False
+    workers: int = 1
+    min_workers: int | None = None
+    gpus: float = 0.0
+    cpus: float = 1.0
+
+    def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
+        config = self.space.config({"seed": seed}, params)
+        seeds = self._seeds(seed)
+        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke)
+        if self.workers > 1:
+            return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
+        torch.set_num_threads(max(1, int(self.cpus)))
+        try:
+            return run(
+                config,
+                storage=job.storage,
+                data=job.data,
+                out=out,
+                stage_seeds=seeds,
+                report=report,
+                smoke=self.smoke,
+                device="cpu" if self.gpus == 0 else None,
+            )
+        finally:
+            # The process goes on with other trials, and others may share its GPU.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _seeds(self, seed: int) -> dict[str, Seed]:
+        varies = self.space.config().varies
+        return seeds_of(tuple(self.space.stage_keys), seed, self.base_seed, self.seeds_from, varies)
+
+    def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
+        config = self.space.config(params=params)
+        stages = METHODS[self.space.method].stages(config)
+        epochs = {stage.name: config.stages[stage.name].epochs for stage in stages if stage.clusters}
+        return {name: min(count, 2) if self.smoke else count for name, count in epochs.items()}
