@@ -54,7 +54,6 @@ def _searched(folder: Path, metric: str, y: np.ndarray[Any, Any] | None) -> dict
         data=str(folder),
         base_seed=0,
         seeds_from=manifest["seeds_from"],
-        seeds=budget.seeds,
     )
     plan = Plan(place, Objective.of(manifest["objective"]))
     with studies.open_database(place) as database:

@@ -122,7 +122,6 @@ def _run(
             min_workers=needs.min_workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
-            seeds=budget.seeds,
         )
 
     def scheduler(body: TrainSeed) -> Halving | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from raymc import clusterers, provenance
-from raymc.config import Value, known_keys, nearest
+from raymc.config import RETIRED, Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError, TrainingError
@@ -59,7 +59,7 @@ class TableRequest:
     smoke: bool = False
 
 
-NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")
+NO_NUMBERS = ("seed", "workers", "evaluate_every")
 """Bare keys on which no figure of a table hangs."""
 
 
@@ -116,7 +116,7 @@ class Cell:
         def value(settings: Mapping[str, object], key: str) -> object:
             return settings.get(key, known[key].default if key in known else absent)
 
-        keys = (before.keys() | now.keys()).difference(NO_NUMBERS)
+        keys = (before.keys() | now.keys()).difference(NO_NUMBERS, RETIRED)
         return all(value(before, key) == value(now, key) for key in keys)
 
 

@@ -219,11 +219,6 @@ class Behind:
         """The batches of the bank."""
         return BankFeed.of(self._samples, self.bank)
 
-    def share(self, other: Behind) -> None:
-        """Have what another stage behind the same backbone has read."""
-        self.bank = other.bank
-        self.feed = other.feed
-
 
 def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:
     """Name of a bank: a hash of the net and its weights, of the samples and of how their views are made."""
