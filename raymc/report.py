@@ -15,8 +15,8 @@ from raymc.cli import Parser, execute, make_parser, storage_root
 from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.reporting.page import write_report
-from raymc.reporting.steady import FACTS
 from raymc.reporting.steady_page import write_stability
+from raymc.stability.reader import FACTS
 from raymc.training.mirror import fetched
 from raymc.training.objects import LOOK_SECONDS, filesystem, folders, patiently
 
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _table(args: argparse.Namespace) -> dict[str, Any]:
-    from raymc.paper_table import load_table
     from raymc.reporting.table_report import table_facts, text, write_table
+    from raymc.stability.paper_tables import load_table
 
     table, storage = load_table(args.table), storage_root(args)
     out = (args.out or Path("reports") / f"table-{table.name}").expanduser().resolve()

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from raymc.config import parse_overrides
+from raymc.metrics.seeds import detectable
 from raymc.reporting.cautions import cautions, edge
 from raymc.reporting.commands import reproduce
 from raymc.reporting.confusion import confusion_matrix
@@ -24,7 +25,7 @@ from raymc.reporting.importance import parameter_importance
 from raymc.reporting.records import Record, SeedRun, StageRun, Study, winner
 from raymc.reporting.study_reader import read_study
 from raymc.reporting.svg import Axis, axis, thinned
-from raymc.reporting.words import count, detectable, duration, listing, score, seeds_varied
+from raymc.reporting.words import count, duration, listing, score, seeds_varied
 from tests.fabricated_study import SEARCHED, fabricate
 
 

@@ -15,7 +15,7 @@ import pytest
 from raymc import report
 from raymc.cli import execute
 from raymc.errors import InputError
-from raymc.reporting.steady import read_stability
+from raymc.stability.reader import read_stability
 from raymc.reporting.steady_curves import seed_curves
 from raymc.reporting.steady_figures import heat_map, seed_strips
 from raymc.reporting.steady_page import write_stability

@@ -19,7 +19,7 @@ from raymc.cli import execute
 from raymc.config import Config, StageConfig
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
-from raymc.reporting.comparison import compare_arms, shared_stages
+from raymc.stability.comparison import compare_arms, shared_stages
 from raymc.reporting.comparison_words import comparison_lines, sharing_lines
 from raymc.search import arms, steadiness
 from raymc.search.arms import compare

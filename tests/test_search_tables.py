@@ -18,8 +18,8 @@ from filelock import FileLock
 from raymc import stability
 from raymc.cli import execute
 from raymc.errors import CollapsedError, InputError
-from raymc.paper_table import load_table
-from raymc.reporting.cells import read_cells
+from raymc.stability.paper_tables import load_table
+from raymc.stability.cells import read_cells
 from raymc.search import steadiness, tables
 from raymc.search.driver import Slots
 from raymc.search.tables import TableRequest, fill_table, make_cells

@@ -13,8 +13,8 @@ from raymc import report
 from raymc.cli import execute
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.paper_table import PaperTable, load_table, table_names
-from raymc.reporting.cells import choose, read_cells, tables_root
+from raymc.stability.paper_tables import PaperTable, load_table, table_names
+from raymc.stability.cells import choose, read_cells, tables_root
 from raymc.reporting.table_report import table_facts, text, write_table
 
 TINY = """

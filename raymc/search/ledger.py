@@ -8,7 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,6 +70,13 @@ class SeedQueue:
                 self._untold.add(unit.trial)
                 runs.open_trial(folder, unit.trial, kind=kind, params=unit.params).close()
             self._record(unit)
+
+    def put_off(self, seeds: Collection[int]) -> None:
+        """Hand out one of another seed next, where there is one."""
+        other = next((unit for unit in self._queue if unit.seeds[0] not in seeds), None)
+        if other is not None:
+            self._queue.remove(other)
+            self._queue.appendleft(other)
 
     def next(self) -> Unit | None:
         return self._queue.popleft() if self._queue else None

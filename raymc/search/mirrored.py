@@ -16,6 +16,7 @@ from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.records import FOLDERS, Row, Unit
+from raymc.search.study import Busy
 from raymc.search.unit import Plan
 from raymc.tracking.runs import run_name
 from raymc.training.lease import STALE_SECONDS, Lease
@@ -75,7 +76,7 @@ def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
 def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
     """Keep other drivers, on whatever machine, off a study in an object store, and bring its folder up to date.
 
-    None where the storage is a folder. Raises InputError where another driver is at work.
+    None where the storage is a folder. Raises Busy where another driver is at work.
     """
     mirror = mirror_of(storage, folder)
     if mirror is None:
@@ -117,5 +118,5 @@ def _take(lease: Lease, name: str) -> None:
     while not lease.try_acquire():
         # A driver that was killed on another machine is known by its silence.
         if time.monotonic() - began > STALE_SECONDS + 5:
-            raise InputError(f"study {name} is being run by another process")
+            raise Busy(f"{name} is being run by another process")
         time.sleep(1.0)

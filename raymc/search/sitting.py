@@ -13,7 +13,7 @@ from raymc.scale.worker import Needs
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
 from raymc.search.distributions import compile_space
-from raymc.search.driver import Place, Slots, run_on_ray
+from raymc.search.driver import Place, Slots, Trainings, run_on_ray
 from raymc.search.judge import judge_of
 from raymc.search.ledger import Ledger
 from raymc.search.manifest import Budget, budget_of
@@ -30,7 +30,7 @@ from raymc.search.request import (
     tracking_uri_of,
 )
 from raymc.search.tracked import study_tags
-from raymc.search.unit import Plan
+from raymc.search.unit import Body, Plan
 from raymc.space import Space
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
@@ -106,8 +106,8 @@ def _run(
     plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None)
     work = Mirrored(ledger, mirror) if mirror else ledger
 
-    def body(slots: Slots) -> TrainSeed:
-        return TrainSeed(
+    def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
+        training = TrainSeed(
             space=space,
             storage=request.storage,
             data=request.data,
@@ -120,21 +120,22 @@ def _run(
             cpus=slots.cpus_per_worker,
             seeds=budget.seeds,
         )
+        return {"": (plan, training)}
 
-    def scheduler(body: TrainSeed) -> Halving | None:
-        return _halving(plan, body, budget, ledger, space)
+    def scheduler(trainings: Trainings) -> Halving | None:
+        return _halving(*trainings[""], budget, ledger, space)
 
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
+    run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
 
 
-def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
+def _halving(plan: Plan, training: Body, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
     """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.search.tuning import Halving
 
     mode, seeds = space.objective.mode, len(budget.seeds)
     if plan.fidelity == "epochs":
-        epochs = max(1, sum(body.epochs({}).values()))
+        epochs = max(1, sum(training.epochs({}).values()))
         first = max(1, epochs // EPOCH_FACTOR**2)
         scheduler = Halving(plan.folder, mode, first, epochs * seeds, EPOCH_FACTOR)
     elif plan.fidelity == "seeds" and seeds > 1:

@@ -8,7 +8,6 @@ tables/<table>/<row>/<dataset>/<key>/runs/0000/…    a folder per seed, as of a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from typing import Any
 
 from raymc.errors import InputError
 from raymc.metrics.seeds import summary
-
-ENDED = ("finished", "diverged", "collapsed", "out_of_memory", "failed")
+from raymc.reporting.study_reader import load_json
+from raymc.stability.reader import ended_seeds, metric_statistics
 
 Facts = dict[str, Any]
 
@@ -54,12 +53,11 @@ class CellResult:
 
         `error_rate` is 1 - acc.
         """
-        found = [row["metrics"] for row in self.finished]
-        names = [name for name in found[0] if all(name in metrics for metrics in found)] if found else []
-        values = {name: [metrics[name] for metrics in found] for name in names}
-        if "acc" in values:
-            values["error_rate"] = [1 - value for value in values["acc"]]
-        return {name: {**summary(those), "values": those} for name, those in values.items()}
+        found = metric_statistics(self.seeds)
+        if "acc" not in found:
+            return found
+        values = [1 - value for value in found["acc"]["values"]]
+        return found | {"error_rate": summary(values) | {"values": values}}
 
 
 def tables_root(storage: str) -> Path:
@@ -73,12 +71,10 @@ def tables_root(storage: str) -> Path:
 
 def read_cell(folder: Path) -> CellResult | None:
     """The configuration in a folder; None where its cell.json is absent or torn."""
-    facts = _json(folder / "cell.json")
+    facts = load_json(folder / "cell.json")
     if facts is None or not {"settings", "seeds", "smoke", "updated"} <= set(facts):
         return None
-    rows = [_json(path) for path in folder.glob("runs/0000/seed-*/result.json")]
-    ended = [row for row in rows if row is not None and row.get("state") in ENDED]
-    return CellResult(folder, facts, tuple(sorted(ended, key=lambda row: int(row["seed"]))))
+    return CellResult(folder, dict(facts), tuple(ended_seeds(folder)))
 
 
 def read_cells(folder: Path) -> list[CellResult]:
@@ -102,11 +98,3 @@ def choose(found: Sequence[CellResult]) -> CellResult | None:
 
 def _is_own(cell: CellResult) -> bool:
     return not set(cell.facts.get("overrides") or ()) - {"seeds_from", "precision"}
-
-
-def _json(path: Path) -> Facts | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
