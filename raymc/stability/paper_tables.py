@@ -181,7 +181,7 @@ def load_table(name_or_path: str | Path) -> PaperTable:
 
 
 def _folder() -> Path:
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "tables"
     return installed if installed.is_dir() else package.parent / "tables"
 

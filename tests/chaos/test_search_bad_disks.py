@@ -16,6 +16,7 @@ import torch
 
 from raymc.errors import StorageError
 from raymc.search import sitting
+from raymc.search.driver import Slots
 from raymc.search.records import read_json
 from raymc.search.request import Request
 from raymc.search.sitting import tune
@@ -87,7 +88,8 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     monkeypatch.setattr(sitting, "StudyTracker", Tracker)
 
     def run(storage: Path, happen: Callable[[str], None], body: Stages, resume: bool = False) -> dict[str, Any]:
-        def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+        def here(work: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+            plan, _ = make(Slots(1, {}, 0.0, 1.0))[""]
             while (unit := (happen("ask"), work.next())[1]) is not None:
                 run_unit(plan, unit, body, lambda row: None)
                 happen(f"tell {unit.trial}")
