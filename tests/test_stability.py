@@ -208,9 +208,7 @@ def test_no_slot_idles_while_a_configuration_has_seeds(run_with: Any) -> None:
     assert pairs[:2] == [{"good seed 0"}, {"good seed 0", "bad seed 1"}], "not the one that good is computing for it"
     assert all(len(pair) == 2 for pair in pairs[1:]) and len(pairs) == 9
     handed_out = [[unit.configuration for unit in flight][-1] for flight in flights]
-    assert [sorted(handed_out[i : i + 3]) for i in (0, 3, 6)] == [["all", "bad", "good"]] * 3, (
-        "each as far as the others"
-    )
+    assert [sorted(handed_out[i : i + 3]) for i in (0, 3, 6)] == [["all", "bad", "good"]] * 3, "each in turn"
     assert [arm["acc"]["n"] for arm in result["arms"]] == [3, 3, 3]
 
 

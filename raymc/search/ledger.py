@@ -8,7 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,10 @@ class Work(Protocol):
 
 
 class SeedQueue:
-    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs."""
+    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs.
+
+    `busy()` are seeds that come last, since somebody else may be computing what they need.
+    """
 
     def __init__(
         self,
@@ -54,8 +57,9 @@ class SeedQueue:
         judge: Judge,
         configurations: Mapping[int, Mapping[str, Value]],
         seeds: Sequence[int],
+        busy: Callable[[], Collection[int]] = tuple,
     ) -> None:
-        self.folder, self.judge = folder, judge
+        self.folder, self.judge, self._busy = folder, judge, busy
         group = tuple(seeds)
         # Seed by seed, so that the configurations have about as many seeds each at any moment.
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
@@ -71,15 +75,14 @@ class SeedQueue:
                 runs.open_trial(folder, unit.trial, kind=kind, params=unit.params).close()
             self._record(unit)
 
-    def put_off(self, seeds: Collection[int]) -> None:
-        """Hand out one of another seed next, where there is one."""
-        other = next((unit for unit in self._queue if unit.seeds[0] not in seeds), None)
-        if other is not None:
-            self._queue.remove(other)
-            self._queue.appendleft(other)
-
     def next(self) -> Unit | None:
-        return self._queue.popleft() if self._queue else None
+        busy = self._busy()
+        unit = next(
+            (unit for unit in self._queue if unit.seeds[0] not in busy), self._queue[0] if self._queue else None
+        )
+        if unit is not None:
+            self._queue.remove(unit)
+        return unit
 
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
         pass

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from raymc import provenance
 from raymc.config import Config, Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError
@@ -119,6 +120,16 @@ def _free(word: str, taken: Sequence[str]) -> str:
         number += 1
         name = f"{word}-{number}"
     return name
+
+
+def run_by() -> Row:
+    """By what a run is run."""
+    return {
+        "command": provenance.command("stability"),
+        "versions": provenance.versions(),
+        "git": provenance.revision(),
+        "hardware": provenance.hardware(),
+    }
 
 
 def common_data(request: StabilityRequest, found: Sequence[Configuration]) -> Dataset:

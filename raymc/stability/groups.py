@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from raymc.errors import InputError
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.scale.local import ray_session
 from raymc.scale.worker import Needs
@@ -73,22 +73,12 @@ class SeedGroup:
         metric = goal.metric if goal.metric in known else LABEL_FREE_METRICS[0]
         return Judge(metric, gates=judge_of(goal.model_dump(), self.configuration.smoke).gates)
 
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.configuration.space)
-
     def tracker(self, tracking_uri: str) -> StudyTracker:
         """Its run in MLflow, begun or gone on with."""
         own = self.configuration
         tags = {"raymc.kind": "stability", "raymc.smoke": own.smoke}
-        return StudyTracker(
-            self.folder,
-            study=self.title,
-            space=own.space.name,
-            tracking_uri=tracking_uri,
-            params=own.settings,
-            tags=tags,
-        )
+        names = {"study": self.title, "space": own.space.name, "tracking_uri": tracking_uri}
+        return StudyTracker(self.folder, **names, params=own.settings, tags=tags)
 
     def log_statistics(self, tracker: StudyTracker) -> None:
         """What its seeds say, named after MLflow's way: `acc_mean`, `pairwise_ari_min`, `collapsed_share`."""
@@ -100,7 +90,7 @@ class SeedGroup:
     def training(self, request: StabilityRequest, slots: Slots) -> tuple[Plan, TrainSeed]:
         """What the process of one of its seeds has to know."""
         mirror = mirror_of(request.storage, self.folder)
-        own, needs = self.configuration, self.needs
+        own, needs = self.configuration, needs_of(self.configuration.space)
         return Plan(self.folder, self.objective, uri=mirror.uri if mirror else None), TrainSeed(
             space=own.space,
             storage=request.storage,
@@ -115,19 +105,20 @@ class SeedGroup:
         )
 
 
+def make_folder(folder: Path, new: bool = False) -> Path:
+    """The folder itself. Raises InputError where it cannot be made, or, `new`, is there already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=not new)
+    except FileExistsError as error:
+        raise InputError(f"{folder} exists: another run began in the same second; start again") from error
+    except OSError as error:
+        raise InputError(f"--storage: {folder} cannot be written: {error.strerror}") from error
+    return folder
+
+
 def seeds_missing(request: StabilityRequest, group: SeedGroup) -> list[int]:
     """The seeds that are to be run: at most these, since of an object store this is known when the group begins."""
     return list(group.seeds) if is_uri(request.storage) else group.missing
-
-
-@dataclass
-class _Begun:
-    """A group at work: what is left of it, and the seeds that are in flight."""
-
-    queue: SeedQueue
-    work: Work
-    running: set[int] = field(default_factory=set)
-    stack: ExitStack = field(default_factory=ExitStack)
 
 
 class GroupQueue:
@@ -146,82 +137,81 @@ class GroupQueue:
         request: StabilityRequest,
         tracking_uri: str,
         groups: Sequence[SeedGroup],
-        in_turn: bool = True,
-        on_end: Callable[[SeedGroup], object] = lambda group: None,
+        in_turn: bool,
+        on_end: Callable[[SeedGroup], object],
     ) -> None:
         self.request, self.tracking_uri, self.in_turn, self.on_end = request, tracking_uri, in_turn, on_end
         self.skipped: dict[str, str] = {}
         self._groups = {group.name: group for group in groups}
-        self._unbegun = {group.name: len(seeds_missing(request, group)) for group in groups}
-        self._begun: dict[str, _Begun] = {}
+        self._left = {group.name: len(seeds_missing(request, group)) for group in groups}
+        self._begun: dict[str, tuple[ExitStack, Work]] = {}
         self._handed_out: Counter[str] = Counter()
+        self._in_flight: list[Unit] = []
         self._answers = True
 
     def next(self) -> Unit | None:
-        while names := [name for name in self._groups if self._left(name)]:
+        while names := [name for name in self._groups if self._left[name]]:
             name = min(names, key=lambda one: self._handed_out[one]) if self.in_turn else names[0]
-            begun = self._begun.get(name) or self._begin(name)
-            if begun is None:
-                continue
-            if self.in_turn:  # another's seed may be computing what the same seed needs here
-                begun.queue.put_off({seed for other in self._begun.values() for seed in other.running})
-            unit = begun.work.next()
-            if unit is not None:
-                begun.running.add(unit.seeds[0])
+            if name not in self._begun:
+                self._begin(name)
+            elif (unit := self._work(name).next()) is not None:
+                self._in_flight.append(replace(unit, configuration=name))
                 self._handed_out[name] += 1
-                return replace(unit, configuration=name)
+                self._left[name] = self._work(name).left
+                return self._in_flight[-1]
         return None
 
-    def heard(self, unit: Unit, row: Any) -> None:
-        self._begun[unit.configuration].work.heard(unit, row)
+    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+        self._work(unit.configuration).heard(unit, row)
 
     def ended(self, unit: Unit, error: str | None = None) -> Row:
-        begun = self._begun[unit.configuration]
-        record = begun.work.ended(unit, error)
-        begun.running.discard(unit.seeds[0])
+        record = self._work(unit.configuration).ended(unit, error)
+        self._in_flight.remove(unit)
         self._end_if_over(unit.configuration)
         return record
 
     @property
     def left(self) -> int:
-        return sum(map(self._left, self._groups))
+        return sum(self._left[name] for name in self._groups)
 
-    def _left(self, name: str) -> int:
-        return self._begun[name].work.left if name in self._begun else self._unbegun[name]
+    def _work(self, name: str) -> Work:
+        return self._begun[name][1]
 
-    def _begin(self, name: str) -> _Begun | None:
+    def _busy(self) -> set[int]:
+        """What one configuration computes for a seed may be what another needs for it."""
+        return {unit.seeds[0] for unit in self._in_flight} if self.in_turn else set()
+
+    def _begin(self, name: str) -> None:
         stack = ExitStack()
         try:
-            queue, work = stack.enter_context(self._at_work(self._groups[name]))
+            work = stack.enter_context(self._at_work(self._groups[name]))
         except (Skipped, Busy) as error:
             self.skipped[name] = "another process is running it" if isinstance(error, Busy) else str(error)
             print(f"{name} skipped: {self.skipped[name]}".lstrip(), file=sys.stderr, flush=True)
             del self._groups[name]
-            return None
-        self._begun[name] = begun = _Begun(queue, work, stack=stack)
+            return
+        self._begun[name], self._left[name] = (stack, work), work.left
         self._end_if_over(name)  # another process may have run what was missing
-        return begun if name in self._begun else None
 
     def _end_if_over(self, name: str) -> None:
-        begun = self._begun[name]
-        if not begun.running and not begun.work.left:
-            begun.stack.close()
+        if not self._left[name] and not any(unit.configuration == name for unit in self._in_flight):
+            self._begun[name][0].close()
             del self._begun[name]
             self.on_end(self._groups.pop(name))
 
     @contextmanager
-    def _at_work(self, group: SeedGroup) -> Iterator[tuple[SeedQueue, Work]]:
+    def _at_work(self, group: SeedGroup) -> Iterator[Work]:
         with locked(group.folder), driving(self.request.storage, group.folder) as mirror:
             seeds = group.begin()
             for row in ended_seeds(group.folder):
                 if row["seed"] in group.seeds and row["state"] in RETRIED:
                     records.seed_folder(group.folder, "stability", 0, row["seed"]).joinpath("result.json").unlink()
             params = {0: group.configuration.params}
-            queue = SeedQueue(group.folder, "stability", group.objective, params, seeds)
+            queue = SeedQueue(group.folder, "stability", group.objective, params, seeds, self._busy)
             tracker = group.tracker(self.tracking_uri)
             tracker.start()
             try:
-                yield queue, Mirrored(queue, mirror) if mirror else queue
+                yield Mirrored(queue, mirror) if mirror else queue
                 group.log_statistics(tracker)
             except BaseException as error:
                 tracker.__exit__(type(error), error, None)
@@ -232,11 +222,9 @@ class GroupQueue:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for begun in self._begun.values():
-            begun.stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        for stack, _ in self._begun.values():
+            stack.__exit__(*error)
 
 
 def run_groups(
@@ -255,19 +243,19 @@ def run_groups(
     by_needs: dict[Needs, list[SeedGroup]] = {}
     for group in groups:
         if seeds_missing(request, group):
-            by_needs.setdefault(group.needs, []).append(group)
+            by_needs.setdefault(needs_of(group.configuration.space), []).append(group)
     skipped: dict[str, str] = {}
-    if not by_needs:
-        return skipped
-    quiet_environment()
-    with ray_session(request.address, dashboard=any(needs.workers > 1 for needs in by_needs)):
+    with ExitStack() as stack:
+        if by_needs:
+            quiet_environment()
+            stack.enter_context(ray_session(request.address, dashboard=any(needs.workers > 1 for needs in by_needs)))
         for needs, some in by_needs.items():
-
-            def trainings(slots: Slots, some: Sequence[SeedGroup] = some) -> Trainings:
-                return {group.name: group.training(request, slots) for group in some}
-
             with GroupQueue(request, tracking_uri, some, in_turn, on_end) as queue:
                 place = Place(needs, request.concurrent, request.address)
-                run_on_ray(queue, trainings, place, title)
+                run_on_ray(queue, partial(_trainings, request, some), place, title)
             skipped |= queue.skipped
     return skipped
+
+
+def _trainings(request: StabilityRequest, groups: Sequence[SeedGroup], slots: Slots) -> Trainings:
+    return {group.name: group.training(request, slots) for group in groups}

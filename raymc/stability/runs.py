@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from raymc import provenance
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError
+from raymc.provenance import data_facts
 from raymc.search import records
 from raymc.search.records import Row
 from raymc.search.request import check_storage, report_folder
-from raymc.stability.configurations import Configuration, common_data, configurations
-from raymc.stability.groups import SeedGroup, run_groups, seeds_missing
+from raymc.stability.configurations import Configuration, common_data, configurations, run_by
+from raymc.stability.groups import SeedGroup, make_folder, run_groups, seeds_missing
 from raymc.stability.reader import DATED, FACTS
 from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
 from raymc.tracking import uri
@@ -60,7 +60,7 @@ def run_stability(request: StabilityRequest) -> StabilityRun:
         raise InputError(f"--resume: no run of {title} with these words in {request.storage.rstrip('/')}/stability")
     name = before["name"] if before else f"{title}{DATED}{datetime.now():%Y%m%d-%H%M%S}"
     whole = before or facts[""] | {"name": name}
-    folder = _folder(request.storage, name, new=before is None)
+    folder = make_folder(home(request.storage) / "stability" / name, new=before is None)
     _write(request.storage, folder, whole)
     groups = tuple(_group(request, one, folder, dataset, facts.get(one.name, whole)) for one in found)
     if before:
@@ -122,14 +122,7 @@ def _facts(
     shared = place | {
         "smoke": request.smoke,
         "storage": uri.masked(request.storage),
-        "manifest": {
-            "created": records.now(),
-            "command": provenance.command("stability"),
-            "versions": provenance.versions(),
-            "git": provenance.revision(),
-            "hardware": provenance.hardware(),
-            "data": provenance.data_facts(dataset),
-        },
+        "manifest": {"created": records.now(), **run_by(), "data": data_facts(dataset)},
     }
     each = {one.name: _facts_of(one, dataset, seeds) for one in found}
     if len(found) == 1:
@@ -195,18 +188,6 @@ def _configured(configuration: Configuration, before: Row | None, now: Row) -> b
         and before.get("numerics", now["numerics"]) == now["numerics"]
         and all(before[key] == now[key] for key in SAME if key in before and key in now)
     )
-
-
-def _folder(storage: str, name: str, new: bool) -> Path:
-    """The folder of a run. Raises InputError where a new one exists or cannot be made."""
-    folder = home(storage) / "stability" / name
-    try:
-        folder.mkdir(parents=True, exist_ok=not new)
-    except FileExistsError as error:
-        raise InputError(f"{folder} exists: another run began in the same second; start again") from error
-    except OSError as error:
-        raise InputError(f"--storage: {folder.parent} cannot be written: {error.strerror}") from error
-    return folder
 
 
 def _write(storage: str, folder: Path, facts: Row) -> None:

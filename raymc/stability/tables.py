@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from raymc import provenance
 from raymc.config import known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.provenance import data_facts
 from raymc.search import records
 from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
 from raymc.space_seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
-from raymc.stability.configurations import NO_NUMBERS, Configuration
-from raymc.stability.groups import SeedGroup, Skipped, run_groups
+from raymc.stability.configurations import NO_NUMBERS, Configuration, run_by
+from raymc.stability.groups import SeedGroup, Skipped, make_folder, run_groups
 from raymc.stability.paper_tables import PaperTable, TableRow
 from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
 from raymc.tracking import uri
@@ -41,6 +41,10 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.row.key}/{self.dataset}"
+
+    @property
+    def names(self) -> Row:
+        return {"row": self.row.key, "dataset": self.dataset}
 
     def identity(self) -> Row:
         """All that its figures depend on, but for the seeds and the samples."""
@@ -77,7 +81,7 @@ def fill_table(request: StabilityRequest, table: PaperTable, on_end: Callable[[]
     if request.resume and not any(read_cell(group.folder) for group in groups):
         raise InputError(f"--resume: nothing has been run of what is asked for of {table.name}")
     todo = [group for group in groups if group.missing]
-    _make_folder(root)
+    make_folder(root)
 
     def ended(group: SeedGroup) -> None:
         place = f"cell {todo.index(group) + 1} of {len(todo)}"
@@ -89,11 +93,7 @@ def fill_table(request: StabilityRequest, table: PaperTable, on_end: Callable[[]
     return {
         "table": table.name,
         "cells": [_shown(cell, result) for cell, result in found if result is not None],
-        "skipped": [
-            {"row": cell.row.key, "dataset": cell.dataset, "reason": skipped[cell.name]}
-            for cell in cells
-            if cell.name in skipped
-        ],
+        "skipped": [cell.names | {"reason": skipped[cell.name]} for cell in cells if cell.name in skipped],
         "seeds": list(wanted),
         "smoke": request.smoke,
     }
@@ -159,14 +159,7 @@ def _group(
 
 def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int], before: CellResult | None) -> Row:
     """What a cell's cell.json says; each command that runs seeds of it is one of its `sittings`."""
-    own = cell.configuration
-    session = {
-        "started": records.now(),
-        "command": provenance.command("stability"),
-        "hardware": provenance.hardware(),
-        "versions": provenance.versions(),
-        "git": provenance.revision(),
-    }
+    own, session = cell.configuration, {"started": records.now(), **run_by()}
     return {
         "table": table.name,
         "row": cell.row.key,
@@ -176,7 +169,7 @@ def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int]
         "overrides": dict(own.overrides),
         "seeds_from": own.seeds_from,
         "seeds": list(seeds),
-        "data": provenance.data_facts(dataset),
+        "data": data_facts(dataset),
         "clusters_by": clusters.told(own.config, len(dataset.train)),
         "created": before.facts["created"] if before else session["started"],
         "updated": session["started"],
@@ -187,8 +180,7 @@ def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int]
 def _shown(cell: Cell, found: CellResult) -> Row:
     """A cell of the JSON."""
     return {
-        "row": cell.row.key,
-        "dataset": cell.dataset,
+        **cell.names,
         "method": cell.row.method,
         "seeds": [row["seed"] for row in found.seeds],
         "states": found.states,
@@ -199,13 +191,6 @@ def _shown(cell: Cell, found: CellResult) -> Row:
         "smoke": found.smoke,
         "folder": str(found.folder),
     }
-
-
-def _make_folder(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--storage: {root} cannot be written: {error.strerror}") from error
 
 
 def _size(dataset: str) -> int:
