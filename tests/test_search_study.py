@@ -20,7 +20,7 @@ from raymc.search.records import read_json
 from raymc.search.request import Request
 from raymc.search.sitting import tune
 from raymc.space import load_space
-from raymc.stability import groups
+from raymc.stability import groups, queue
 from raymc.stability.configurations import configuration
 from raymc.stability.request import StabilityRequest
 from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here
@@ -84,10 +84,11 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeB
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def use(body: FakeBody) -> None:
-        for module, tracker in ((sitting, Tracker), (groups, FakeTracker)):
+        for module in (sitting, queue):
             monkeypatch.setattr(module, "run_on_ray", driver_here(lambda real: body))
-            monkeypatch.setattr(module, "StudyTracker", tracker)
-        monkeypatch.setattr(groups, "ray_session", lambda *_, **__: nullcontext())
+        monkeypatch.setattr(sitting, "StudyTracker", Tracker)
+        monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+        monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
 
     return use
 

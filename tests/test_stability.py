@@ -23,7 +23,7 @@ from raymc.config import Config, StageConfig
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
 from raymc.reporting.comparison_words import comparison_lines, sharing_lines
-from raymc.stability import groups, runs
+from raymc.stability import groups, queue, runs
 from raymc.stability.comparison import compare_groups, shared_stages
 from raymc.stability.configurations import Configuration
 from raymc.stability.request import StabilityRequest
@@ -79,12 +79,12 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(METHODS, "short", _short())
     monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
-    monkeypatch.setattr(groups, "ray_session", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
     monkeypatch.setattr(FakeTracker, "kept", [])
 
     def use(before: Any = lambda name, seed, epoch: None, **changes: Any) -> None:
-        monkeypatch.setattr(groups, "run_on_ray", driver_here(lambda real: Scored(real, before), **changes))
+        monkeypatch.setattr(queue, "run_on_ray", driver_here(lambda real: Scored(real, before), **changes))
 
     use()
     return use

@@ -19,7 +19,7 @@ import raymc.stability as door
 from raymc.cli import execute
 from raymc.commands.stability import table
 from raymc.errors import CollapsedError, InputError
-from raymc.stability import configurations, groups
+from raymc.stability import configurations, groups, queue
 from raymc.stability.cells import read_cells
 from raymc.stability.paper_tables import load_table
 from raymc.stability.request import StabilityRequest
@@ -59,11 +59,11 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(TINY)
     monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
-    monkeypatch.setattr(groups, "ray_session", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(queue, "ray_session", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
 
     def use(before: Any = lambda name, seed: None, **changes: Any) -> None:
-        monkeypatch.setattr(groups, "run_on_ray", driver_here(lambda real: CellBody(real, before, calls), **changes))
+        monkeypatch.setattr(queue, "run_on_ray", driver_here(lambda real: CellBody(real, before, calls), **changes))
 
     use()
     return use
@@ -92,6 +92,15 @@ def test_what_has_a_result_is_not_run_again(run_with: Any, calls: list[tuple[str
     assert [facts["tags"]["raymc.kind"] for facts in FakeTracker.begun] == ["stability"] * 2
     assert {facts["space"] for facts in FakeTracker.begun} == {"tiny"}
     assert FakeTracker.begun[0]["study"].startswith("tiny-plain-digits-")
+
+
+def test_no_slot_idles_at_the_end_of_a_cell(run_with: Any) -> None:
+    flights: list[list[Any]] = []
+    run_with(slots=3, flights=flights)
+    _fill(*DIGITS)
+    begun = [[unit.name for unit in flight] for flight in flights]
+    assert begun[2] == ["plain/digits seed 0", "plain/digits seed 1", "whole/digits seed 0"], "a cell after the other"
+    assert [unit[-1] for unit in begun] == [*begun[2], "whole/digits seed 1"]
 
 
 def test_more_seeds_extend_a_cell(run_with: Any, calls: list[tuple[str, int]]) -> None:
@@ -154,12 +163,14 @@ def test_a_killed_command_goes_on(run_with: Any, calls: list[tuple[str, int]]) -
         if (name, seed) == ("whole/digits", 1):
             raise Killed
 
+    with pytest.raises(InputError, match="--resume: nothing has been run of what is asked for of tiny"):
+        _fill(*DIGITS, resume=True)
     run_with(kill)
     with pytest.raises(Killed):
         _fill(*DIGITS)
     assert "| Plain | 0.0700 ±" in Path("reports/table-tiny/table.md").read_text(), "what is done is in the table"
     run_with()
-    result = _fill(*DIGITS)
+    result = _fill(*DIGITS, resume=True)
     assert [call for call in calls if calls.count(call) > 1] == [("whole/digits", 1)] * 2 and len(calls) == 5
     assert [cell["seeds"] for cell in result["cells"]] == [[0, 1]] * 2
 

@@ -76,12 +76,11 @@ class SeedQueue:
             self._record(unit)
 
     def next(self) -> Unit | None:
+        if not self._queue:
+            return None
         busy = self._busy()
-        unit = next(
-            (unit for unit in self._queue if unit.seeds[0] not in busy), self._queue[0] if self._queue else None
-        )
-        if unit is not None:
-            self._queue.remove(unit)
+        unit = next((unit for unit in self._queue if unit.seeds[0] not in busy), self._queue[0])
+        self._queue.remove(unit)
         return unit
 
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:

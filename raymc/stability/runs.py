@@ -19,7 +19,8 @@ from raymc.search import records
 from raymc.search.records import Row
 from raymc.search.request import check_storage, report_folder
 from raymc.stability.configurations import Configuration, common_data, configurations, run_by
-from raymc.stability.groups import SeedGroup, make_folder, run_groups, seeds_missing
+from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
+from raymc.stability.queue import run_groups
 from raymc.stability.reader import DATED, FACTS
 from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
 from raymc.tracking import uri

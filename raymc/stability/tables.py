@@ -22,8 +22,9 @@ from raymc.search.records import Row
 from raymc.space_seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
 from raymc.stability.configurations import NO_NUMBERS, Configuration, run_by
-from raymc.stability.groups import SeedGroup, Skipped, make_folder, run_groups
+from raymc.stability.groups import SeedGroup, Skipped, make_folder
 from raymc.stability.paper_tables import PaperTable, TableRow
+from raymc.stability.queue import run_groups
 from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
 from raymc.tracking import uri
 from raymc.training import clusters
