@@ -217,10 +217,10 @@ def _hidden(group: GroupResult) -> list[str]:
             f"all seeds share one result of {'the stages' if many else 'the stage'} {listing(shared)}: what another "
             f"seed of {'them' if many else 'it'} would change is not in the spread"
         )
-    if _kept(group):
-        what = f"the seeds have {listing(_kept(group))} in common"
+    if _in_common(group):
+        what = f"the seeds have {listing(_in_common(group))} in common"
         lines.append(
-            f"{what}: what {'another' if len(_kept(group)) == 1 else 'others'} would change is not in the spread"
+            f"{what}: what {'another' if len(_in_common(group)) == 1 else 'others'} would change is not in the spread"
         )
     if group.runs.checkpoints:
         halved = words.from_checkpoints(group.runs.checkpoints)
@@ -228,7 +228,7 @@ def _hidden(group: GroupResult) -> list[str]:
     return lines
 
 
-def _kept(group: GroupResult) -> list[str]:
+def _in_common(group: GroupResult) -> list[str]:
     """The parts of a seed that are the same for all seeds (the key `varies`)."""
     varies = group.result.get("varies", "all")
     return [] if varies == "all" else [name for name in PARTS if name not in varies.split(",")]

@@ -98,19 +98,23 @@ def configurations(request: StabilityRequest) -> list[Configuration]:
     Raises InputError for an unknown target, a key that no method knows, and a bad value.
     """
     targets = (request.target, *request.vs)
-    plain = [configuration(target, {}, request.storage) for target in targets]
-    keys = [known_keys(one.space.stage_keys) for one in plain]
-    known = {key for one in keys for key in one}
-    for key in request.overrides:
-        if key not in known:
-            methods = " and ".join(dict.fromkeys(one.space.method for one in plain))
-            raise InputError(f"unknown key {key} of {methods}{nearest(key, sorted(known))}")
+    methods = [configuration(target, {}, request.storage).space.method for target in targets]
+    overrides = overrides_by_method(request.overrides, methods)
     found: list[Configuration] = []
-    for target, own in zip(targets, keys, strict=True):
-        overrides = {key: value for key, value in request.overrides.items() if key in own}
-        one = configuration(target, overrides, request.storage)
+    for target, method in zip(targets, methods, strict=True):
+        one = configuration(target, overrides[method], request.storage)
         found.append(replace(one, name=_free(one.name, [other.name for other in found]), smoke=request.smoke))
     return found
+
+
+def overrides_by_method(overrides: Mapping[str, Value], methods: Sequence[str]) -> dict[str, dict[str, Value]]:
+    """For each method those that it knows. Raises InputError for a key that none of them knows."""
+    known = {method: known_keys(METHODS[method].stage_keys) for method in methods}
+    every = sorted({key for keys in known.values() for key in keys})
+    for key in overrides:
+        if key not in every:
+            raise InputError(f"unknown key {key} of {' and '.join(known)}{nearest(key, every)}")
+    return {method: {key: overrides[key] for key in overrides if key in keys} for method, keys in known.items()}
 
 
 def _free(word: str, taken: Sequence[str]) -> str:

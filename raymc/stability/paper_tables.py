@@ -43,9 +43,9 @@ METRICS = {
     "downstream_svm": ("SVM", 4),
     "downstream_lr": ("LR", 4),
     **{
-        f"{probe}_{feature}{suffix}": (f"{PROBES[probe]} {FEATURES[feature]}{told}", 4)
+        f"{probe}_{feature}{suffix}": (f"{PROBES[probe]} {FEATURES[feature]}{ending}", 4)
         for probe in PROBES
-        for suffix, told in (("", ""), ("_averaged", " (avg)"))
+        for suffix, ending in (("", ""), ("_averaged", " (avg)"))
         for feature in FEATURES
     },
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from raymc.config import known_keys, nearest
+from raymc.config import nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
@@ -21,7 +21,7 @@ from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
 from raymc.space_seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
-from raymc.stability.configurations import NO_NUMBERS, Configuration, run_by
+from raymc.stability.configurations import NO_NUMBERS, Configuration, overrides_by_method, run_by
 from raymc.stability.groups import SeedGroup, Skipped, make_folder
 from raymc.stability.paper_tables import PaperTable, TableRow
 from raymc.stability.queue import run_groups
@@ -118,14 +118,9 @@ def make_cells(table: PaperTable, request: StabilityRequest) -> list[Cell]:
         for row, dataset in table.cells()
         if not request.only or any(fnmatchcase(f"{row.key}/{dataset}", pattern) for pattern in request.only)
     ]
-    known = {row.method: known_keys(METHODS[row.method].stage_keys) for row, _ in picked}
-    every = sorted({key for keys in known.values() for key in keys})
-    for key in request.overrides:
-        if key not in every:
-            raise InputError(f"unknown key {key} of {' and '.join(known)}{nearest(key, every)}")
-    cells = []
-    for row, dataset in sorted(picked, key=lambda pair: _size(pair[1])):
-        overrides = {key: value for key, value in request.overrides.items() if key in known[row.method]}
+    known, cells = overrides_by_method(request.overrides, [row.method for row, _ in picked]), []
+    for row, dataset in sorted(picked, key=lambda pair: sum(source_of(pair[1]).samples)):
+        overrides = known[row.method]
         space = table.space(row, dataset, overrides)
         try:
             varied = seeds_from(space, space.config())
@@ -192,7 +187,3 @@ def _shown(cell: Cell, found: CellResult) -> Row:
         "smoke": found.smoke,
         "folder": str(found.folder),
     }
-
-
-def _size(dataset: str) -> int:
-    return sum(source_of(dataset).samples)
