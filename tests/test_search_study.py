@@ -14,15 +14,16 @@ import pytest
 
 from raymc.commands.stability import stability
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
-from raymc.search import sitting, study
-from raymc.search.manifest import fresh_seeds, plan_budget
+from raymc.execution import session as sitting
+from raymc.execution.session import tune
 from raymc.search.records import read_json
-from raymc.search.request import Request
-from raymc.search.sitting import tune
-from raymc.space import load_space
+from raymc.space.space import load_space
 from raymc.stability import groups, queue
 from raymc.stability.configurations import configuration
 from raymc.stability.request import StabilityRequest
+from raymc.study import folder as study
+from raymc.study.manifest import fresh_seeds, plan_budget
+from raymc.study.request import Request
 from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here
 
 SPACE = """

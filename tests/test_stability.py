@@ -22,7 +22,7 @@ from raymc.commands.stability import stability
 from raymc.config import Config, StageConfig
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
-from raymc.reporting.comparison_words import comparison_lines, sharing_lines
+from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.stability import groups, queue, runs
 from raymc.stability.comparison import compare_groups, shared_stages
 from raymc.stability.configurations import Configuration

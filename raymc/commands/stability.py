@@ -97,8 +97,8 @@ def stability(request: StabilityRequest) -> Row:
 
     Raises TrainingError, with that, where one has no finished seed.
     """
-    from raymc.reporting.steady_page import write_stability
-    from raymc.reporting.steady_text import terminal_text
+    from raymc.reporting.stability.page import write_stability
+    from raymc.reporting.stability.text import terminal_text
     from raymc.stability.reader import read_stability
     from raymc.stability.runs import keep_report, run_stability
 
@@ -124,10 +124,10 @@ def table(request: StabilityRequest) -> Row:
 
     Raises TrainingError, with that, where all seeds of a cell went wrong.
     """
-    from raymc.reporting.table_report import table_facts, text, write_table
-    from raymc.search.request import report_folder
+    from raymc.reporting.tables.page import table_facts, text, write_table
     from raymc.stability.paper_tables import load_table
     from raymc.stability.tables import fill_table
+    from raymc.study.request import report_folder
 
     found = load_table(request.target)
     out = report_folder(f"table-{found.name}")

@@ -13,13 +13,13 @@ from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.reporting.records import winner
 from raymc.reporting.study_reader import read_study
-from raymc.search import study
-from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
-from raymc.space import Space, load_space
-from raymc.space_seeds import seeds_from
+from raymc.space.seeds import seeds_from
+from raymc.space.space import Space, load_space
 from raymc.stability.request import StabilityRequest
-from raymc.training.mirror import fetched
+from raymc.storage.mirror import fetched
+from raymc.study import folder as study
+from raymc.study.manifest import check_data, load_data
 from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
 NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")

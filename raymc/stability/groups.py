@@ -8,18 +8,18 @@ from functools import cached_property
 from pathlib import Path
 
 from raymc.errors import InputError
+from raymc.execution.driver import Slots
+from raymc.execution.session import needs_of
+from raymc.execution.train_seed import TrainSeed
+from raymc.execution.trial import Plan
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
-from raymc.search.body import TrainSeed
-from raymc.search.driver import Slots
 from raymc.search.judge import Judge, judge_of
-from raymc.search.sitting import needs_of
-from raymc.search.unit import Plan
 from raymc.stability.configurations import Configuration
 from raymc.stability.reader import ended_seeds, seed_statistics, seeds_folder
 from raymc.stability.request import StabilityRequest
+from raymc.storage.mirror import mirror_of
+from raymc.storage.objects import is_uri
 from raymc.tracking.study import StudyTracker
-from raymc.training.mirror import mirror_of
-from raymc.training.objects import is_uri
 
 RETRIED = ("failed", "out_of_memory")
 """States of a seed that say nothing of the configuration: it is run again."""

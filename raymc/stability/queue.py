@@ -10,18 +10,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
-from raymc.scale.local import ray_session
-from raymc.scale.worker import Needs
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
+from raymc.execution.remote import Mirrored, driving
+from raymc.execution.session import needs_of
+from raymc.execution.worker import Needs
 from raymc.search import records
-from raymc.search.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
-from raymc.search.ledger import SeedQueue, Work
-from raymc.search.mirrored import Mirrored, driving
 from raymc.search.records import Row, Unit
-from raymc.search.sitting import needs_of
-from raymc.search.study import Busy, locked
 from raymc.stability.groups import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
+from raymc.study.folder import Busy, locked
+from raymc.study.queue import SeedQueue, Work
 from raymc.tracking.study import CLOSE_SECONDS
 
 

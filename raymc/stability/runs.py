@@ -17,15 +17,15 @@ from raymc.errors import InputError
 from raymc.provenance import data_facts
 from raymc.search import records
 from raymc.search.records import Row
-from raymc.search.request import check_storage, report_folder
 from raymc.stability.configurations import Configuration, common_data, configurations, run_by
 from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
 from raymc.stability.queue import run_groups
 from raymc.stability.reader import DATED, FACTS
 from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
+from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
+from raymc.study.request import check_storage, report_folder
 from raymc.tracking import uri
 from raymc.training import clusters
-from raymc.training.objects import filesystem, folders, home, is_uri, patiently
 from raymc.training.outputs import write_json
 
 SAME = ("arms", "space", "method", "dataset", "params", "seeds", "seeds_from", "varies", "smoke", "overrides")

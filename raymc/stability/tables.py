@@ -17,15 +17,15 @@ from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.provenance import data_facts
 from raymc.search import records
-from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
-from raymc.space_seeds import seeds_from
+from raymc.space.seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
 from raymc.stability.configurations import NO_NUMBERS, Configuration, overrides_by_method, run_by
 from raymc.stability.groups import SeedGroup, Skipped, make_folder
 from raymc.stability.paper_tables import PaperTable, TableRow
 from raymc.stability.queue import run_groups
 from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
+from raymc.study.manifest import check_data, load_data
 from raymc.tracking import uri
 from raymc.training import clusters
 from raymc.training.outputs import write_json

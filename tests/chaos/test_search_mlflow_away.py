@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from raymc.search import outcome, sitting
-from raymc.search.request import Request
+from raymc.execution import session as sitting
+from raymc.reporting.search import outcome
+from raymc.study.request import Request
 from raymc.tracking import study as tracking
 from tests.chaos.mlflow_away import compared, faults, outage
 from tests.mlflow_server import Server, wait_for
