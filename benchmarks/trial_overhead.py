@@ -94,7 +94,7 @@ def through_ray(folder: Path, units: int, body: Nothing, workers: int) -> list[f
     queue, needs = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(units)), Needs(workers=workers)
     slots = plan_slots(needs, node_resources(), 1, fixed=True)
     with Clock(units) as clock:
-        run_work(queue, Plan(folder, Objective("acc")), body, slots, clock)
+        run_work(queue, {"": (Plan(folder, Objective("acc")), body)}, slots, clock)
     return [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
 
 

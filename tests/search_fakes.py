@@ -10,6 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from raymc.execution import session
+from raymc.execution.driver import Slots
 from raymc.execution.trial import Plan, run_unit
 from raymc.reporting.search.outcome import finish
 from raymc.study.objective import Objective
@@ -115,3 +116,55 @@ def run_here(
         work.ended(unit)
     assert work.left == 0
     return units
+
+
+def driver_here(choose: Callable[[Any], Any], slots: int = 1, flights: list[list[Any]] | None = None) -> Any:
+    """Stands for `run_on_ray`: units run in this process, as many begun as there are slots, the first begun first.
+
+    `choose` gives what a unit runs for the real training; `flights` gets the units that were in flight, at each start.
+    """
+
+    def run(work: Any, make: Any, place: Any, title: str, tick: Any = lambda: None, scheduler: Any = None) -> None:
+        trainings, running = make(Slots(slots, {}, 0.0, 1.0)), []
+        while True:
+            while len(running) < slots and (unit := work.next()) is not None:
+                running.append(unit)
+                if flights is not None:
+                    flights.append(list(running))
+            if not running:
+                return
+            unit = running[0]
+            plan, real = trainings[unit.configuration]
+            run_unit(plan, unit, choose(real), lambda row: None)
+            work.ended(running.pop(0))
+            tick()
+
+    return run
+
+
+class FakeTracker:
+    """Stands for MLflow; `begun` are the runs that were asked for, `kept` the files of each."""
+
+    begun: list[dict[str, Any]] = []  # noqa: RUF012
+    kept: list[tuple[str, str]] = []  # noqa: RUF012
+
+    def __init__(self, folder: Path, **facts: Any) -> None:
+        assert folder.is_dir()
+        self.begun.append(facts)
+        self.study = facts["study"]
+
+    def start(self) -> None:
+        pass
+
+    def close(self, timeout: float = 0.0) -> bool:
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        assert path.is_file() and folder == "report"
+        self.kept.append((self.study, path.name))
+
+    def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
+        pass

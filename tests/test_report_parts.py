@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from raymc.config import parse_overrides
+from raymc.metrics.seeds import detectable
 from raymc.reporting.charts.confusion import confusion_matrix
 from raymc.reporting.charts.curves import learning_curves
 from raymc.reporting.charts.gallery import build_gallery
@@ -23,7 +24,7 @@ from raymc.reporting.search.commands import reproduce
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.sentences import cost
-from raymc.reporting.words import count, detectable, listing, score, seeds_varied
+from raymc.reporting.words import count, listing, score, seeds_varied
 from raymc.study.reader import Study, read_study, winner
 from raymc.study.records import Record, Resources, SeedRun, StageRun
 from raymc.study.words import duration

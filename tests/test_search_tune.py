@@ -76,7 +76,7 @@ class Mortal(Watched):
 def _run(ledger: Ledger, body: FakeBody, slots: Slots, fidelity: str = "none", scheduler: Any = None) -> str:
     shown = io.StringIO()
     with Board("test", "acc", ledger.left, stream=shown) as board:
-        run_work(ledger, Plan(ledger.folder, Objective("acc"), fidelity), body, slots, board, scheduler)
+        run_work(ledger, {"": (Plan(ledger.folder, Objective("acc"), fidelity), body)}, slots, board, scheduler)
     return shown.getvalue()
 
 
@@ -120,7 +120,7 @@ def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_p
     ledger = make_ledger(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
     elsewhere = Plan(tmp_path / "elsewhere", Objective("acc"), "none")
     with Board("test", "acc", ledger.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
-        run_work(ledger, elsewhere, Watched(), slots, board)
+        run_work(ledger, {"": (elsewhere, Watched())}, slots, board)
     assert re.fullmatch(
         rf"{tmp_path}/elsewhere is not on [\d.]+: the storage must be a folder that .*", str(told.value)
     )

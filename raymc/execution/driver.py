@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import raymc
 from raymc.errors import InputError, StorageError
@@ -25,7 +25,8 @@ from raymc.study.records import REFUSED, Resources, Row, unit_of
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-B = TypeVar("B", bound=Body)
+Trainings = Mapping[str, tuple[Plan, Body]]
+"""Where units of a configuration leave their results and how they train, by the configuration's name."""
 
 UNKNOWN = 8
 """Trainings at a time on a cluster of which no machine holds one yet."""
@@ -105,12 +106,11 @@ class Place:
 
 def run_on_ray(
     work: Work,
-    plan: Plan,
-    make_body: Callable[[Slots], B],
+    make_trainings: Callable[[Slots], Trainings],
     place: Place,
     title: str,
-    tick: Callable[[], None],
-    make_scheduler: Callable[[B], TrialScheduler | None],
+    tick: Callable[[], None] = lambda: None,
+    make_scheduler: Callable[[Trainings], TrialScheduler | None] = lambda trainings: None,
 ) -> None:
     """Start or join Ray, run all units of `work` with a live table, and leave Ray again.
 
@@ -119,13 +119,16 @@ def run_on_ray(
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
     with ray_session(place.address, dashboard=place.needs.workers > 1):
-        if plan.uri is None:
-            check_shared(plan.folder)
         slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
-        plan = replace(plan, resources=slots.resources(place.needs.workers))
-        body = make_body(slots)
-        with Board(f"{title}, {describe(slots, place.needs)}", plan.objective.metric, work.left, tick=tick) as board:
-            run_work(work, plan, body, slots, board, make_scheduler(body))
+        trainings = make_trainings(slots)
+        plans = [plan for plan, _ in trainings.values()]
+        if folders := [plan.folder for plan in plans if plan.uri is None]:
+            above = Path(os.path.commonpath(folders))
+            check_shared(next(path for path in (above, *above.parents) if path.is_dir()))
+        with Board(
+            f"{title}, {describe(slots, place.needs)}", plans[0].objective.metric, work.left, tick=tick
+        ) as board:
+            run_work(work, trainings, slots, board, make_scheduler(trainings))
 
 
 def quiet_environment() -> None:
@@ -139,20 +142,20 @@ def quiet_environment() -> None:
 
 
 def run_work(
-    work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
+    work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
 ) -> None:
     """Run all units of `work`. Ray must be initialised after `quiet_environment`.
 
     Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
-    the folder of `plan`; RuntimeError when units stay unfinished although Tune says that it is done.
+    the folder of a plan; RuntimeError when units stay unfinished although Tune says that it is done.
     """
     if work.left:
-        _fit(work, plan, body, slots, board, scheduler)
+        _fit(work, trainings, slots, board, scheduler)
     if work.left:
         raise RuntimeError(f"Ray Tune ended with {work.left} units still to run")
 
 
-def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
+def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
     from ray import tune
 
     from raymc.execution.searcher import UnitSearch, Watch
@@ -161,7 +164,7 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
     search = UnitSearch(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(plan, body), dict(slots.reserved)),
+            tune.with_resources(_trainable(trainings), dict(slots.reserved)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,
@@ -193,7 +196,7 @@ def _keep_keys_here() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
 
 
-def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
+def _trainable(trainings: Trainings) -> Callable[[Row], None]:
     """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
 
     def raymc_unit(config: Row) -> None:
@@ -203,6 +206,7 @@ def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
             tune.report(row)
 
         unit = unit_of(config["unit"])
+        plan, body = trainings[unit.configuration]
         try:
             with at_work(plan, unit) as here:
                 require_folder(here.folder)

@@ -19,6 +19,7 @@ from raymc.storage.lease import STALE_SECONDS, Lease
 from raymc.storage.mirror import Mirror, mirror_of
 from raymc.storage.objects import filesystem
 from raymc.study.files import FOLDERS
+from raymc.study.folder import Busy
 from raymc.study.queue import Work
 from raymc.study.records import Record, Unit
 from raymc.tracking.runs import run_name
@@ -76,7 +77,7 @@ def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
 def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
     """Keep other drivers, on whatever machine, off a study in an object store, and bring its folder up to date.
 
-    None where the storage is a folder. Raises InputError where another driver is at work.
+    None where the storage is a folder. Raises Busy where another driver is at work.
     """
     mirror = mirror_of(storage, folder)
     if mirror is None:
@@ -118,5 +119,5 @@ def _take(lease: Lease, name: str) -> None:
     while not lease.try_acquire():
         # A driver that was killed on another machine is known by its silence.
         if time.monotonic() - began > STALE_SECONDS + 5:
-            raise InputError(f"study {name} is being run by another process")
+            raise Busy(f"{name} is being run by another process")
         time.sleep(1.0)

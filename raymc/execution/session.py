@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
-from raymc.execution.driver import Place, Slots, run_on_ray
+from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
 from raymc.execution.remote import Mirrored, driving
 from raymc.execution.train_seed import TrainSeed
-from raymc.execution.trial import Plan
+from raymc.execution.trial import Body, Plan
 from raymc.execution.worker import Needs
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
@@ -110,8 +111,8 @@ def _run(
     )
     work = Mirrored(ledger, mirror) if mirror else ledger
 
-    def body(slots: Slots) -> TrainSeed:
-        return TrainSeed(
+    def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
+        training = TrainSeed(
             space=space,
             storage=request.storage,
             data=request.data,
@@ -123,21 +124,22 @@ def _run(
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
         )
+        return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
-    def scheduler(body: TrainSeed) -> Halving | None:
-        return _halving(plan, body, budget, ledger, space)
+    def scheduler(trainings: Trainings) -> Halving | None:
+        return _halving(*trainings[""], budget, ledger, space)
 
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
+    run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
 
 
-def _halving(plan: Plan, body: TrainSeed, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
+def _halving(plan: Plan, training: Body, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
     """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.execution.searcher import Halving
 
     mode, seeds = space.objective.mode, len(budget.seeds)
     if plan.fidelity == "epochs":
-        epochs = max(1, sum(body.epochs({}).values()))
+        epochs = max(1, sum(training.epochs({}).values()))
         first = max(1, epochs // EPOCH_FACTOR**2)
         scheduler = Halving(plan.folder, mode, first, epochs * seeds, EPOCH_FACTOR)
     elif plan.fidelity == "seeds" and seeds > 1:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raymc.metrics.gates import Gates
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
+from raymc.metrics.seeds import detectable
 from raymc.study.reader import Study
 from raymc.study.words import setting
 
@@ -187,11 +187,3 @@ def _of_several(metric: str, found: Mapping[str, Any]) -> list[str]:
     if metric in LABEL_METRICS and high > 1:
         said.append(f"That the interval passes 1, which {metric} cannot, shows how little {n} seeds say.")
     return said
-
-
-def detectable(std: float, n: int) -> float:
-    """Difference of two means that a two-sided 5 % test finds with 80 % power, `n` seeds on each side.
-
-    Normal approximation: (1.960 + 0.842) std sqrt(2 / n).
-    """
-    return (1.959964 + 0.841621) * std * math.sqrt(2 / n)

@@ -164,15 +164,19 @@ def open_database(folder: Path, url: str | None = None) -> Iterator[optuna.Study
         storage.engine.dispose()
 
 
+class Busy(InputError):
+    """Another driver is at work on the same folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other drivers off the study. Raises InputError where one is at work."""
+    """Keep other drivers off the folder. Raises Busy where one is at work, else InputError."""
     lock = FileLock(folder / "driver.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"study {folder.name} is being run by another process") from error
+        raise Busy(f"{folder.name} is being run by another process") from error
     except OSError as error:
         raise InputError(f"--storage: {folder} cannot be written: {error.strerror}") from error
     try:

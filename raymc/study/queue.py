@@ -8,7 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +48,10 @@ class Work(Protocol):
 
 
 class SeedQueue:
-    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs."""
+    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs.
+
+    `busy()` are seeds that come last, since somebody else may be computing what they need.
+    """
 
     def __init__(
         self,
@@ -57,8 +60,9 @@ class SeedQueue:
         objective: Objective,
         configurations: Mapping[int, Mapping[str, Value]],
         seeds: Sequence[int],
+        busy: Callable[[], Collection[int]] = tuple,
     ) -> None:
-        self.folder, self.objective = folder, objective
+        self.folder, self.objective, self._busy = folder, objective, busy
         group = tuple(seeds)
         # Seed by seed, so that the configurations have about as many seeds each at any moment.
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
@@ -75,7 +79,12 @@ class SeedQueue:
             self._record(unit)
 
     def next(self) -> Unit | None:
-        return self._queue.popleft() if self._queue else None
+        if not self._queue:
+            return None
+        busy = self._busy()
+        unit = next((unit for unit in self._queue if unit.seeds[0] not in busy), self._queue[0])
+        self._queue.remove(unit)
+        return unit
 
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
         pass

@@ -36,7 +36,7 @@ class Unit:
     """Work that one trial of Ray Tune does: a configuration over `seeds`, one after the other.
 
     `group` are all seeds of the configuration's record: a unit of the search runs the whole group, one of the
-    confirmation or of a stability run a single seed of it.
+    confirmation or of a stability run a single seed of it. `configuration` names it where a run has several.
     """
 
     kind: str
@@ -44,14 +44,15 @@ class Unit:
     params: Mapping[str, Value]
     seeds: tuple[int, ...]
     group: tuple[int, ...]
+    configuration: str = ""
 
     @property
     def name(self) -> str:
-        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`."""
+        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`, `mlc seed 3`."""
         if self.kind == "search":
             return f"trial {self.trial}"
-        head = "" if self.kind == "stability" else f"{self.kind} {self.trial} "
-        return f"{head}seed {self.seeds[0]}"
+        head = self.configuration if self.kind == "stability" else f"{self.kind} {self.trial}"
+        return f"{head} seed {self.seeds[0]}".lstrip()
 
 
 def unit_row(unit: Unit) -> Row:
@@ -61,7 +62,8 @@ def unit_row(unit: Unit) -> Row:
 
 def unit_of(row: Mapping[str, Any]) -> Unit:
     """The inverse of `unit_row`."""
-    return Unit(row["kind"], row["trial"], dict(row["params"]), tuple(row["seeds"]), tuple(row["group"]))
+    lists = {key: tuple(row[key]) for key in ("seeds", "group")}
+    return Unit(**{**row, **lists, "params": dict(row["params"])})
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def search(folder: Path, trials: int) -> list[dict[str, Any]]:
     try:
         with StudyTracker(folder, study="s", space="short", tracking_uri=uri) as tracker:
             with Watch(ledger.left) as board:
-                run_work(ledger, Plan(folder, objective), Short(), slots, board)
+                run_work(ledger, {"": (Plan(folder, objective), Short())}, slots, board)
             assert tracker.flush(600), "MLflow lags behind"
         assert ledger.counts() == {"finished": trials, "pruned": 0, "failed": 0}
     finally:

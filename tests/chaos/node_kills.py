@@ -117,7 +117,7 @@ def of_a_search(cluster: Machines, folder: Path) -> Row:
 def _search(queue: SeedQueue, folder: Path, body: TrainSeed) -> None:
     slots = plan_slots(Needs(), [{"CPU": 1.0}], 1, fixed=True)
     with Board("node kills", "acc", queue.left, stream=io.StringIO()) as board:
-        run_work(queue, Plan(folder, Objective("acc")), body, slots, board)
+        run_work(queue, {"": (Plan(folder, Objective("acc")), body)}, slots, board)
 
 
 class Slow(TrainSeed):

@@ -9,7 +9,7 @@ from raymc.reporting.page import render, write_whole
 from raymc.reporting.stability.tables import all_seeds, csv_text, metric_names, seed_rows
 from raymc.reporting.stability.text import markdown
 from raymc.reporting.stability.view import build_view
-from raymc.reporting.steady import Steady, read_stability
+from raymc.stability.reader import StabilityResult, read_stability
 from raymc.study.records import Row
 
 STYLES = ("report.css", "stability.css")
@@ -31,15 +31,15 @@ def write_stability(folder: Path, out: Path) -> Path:
     return page
 
 
-def _seeds(run: Steady) -> list[list[str]] | list[tuple[str, ...]]:
+def _seeds(run: StabilityResult) -> list[list[str]] | list[tuple[str, ...]]:
     names = metric_names(run.records)
-    rows = all_seeds(run.arms, names) if run.several else seed_rows(run.arms[0].record, names, digits=None)
+    rows = all_seeds(run.groups, names) if run.several else seed_rows(run.groups[0].record, names, digits=None)
     return [tuple(row) for row in rows]
 
 
-def _content(run: Steady, page: Path) -> Row:
+def _content(run: StabilityResult, page: Path) -> Row:
     """What `--json` prints, with each seed's results."""
     if not run.several:
         return run.result | {"report": str(page), "per_seed": run.records[0].row["per_seed"]}
-    arms = [arm.result | {"report": str(page), "per_seed": arm.record.row["per_seed"]} for arm in run.arms]
-    return run.result | {"report": str(page), "arms": arms}
+    groups = [group.result | {"report": str(page), "per_seed": group.record.row["per_seed"]} for group in run.groups]
+    return run.result | {"report": str(page), "arms": groups}

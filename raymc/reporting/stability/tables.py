@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting import words
-from raymc.reporting.steady import Arm
+from raymc.stability.reader import GroupResult
 from raymc.study.groups import seed_values
 from raymc.study.records import FINISHED, Record, Row, SeedRun
 
@@ -51,23 +51,23 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def by_arm(arms: Sequence[Arm], seeds: Sequence[int]) -> list[list[str]]:
+def by_group(groups: Sequence[GroupResult], seeds: Sequence[int]) -> list[list[str]]:
     """A head, then a row per metric and arm with a column per seed, mean and standard deviation, as MLC's Table 6."""
-    names = metric_names([arm.record for arm in arms])
+    names = metric_names([group.record for group in groups])
     rows = [["arm", "metric", *map(str, seeds), "mean", "std"]]
     for name in names or ["–"]:
-        for arm in arms:
-            by_seed = {run.seed: _cell(run, name) for run in arm.record.seeds}
-            found = arm.result.get(name)
+        for group in groups:
+            by_seed = {run.seed: _cell(run, name) for run in group.record.seeds}
+            found = group.result.get(name)
             ends = [shown(found[key], 4) for key in ("mean", "std")] if found else ["", ""]
-            rows.append([arm.name, name, *(by_seed.get(seed, "") for seed in seeds), *ends])
+            rows.append([group.name, name, *(by_seed.get(seed, "") for seed in seeds), *ends])
     return rows
 
 
-def by_seed(arms: Sequence[Arm], seeds: Sequence[int], metric: str) -> list[Sequence[str]]:
+def by_seed(groups: Sequence[GroupResult], seeds: Sequence[int], metric: str) -> list[Sequence[str]]:
     """A line per seed and a column per arm."""
-    cells = [{run.seed: _cell(run, metric) for run in arm.record.seeds} for arm in arms]
-    rows: list[Sequence[str]] = [("seed", *(f"{arm.name} {metric}" for arm in arms))]
+    cells = [{run.seed: _cell(run, metric) for run in group.record.seeds} for group in groups]
+    rows: list[Sequence[str]] = [("seed", *(f"{group.name} {metric}" for group in groups))]
     return rows + [(str(seed), *(column.get(seed, "") for column in cells)) for seed in seeds]
 
 
@@ -76,19 +76,22 @@ def _cell(run: SeedRun, name: str) -> str:
     return shown(run.metrics.get(name), 4) if run.state == FINISHED else words.state(run.state)
 
 
-def all_seeds(arms: Sequence[Arm], names: Sequence[str]) -> list[Sequence[str]]:
+def all_seeds(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Sequence[str]]:
     """The table of seeds of every arm, one under the other, every digit."""
-    tables = [seed_rows(arm.record, names, digits=None) for arm in arms]
+    tables = [seed_rows(group.record, names, digits=None) for group in groups]
     rows: list[Sequence[str]] = [("arm", *tables[0][0])]
-    for arm, table in zip(arms, tables, strict=True):
-        rows += [(arm.name, *row) for row in table[1:]]
+    for group, table in zip(groups, tables, strict=True):
+        rows += [(group.name, *row) for row in table[1:]]
     return rows
 
 
-def statistics_rows(arms: Sequence[Arm], names: Sequence[str]) -> list[Row]:
+def statistics_rows(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Row]:
     """The statistics of these metrics, metric by metric and arm by arm, each with the names of both."""
     return [
-        {"metric": name, "arm": arm.name, **arm.result[name]} for name in names for arm in arms if name in arm.result
+        {"metric": name, "arm": group.name, **group.result[name]}
+        for name in names
+        for group in groups
+        if name in group.result
     ]
 
 
@@ -103,7 +106,7 @@ def statistics_text(rows: Sequence[Row]) -> list[Sequence[str]]:
     return text
 
 
-def other_metrics(arms: Sequence[Arm]) -> list[str]:
+def other_metrics(groups: Sequence[GroupResult]) -> list[str]:
     """What was measured beside `ORDER`."""
-    found = dict.fromkeys(name for arm in arms for name in seed_values(arm.record.finished))
+    found = dict.fromkeys(name for group in groups for name in seed_values(group.record.finished))
     return sorted(name for name in found if name not in ORDER)

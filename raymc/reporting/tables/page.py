@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raymc.paper_table import METRICS, Figure, PaperTable, TableRow
 from raymc.reporting import words
 from raymc.reporting.aligned import aligned
-from raymc.reporting.cells import CellResult, choose, read_cells, tables_root
 from raymc.reporting.page import write_whole
+from raymc.stability.cells import CellResult, choose, read_cells, tables_root
+from raymc.stability.paper_tables import METRICS, Figure, PaperTable, TableRow
 from raymc.study.words import duration, setting
 
 WIDE = 2

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from raymc.metrics.seeds import holm, p_better, paired, summary
-from raymc.reporting.words import detectable
+from raymc.metrics.seeds import detectable, holm, p_better, paired, summary
 from raymc.study.groups import seed_values
 from raymc.study.records import Record, Row
 
@@ -17,7 +16,7 @@ HOLM = {"p_wilcoxon": "p_holm", "p_t": "p_t_holm"}
 """The tests, each with its p value with all pairs of arms taken into account."""
 
 
-def compare_arms(names: Sequence[str], found: Sequence[Record]) -> list[Row]:
+def compare_groups(names: Sequence[str], found: Sequence[Record]) -> list[Row]:
     """A row for each pair of arms in their order; `found` are the records of their seeds.
 
     `p_better` is P(A > B) over all pairs of a seed of each; `p_wilcoxon`, `mean_difference` (a - b) and its 95 %
@@ -58,12 +57,12 @@ def shared_stages(found: Sequence[Record]) -> dict[str, list[str]]:
 
     One key: all seeds of all arms had the same result. Empty where fewer than two arms finished a seed.
     """
-    seeds, arms = common_seeds(found), [_stages(record) for record in _with_finished(found)]
-    if len(arms) < 2 or not seeds:
+    seeds, groups = common_seeds(found), [_stages(record) for record in _with_finished(found)]
+    if len(groups) < 2 or not seeds:
         return {}
     shared = {}
-    for name in arms[0][seeds[0]]:
-        keys = [[arm[seed].get(name) for arm in arms] for seed in seeds]
+    for name in groups[0][seeds[0]]:
+        keys = [[stages[seed].get(name) for stages in groups] for seed in seeds]
         if all(len(set(of_seed)) == 1 for of_seed in keys):
             shared[name] = list(dict.fromkeys(str(of_seed[0]) for of_seed in keys))
     return shared

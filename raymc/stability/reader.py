@@ -3,7 +3,7 @@
 ```
 stability/<name>/stability.json              what was asked, and by what it was run
 stability/<name>/runs/0000/seed-3/…          a folder per seed
-stability/<name>/<arm>/stability.json, runs  with several arms: one such folder for each
+stability/<name>/<name of one>/stability.json, runs  with several configurations: one such folder for each
 ```
 Nothing else is needed to write its report again; of a run that was interrupted, the seeds that ended count.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from raymc.errors import InputError
 from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
-from raymc.reporting.comparison import common_seeds, compare_arms, shared_stages
+from raymc.stability.comparison import common_seeds, compare_groups, shared_stages
 from raymc.study.files import load_json, read_seeds
 from raymc.study.groups import labels_of, seed_values
 from raymc.study.records import Record, Row, SeedRun
@@ -28,10 +28,14 @@ DATED = "-stability-"
 """What stands in a run's name between what was run and when."""
 
 SEEDS = Path("runs") / "0000"
+"""Where a configuration's seeds have their folders."""
+
+NOT_SHOWN = ("numerics",)
+"""What `stability.json` says for those who go on with the run, and no report."""
 
 
 @dataclass(frozen=True)
-class Arm:
+class GroupResult:
     """One configuration on its seeds: the JSON of it, and the record of its seeds."""
 
     result: Row
@@ -39,7 +43,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Without the date that a run of one arm has in its name."""
+        """Without the date that a run of one configuration has in its name."""
         name = str(self.result["name"])
         return re.sub(rf"{DATED}\d{{8}}-\d{{6}}$", "", name) or name
 
@@ -49,40 +53,45 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Steady:
-    """A run of `stability`. `result` is what `--json` prints but for the report: with one arm, that arm's."""
+class StabilityResult:
+    """A run of `stability`. `result` is what `--json` prints but for the report: with one configuration, that one's."""
 
     result: Row
-    arms: tuple[Arm, ...]
+    groups: tuple[GroupResult, ...]
 
     @property
     def records(self) -> list[Record]:
-        return [arm.record for arm in self.arms]
+        return [group.record for group in self.groups]
 
     @property
     def several(self) -> bool:
         return "arms" in self.result
 
 
-def read_stability(folder: Path) -> Steady:
+def read_stability(folder: Path) -> StabilityResult:
     """The run in `folder`. Raises InputError where it has no readable `stability.json`."""
     facts = _facts(folder)
     names = facts.get("arms")
     if names is None:
-        arm = _arm(folder, facts)
-        return Steady(arm.result, (arm,))
-    # An arm that an interrupted run did not come to has no folder yet.
-    arms = tuple(_arm(folder / name, _facts(folder / name)) for name in names if (folder / name / FACTS).is_file())
-    if not arms:
+        group = _group(folder, facts)
+        return StabilityResult(group.result, (group,))
+    # A configuration that an interrupted run did not come to has no folder yet.
+    groups = tuple(_group(folder / name, _facts(folder / name)) for name in names if (folder / name / FACTS).is_file())
+    if not groups:
         raise InputError(f"{folder}: no arm of it was begun")
-    return Steady(_together(folder, facts, arms), arms)
+    return StabilityResult(_together(folder, facts, groups), groups)
+
+
+def ended_seeds(folder: Path) -> tuple[SeedRun, ...]:
+    """The results of a configuration's seeds, in their order. A torn one is left out."""
+    return read_seeds(folder / SEEDS)
 
 
 def seed_statistics(runs: Sequence[SeedRun]) -> Row:
     """What a configuration's seeds say together.
 
-    Each metric that all finished seeds have as `raymc.metrics.seeds.summary` with its `values`; `collapsed_share`; and
-    of two seeds' clusters or more `pairwise_ari`, the matrix of `agreement`, and the `certificate`.
+    Of each metric that all finished ones have, `raymc.metrics.seeds.summary` with its `values`; `collapsed_share`; of
+    two seeds' clusters or more `pairwise_ari`, the matrix of `agreement`, and the `certificate`.
     """
     found = {name: summary(values) | {"values": values} for name, values in seed_values(runs).items()}
     share = {"collapsed_share": collapsed_share([run.state for run in runs])} if runs else {}
@@ -93,11 +102,11 @@ def _facts(folder: Path) -> Row:
     facts = load_json(folder / FACTS)
     if facts is None:
         raise InputError(f"{folder}: no readable {FACTS} here")
-    return dict(facts)
+    return {key: value for key, value in facts.items() if key not in NOT_SHOWN}
 
 
-def _arm(folder: Path, facts: Row) -> Arm:
-    runs = read_seeds(folder / SEEDS)
+def _group(folder: Path, facts: Row) -> GroupResult:
+    runs = ended_seeds(folder)
     missing = sorted(set(facts["seeds"]) - {run.seed for run in runs})
     result = facts | {
         "seeds": [run.seed for run in runs],
@@ -107,18 +116,20 @@ def _arm(folder: Path, facts: Row) -> Arm:
         "folder": str(folder),
     }
     error = next((run.error for run in runs if run.error), None)
-    return Arm(result, replace(Record.of({"trial": 0, "error": error}, folder / SEEDS, "stability"), seeds=runs))
+    return GroupResult(
+        result, replace(Record.of({"trial": 0, "error": error}, folder / SEEDS, "stability"), seeds=runs)
+    )
 
 
-def _together(folder: Path, facts: Row, arms: Sequence[Arm]) -> Row:
-    """What several arms say together."""
-    records = [arm.record for arm in arms]
+def _together(folder: Path, facts: Row, groups: Sequence[GroupResult]) -> Row:
+    """What several configurations say together."""
+    records, names = [group.record for group in groups], [group.name for group in groups]
     shared = shared_stages(records)
-    missing = [name for name in facts["arms"] if name not in [arm.name for arm in arms]]
+    missing = [name for name in facts["arms"] if name not in names]
     return facts | {
-        "arms": [arm.result for arm in arms],
+        "arms": [group.result for group in groups],
         **({"missing_arms": missing} if missing else {}),  # an interrupted run did not come to them
-        "comparisons": compare_arms([arm.name for arm in arms], records),
+        "comparisons": compare_groups(names, records),
         "common_seeds": common_seeds(records),
         "shared_stages": list(shared),
         "shared_keys": shared,
