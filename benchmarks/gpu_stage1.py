@@ -29,6 +29,7 @@ from torch import nn
 
 from benchmarks.machine import facts
 from raymc import datasets
+from raymc.atomic import write_json
 from raymc.cli import Parser, execute, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import Dataset, data_root, fingerprint, load
@@ -41,7 +42,6 @@ from raymc.space import load_space
 from raymc.training import evaluate, loop
 from raymc.training.export import export
 from raymc.training.loop import Hooks, Progress, Row
-from raymc.training.outputs import write_json
 from raymc.training.run import ALONE, Training, pick_device
 from raymc.training.smoke import limited
 from raymc.training.stages import seeds_of, stage_key

@@ -15,14 +15,15 @@ PACKAGE = Path(__file__).parent.parent / "raymc"
 HEAVY = {"ray", "optuna", "mlflow"}
 
 # What each room may use; what stands beside the rooms in the package is for all.
-ROOMS = "search tracking reporting scale training methods ops nets datasets metrics".split()
+ROOMS = "search tracking reporting scale training storage methods ops nets datasets metrics".split()
 GROUND = {"ops", "nets", "datasets", "metrics"}
 USES = {
     "search": set(ROOMS),
-    "tracking": {"tracking"},
-    "reporting": {"reporting", "metrics"},
-    "scale": {"scale", "training", "methods"} | GROUND,
-    "training": {"training", "methods"} | GROUND,
+    "tracking": {"tracking", "storage"},
+    "reporting": {"reporting", "storage", "metrics"},
+    "scale": {"scale", "training", "storage", "methods"} | GROUND,
+    "training": {"training", "storage", "methods"} | GROUND,
+    "storage": {"storage"},
     "methods": {"methods"} | GROUND,
     "nets": {"nets", "ops"},
     "ops": {"ops"},
@@ -31,7 +32,7 @@ USES = {
 }
 # The rooms below training talk to other workers through this one file of it.
 COLLECTIVES = "raymc.training.dist"
-LIGHT = {"training", "methods"} | GROUND
+LIGHT = {"training", "storage", "methods"} | GROUND
 ENTRIES = ("tune", "train", "stability", "report", "check", "data", "checkpoint")
 
 

@@ -24,6 +24,7 @@ from raymc.config import Config, StageConfig, Value, resolve
 from raymc.datasets import load
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
+from raymc.storage.stage_store import Store
 from raymc.training.bank import Bank, Behind
 from raymc.training.dist import Workers
 from raymc.training.feed import Feed
@@ -31,7 +32,6 @@ from raymc.training.loop import Updates, over_batches
 from raymc.training.smoke import limit
 from raymc.training.stacked import PackedUpdates
 from raymc.training.stages import enter, module_names, prepare
-from raymc.training.store import Store
 
 META = torch.device("meta")
 BATCHES = 3

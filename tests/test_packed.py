@@ -19,12 +19,12 @@ from raymc.errors import DivergedError
 from raymc.methods import METHODS, gcml
 from raymc.search.body import TrainSeed, _pack
 from raymc.space import load_space
+from raymc.storage.stage_store import Store
 from raymc.training import loop, packed, stacked
 from raymc.training.packed import fill_store, packs
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import seeds_of
-from raymc.training.store import Store
 
 METHOD = METHODS["gcml"]
 STAGES = tuple(METHOD.stage_keys)
@@ -194,7 +194,7 @@ def test_what_is_stored_or_held_or_begun_by_others_is_left_out(tmp_path: Path) -
     assert [result["stages"][1]["cached"] for result in found] == [True, False, False, True, True]
     assert all(result["stages"][0]["cached"] for result in found)
     assert found[0]["metrics"] == pytest.approx(first["metrics"], rel=1e-6)
-    assert not list((tmp_path / "store").rglob("lease"))
+    assert not list((tmp_path / "store").rglob("held"))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ LOADERS = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "
 
 ALLOWED = {
     ("raymc/datasets/unpickling.py", "import pickle"): "its Unpickler knows six names, all ours",
-    ("raymc/training/store.py", "import pickle"): "for the error that torch.load raises",
+    ("raymc/storage/stage_store.py", "import pickle"): "for the error that torch.load raises",
     ("raymc/search/tuning.py", "import pickle"): "writes the empty snapshot that Tune asks for; nobody reads it",
     ("raymc/space_format.py", "yaml.load"): "with a subclass of SafeLoader",
 }

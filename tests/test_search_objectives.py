@@ -13,6 +13,7 @@ import optuna
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from raymc.atomic import write_json
 from raymc.errors import InputError
 from raymc.metrics.gates import Gates
 from raymc.metrics.ranking import rank_means
@@ -24,7 +25,6 @@ from raymc.search.judge import Judge, judge_of
 from raymc.search.manifest import check_data, load_data, plan_budget
 from raymc.search.unit import Plan, run_unit
 from raymc.space import load_space
-from raymc.training.outputs import write_json
 from tests.search_fakes import FakeBody, Killed, make_ledger, new_study, run_here
 
 VALUES = [0.9, 0.7, 0.8, 0.4]

@@ -29,13 +29,13 @@ from raymc.datasets.base import Split, stored
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, trained_parameters
 from raymc.nets import backbone_width
+from raymc.storage.stage_store import Store
 from raymc.training import dist
 from raymc.training.bank import BankFeed
 from raymc.training.dist import Workers, average_gradients, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates
 from raymc.training.stages import Weights, enter, prepare, weights_of
-from raymc.training.store import Store
 
 IMAGE = (3, 32, 32)
 IMAGES = 50_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from raymc.atomic import write_text
 from raymc.reporting import words
 from raymc.reporting.facts import gather
 from raymc.reporting.study_reader import read_study
@@ -32,8 +32,8 @@ def write_report(study_dir: Path, out: Path) -> Path:
     page = render("report.html.j2", build_view(study, facts))
     out.mkdir(parents=True, exist_ok=True)
     write_csv(study, facts, out / "trials.csv")
-    write_whole(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    write_whole(out / "index.html", page)
+    write_text(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_text(out / "index.html", page)
     return out / "index.html"
 
 
@@ -63,10 +63,3 @@ def _inlined(styles: Sequence[str]) -> dict[str, Markup]:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(digest)}
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A whole file or the one before, never a torn one."""
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
-    passing.write_text(text, encoding="utf-8")
-    passing.replace(path)

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raymc.atomic import write_text
 from raymc.paper_table import METRICS, Figure, PaperTable, TableRow
 from raymc.reporting import words
 from raymc.reporting.cells import CellResult, choose, read_cells, tables_root
-from raymc.reporting.page import write_whole
 
 WIDE = 2
 """So many metrics share a cell, with a column per dataset; more of them have a column each."""
@@ -29,8 +29,8 @@ def write_table(table: PaperTable, storage: str, folder: Path) -> Path:
     facts = table_facts(table, storage)
     page = folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(page, markdown(table, facts))
-    write_whole(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text(page, markdown(table, facts))
+    write_text(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return page
 
 

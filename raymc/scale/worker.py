@@ -11,13 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from raymc.atomic import write_bytes, write_json
 from raymc.config import Config
 from raymc.errors import RaymcError
-from raymc.scale.shared import require_folder
+from raymc.scale.nodes import require_folder
 from raymc.seed_parts import Seed
+from raymc.storage.objects import is_uri
 from raymc.training import checkpoint
-from raymc.training.objects import is_uri
-from raymc.training.outputs import write_bytes, write_json
 
 COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
 

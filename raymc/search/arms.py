@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raymc.atomic import write_json
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
@@ -35,7 +36,6 @@ from raymc.search.steady_request import Configuration, StabilityRequest, check_n
 from raymc.space import Space
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
-from raymc.training.outputs import write_json
 
 
 @dataclass(frozen=True)

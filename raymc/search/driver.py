@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import raymc
 from raymc.errors import InputError, StorageError
 from raymc.scale.local import ray_session
-from raymc.scale.shared import check_shared, require_folder
+from raymc.scale.nodes import check_shared, require_folder
 from raymc.scale.worker import Needs
 from raymc.search.ledger import Work
 from raymc.search.live import Board

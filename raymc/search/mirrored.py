@@ -17,10 +17,10 @@ from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.records import FOLDERS, Row, Unit
 from raymc.search.unit import Plan
+from raymc.storage.lease import STALE_SECONDS, Lease, lease_at
+from raymc.storage.mirror import Mirror, mirror_of
+from raymc.storage.objects import filesystem
 from raymc.tracking.runs import run_name
-from raymc.training.lease import STALE_SECONDS, Lease
-from raymc.training.mirror import Mirror, mirror_of
-from raymc.training.objects import filesystem
 
 
 class Mirrored:
@@ -82,7 +82,7 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
         yield None
         return
     fs, root = filesystem(mirror.uri)
-    lease = Lease(fs, f"{root}/driver.lease")
+    lease = lease_at(fs, f"{root}/driver.lease")
     _take(lease, folder.name)
     with lease:
         _clear(folder)

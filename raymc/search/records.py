@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raymc.atomic import write_json
 from raymc.config import Value
 from raymc.metrics.seeds import agreement, summary
 from raymc.reporting.artefacts import labels_in
 from raymc.search.judge import Judge
-from raymc.training.outputs import write_json
 
 RUNNING = "running"
 FINISHED = "finished"

@@ -19,9 +19,9 @@ from raymc.search.distributions import compile_space
 from raymc.search.manifest import check_data, load_data, make_manifest, plan_budget
 from raymc.search.records import Row
 from raymc.space import Space, load_space
+from raymc.storage.objects import is_uri
+from raymc.storage.stage_store import Store
 from raymc.tracking import uri
-from raymc.training.objects import is_uri
-from raymc.training.store import Store
 
 
 @dataclass(frozen=True)

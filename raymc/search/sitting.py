@@ -32,9 +32,9 @@ from raymc.search.request import (
 from raymc.search.tracked import study_tags
 from raymc.search.unit import Plan
 from raymc.space import Space
+from raymc.storage.mirror import Mirror
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
-from raymc.training.mirror import Mirror
 
 if TYPE_CHECKING:
     import optuna

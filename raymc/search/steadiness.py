@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from raymc import provenance
+from raymc.atomic import write_json
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
@@ -27,12 +28,11 @@ from raymc.search.request import check_storage, report_folder
 from raymc.search.sitting import needs_of
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
 from raymc.search.unit import Plan
+from raymc.storage.mirror import mirror_of
+from raymc.storage.objects import home
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training import clusters
-from raymc.training.mirror import mirror_of
-from raymc.training.objects import home
-from raymc.training.outputs import write_json
 
 FLUSH_SECONDS = 30.0
 

@@ -13,7 +13,7 @@ from raymc.reporting.study_reader import read_study
 from raymc.search import study
 from raymc.space import Space, load_space
 from raymc.space_seeds import seeds_from
-from raymc.training.mirror import fetched
+from raymc.storage.mirror import fetched
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from raymc import provenance
+from raymc.atomic import write_json
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
@@ -36,7 +37,6 @@ from raymc.space import Space
 from raymc.space_seeds import seeds_from
 from raymc.tracking import uri
 from raymc.training import clusters
-from raymc.training.outputs import write_json
 from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
 RETRIED = ("failed", "out_of_memory")

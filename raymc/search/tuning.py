@@ -14,13 +14,13 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from raymc.atomic import write_json
 from raymc.errors import InputError, StorageError
 from raymc.masking import masked
 from raymc.search.ledger import Work
 from raymc.search.live import Board
 from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.search.unit import stop_mark
-from raymc.training.outputs import write_json
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""

@@ -20,9 +20,9 @@ from raymc.masking import masked
 from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
+from raymc.storage.mirror import Mirror
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
-from raymc.training.mirror import Mirror
 
 Report = Callable[[Row], None]
 

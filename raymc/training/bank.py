@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -24,14 +23,12 @@ from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split, fingerprint
 from raymc.errors import InputError
 from raymc.nets import architecture, backbone_width
+from raymc.storage.lease import Lease
+from raymc.storage.stage_store import Store
 from raymc.training.dist import barrier, broadcast_object, gather_rows, rows_of
 from raymc.training.feed import ROWS, Drawing, Feed
-from raymc.training.lease import Lease
 from raymc.training.stages import BANK_NUMERICS, digest_of
-from raymc.training.store import Store
 from raymc.training.transfer import moved
-
-POLL_SECONDS = 0.5
 
 Make = Callable[[], Tensor]
 
@@ -107,20 +104,14 @@ class Bank:
         What is there is put into `kept`; what is torn is missing.
         """
 
-        def absent() -> list[str]:
+        def whole() -> dict[str, Tensor] | None:
             for name in names:
                 entry = None if name in kept else self._store.load(self.key, name, mapped=True)
                 kept.update({} if entry is None else {name: entry.state["outputs"]})
-            return [name for name in names if name not in kept]
+            return kept if len(kept) == len(names) else None
 
-        while absent():
-            if lease.try_acquire():
-                left = absent()
-                if not left:
-                    lease.release()
-                return left
-            time.sleep(POLL_SECONDS)
-        return []
+        lease.acquire_unless(whole)
+        return [name for name in names if name not in kept]
 
     def _read(self, name: str) -> Tensor:
         entry = self._store.load(self.key, name, mapped=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from raymc.atomic import replaced, write_text
 
 GALLERY_COMPONENTS = 6
 GALLERY_IMAGES = 8
@@ -21,32 +20,21 @@ GALLERY_CLUSTERS = 20
 MAP_POINTS = 512  # of a similarity map: as many pixels as a report shows one to one
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write strict JSON (no NaN) atomically."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
 def write_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one JSON object a line."""
-    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
     """Write tensors as a compressed npz."""
-    with _renamed(path) as temporary, temporary.open("wb") as file:
+    with replaced(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
 
 
 def write_model(path: Path, content: Mapping[str, Any]) -> None:
     """Write weights and their configuration, to be read with `torch.load(path, weights_only=True)`."""
-    with _renamed(path) as temporary:
+    with replaced(path) as temporary:
         torch.save(dict(content), temporary)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name and rename."""
-    with _renamed(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
 
 
 def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -119,21 +107,3 @@ def _reduced(images: Tensor) -> Tensor:
     size = (GALLERY_SIDE, GALLERY_SIDE)
     small = torch.nn.functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
     return small.round().clamp(0, 255).to(torch.uint8)
-
-
-@contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which it gets when all is on the disk; a half that did not fit is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)
-        raise

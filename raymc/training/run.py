@@ -18,12 +18,13 @@ from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.seed_parts import Seed, part
+from raymc.storage.lease import Lease
+from raymc.storage.stage_store import Entry, Store
 from raymc.training import checkpoint, evaluate
 from raymc.training.bank import Bank, Behind
 from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.training.feed import Feed
 from raymc.training.finish import finish
-from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import (
@@ -41,9 +42,7 @@ from raymc.training.stages import (
     uses_bank,
     weights_of,
 )
-from raymc.training.store import Entry, Store
 
-POLL_SECONDS = 0.5
 ALONE = Workers()
 
 
@@ -228,9 +227,10 @@ class Training:
     ) -> Entry | InputError | None:
         """The result, from the store or a checkpoint; None once the lease is ours; what every worker has to raise."""
         if anew:
-            return self._wait(key, lease, anew)
+            return lease.acquire_unless(lambda: None)
         try:
-            return self.load(key) or self._import(stage, model, key, seed, needed) or self._wait(key, lease, anew)
+            entry = self.load(key) or self._import(stage, model, key, seed, needed)
+            return entry or lease.acquire_unless(lambda: self.load(key))
         except InputError as error:
             return error
 
@@ -248,20 +248,6 @@ class Training:
                 f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
             )
         return entry
-
-    def _wait(self, key: str, lease: Lease, anew: bool) -> Entry | None:
-        """The stored result, waiting while another process computes it; None once the lease is ours."""
-        while True:
-            entry = None if anew else self.load(key)
-            if entry is not None:
-                return entry
-            if lease.try_acquire():
-                # It may have been published between the look and the lease.
-                entry = None if anew else self.load(key)
-                if entry is not None:
-                    lease.release()
-                return entry
-            time.sleep(POLL_SECONDS)
 
     def _train(self, stage: Stage, model: nn.ModuleDict, key: str, seed: Seed) -> list[Row]:
         place(model, self.config, self.device, self.dtype)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
+from raymc.atomic import write_json
 from raymc.config import Config, Value, resolve
 from raymc.methods import METHODS
 from raymc.provenance import versions
@@ -33,7 +34,6 @@ from raymc.search.live import Board
 from raymc.search.records import seed_folder
 from raymc.search.unit import Plan, Report
 from raymc.space import make_space
-from raymc.training.outputs import write_json
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 from tests.chaos.machines import PATIENCE, Machines, machines, wait_until
