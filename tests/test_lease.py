@@ -159,7 +159,7 @@ def test_a_holder_that_stood_still_learns_that_it_lost_the_lease_and_disturbs_no
     assert second.try_acquire()
     first._renew()
     assert first.lost
-    if not isinstance(second, lease_module.FolderLease):
+    if isinstance(second, lease_module.ObjectLease):
         plant(place, first.name, 7)  # a request of its own that comes late
         first.lost = False
         first._renew()

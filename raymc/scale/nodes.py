@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.errors import InputError
-from raymc.storage import shared_folder
+from raymc.storage.shared_folder import probe, turns_up
 
 ANSWER_SECONDS = 60.0
 
@@ -22,17 +22,10 @@ def check_shared(folder: Path) -> None:
     if not others:
         return
     print(f"{folder} must be a folder that all machines share: {len(others) + 1} of them now", file=sys.stderr)
-    with shared_folder.probe(folder) as probe:
-        blind = _without(others, probe)
+    with probe(folder) as file:
+        blind = _without(others, file)
     if blind:
         raise InputError(f"{folder} is not shared: {', '.join(sorted(blind))} does not see what is written here")
-
-
-def require_folder(folder: Path) -> None:
-    """Raises InputError, naming this machine, where the folder that the driver made is not there."""
-    import ray.util
-
-    shared_folder.require_folder(folder, ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def _other_nodes() -> dict[str, str]:
@@ -44,14 +37,14 @@ def _other_nodes() -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] != here}
 
 
-def _without(nodes: dict[str, str], probe: Path) -> set[str]:
-    """Addresses of the nodes on which `probe` does not turn up."""
+def _without(nodes: dict[str, str], file: Path) -> set[str]:
+    """Addresses of the nodes on which `file` does not turn up."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=0)(shared_folder.turns_up)
+    task = ray.remote(num_cpus=0, max_retries=0)(turns_up)
     asked: dict[Any, str] = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(probe)): address
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(file)): address
         for node, address in nodes.items()
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 import raymc
 from raymc.errors import InputError, StorageError
 from raymc.scale.local import ray_session
-from raymc.scale.nodes import check_shared, require_folder
+from raymc.scale.nodes import check_shared
 from raymc.scale.worker import Needs
 from raymc.search.ledger import Work
 from raymc.search.live import Board
 from raymc.search.mirrored import at_work
 from raymc.search.records import REFUSED, Row, unit_of
 from raymc.search.unit import Body, Plan, run_unit
+from raymc.storage.shared_folder import require_folder
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -197,7 +198,7 @@ def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
     """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
 
     def raymc_unit(config: Row) -> None:
-        from ray import tune
+        from ray import tune, util
 
         def report(row: Row) -> None:
             tune.report(row)
@@ -205,7 +206,7 @@ def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
         unit = unit_of(config["unit"])
         try:
             with at_work(plan, unit) as here:
-                require_folder(here.folder)
+                require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
                 run_unit(here, unit, body, report)
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})

@@ -15,11 +15,10 @@ import socket
 import threading
 import time
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from fsspec import AbstractFileSystem
 
@@ -33,11 +32,12 @@ TRIES = 4
 """How often one that reaches for a lease in an object store waits for others to withdraw."""
 
 
-class Lease(ABC):
-    """The right to compute one stage, held while the `with` block runs.
+class Lease:
+    """The right to compute one stage, held while the `with` block runs; in a folder, see `lease_at`.
 
     `try_acquire` never blocks for long. A holder whose heartbeat stands still for `STALE_SECONDS` on the waiter's
-    own clock, or whose process is gone from this machine, is taken over; then `taken_over` is called.
+    own clock, or whose process is gone from this machine, is taken over; then `taken_over` is called. There is one file
+    at a time, and a take-over is one rename of the very file of the dead, which succeeds once.
 
     Attributes:
         lost: whether another has taken it over.
@@ -82,21 +82,12 @@ class Lease(ABC):
             self._thread.join()
         self.release()
 
-    @abstractmethod
     def release(self) -> None:
         """Give the lease back if it is still ours."""
-
-    @abstractmethod
-    def _holders(self) -> dict[str, object]:
-        """By name, each holder's last beat."""
-
-    @abstractmethod
-    def _claim(self) -> bool:
-        """Take the place of the dead, if no other does."""
-
-    @abstractmethod
-    def _renew(self) -> None:
-        """Beat, or say that the lease is lost."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._file)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
 
     def _try(self) -> bool:
         ours, rivals = self._survey()
@@ -134,17 +125,7 @@ class Lease(ABC):
             with contextlib.suppress(OSError):  # a store that is away for a moment costs one beat
                 self._renew()
 
-
-class FolderLease(Lease):
-    """One file at a time, and each change of holder is one rename of the former's file, which succeeds once."""
-
-    def release(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._file)
-        with contextlib.suppress(OSError):
-            os.rmdir(self.path)
-
-    def _holders(self) -> dict[str, object]:
+    def _holders(self) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError):
             names = [name for name in os.listdir(self.path) if not name.startswith(".")]  # NFS hides what is still open
             return {name: Path(self.path, name).read_bytes() for name in names}
@@ -177,16 +158,17 @@ class FolderLease(Lease):
 
 
 class ObjectLease(Lease):
-    """Where nothing is made exclusively: who reaches for it shows itself by an empty file, then looks who else does.
+    """In an object store, where nothing is made exclusively.
 
-    Of two the later one sees the other, however slow their requests are, if the store lists all that it has taken, as
-    S3 and GCS do. The lesser name waits for the greater one to withdraw.
+    Who reaches for it shows itself by an empty file, then lists who else does. Of two the later one sees the other,
+    however slow their requests are, if the store lists all that it has taken, as S3 and GCS do. The lesser name waits
+    for the greater one to withdraw.
     """
 
     def release(self) -> None:
         self._remove({self.name})
 
-    def _holders(self) -> dict[str, object]:
+    def _holders(self) -> dict[str, Any]:
         return {path.rpartition("/")[2]: beat for path, beat in listing(self.fs, self.path).items()}
 
     def _claim(self) -> bool:
@@ -204,10 +186,9 @@ class ObjectLease(Lease):
         return False
 
     def _renew(self) -> None:
-        holders = listing(self.fs, self.path)
-        ours = holders.pop(self._file, None)
-        others = {path.rpartition("/")[2] for path, (size, _) in holders.items() if size}
-        self.lost = ours is None or not others <= self._followed
+        holders = self._holders()
+        others = {name for name, (size, _) in holders.items() if size} - {self.name}
+        self.lost = self.name not in holders or not others <= self._followed
         if not self.lost:
             self.fs.pipe_file(self._file, b"%d" % self._beat)
             self._remove(others)  # a request of the dead came late
@@ -220,7 +201,7 @@ class ObjectLease(Lease):
 
 def lease_at(fs: AbstractFileSystem, path: str, taken_over: Callable[[], None] = lambda: None) -> Lease:
     """The lease at `path`, see `Lease`."""
-    return (FolderLease if is_local(fs) else ObjectLease)(fs, path, taken_over)
+    return (Lease if is_local(fs) else ObjectLease)(fs, path, taken_over)
 
 
 def _machine() -> str:
