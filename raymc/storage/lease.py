@@ -17,7 +17,6 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fsspec import AbstractFileSystem
@@ -60,13 +59,10 @@ class Lease:
 
     def acquire_unless(self, find: Callable[[], T | None]) -> T | None:
         """What `find` finds, asked again and again while another holds the lease; None once the lease is ours."""
-        while (found := find()) is None:
-            if self.try_acquire():
-                found = find()  # it may have been published in between
-                if found is not None:
-                    self.release()
-                return found
+        while (found := find()) is None and not self.try_acquire():
             time.sleep(POLL_SECONDS)
+        if found is None and (found := find()) is not None:  # published in between
+            self.release()
         return found
 
     def __enter__(self) -> Self:
@@ -74,9 +70,7 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -220,5 +214,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

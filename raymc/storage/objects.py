@@ -105,7 +105,7 @@ def listing(fs: AbstractFileSystem, path: str) -> Listing:
         from pyarrow.fs import FileSelector, FileType
 
         found = fs.fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-        return {one.path: (one.size, one.mtime_ns) for one in found if one.type == FileType.File}
+        return {one.path: (one.size, one.mtime.timestamp()) for one in found if one.type == FileType.File}
     fs.invalidate_cache()
     infos = fs.find(path, detail=True)
     return {name: _entry(info) for name, info in infos.items()}
@@ -124,11 +124,6 @@ def folders(fs: AbstractFileSystem, path: str) -> list[str]:
 
 def mark(fs: AbstractFileSystem, path: str) -> tuple[int, object]:
     """The entry of one file in `listing`. Raises FileNotFoundError."""
-    if hasattr(fs, "fs"):
-        [info] = fs.fs.get_file_info([path])
-        if info.size is None:
-            raise FileNotFoundError(path)
-        return info.size, info.mtime_ns
     return _entry(fs.info(path))
 
 
