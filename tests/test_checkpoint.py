@@ -26,7 +26,7 @@ from raymc.config import Config, resolve
 from raymc.datasets import Dataset, load
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import load_space
+from raymc.space.space import load_space
 from raymc.storage.stage_store import Entry, Store
 from raymc.training import checkpoint, shards
 from raymc.training.export import export

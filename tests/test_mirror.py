@@ -207,7 +207,7 @@ def test_a_driver_begins_with_what_the_store_has_and_nothing_else(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-    from raymc.search.mirrored import driving
+    from raymc.execution.remote import driving
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = home(uri) / "studies" / "s"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from raymc.atomic import write_json
-from raymc.reporting.facts import gather
+from raymc.reporting.search.facts import gather
 from raymc.reporting.study_reader import read_study
 from raymc.search.judge import Judge
-from raymc.search.tracked import log_outcome, study_tags
+from raymc.tracking.outcome import log_outcome, study_tags
 from raymc.tracking.study import StudyTracker
 from tests.mlflow_database import DEPRECATED, new_database, query, sender, table
 from tests.search_fakes import FakeBody, make_ledger, new_study, run_here

@@ -19,7 +19,7 @@ from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.seed_parts import Seed, seed_facts
+from raymc.rng import Seed, seed_facts
 from raymc.storage.stage_store import Entry, Store
 from raymc.training import shards
 from raymc.training.checkpoint import CARD, FORMAT
