@@ -15,6 +15,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import create_trial
 from sklearn.metrics import adjusted_rand_score
 
+from raymc.atomic import write_json
 from raymc.errors import InputError
 from raymc.execution.trial import Plan, run_unit
 from raymc.metrics.gates import Gates
@@ -27,7 +28,6 @@ from raymc.study.objective import Objective
 from raymc.study.reader import read_study, winner
 from raymc.study.records import Unit
 from raymc.study.sampler import sampler_seed
-from raymc.training.outputs import write_json
 from tests.search_fakes import SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
 VALUES = [0.9, 0.7, 0.8, 0.4]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raymc.atomic import write_json
 from raymc.reporting.search.facts import gather
 from raymc.study.objective import Objective
 from raymc.study.reader import read_study
 from raymc.tracking.outcome import log_outcome, study_tags
 from raymc.tracking.study import StudyTracker
-from raymc.training.outputs import write_json
 from tests.mlflow_database import DEPRECATED, new_database, query, sender, table
 from tests.search_fakes import FakeBody, make_ledger, new_study, run_here
 

@@ -15,10 +15,11 @@ import raymc
 from raymc.errors import InputError, StorageError
 from raymc.execution.cluster import ray_session
 from raymc.execution.live import Board
+from raymc.execution.nodes import check_shared
 from raymc.execution.remote import at_work
 from raymc.execution.trial import Body, Plan, run_unit
 from raymc.execution.worker import Needs
-from raymc.scale.shared import check_shared, require_folder
+from raymc.storage.shared_folder import require_folder
 from raymc.study.queue import Work
 from raymc.study.records import REFUSED, Resources, Row, unit_of
 
@@ -200,7 +201,7 @@ def _trainable(trainings: Trainings) -> Callable[[Row], None]:
     """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
 
     def raymc_unit(config: Row) -> None:
-        from ray import tune
+        from ray import tune, util
 
         def report(row: Row) -> None:
             tune.report(row)
@@ -209,7 +210,7 @@ def _trainable(trainings: Trainings) -> Callable[[Row], None]:
         plan, body = trainings[unit.configuration]
         try:
             with at_work(plan, unit) as here:
-                require_folder(here.folder)
+                require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
                 run_unit(here, unit, body, report)
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})

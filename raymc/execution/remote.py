@@ -15,7 +15,7 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.execution.trial import Plan
 from raymc.masking import masked
-from raymc.storage.lease import STALE_SECONDS, Lease
+from raymc.storage.lease import STALE_SECONDS, Lease, lease_at
 from raymc.storage.mirror import Mirror, mirror_of
 from raymc.storage.objects import filesystem
 from raymc.study.files import FOLDERS
@@ -84,7 +84,7 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
         yield None
         return
     fs, root = filesystem(mirror.uri)
-    lease = Lease(fs, f"{root}/driver.lease")
+    lease = lease_at(fs, f"{root}/driver.lease")
     _take(lease, folder.name)
     with lease:
         _clear(folder)

@@ -12,13 +12,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from raymc.atomic import write_json
 from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
 from raymc.execution.trial import stop_mark
 from raymc.masking import masked
 from raymc.study.queue import Work
 from raymc.study.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
-from raymc.training.outputs import write_json
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,10 +47,3 @@ def _inlined(styles: Sequence[str]) -> dict[str, Markup]:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(digest)}
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A whole file or the one before, never a torn one."""
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
-    passing.write_text(text, encoding="utf-8")
-    passing.replace(path)

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from raymc import clusterers
+from raymc.atomic import write_json
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError
@@ -27,7 +28,6 @@ from raymc.study import files
 from raymc.study.records import Row
 from raymc.study.request import check_storage, report_folder
 from raymc.tracking import uri
-from raymc.training.outputs import write_json
 
 SAME = ("arms", "space", "method", "dataset", "params", "seeds", "seeds_from", "varies", "smoke", "overrides")
 """What the same words say again; a run of before has not all of them."""
@@ -165,7 +165,7 @@ def _begun_before(storage: str, title: str, found: list[Configuration], facts: M
     def stored(*parts: str) -> Row | None:
         try:
             path = "/".join((root, "stability", *filter(None, parts), FACTS))
-            return dict(json.loads(patiently(lambda: fs.cat_file(path), storage)))
+            return dict(json.loads(patiently(lambda: fs.cat_file(path), fs, storage)))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
@@ -198,4 +198,4 @@ def _write(storage: str, folder: Path, facts: Row) -> None:
     if is_uri(storage):
         fs, root = filesystem(storage)
         content = (folder / FACTS).read_bytes()
-        patiently(lambda: fs.pipe_file(f"{root}/stability/{folder.name}/{FACTS}", content), storage)
+        patiently(lambda: fs.pipe_file(f"{root}/stability/{folder.name}/{FACTS}", content), fs, storage)

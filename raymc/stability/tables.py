@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from raymc import clusterers
+from raymc.atomic import write_json
 from raymc.config import nearest
 from raymc.datasets import Dataset
 from raymc.datasets.catalogue import source_of
@@ -28,7 +29,6 @@ from raymc.study import files
 from raymc.study.manifest import check_data, load_data
 from raymc.study.records import Row
 from raymc.tracking import uri
-from raymc.training.outputs import write_json
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from raymc.atomic import write_json
 from raymc.study.records import ENDED, Record, Row, SeedRun, Unit, number
-from raymc.training.outputs import write_json
 
 FOLDERS = {"search": "trials", "confirm": "confirm", "stability": "runs"}
 

@@ -4,11 +4,8 @@ absent or torn."""
 from __future__ import annotations
 
 import json
-import os
-import uuid
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from raymc.atomic import replaced, write_text
 
 GALLERY_COMPONENTS = 6
 GALLERY_IMAGES = 8
@@ -35,32 +34,21 @@ GEOMETRY = {
 """Axes and kind of its arrays."""
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write strict JSON (no NaN) atomically."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
 def write_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one JSON object a line."""
-    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
     """Write tensors as a compressed npz."""
-    with _renamed(path) as temporary, temporary.open("wb") as file:
+    with replaced(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
 
 
 def write_model(path: Path, content: Mapping[str, Any]) -> None:
     """Write weights and their configuration, to be read with `torch.load(path, weights_only=True)`."""
-    with _renamed(path) as temporary:
+    with replaced(path) as temporary:
         torch.save(dict(content), temporary)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name and rename."""
-    with _renamed(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
 
 
 def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -200,24 +188,6 @@ def read_geometry(folder: Path) -> Arrays:
     square = {found[name].shape for name in ("rank_input", "rank_latent")} == {(len(clusters), len(clusters))}
     fits = square and len(clusters) and len(edges) == len(counts) + 1 > 1 and found["difference_quartiles"].size == 3
     return found if fits and (np.diff(edges) > 0).all() and (counts >= 0).all() else {}
-
-
-@contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which it gets when all is on the disk; a half that did not fit is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)
-        raise
 
 
 def _arrays(path: Path, names: tuple[str, ...]) -> Arrays:

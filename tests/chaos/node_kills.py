@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
+from raymc.atomic import write_json
 from raymc.config import Config, Value, resolve
 from raymc.execution.driver import plan_slots, run_work
 from raymc.execution.live import Board
@@ -33,7 +34,6 @@ from raymc.space.space import make_space
 from raymc.study.files import seed_folder
 from raymc.study.objective import Objective
 from raymc.study.queue import SeedQueue
-from raymc.training.outputs import write_json
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 from tests.chaos.machines import PATIENCE, Machines, machines, wait_until

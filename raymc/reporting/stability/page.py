@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raymc.reporting.page import render, write_whole
+from raymc.atomic import write_text
+from raymc.reporting.page import render
 from raymc.reporting.stability.tables import all_seeds, csv_text, metric_names, seed_rows
 from raymc.reporting.stability.text import markdown
 from raymc.reporting.stability.view import build_view
@@ -24,10 +25,10 @@ def write_stability(folder: Path, out: Path) -> Path:
     run = read_stability(folder)
     page = out / "stability.html"
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "stability.csv", csv_text(_seeds(run)))
-    write_whole(out / "stability.json", json.dumps(_content(run, page), indent=1, allow_nan=False) + "\n")
-    write_whole(out / "stability.md", markdown(run))
-    write_whole(page, render("stability.html.j2", build_view(run), STYLES))
+    write_text(out / "stability.csv", csv_text(_seeds(run)))
+    write_text(out / "stability.json", json.dumps(_content(run, page), indent=1, allow_nan=False) + "\n")
+    write_text(out / "stability.md", markdown(run))
+    write_text(page, render("stability.html.j2", build_view(run), STYLES))
     return page
 
 

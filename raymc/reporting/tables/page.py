@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raymc.atomic import write_text
 from raymc.reporting import words
 from raymc.reporting.aligned import aligned
-from raymc.reporting.page import write_whole
 from raymc.stability.cells import CellResult, choose, read_cells, tables_root
 from raymc.stability.paper_tables import METRICS, Figure, PaperTable, TableRow
 from raymc.study.words import duration, setting
@@ -31,8 +31,8 @@ def write_table(table: PaperTable, storage: str, folder: Path) -> Path:
     facts = table_facts(table, storage)
     page = folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(page, markdown(table, facts))
-    write_whole(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text(page, markdown(table, facts))
+    write_text(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return page
 
 
