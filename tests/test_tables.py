@@ -390,7 +390,7 @@ def test_torn_and_foreign_files_are_passed_over(tiny: PaperTable) -> None:
     (folder / "b").mkdir()
     (folder / "b/cell.json").write_text('{"settings"')
     (one,) = read_cells(folder)
-    assert [row["seed"] for row in one.seeds] == [0] and one.missing == [1]
+    assert [run.seed for run in one.seeds] == [0] and one.missing == [1]
 
 
 def _report(*words: str) -> int:
