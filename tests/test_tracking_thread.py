@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from raymc.tracking.shipper import Shipper
 
 from raymc.tracking import runs
 from raymc.tracking.sender import Sender
-from raymc.tracking.shipper import Shipper
 from raymc.tracking.study import StudyTracker
 from tests.mlflow_database import DEPRECATED, metrics, new_database, query, write_study
 from tests.server_process import free_port

@@ -22,7 +22,6 @@ from raymc.search.database import patient
 from raymc.search.distributions import Distributions, next_number, reseed, suggest
 from raymc.search.judge import Judge
 from raymc.search.records import BAD, FINAL, FINISHED, PRUNED, Row, Unit
-from raymc.tracking import runs
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
 
@@ -61,14 +60,10 @@ class SeedQueue:
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
         units = [Unit(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
         self._queue = deque(unit for unit in units if records.read_seed(folder, unit, unit.seeds[0]) is None)
-        self._untold: set[int] = set()
         for unit in units[: len(configurations)]:
             before = records.read_record(folder, kind, unit.trial)
             if before is not None and before["state"] in FINAL and before["seeds"] == list(group):
                 continue
-            if kind == "confirm":
-                self._untold.add(unit.trial)
-                runs.open_trial(folder, unit.trial, kind=kind, params=unit.params).close()
             self._record(unit)
 
     def next(self) -> Unit | None:
@@ -90,18 +85,8 @@ class SeedQueue:
 
     def _record(self, unit: Unit) -> Row:
         record = records.make_record(self.folder, unit, self.judge)
-        if record["state"] in FINAL and unit.trial in self._untold:
-            self._tell(unit, record)  # first: with a final record nothing is written again
         records.write_record(self.folder, record)
         return record
-
-    def _tell(self, unit: Unit, record: Row) -> None:
-        self._untold.remove(unit.trial)
-        ended = len(record["per_seed"])
-        with runs.open_trial(self.folder, unit.trial, kind=unit.kind, params=unit.params) as log:
-            runs.log_statistics(log, records.statistics_of(record["per_seed"]), step=ended)
-            runs.log_statistics(log, records.agreement_of(record), step=ended)
-            runs.close_run(log, record["state"])
 
 
 class Ledger:

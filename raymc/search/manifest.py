@@ -10,6 +10,7 @@ from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
+from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
 from raymc.search import records
@@ -17,7 +18,6 @@ from raymc.search.records import Row
 from raymc.space import Space
 from raymc.space_objective import several_seeds
 from raymc.space_seeds import seeds_from
-from raymc.tracking.uri import masked
 from raymc.training import clusters
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of

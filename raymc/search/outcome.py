@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.errors import TrainingError
+from raymc.masking import masked
 from raymc.reporting.facts import gather
 from raymc.reporting.page import write_report
 from raymc.reporting.study_reader import read_study
@@ -18,9 +19,8 @@ from raymc.search.records import BAD, FINISHED, Row
 from raymc.search.request import report_folder
 from raymc.search.study import write_manifest
 from raymc.search.tracked import log_outcome
-from raymc.tracking import runs
+from raymc.tracking.projection import run_name
 from raymc.tracking.study import StudyTracker
-from raymc.tracking.uri import masked
 
 FLUSH_SECONDS = 30.0
 
@@ -81,14 +81,16 @@ def _confirm(chosen: Row, facts: Row) -> Row:
 
 
 def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
-    """Write MLflow's ids beside what they are of, for the report's links."""
+    """Write MLflow's ids beside what they are of, for the report's links; those of before where it is away."""
     known = tracker.run_ids()
+    if tracker.run_id is None:
+        return
     manifest |= {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     write_manifest(folder, manifest)
     for kind in ("search", "confirm"):
         for path in sorted((folder / records.FOLDERS[kind]).glob("*/record.json")):
             record = records.read_json(path)
-            run = known.get(runs.run_name(int(path.parent.name), kind=kind))
+            run = known.get(run_name(int(path.parent.name), kind=kind))
             if record is not None and run is not None and record.get("run_id") != run:
                 records.write_record(folder, record | {"run_id": run})
 

@@ -3,6 +3,7 @@
 ```
 trials/0007/record.json            state, score, means over the seeds, per_seed
 trials/0007/seed-3/result.json     one finished seed: never run again
+trials/0007/seed-3/events.jsonl    what its training reported, as it went (`raymc.study.events`)
 confirm/0007/…                     the same configuration on fresh seeds
 ```
 """
@@ -152,11 +153,6 @@ def mean_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def statistics_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Row]:
     """Mean, spread and interval of every metric that all finished seeds have."""
     return {name: summary(values) for name, values in seed_values(rows).items()}
-
-
-def agreement_of(record: Mapping[str, Any]) -> dict[str, Row]:
-    """What a record's seeds agree by, as a statistic over them; its mean is None with fewer than two seeds."""
-    return {"pairwise_ari": {"mean": record["metrics"].get("stability")}}
 
 
 def group_metrics(study: Path, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

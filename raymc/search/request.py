@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raymc.config import Value
 from raymc.errors import InputError
-from raymc.masking import masked_words
+from raymc.masking import masked, masked_words
 from raymc.provenance import data_facts
 from raymc.search import study
 from raymc.search.database import check_url
@@ -89,7 +89,7 @@ def new_study(request: Request) -> Path:
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
     )
-    manifest["database"] = url and uri.masked(url)
+    manifest["database"] = url and masked(url)
     study.create_study(request.storage, folder, manifest, space, compile_space(space.params), url)
     return folder
 

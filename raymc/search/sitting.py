@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
+from raymc.masking import masked
 from raymc.scale.worker import Needs
 from raymc.search import records, study
 from raymc.search.body import TrainSeed
@@ -17,7 +18,7 @@ from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import judge_of
 from raymc.search.ledger import Ledger
 from raymc.search.manifest import Budget, budget_of
-from raymc.search.mirrored import Mirrored, driving
+from raymc.search.mirrored import driving, shared
 from raymc.search.outcome import finish
 from raymc.search.records import Row
 from raymc.search.request import (
@@ -32,7 +33,6 @@ from raymc.search.request import (
 from raymc.search.tracked import study_tags
 from raymc.search.unit import Plan
 from raymc.space import Space
-from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training.mirror import Mirror
 
@@ -70,7 +70,8 @@ def tune(request: Request) -> Row:
 
 def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None) -> Row:
     tracking_uri, url = tracking_uri_of(request, manifest), database_again(request, manifest)
-    manifest["tracking_uri"] = uri.masked(tracking_uri)
+    if manifest["tracking_uri"] != masked(tracking_uri):
+        manifest |= {"tracking_uri": masked(tracking_uri), "experiment_id": None, "run_id": None}
     tracker = StudyTracker(
         folder,
         study=folder.name,
@@ -84,9 +85,7 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mi
         with timed(folder, manifest) as tick:
             if ledger.left:
                 _run(request, folder, manifest, space, ledger, mirror, tick)
-        if mirror:
-            mirror.pull("spool/")  # the last unit's lines, before the driver adds to them
-        place = uri.masked(mirror.uri) if mirror else str(folder)
+        place = masked(mirror.uri) if mirror else str(folder)
         return finish(folder, manifest, ledger, tracker, tracking_uri, place)
 
 
@@ -104,7 +103,6 @@ def _run(
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
     plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None)
-    work = Mirrored(ledger, mirror) if mirror else ledger
 
     def body(slots: Slots) -> TrainSeed:
         return TrainSeed(
@@ -125,7 +123,8 @@ def _run(
         return _halving(plan, body, budget, ledger, space)
 
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
+    with shared(ledger, mirror) as work:
+        run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
 
 
 def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:

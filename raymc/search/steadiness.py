@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from raymc import provenance
 from raymc.config import parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.masking import masked
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
 from raymc.reporting.steady_page import write_stability
@@ -19,9 +20,9 @@ from raymc.search import records
 from raymc.search.body import TrainSeed
 from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import Judge, judge_of
-from raymc.search.ledger import SeedQueue, Work
+from raymc.search.ledger import SeedQueue
 from raymc.search.manifest import check_data, load_data
-from raymc.search.mirrored import Mirrored
+from raymc.search.mirrored import shared
 from raymc.search.records import FINISHED, Row, Unit
 from raymc.search.request import check_storage, report_folder
 from raymc.search.sitting import needs_of
@@ -127,8 +128,8 @@ def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) ->
     """By what a run was run, and where it is tracked."""
     return {
         "smoke": request.smoke,
-        "storage": uri.masked(request.storage),
-        "tracking_uri": uri.masked(tracking_uri),
+        "storage": masked(request.storage),
+        "tracking_uri": masked(tracking_uri),
         "manifest": {
             "created": records.now(),
             "command": provenance.command("stability"),
@@ -209,10 +210,9 @@ def _run(
             cpus=slots.cpus_per_worker,
         )
 
-    queue: Work = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
+    queue = SeedQueue(folder, "stability", judge, {0: chosen.params}, seeds)
     place, mirror = Place(needs, request.concurrent, request.address), mirror_of(request.storage, folder)
-    with mirror.pulling("spool/") if mirror else nullcontext():
-        work = Mirrored(queue, mirror) if mirror else queue
+    with shared(queue, mirror) as work:
         plan = Plan(folder, judge, uri=mirror.uri if mirror else None)
         run_on_ray(work, plan, body, place, f"stability {folder.name}", lambda: None, lambda body: None)
     return records.make_record(folder, Unit("stability", 0, chosen.params, seeds, seeds), judge)

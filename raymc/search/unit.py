@@ -20,8 +20,7 @@ from raymc.masking import masked
 from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
-from raymc.tracking import runs
-from raymc.tracking.spool import Spool
+from raymc.study.events import EVENTS, EventLog
 from raymc.training.mirror import Mirror
 
 Report = Callable[[Row], None]
@@ -100,28 +99,24 @@ class _UnitRun:
 
     def run(self) -> Row:
         self._write(RUNNING)
-        if self.unit.kind == "search":
-            with runs.open_trial(self.plan.folder, self.unit.trial, params=self.unit.params) as log:
-                record = self._group(log)
-        else:
-            record = self._group(None)
+        record = self._group()
         search = self.unit.kind == "search"
         last = record if search else self._done[-1]
         score = record["score"] if search else last["metrics"].get(self.plan.judge.metric)
         self._report({"state": last["state"], "score": score, "seeds_done": len(self._done)})
         return record
 
-    def _group(self, log: Spool | None) -> Row:
+    def _group(self) -> Row:
         record: Row = {}
         try:
             for seed in self.unit.seeds:
                 self._seed(seed)
-                record = self._write(log=log)
+                record = self._write()
                 if record["state"] != RUNNING:
                     break
                 self._judge(self._score(), self._passed())
         except Pruned:
-            record = self._write(PRUNED, log)
+            record = self._write(PRUNED)
         return record
 
     def _seed(self, seed: int) -> None:
@@ -135,31 +130,22 @@ class _UnitRun:
         unit, folder = self.unit, self.plan.folder
         begun = time.monotonic()
         row: Row = {"seed": seed, "state": FINISHED, "metrics": {}, "stages": [], "error": None}
-        trial = None if unit.kind == "stability" else unit.trial
-        with runs.open_seed(folder, seed, trial=trial, kind=unit.kind) as log:
+        out = records.seed_folder(folder, unit.kind, unit.trial, seed)
+        with EventLog(out / EVENTS) as log:
 
             def heard(event: Row) -> None:
-                if event["event"] == "resumed" and self.plan.mirror is not None:
-                    # Its lines may have been lost with the machine that wrote them; a line that was not counts once.
-                    for epoch in event["curve"]:
-                        runs.log_event(log, {"event": "epoch", **epoch})
-                runs.log_event(log, event)
+                log.append(event)
                 self._heard(seed, event)
 
-            out = records.seed_folder(folder, unit.kind, unit.trial, seed)
             try:
                 result = self.body(unit.params, seed, out, heard)
                 row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
-            except Pruned:
-                runs.close_run(log, PRUNED)
-                raise
             except Exception as error:
-                if storage_error(error) is not None:
+                if isinstance(error, Pruned) or storage_error(error) is not None:
                     raise
                 row |= {"state": "failed", "error": _told(error)}
-            runs.close_run(log, row["state"])
         return row | {"seconds": time.monotonic() - begun}
 
     def _passing(self, metrics: dict[str, float], result: Row) -> Row:
@@ -223,14 +209,8 @@ class _UnitRun:
         scores = self.plan.judge.scores(records.seed_values(self._done), group)
         return scores[0] if scores else None
 
-    def _write(self, state: str | None = None, log: Spool | None = None) -> Row:
+    def _write(self, state: str | None = None) -> Row:
         record = records.make_record(self.plan.folder, self.unit, self.plan.judge, state)
-        if log is not None:
-            if state is None:
-                runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
-                runs.log_statistics(log, records.agreement_of(record), step=len(self._done))
-            if record["state"] != RUNNING:  # before the record: a trial with a final one is not taken up again
-                runs.close_run(log, record["state"])
         if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
             records.write_record(self.plan.folder, record)
         return record

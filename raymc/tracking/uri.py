@@ -8,12 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from raymc.errors import InputError
-from raymc.masking import HIDDEN
-from raymc.masking import masked as masked  # whoever shows a URI has it from here
-
-DATABASES = ("postgresql", "mysql", "mssql")
-UI = "http://127.0.0.1:5000"
-"""Where `make ui` serves a database."""
+from raymc.masking import DATABASES, HIDDEN, masked
 
 _EXAMPLES = "sqlite:///mlflow.db, http://host:5000, postgresql+psycopg2://user@host/mlflow"
 
@@ -49,14 +44,6 @@ def resolve(given: str | None) -> str:
 def database_file(uri: str) -> Path | None:
     """The file of a `sqlite:///` URI, None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def run_link(uri: str, experiment_id: str, run_id: str) -> str:
-    """The page of a run: on its server, or where `make ui` shows a database."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    page = f"{parts.scheme}://{host}{parts.path.rstrip('/')}" if parts.scheme in ("http", "https") else UI
-    return f"{page}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def _no_scheme(uri: str) -> str:
