@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).parent.parent / "raymc"
 HEAVY = {"ray", "optuna", "mlflow"}
 
 # What each room may use; what stands beside the rooms in the package is for all.
-ROOMS = "search tracking reporting scale training methods ops nets datasets metrics".split()
+ROOMS = "search tracking study reporting scale training methods ops nets datasets metrics".split()
 GROUND = {"ops", "nets", "datasets", "metrics"}
 USES = {
     "search": set(ROOMS),
-    "tracking": {"tracking"},
+    "tracking": {"tracking", "search", "study", "training"},
+    "study": {"study"},
     "reporting": {"reporting", "metrics"},
     "scale": {"scale", "training", "methods"} | GROUND,
     "training": {"training", "methods"} | GROUND,

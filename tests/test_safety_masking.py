@@ -14,7 +14,7 @@ from raymc.cli import execute, make_parser
 from raymc.errors import InputError, Interrupted
 from raymc.masking import masked, masked_words
 from raymc.reporting.facts import without_secrets
-from raymc.tracking.store import _line
+from raymc.tracking.client import _line
 from raymc.tracking.uri import resolve
 
 ODD = ["plain", "p%40ss%2Fword", "p@ss", "p@ss/w:rd", "a?b=c", "a#b", "$'!\"", "s" * 400]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from raymc.errors import InputError
-from raymc.tracking.uri import UI, database_file, masked, resolve, run_link
+from raymc.masking import masked
+from raymc.tracking.uri import database_file, resolve
 
 
 def test_the_default_is_a_database_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +72,3 @@ def test_passwords_are_not_shown() -> None:
         "at postgresql://me:***@host/db and http://a:***@c:5000/d"
     )
     assert masked("http://host:5000/@x") == "http://host:5000/@x"
-
-
-def test_links_lead_to_the_run_and_show_no_password() -> None:
-    assert run_link("https://me:secret@host:5000/ml/", "3", "abc") == "https://host:5000/ml/#/experiments/3/runs/abc"
-    assert run_link("sqlite:////tmp/mlflow.db", "3", "abc") == f"{UI}/#/experiments/3/runs/abc"
