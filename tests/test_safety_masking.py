@@ -126,12 +126,11 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
 
 def test_a_resume_asks_for_the_password_and_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed: no search")
-    from raymc.search.request import Request, resume_line, tracking_uri_of
+    from raymc.search.request import Request, resume_line
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     request = Request("mine", {}, "storage", "data", tracking_uri="http://me:p@ss/w@host", resume=True)
     assert shlex.split(resume_line(request, "s"))[-1] == "http://me:***@host"
-    forgotten = Request("mine", {}, "storage", "data", resume=True)
     with pytest.raises(InputError, match="put the password in the place of"):
-        tracking_uri_of(forgotten, {"tracking_uri": "http://me:***@host"})
-    assert tracking_uri_of(forgotten, {"tracking_uri": "http://host:5000"}) == "http://host:5000"
+        resolve(None, "http://me:***@host")
+    assert resolve(None, "http://host:5000") == "http://host:5000"

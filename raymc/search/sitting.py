@@ -28,11 +28,11 @@ from raymc.search.request import (
     new_study,
     resume_line,
     take_up,
-    tracking_uri_of,
 )
 from raymc.search.tracked import study_tags
 from raymc.search.unit import Plan
 from raymc.space import Space
+from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training.mirror import Mirror
 
@@ -51,7 +51,7 @@ def tune(request: Request) -> Row:
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
     Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
     """
-    folder = existing_study(request) if request.resume else new_study(request)
+    folder = existing_study(request) if request.resume else new_study(request, uri.resolve(request.tracking_uri))
     with study.locked(folder), driving(request.storage, folder) as mirror:
         manifest = study.read_manifest(folder)
         space = study.read_space(folder, manifest)
@@ -69,7 +69,8 @@ def tune(request: Request) -> Row:
 
 
 def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None) -> Row:
-    tracking_uri, url = tracking_uri_of(request, manifest), database_again(request, manifest)
+    tracking_uri = uri.resolve(request.tracking_uri, str(manifest["tracking_uri"]))
+    url = database_again(request, manifest)
     if manifest["tracking_uri"] != masked(tracking_uri):
         manifest |= {"tracking_uri": masked(tracking_uri), "experiment_id": None, "run_id": None}
     tracker = StudyTracker(

@@ -18,13 +18,14 @@ def default_uri() -> str:
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def resolve(given: str | None) -> str:
-    """The tracking URI: `given`, else MLFLOW_TRACKING_URI, else `default_uri`; a SQLite path becomes absolute.
+def resolve(given: str | None, before: str | None = None) -> str:
+    """The tracking URI: `given`, else MLFLOW_TRACKING_URI, else `before`, else `default_uri`.
 
+    A SQLite path becomes absolute. `before` is where a study was tracked, without its password, which is not kept.
     Nothing is contacted and nothing written. Raises InputError for a URI that MLflow would not understand, or a SQLite
     file that cannot be written.
     """
-    uri = (given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()).strip()
+    uri = (given or os.environ.get("MLFLOW_TRACKING_URI") or before or default_uri()).strip()
     scheme, mark, _ = uri.partition("://")
     if not mark:
         raise InputError(_no_scheme(masked(f"http://{uri}").removeprefix("http://")))
