@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from raymc.errors import InputError
-from raymc.seed_parts import PARTS
+from raymc.rng import PARTS
 
 Value = bool | int | float | str | None
 
@@ -310,7 +310,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
 
 
 def parts_of(varies: str) -> tuple[str, ...]:
-    """The parts of a seed that the key `varies` names, in the order of `raymc.seed_parts.PARTS`. Raises InputError."""
+    """The parts of a seed that the key `varies` names, in the order of `raymc.rng.PARTS`. Raises InputError."""
     words = [word.strip() for word in varies.split(",")]
     if words == ["all"]:
         return PARTS

@@ -15,8 +15,8 @@ import torch
 from raymc.errors import InputError
 from raymc.reporting.artefacts import labels_in
 from raymc.search.records import read_json
-from raymc.space import load_space
-from raymc.training.store import Store
+from raymc.space.space import load_space
+from raymc.storage.stage_store import Store
 
 KEY = "0" * 16
 

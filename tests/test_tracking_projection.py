@@ -13,7 +13,7 @@ import pytest
 from raymc.errors import Interrupted
 from raymc.metrics.seeds import summary
 from raymc.search.judge import Judge
-from raymc.search.ledger import SeedQueue
+from raymc.study.queue import SeedQueue
 from raymc.tracking.projection import TrialRuns, event_points, run_name, statistics_metrics, trial_places
 from raymc.tracking.study import ending
 from tests.mlflow_database import record, train
@@ -139,7 +139,10 @@ def test_what_is_no_folder_of_a_trial_is_passed_over(tmp_path: Path) -> None:
 def test_a_training_needs_no_tracking_and_the_driver_imports_mlflow_late() -> None:
     code = "import sys, {}; print(*sys.modules)"
     for modules, absent in (
-        ("raymc.search.unit, raymc.search.body, raymc.study.events", {"mlflow", "optuna", "raymc.tracking.study"}),
+        (
+            "raymc.execution.trial, raymc.execution.train_seed, raymc.study.events",
+            {"mlflow", "optuna", "raymc.tracking.study"},
+        ),
         ("raymc.study.events", {"torch", "numpy", "raymc.tracking.projection"}),
         ("raymc.tracking.study, raymc.tracking.uri", {"mlflow", "sqlalchemy", "ray"}),
     ):

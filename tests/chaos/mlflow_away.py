@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raymc.reporting.facts import gather
+from raymc.reporting.search.facts import gather
 from raymc.reporting.study_reader import read_study
-from raymc.search.tracked import log_outcome
+from raymc.tracking.outcome import log_outcome
 from raymc.tracking.projection import Run, TrialRuns, points_of, run_name, statistics_metrics, trial_places
 from tests.chaos.command import Command
 from tests.mlflow_server import Server, wait_for

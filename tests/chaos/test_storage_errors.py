@@ -13,9 +13,9 @@ import pytest
 
 from raymc.cli import Parser, execute
 from raymc.errors import InputError, StorageError, storage_error
+from raymc.storage.stage_store import Store
 from raymc.study.events import EventLog, read_events
 from raymc.training import outputs
-from raymc.training.store import Store
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
