@@ -10,6 +10,7 @@ from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
+from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
 from raymc.space.objective import several_seeds
@@ -17,7 +18,6 @@ from raymc.space.seeds import seeds_from
 from raymc.space.space import Space
 from raymc.study import files
 from raymc.study.records import Row
-from raymc.tracking.uri import masked
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of
 
