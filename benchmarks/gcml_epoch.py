@@ -43,7 +43,7 @@ QUIET = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=
 def start(data: Dataset) -> tuple[Config, nn.ModuleDict, Feed]:
     """The configuration, a model after five epochs of pretraining with centres by k-means, and the samples."""
     preset = METHOD.presets["pendigits"]["published"]
-    config = resolve("gcml", "pendigits", "published", METHOD.stage_keys, preset)
+    config = resolve("gcml", "pendigits", "published", METHOD.stage_settings, preset)
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
     shape = tuple(data.train.x.shape[1:])
     first, second = METHOD.stages(config)

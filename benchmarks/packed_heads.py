@@ -50,7 +50,7 @@ def config_of(trial: int, precision: str) -> Config:
     numbers = {"heads.learning_rate": 0.3 / (1 + trial), "heads.weight_decay": 1e-3 * (1 + trial)}
     numbers |= {"heads.eps_sq": 0.2 + 0.01 * trial, "heads.feature_bank": VIEWS, "heads.batch_size": BATCH}
     preset = METHOD.presets["cifar20"]["paper"]
-    return resolve("nmce", "cifar20", "paper", METHOD.stage_keys, preset, {"precision": precision}, numbers)
+    return resolve("nmce", "cifar20", "paper", METHOD.stage_settings, preset, {"precision": precision}, numbers)
 
 
 class Case:

@@ -11,7 +11,8 @@ from raymc import datasets
 from raymc.cli import Parser, execute, make_parser
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
-from raymc.space import Space, load_space, remarks, space_names
+from raymc.space import Space, load_space, space_names
+from raymc.space_seeds import remarks
 from raymc.training.smoke import one_step
 
 

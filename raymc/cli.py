@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raymc.config import nearest
 from raymc.errors import InputError, Interrupted, RaymcError, storage_error
 from raymc.masking import masked
 
@@ -90,6 +89,8 @@ def main() -> int:
         if words and words[0] in ("-h", "--help"):
             print(usage)
             return 0
+        from raymc.config import nearest  # pydantic, which --help does without
+
         wrong = f"raymc: unknown command {words[0]}{nearest(words[0], COMMANDS)}\n" if words else ""
         print(f"{wrong}{usage}", file=sys.stderr)
         return 2

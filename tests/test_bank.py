@@ -51,11 +51,11 @@ def make_config(method: str = "nmce", **overrides: Any) -> Config:
     small |= {"pretrain.batch_size": 64, "heads.batch_size": 64, "heads.feature_bank": 3}
     small |= {"finetune.epochs": 0} if method == "nmce" else {}
     keys = {name.replace("__", "."): value for name, value in overrides.items()}
-    return resolve(method, "digits", "paper", of.stage_keys, of.presets["digits"]["paper"], small | keys)
+    return resolve(method, "digits", "paper", of.stage_settings, of.presets["digits"]["paper"], small | keys)
 
 
 def train(config: Config, storage: Path, out: Path, seed: int = 0, **more: Any) -> dict[str, Any]:
-    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), seed, 0, "heads")
+    seeds = seeds_of(tuple(METHODS[config.method].stage_settings), seed, 0, "heads")
     return run(config, storage=str(storage), out=out, stage_seeds=seeds, **more)
 
 

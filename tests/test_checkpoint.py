@@ -36,7 +36,7 @@ from raymc.training.store import Entry, Store
 from tests.fabricated_data import small, write_compact
 
 MLC = METHODS["mlc"]  # whose clusters cannot collapse, however short the training
-STAGES = tuple(MLC.stage_keys)
+STAGES = tuple(MLC.stage_settings)
 SMALL = {"pre_feature_dim": 32, "feature_dim": 16} | {f"{stage}.batch_size": 64 for stage in STAGES}
 SMALL |= {"pretrain.epochs": 3, "pretrain.warmup_epochs": 0, "heads.epochs": 2}
 MADE_BY = {"space": "mlc_digits", "command": "python -m raymc.train mlc_digits"}
@@ -46,18 +46,18 @@ Train = Callable[..., dict[str, Any]]
 
 def config_of(**overrides: Any) -> Config:
     keys = {name.replace("__", "."): value for name, value in overrides.items()}
-    return resolve("mlc", "digits", "shared", MLC.stage_keys, MLC.presets["digits"]["shared"], SMALL, keys)
+    return resolve("mlc", "digits", "shared", MLC.stage_settings, MLC.presets["digits"]["shared"], SMALL, keys)
 
 
 def go(config: Config, out: str = "out", storage: str = "storage", **more: Any) -> dict[str, Any]:
-    stages = tuple(METHODS[config.method].stage_keys)
+    stages = tuple(METHODS[config.method].stage_settings)
     seeds = seeds_of(stages, config.seed, 0, config.seeds_from)
     return run(config, storage=storage, out=Path(out), stage_seeds=seeds, **more)
 
 
 def write(config: Config, name: str = "stage-1", stage: str = "pretrain", **more: Any) -> Path:
     out = Path("checkpoints").resolve() / name
-    stages = tuple(METHODS[config.method].stage_keys)
+    stages = tuple(METHODS[config.method].stage_settings)
     seeds = seeds_of(stages, config.seed, 0, config.seeds_from)
     export(config, stage, seeds, out, storage="storage", data=None, made_by=MADE_BY, **more)
     return out
@@ -178,7 +178,7 @@ def nmce_config() -> Config:
     """Three stages, of which the second keeps in the store only what it changed."""
     nmce = METHODS["nmce"]
     few = SMALL | {"finetune.batch_size": 64, "finetune.epochs": 1}
-    return resolve("nmce", "digits", "paper", nmce.stage_keys, nmce.presets["digits"]["paper"], few, {})
+    return resolve("nmce", "digits", "paper", nmce.stage_settings, nmce.presets["digits"]["paper"], few, {})
 
 
 def test_each_of_three_stages_can_be_kept() -> None:

@@ -38,7 +38,7 @@ QUIET = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=
 
 def config_of(dataset: str = "digits", preset: str = "paper", **over: Value) -> Config:
     keys = {key.replace("__", "."): value for key, value in over.items()}
-    return resolve("gcml", dataset, preset, METHOD.stage_keys, METHOD.presets[dataset][preset], keys)
+    return resolve("gcml", dataset, preset, METHOD.stage_settings, METHOD.presets[dataset][preset], keys)
 
 
 def short(**over: Value) -> Config:

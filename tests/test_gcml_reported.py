@@ -102,7 +102,7 @@ def test_every_key_of_the_reported_presets_has_the_value_that_the_documents_give
         ("pendigits", {"pretrain.epochs": 500} | mixture),
         ("reuters10k", {"pretrain.optimizer": "sgd", "pretrain.learning_rate": 0.1}),
     ):
-        found = config_of(dataset, preset).flat(METHOD.stage_keys)
+        found = config_of(dataset, preset).flat(METHOD.stage_settings)
         assert {key: value for key, value in found.items() if "." in key or key in OURS} == values | own, dataset
 
 

@@ -36,7 +36,7 @@ CLUSTERS = 3
 
 def resolved(name: str, dataset: str, preset: str, **over: Value) -> Config:
     method = METHODS[name]
-    return resolve(name, dataset, preset, method.stage_keys, method.presets[dataset][preset], over)
+    return resolve(name, dataset, preset, method.stage_settings, method.presets[dataset][preset], over)
 
 
 def short(config: Config, epochs: int = 1) -> Config:
@@ -62,7 +62,7 @@ def train(method: Method, config: Config, seed: int, dtype: torch.dtype = torch.
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_keys_of_stages_are_known_and_read_once(name):
-    for keys in METHODS[name].stage_keys.values():
+    for keys in METHODS[name].stage_settings.values():
         assert set(keys) <= set(STAGE) and len(set(keys)) == len(keys)
         assert {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"} <= set(keys)
 
@@ -75,7 +75,7 @@ def test_presets_resolve_and_hand_over_every_module(name, dataset, preset):
     living: set[str] = set()
     for stage in method.stages(config):
         names = module_names(stage)
-        assert set(stage.keys) <= set(method.stage_keys[stage.name])
+        assert set(stage.keys) <= set(method.stage_settings[stage.name])
         assert len(set(names)) == len(names)
         fresh = set(stage.fresh) or (set(names) - living if not living else set())
         copies = dict(stage.copies)

@@ -174,7 +174,7 @@ def test_under_autocast_the_loss_is_float32(net: str) -> None:
 def config(dataset: str, preset: str = "paper", method: str = "mlc", **over: Value) -> Config:
     dotted = {key.replace("__", "."): value for key, value in over.items()}
     made = METHODS[method]
-    return resolve(method, dataset, preset, made.stage_keys, made.presets[dataset][preset], dotted)
+    return resolve(method, dataset, preset, made.stage_settings, made.presets[dataset][preset], dotted)
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -70,7 +70,7 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_of(method: str, **over: Value) -> Config:
-    keys, presets = METHODS[method].stage_keys, METHODS[method].presets
+    keys, presets = METHODS[method].stage_settings, METHODS[method].presets
     config = resolve(
         method,
         "digits",

@@ -27,7 +27,7 @@ from raymc.training.stages import seeds_of
 from raymc.training.store import Store
 
 METHOD = METHODS["gcml"]
-STAGES = tuple(METHOD.stage_keys)
+STAGES = tuple(METHOD.stage_settings)
 SEEDS = (0, 1, 2)
 
 
@@ -56,7 +56,7 @@ def config_of(**over: Value) -> Config:
         "finetune__align_weight": 1.0,
     }
     keys = {key.replace("__", "."): value for key, value in (given | over).items()}
-    return resolve("gcml", "digits", "paper", METHOD.stage_keys, METHOD.presets["digits"]["paper"], keys)
+    return resolve("gcml", "digits", "paper", METHOD.stage_settings, METHOD.presets["digits"]["paper"], keys)
 
 
 def stage_seeds(seeds: Sequence[int] = SEEDS, seeds_from: str = "pretrain") -> list[dict[str, int]]:

@@ -56,11 +56,11 @@ def config_of(method: str, *layers: Mapping[str, Any], precision: str = "float64
         "heads.batch_size": 64,
     }
     small |= {"finetune.epochs": 0} if method == "nmce" else {}
-    return resolve(method, "digits", "paper", of.stage_keys, of.presets["digits"]["paper"], small, *layers)
+    return resolve(method, "digits", "paper", of.stage_settings, of.presets["digits"]["paper"], small, *layers)
 
 
 def trainings(method: str, seeds: Sequence[int] = (0,), **more: Any) -> list[tuple[Config, dict[str, Any]]]:
-    names = tuple(METHODS[method].stage_keys)
+    names = tuple(METHODS[method].stage_settings)
     layer = {name.replace("__", "."): value for name, value in more.items()}
     return [
         (config_of(method, numbers, layer), seeds_of(names, seed, 0, "heads"))

@@ -101,7 +101,7 @@ def _short() -> Any:
     paper = nmce.PRESETS["digits"]["paper"]
     preset = {key: value for key, value in paper.items() if not key.startswith("finetune.")}
     presets = {"digits": {"paper": preset}}
-    return dataclasses.replace(nmce.METHOD, name="short", stages=stages, stage_keys=keys, presets=presets)
+    return dataclasses.replace(nmce.METHOD, name="short", stages=stages, stage_settings=keys, presets=presets)
 
 
 @pytest.fixture

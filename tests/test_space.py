@@ -67,9 +67,9 @@ def test_a_shipped_space(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert space.params and space.first and space.budget.confirm
     assert not remarks(space)
     for point in space.corners().values():
-        flat = space.config(params=point).flat(space.stage_keys)
+        flat = space.config(params=point).flat(space.stage_settings)
         assert {key: flat[key] for key in point} == point
-    default = space.default_config().flat(space.stage_keys)
+    default = space.default_config().flat(space.stage_settings)
     set_values = {key: default[key] for key in space.params if default[key] is not None}
     assert space.first[0] | set_values == space.first[0], "the preset's values come first"
     content = yaml.safe_load((SPACES / f"{name}.yaml").read_text())

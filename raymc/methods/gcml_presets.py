@@ -67,7 +67,7 @@ def _presets(
         **{f"pretrain.{name}": value for name, value in pretraining.items()},
         "geometry": True,
     }
-    paper: Preset = net | {
+    tuned: Preset = net | {
         "finetune.loss_scales": "mean",
         "finetune.centers_by": centers_by,
         "finetune.exaggeration": exaggeration,
@@ -103,9 +103,9 @@ def _presets(
         "finetune.centers_by": "kmeans",
     }
     return {
-        "paper": paper,
-        "published": paper | code | {"finetune.loss_scales": "published"},
-        "literal": paper | code | {"finetune.loss_scales": "paper", "finetune.start_epoch": 0},
+        "tuned": tuned,
+        "published": tuned | code | {"finetune.loss_scales": "published"},
+        "literal": tuned | code | {"finetune.loss_scales": "paper", "finetune.start_epoch": 0},
         "dec": plain
         | {
             "finetune.alpha": 1.0,

@@ -108,7 +108,7 @@ def make_arms(request: StabilityRequest) -> list[Arm]:
     """
     asked = [dataclasses.replace(request, target=word) for word in (request.target, *request.vs)]
     plain = [configuration(dataclasses.replace(one, overrides={})) for one in asked]
-    keys = [known_keys(chosen.space.stage_keys) for chosen in plain]
+    keys = [known_keys(chosen.space.stage_settings) for chosen in plain]
     known = {key for one in keys for key in one}
     for key in request.overrides:
         if key not in known:

@@ -112,7 +112,7 @@ def make_manifest(
 ) -> Row:
     """The content of a new study's `study.json`; `space` has the overrides pinned."""
     config = space.config()
-    flat = config.flat(space.stage_keys)
+    flat = config.flat()
     return {
         "study": name,
         "space": {"name": space.name, "path": str(space.path), "content": dict(space.content)},

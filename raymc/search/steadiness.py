@@ -83,7 +83,7 @@ def running(
 
     MLflow is waited for after the block: whatever it does, the report is written by then.
     """
-    flat = chosen.space.config(params=chosen.params).flat(chosen.space.stage_keys)
+    flat = chosen.space.config(params=chosen.params).flat()
     tracker = StudyTracker(
         folder,
         study=name,
@@ -104,7 +104,7 @@ def arm_facts(
 ) -> Row:
     """What a report says of a configuration beside what its seeds say."""
     config = chosen.space.config(params=chosen.params)
-    flat, goal = config.flat(chosen.space.stage_keys), chosen.space.objective
+    flat, goal = config.flat(), chosen.space.objective
     return {
         "name": name,
         "space": chosen.space.name,

@@ -86,14 +86,14 @@ class Cell:
         """All that its figures depend on, but for the seeds and the samples."""
         config = self.space.config()
         stages = METHODS[self.space.method].stages(config)
-        settings = config.flat(self.space.stage_keys)
+        settings = config.flat()
         return {
             "method": self.space.method,
             "dataset": self.dataset,
             "settings": {key: value for key, value in settings.items() if key not in NO_NUMBERS},
             "numerics": {"loop": LOOP_NUMERICS}
             | {stage.name: stage.numerics for stage in stages}
-            | ({"bank": BANK_NUMERICS} if any(uses_bank(stage, config.stages[stage.name]) for stage in stages) else {}),
+            | ({"bank": BANK_NUMERICS} if any(uses_bank(config.stages[stage.name]) for stage in stages) else {}),
             "smoke": self.smoke,
         }
 
@@ -111,7 +111,7 @@ class Cell:
             return False
         before, now = facts["settings"], own["settings"]
         assert isinstance(before, dict)
-        known = known_keys(self.space.stage_keys)
+        known = known_keys(self.space.stage_settings)
         absent = object()
 
         def value(settings: Mapping[str, object], key: str) -> object:
@@ -176,7 +176,7 @@ def make_cells(table: PaperTable, request: TableRequest) -> list[Cell]:
         for row, dataset in table.cells()
         if not request.only or any(fnmatchcase(f"{row.key}/{dataset}", pattern) for pattern in request.only)
     ]
-    known = {row.method: known_keys(METHODS[row.method].stage_keys) for row, _ in picked}
+    known = {row.method: known_keys(METHODS[row.method].stage_settings) for row, _ in picked}
     every = sorted({key for keys in known.values() for key in keys})
     for key in request.overrides:
         if key not in every:

@@ -101,7 +101,7 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
     if config.clustering == "membership":
         if c is None:
             raise InputError(f"clustering membership is MLC's: {config.method} has no cluster features at this stage")
-        return _of_membership(c, config.stages["heads"].eta, n_clusters, seed)
+        return _of_membership(c, vars(config.stages["heads"])["eta"], n_clusters, seed)
     unit = functional.normalize(z, dim=1)
     if config.clustering == "kmeans":
         return _of_centres(unit, n_clusters, seed)

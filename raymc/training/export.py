@@ -109,8 +109,7 @@ def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dat
 
 def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed) -> Card:
     method = METHODS[config.method]
-    before = {one["stage"] for one in found.chain}
-    keys = {name: names for name, names in method.stage_keys.items() if name in before}
+    before = [one["stage"] for one in found.chain]
     after = method.stages(config)[len(before) :]
     meta = found.entry.meta
     return {
@@ -125,7 +124,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "seed": seed_facts(seed),
         "epochs": config.stages[stage].epochs,
         "next": next((one.name for one in after if config.stages[one.name].epochs), None),
-        "configuration": config.flat(keys),
+        "configuration": config.flat(before),
         "facts": dict(found.facts),
         "read": shards.weights_digest(found.reads) if found.reads else None,
         "data": provenance.data_facts(dataset),

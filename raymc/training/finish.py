@@ -51,7 +51,7 @@ def finish(
         metrics |= evaluate.probe_metrics(result["probes"])
     effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
     effective |= {"own": asdict(config.own)} if config.own else {}
-    effective |= config.flat(training.method.stage_keys)
+    effective |= config.flat()
     outputs.write_json(out / "config.json", effective)
     labels = dict(arrays)
     if data.train.y is not None:
