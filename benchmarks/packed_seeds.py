@@ -47,7 +47,7 @@ def samples(n: int, d: int) -> Dataset:
 
 def structured(dataset: str) -> Config:
     """The paper's settings, with every loss from the first epoch of fine-tuning on."""
-    config = resolve("gcml", dataset, "paper", METHOD.stage_settings, METHOD.presets[dataset]["paper"])
+    config = resolve("gcml", dataset, "tuned", METHOD.stage_settings, METHOD.presets[dataset]["tuned"])
     finetune = dataclasses.replace(config.stages["finetune"], start_epoch=0, anchor_epochs=0)
     return dataclasses.replace(config, stages=MappingProxyType({**config.stages, "finetune": finetune}))
 

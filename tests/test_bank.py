@@ -296,7 +296,7 @@ def test_the_size_of_the_bank_is_a_setting_of_the_stage_and_no_bank_is_none() ->
         heads = method.stages(config)[1]
         model = enter(method, heads, config, (1, 8, 8), 10, {}, 0)
         keys[size] = stage_key(heads, config, model, "f", 0, "p")
-        assert ("feature_bank" in heads.keys) == (size > 0)
+        assert ("feature_bank" in config.stages["heads"].keyed()) == (size > 0)
     assert len(set(keys.values())) == 3
 
 

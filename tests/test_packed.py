@@ -56,7 +56,7 @@ def config_of(**over: Value) -> Config:
         "finetune__align_weight": 1.0,
     }
     keys = {key.replace("__", "."): value for key, value in (given | over).items()}
-    return resolve("gcml", "digits", "paper", METHOD.stage_settings, METHOD.presets["digits"]["paper"], keys)
+    return resolve("gcml", "digits", "tuned", METHOD.stage_settings, METHOD.presets["digits"]["tuned"], keys)
 
 
 def stage_seeds(seeds: Sequence[int] = SEEDS, seeds_from: str = "pretrain") -> list[dict[str, int]]:

@@ -16,7 +16,7 @@ import pytest
 
 from raymc import stability
 from raymc.cli import execute
-from raymc.config import Config, StageConfig
+from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
 from raymc.reporting.comparison import compare_arms, shared_stages
@@ -94,10 +94,10 @@ def _short() -> Any:
     """NMCE without its last stage: a method that knows fewer keys."""
 
     def stages(config: Config) -> Any:
-        whole = dataclasses.replace(config, stages={**config.stages, "finetune": StageConfig()})
+        whole = dataclasses.replace(config, stages={**config.stages, "finetune": nmce.Finetune()})
         return nmce.METHOD.stages(whole)[:2]
 
-    keys = {name: keys for name, keys in nmce.STAGE_KEYS.items() if name != "finetune"}
+    keys = {name: keys for name, keys in nmce.STAGES.items() if name != "finetune"}
     paper = nmce.PRESETS["digits"]["paper"]
     preset = {key: value for key, value in paper.items() if not key.startswith("finetune.")}
     presets = {"digits": {"paper": preset}}

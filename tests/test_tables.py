@@ -103,7 +103,9 @@ def test_both_parts_of_a_table_share_what_they_can() -> None:
     def first(name: str, row: str) -> dict[str, object]:
         table = load_table(name)
         flat = (
-            table.space(table.rows[row], "cifar20").config().flat({"pretrain": METHODS["nmce"].stage_settings["pretrain"]})
+            table.space(table.rows[row], "cifar20")
+            .config()
+            .flat({"pretrain": METHODS["nmce"].stage_settings["pretrain"]})
         )
         own = ("backbone", "feature_dim", "pre_feature_dim", "augmentation", "precision")
         return {key: value for key, value in flat.items() if key in own or key.startswith("pretrain.")}

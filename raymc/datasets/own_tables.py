@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from raymc.config import OwnData, nearest
+from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import ABSENT, Array, Found, is_number, some, text_labels
 from raymc.errors import InputError
 
@@ -21,7 +24,7 @@ SEPARATORS = ";\t|"  # of other tables than comma-separated ones
 
 
 def read_csv(own: OwnData) -> Found:
-    """Comma-separated values under a line of names. See `_arrays`."""
+    """Comma-separated values under a line of names. Raises InputError."""
     import pandas as pd  # a second that no other kind needs
     from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
@@ -37,21 +40,25 @@ def read_csv(own: OwnData) -> Found:
         absent = {name: list(ABSENT) for name in names if name != own.label}
         with warnings.catch_warnings():
             warnings.simplefilter("error", ParserWarning)
-            table = pd.read_csv(
+            with pd.read_csv(
                 own.path,
                 header=0,
                 names=names,
                 na_values=absent,
+                dtype={own.label: str},  # which kind they are, all of them together say
                 keep_default_na=False,
                 **_exact_floats(pd.__version__),
                 low_memory=False,
                 skip_blank_lines=len(names) > 1,  # of one column a blank line is a missing value
+                chunksize=max(1, BLOCK // len(names)),
                 **settings,
-            )
+            ) as tables:
+                found = _gathered(tables, names, own)
     except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
-    return _arrays(table, own)
+    labels = None if own.label is None else _labels(_as_one(found.labels, own), own)
+    return Found(_numbers(found, own), labels, found.columns)
 
 
 def _blank_lines(path: str) -> int:
@@ -73,8 +80,14 @@ def read_parquet(own: OwnData) -> Found:
     try:
         import pyarrow.parquet as pq
 
-        _check_once([str(name) for name in pq.read_schema(own.path).names], own)
-        table = pd.read_parquet(own.path, engine="pyarrow")
+        # A buffer: else all of a column's row group is in memory as it is stored.
+        with pq.ParquetFile(own.path, buffer_size=BLOCK, pre_buffer=False) as file:
+            _check_once([str(name) for name in file.schema_arrow.names], own)
+            empty = file.schema_arrow.empty_table().to_pandas()
+            _check_index(empty, own)
+            names = [str(name) for name in empty.columns]
+            batches = file.iter_batches(batch_size=max(1, BLOCK // max(1, len(names))))
+            found = _gathered((batch.to_pandas() for batch in batches), names, own)
     except ImportError as error:
         raise InputError(f"{own.path}: reading .parquet needs the package pyarrow") from error
     except InputError:
@@ -82,9 +95,8 @@ def read_parquet(own: OwnData) -> Found:
     except Exception as error:  # pyarrow has many kinds of errors for a torn file
         reason = " ".join(str(error).split())
         raise InputError(f"{own.path} is torn or no .parquet ({reason}); expected: a table of numbers") from error
-    _check_index(table, own)
-    table.columns = [str(name) for name in table.columns]
-    return _arrays(table, own)
+    labels = None if own.label is None else _labels(pd.concat(found.labels, ignore_index=True), own)
+    return Found(_numbers(found, own), labels, found.columns)
 
 
 def _check_index(table: DataFrame, own: OwnData) -> None:
@@ -120,23 +132,72 @@ def _check_once(names: Sequence[str], own: OwnData) -> None:
         raise InputError(f"{own.path}: several columns are called {some(twice)}; expected: a name of its own for each")
 
 
-def _arrays(table: DataFrame, own: OwnData) -> Found:
-    """Samples float64 `[n, d]`, labels where `own.label` names their column, and the names of the `d` columns.
+class Gathered(NamedTuple):
+    """The parts of a table.
 
-    Raises InputError for a label column that is not there or has gaps, for columns that hold no numbers, and where
-    there are none at all.
+    Attributes:
+        columns: the names of the columns that are no labels.
+        kinds: of each column numpy's letters for the types that its parts have.
+        blocks: numbers float64 `[b, d]`, none once a column has others.
+        labels: the column of the labels.
     """
-    if own.label is not None and own.label not in table.columns:
-        raise InputError(f"{own.path} has no column {own.label}{nearest(own.label, table.columns)}")
-    rest = table if own.label is None else table.drop(columns=own.label)
-    if not len(rest.columns) or not len(rest):
-        raise InputError(f"{own.path} holds {len(rest)} rows of {len(rest.columns)} columns; expected: numbers")
-    labels = None if own.label is None else _labels(table[own.label], own)
-    wrong = [str(name) for name, kind in rest.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"]
+
+    columns: list[str]
+    kinds: list[set[str]]
+    blocks: list[Array]
+    labels: list[Series]
+
+
+def _gathered(tables: Iterable[DataFrame], names: Sequence[str], own: OwnData) -> Gathered:
+    """A table part by part, so that no second copy is in memory. Raises InputError where it has no such label."""
+    if own.label is not None and own.label not in names:
+        raise InputError(f"{own.path} has no column {own.label}{nearest(own.label, names)}")
+    columns = [name for name in names if name != own.label]
+    found = Gathered(columns, [set() for _ in columns], [], [])
+    for table in tables:
+        table.columns = list(names)
+        if own.label is not None:
+            found.labels.append(table[own.label])
+        rest = table[columns]
+        for kinds, kind in zip(found.kinds, rest.dtypes, strict=True):
+            kinds.add(getattr(kind, "kind", "O"))
+        numbers = all(_are_numbers(kinds) for kinds in found.kinds)
+        found.blocks.append(rest.to_numpy(np.float64, na_value=np.nan) if numbers else np.empty((len(rest), 0)))
+    return found
+
+
+def _are_numbers(kinds: set[str]) -> bool:
+    """Whether the parts of a column are numbers, or all of them true and false."""
+    return kinds <= set("iuf") or kinds == {"b"}
+
+
+def _numbers(found: Gathered, own: OwnData) -> Array:
+    """Samples float64 `[n, d]`. Raises InputError for columns that hold no numbers, and where there are none at all."""
+    rows = sum(map(len, found.blocks))
+    if not found.columns or not rows:
+        raise InputError(f"{own.path} holds {rows} rows of {len(found.columns)} columns; expected: numbers")
+    wrong = [name for name, kinds in zip(found.columns, found.kinds, strict=True) if not _are_numbers(kinds)]
     if wrong:
         hint = "" if own.label else "; the column of the labels is named by label: in the space file"
         raise InputError(f"{own.path}: no numbers in {some(wrong)}{hint}")
-    return Found(rest.to_numpy(np.float64, na_value=np.nan), labels, list(rest.columns))
+    numbers, done = np.empty((rows, len(found.columns)), np.float64, "F"), 0  # as tables are: see `scaling`
+    while found.blocks:
+        block = found.blocks.pop(0)
+        numbers[done : done + len(block)] = block
+        done += len(block)
+    return numbers
+
+
+def _as_one(parts: Sequence[Series], own: OwnData) -> Series:
+    """Texts of a .csv as the numbers that they are, where all of them are numbers."""
+    import pandas as pd
+
+    lines = io.StringIO()
+    csv.writer(lines, quoting=csv.QUOTE_ALL).writerows([text] for part in parts for text in part)
+    lines.seek(0)
+    settings: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False, "low_memory": False}
+    table = pd.read_csv(lines, header=None, names=[own.label], **_exact_floats(pd.__version__), **settings)
+    return table[own.label]
 
 
 def _labels(column: Series, own: OwnData) -> Array:

@@ -132,7 +132,7 @@ def make_manifest(
         "objective": space.objective.model_dump(),
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
         "resources": space.resources.model_dump(),
-        "data": provenance.data_facts(dataset) | _scaled_as_searched(space, dataset),
+        "data": datasets.data_facts(dataset) | _scaled_as_searched(space, dataset),
         "clusters_by": clusters.told(config, len(dataset.train)),
         "versions": provenance.versions(),
         "git": provenance.revision(),

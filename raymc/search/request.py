@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from raymc.config import Value
+from raymc.datasets import data_facts
 from raymc.errors import InputError
 from raymc.masking import masked_words
-from raymc.provenance import data_facts
 from raymc.search import study
 from raymc.search.database import check_url
 from raymc.search.distributions import compile_space

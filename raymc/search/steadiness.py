@@ -10,7 +10,7 @@ from pathlib import Path
 
 from raymc import provenance
 from raymc.config import parts_of
-from raymc.datasets import Dataset
+from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
@@ -135,7 +135,7 @@ def run_facts(request: StabilityRequest, dataset: Dataset, tracking_uri: str) ->
             "versions": provenance.versions(),
             "git": provenance.revision(),
             "hardware": provenance.hardware(),
-            "data": provenance.data_facts(dataset),
+            "data": data_facts(dataset),
         },
     }
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from raymc import provenance
 from raymc.config import Value, known_keys, nearest
-from raymc.datasets import Dataset
+from raymc.datasets import Dataset, data_facts
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError, TrainingError
 from raymc.methods import METHODS
@@ -220,7 +220,7 @@ def _run(
         raise _Skipped(str(error)) from error
     with _locked(folder):
         before = read_cell(folder)
-        print_ = provenance.data_facts(dataset)["fingerprint"]
+        print_ = data_facts(dataset)["fingerprint"]
         if before is not None and before.facts["data"]["fingerprint"] != print_:
             raise _Skipped(f"the samples are not those that {folder} began with; move it away to begin anew")
         seeds = tuple(sorted({*wanted, *(row["seed"] for row in (before.seeds if before else ()))}))
@@ -254,7 +254,7 @@ def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int]
         "overrides": cell.overrides,
         "seeds_from": cell.seeds_from,
         "seeds": list(seeds),
-        "data": provenance.data_facts(dataset),
+        "data": data_facts(dataset),
         "clusters_by": clusters.told(config, len(dataset.train)),
         "created": before.facts["created"] if before else sitting["started"],
         "updated": sitting["started"],

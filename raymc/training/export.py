@@ -127,7 +127,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "configuration": config.flat(before),
         "facts": dict(found.facts),
         "read": shards.weights_digest(found.reads) if found.reads else None,
-        "data": provenance.data_facts(dataset),
+        "data": datasets.data_facts(dataset),
         "curve": meta["curve"],
         "scored": meta.get("scored"),
         "made": meta.get("made"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from raymc.datasets.scaling import Scaling
+from raymc.datasets.base import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.seed_parts import seed_facts
 from raymc.training import clusters, evaluate, outputs
