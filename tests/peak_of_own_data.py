@@ -1,4 +1,4 @@
-"""`python peak_of_own_data.py SMALL LARGE [LABEL]`: MiB that reading LARGE takes at its peak, after SMALL has been read."""
+"""`python peak_of_own_data.py SMALL LARGE [LABEL]`: MiB at the peak of reading LARGE, once SMALL is read."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from raymc.errors import InputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+    from pyarrow.parquet import ParquetFile
 
 SEPARATORS = ";\t|"  # of other tables than comma-separated ones
 
@@ -37,6 +38,7 @@ def read_csv(own: OwnData) -> Found:
         first = pd.read_csv(own.path, header=None, nrows=1, dtype=str, keep_default_na=False, **settings)
         names = [str(name).strip() for name in first.iloc[0]]
         _check_names(names, own)
+        columns = _columns(names, own)
         absent = {name: list(ABSENT) for name in names if name != own.label}
         with warnings.catch_warnings():
             warnings.simplefilter("error", ParserWarning)
@@ -53,12 +55,12 @@ def read_csv(own: OwnData) -> Found:
                 chunksize=max(1, BLOCK // len(names)),
                 **settings,
             ) as tables:
-                found = _gathered(tables, names, own)
+                x, labels, kinds = _gathered(tables, columns, own)
     except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
-    labels = None if own.label is None else _labels(_as_one(found.labels, own), own)
-    return Found(_numbers(found, own), labels, found.columns)
+    _check_numbers(x, kinds, own)
+    return Found(x, None if own.label is None else _labels(_as_read(labels, own), own), columns)
 
 
 def _blank_lines(path: str) -> int:
@@ -75,7 +77,6 @@ def _exact_floats(version: str) -> dict[str, str]:
 
 def read_parquet(own: OwnData) -> Found:
     """As `read_csv`; the index of a frame that pandas wrote is left out, unless it has a name."""
-    import pandas as pd
 
     try:
         import pyarrow.parquet as pq
@@ -86,8 +87,16 @@ def read_parquet(own: OwnData) -> Found:
             empty = file.schema_arrow.empty_table().to_pandas()
             _check_index(empty, own)
             names = [str(name) for name in empty.columns]
-            batches = file.iter_batches(batch_size=max(1, BLOCK // max(1, len(names))))
-            found = _gathered((batch.to_pandas() for batch in batches), names, own)
+            columns = _columns(names, own)
+            small = all(str(file.schema_arrow.field(name).type) == "float" for name in columns)
+            shape, kind = (file.metadata.num_rows, len(columns)), np.float32 if small else np.float64
+            x, kinds = np.empty(shape, kind, "F"), {}
+            for numbers, name in zip(x.T, columns, strict=True):
+                column = _column(file, name)
+                kinds[name] = {_kind(column.dtype)}
+                if _are_numbers(kinds[name]):
+                    numbers[:] = column.to_numpy(kind, na_value=np.nan)
+            labels = None if own.label is None else _column(file, own.label)
     except ImportError as error:
         raise InputError(f"{own.path}: reading .parquet needs the package pyarrow") from error
     except InputError:
@@ -95,8 +104,13 @@ def read_parquet(own: OwnData) -> Found:
     except Exception as error:  # pyarrow has many kinds of errors for a torn file
         reason = " ".join(str(error).split())
         raise InputError(f"{own.path} is torn or no .parquet ({reason}); expected: a table of numbers") from error
-    labels = None if own.label is None else _labels(pd.concat(found.labels, ignore_index=True), own)
-    return Found(_numbers(found, own), labels, found.columns)
+    _check_numbers(x, kinds, own)
+    return Found(x, None if labels is None else _labels(labels, own), columns)
+
+
+def _column(file: ParquetFile, name: str) -> Series:
+    """One column, which is how the file has them: the others are not in memory."""
+    return file.read(columns=[name], use_threads=False).to_pandas().iloc[:, 0]
 
 
 def _check_index(table: DataFrame, own: OwnData) -> None:
@@ -132,38 +146,40 @@ def _check_once(names: Sequence[str], own: OwnData) -> None:
         raise InputError(f"{own.path}: several columns are called {some(twice)}; expected: a name of its own for each")
 
 
-class Gathered(NamedTuple):
-    """The parts of a table.
-
-    Attributes:
-        columns: the names of the columns that are no labels.
-        kinds: of each column numpy's letters for the types that its parts have.
-        blocks: numbers float64 `[b, d]`, none once a column has others.
-        labels: the column of the labels.
-    """
-
-    columns: list[str]
-    kinds: list[set[str]]
-    blocks: list[Array]
-    labels: list[Series]
+Kinds = dict[str, set[str]]
+"""By column numpy's letters for the types of its parts."""
 
 
-def _gathered(tables: Iterable[DataFrame], names: Sequence[str], own: OwnData) -> Gathered:
-    """A table part by part, so that no second copy is in memory. Raises InputError where it has no such label."""
+def _columns(names: Sequence[str], own: OwnData) -> list[str]:
+    """The names of the columns that are no labels. Raises InputError where the one of the labels is not there."""
     if own.label is not None and own.label not in names:
         raise InputError(f"{own.path} has no column {own.label}{nearest(own.label, names)}")
-    columns = [name for name in names if name != own.label]
-    found = Gathered(columns, [set() for _ in columns], [], [])
+    return [name for name in names if name != own.label]
+
+
+def _gathered(tables: Iterable[DataFrame], columns: Sequence[str], own: OwnData) -> tuple[Array, list[str], Kinds]:
+    """Numbers float64 `[n, d]`, labels and types of a table that comes in parts; no numbers once a column has none."""
+    blocks: list[Array] = []
+    labels: list[str] = []
+    kinds: Kinds = {name: set() for name in columns}
     for table in tables:
-        table.columns = list(names)
         if own.label is not None:
-            found.labels.append(table[own.label])
+            labels.extend(table[own.label])
         rest = table[columns]
-        for kinds, kind in zip(found.kinds, rest.dtypes, strict=True):
-            kinds.add(getattr(kind, "kind", "O"))
-        numbers = all(_are_numbers(kinds) for kinds in found.kinds)
-        found.blocks.append(rest.to_numpy(np.float64, na_value=np.nan) if numbers else np.empty((len(rest), 0)))
-    return found
+        for name, dtype in rest.dtypes.items():
+            kinds[str(name)].add(_kind(dtype))
+        numbers = all(map(_are_numbers, kinds.values()))
+        blocks.append(rest.to_numpy(np.float64) if numbers else np.empty((len(rest), 0)))
+    rows = sum(map(len, blocks))
+    x, done = np.empty((rows, len(columns)), np.float64, "F"), 0  # the order by which columns are summed up
+    for block in blocks if all(map(_are_numbers, kinds.values())) else ():
+        x[done : done + len(block)] = block
+        done += len(block)
+    return x, labels, kinds
+
+
+def _kind(dtype: object) -> str:
+    return str(getattr(dtype, "kind", "O"))
 
 
 def _are_numbers(kinds: set[str]) -> bool:
@@ -171,29 +187,22 @@ def _are_numbers(kinds: set[str]) -> bool:
     return kinds <= set("iuf") or kinds == {"b"}
 
 
-def _numbers(found: Gathered, own: OwnData) -> Array:
-    """Samples float64 `[n, d]`. Raises InputError for columns that hold no numbers, and where there are none at all."""
-    rows = sum(map(len, found.blocks))
-    if not found.columns or not rows:
-        raise InputError(f"{own.path} holds {rows} rows of {len(found.columns)} columns; expected: numbers")
-    wrong = [name for name, kinds in zip(found.columns, found.kinds, strict=True) if not _are_numbers(kinds)]
+def _check_numbers(x: Array, kinds: Kinds, own: OwnData) -> None:
+    """Raises InputError for columns that hold no numbers, and where there are none at all."""
+    if not x.size:
+        raise InputError(f"{own.path} holds {len(x)} rows of {x.shape[1]} columns; expected: numbers")
+    wrong = [name for name, found in kinds.items() if not _are_numbers(found)]
     if wrong:
         hint = "" if own.label else "; the column of the labels is named by label: in the space file"
         raise InputError(f"{own.path}: no numbers in {some(wrong)}{hint}")
-    numbers, done = np.empty((rows, len(found.columns)), np.float64, "F"), 0  # as tables are: see `scaling`
-    while found.blocks:
-        block = found.blocks.pop(0)
-        numbers[done : done + len(block)] = block
-        done += len(block)
-    return numbers
 
 
-def _as_one(parts: Sequence[Series], own: OwnData) -> Series:
-    """Texts of a .csv as the numbers that they are, where all of them are numbers."""
+def _as_read(texts: Sequence[str], own: OwnData) -> Series:
+    """The labels of a .csv as pandas reads them all together: as numbers, where all of them are."""
     import pandas as pd
 
     lines = io.StringIO()
-    csv.writer(lines, quoting=csv.QUOTE_ALL).writerows([text] for part in parts for text in part)
+    csv.writer(lines, quoting=csv.QUOTE_ALL).writerows([text] for text in texts)
     lines.seek(0)
     settings: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False, "low_memory": False}
     table = pd.read_csv(lines, header=None, names=[own.label], **_exact_floats(pd.__version__), **settings)
