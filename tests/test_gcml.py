@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from raymc import datasets
@@ -104,7 +105,12 @@ def tiny() -> tuple[nn.ModuleDict, Batch]:
     return model, Batch((x[index],), index, epoch=4, steps=5, state=state)
 
 
-SETTINGS = gcml_settings.Finetune(start_epoch=2, continuation_epochs=10, alpha=0.3, beta=0.7, neighbours=2, kappa=2.0)
+@dataclass(frozen=True, kw_only=True)
+class Settings(gcml_settings.Finetune, gcml_settings.Pretrain):
+    """Those of both stages, for all losses."""
+
+
+SETTINGS = Settings(start_epoch=2, continuation_epochs=10, alpha=0.3, beta=0.7, neighbours=2, kappa=2.0)
 
 
 @pytest.mark.parametrize("scales", ["published", "paper", "mean"])
