@@ -11,7 +11,7 @@ from raymc.datasets import Dataset
 
 @dataclass(frozen=True)
 class DrawnBank:
-    """What a stage behind it sees (see `raymc.training.bank.Outputs`): outputs `[n, p]` as samples, and V views."""
+    """What a stage behind it sees (see `raymc.training.feature_bank.Outputs`): outputs `[n, p]` as samples, and V views."""
 
     data: Dataset
     views: tuple[Tensor, ...]

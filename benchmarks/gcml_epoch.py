@@ -29,9 +29,9 @@ from benchmarks.machine import facts
 from raymc import datasets
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset
+from raymc.distributed import Workers
 from raymc.methods import METHODS, gcml, gcml_state
 from raymc.ops import student_t_assignment, target_distribution
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
 from raymc.training.stages import enter, weights_of

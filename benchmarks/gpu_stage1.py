@@ -37,7 +37,7 @@ from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.metrics.clustering import Labels
 from raymc.metrics.probes import knn_accuracy, svm_accuracy
-from raymc.space import load_space
+from raymc.space.space import load_space
 from raymc.training import evaluate, loop
 from raymc.training.export import export
 from raymc.training.loop import Hooks, Progress, Row

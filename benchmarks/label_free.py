@@ -16,9 +16,9 @@ from typing import Any
 
 from raymc.errors import InputError
 from raymc.metrics.names import RANKED, STUDY_METRICS
-from raymc.reporting.facts import gather
+from raymc.reporting.search.facts import gather
+from raymc.reporting.search.view import data_name
 from raymc.reporting.study_reader import read_study
-from raymc.reporting.view import data_name
 
 SCORES = (*RANKED, *STUDY_METRICS)
 

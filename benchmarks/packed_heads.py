@@ -30,11 +30,11 @@ from benchmarks.drawn_bank import DrawnBank
 from benchmarks.machine import facts
 from raymc.config import Config, resolve
 from raymc.datasets.base import Split, stored
+from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
-from raymc.training.bank import BankFeed
-from raymc.training.dist import Workers
 from raymc.training.evaluate import watched
+from raymc.training.feature_bank import BankFeed
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.stacked import PackedUpdates

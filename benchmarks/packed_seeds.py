@@ -24,9 +24,9 @@ from benchmarks.machine import facts
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
+from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.stacked import PackedFeed, PackedUpdates

@@ -34,12 +34,12 @@ from raymc import datasets
 from raymc.config import Config, Value, parse_overrides
 from raymc.datasets import POLICIES, Dataset
 from raymc.datasets.augmentation import ImagePolicy
+from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.methods.nmce import tcr_loss
 from raymc.ops.gram import product
-from raymc.space import load_space
-from raymc.training.dist import Workers
+from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.run import pick_device

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import node_resources, plan_slots, quiet_environment, run_work
+from raymc.execution.live import Board
+from raymc.execution.trial import Plan, run_unit
+from raymc.execution.worker import Needs
 from raymc.provenance import versions
-from raymc.scale.local import ray_session
-from raymc.scale.worker import Needs
-from raymc.search.driver import node_resources, plan_slots, quiet_environment, run_work
 from raymc.search.judge import Judge
-from raymc.search.ledger import SeedQueue
-from raymc.search.live import Board
-from raymc.search.unit import Plan, run_unit
+from raymc.study.queue import SeedQueue
 
 EPOCHS = 5
 

@@ -22,8 +22,8 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from benchmarks.machine import facts
+from raymc.distributed import average_gradients, rows_of, synchronise_batchnorm
 from raymc.ops import gumbel_softmax, mlc_objective, nmce_objective, tcr_objective
-from raymc.training.dist import average_gradients, rows_of, synchronise_batchnorm
 from tests.worker_pool import on_workers
 
 ROWS, FEATURES, CLUSTERS, EPS_SQ, WEIGHT = 768, 64, 10, 0.2, 30.0

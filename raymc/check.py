@@ -1,92 +1,9 @@
 """`python -m raymc.check [SPACE ...]`: validate search spaces and take one step of each stage on real data."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-import time
-from typing import Any
 
-from raymc import datasets
-from raymc.cli import Parser, execute, make_parser
-from raymc.datasets import Dataset
-from raymc.errors import InputError, TrainingError
-from raymc.space import Space, load_space, space_names
-from raymc.space_seeds import remarks
-from raymc.training.smoke import one_step
-
-
-def parser() -> Parser:
-    """The options of `check`."""
-    parser = make_parser("check", "Validate search spaces; where the data are here, run one step of each stage.")
-    parser.add_argument("spaces", nargs="*", metavar="SPACE", help="names or files (default: all that come with raymc)")
-    return parser
-
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Check every space and print a line on each; raises InputError when one is invalid."""
-    out = sys.stderr if args.json else sys.stdout
-    names = args.spaces or space_names()
-    width = max(map(len, names))
-    found = []
-    for name in names:
-        begun = time.monotonic()
-        verdict = examine(name, args.data)
-        found.append(verdict)
-        word = "ok" if verdict["valid"] else "INVALID"
-        told = verdict["why"] or f"one step of each stage at {', '.join(verdict['points'])}"
-        print(f"{name:{width}}  {word:7}  {told} ({time.monotonic() - begun:.1f} s)", file=out, flush=True)
-        for remark in verdict["remarks"]:
-            print(f"{'':{width}}  note     {remark}", file=out, flush=True)
-    wrong = [verdict["name"] for verdict in found if not verdict["valid"]]
-    if wrong:
-        error = InputError(f"{len(wrong)} of {len(found)} spaces are invalid: {', '.join(wrong)}")
-        error.result = {"spaces": found}
-        raise error
-    return {"spaces": found}
-
-
-def examine(name: str, data: str | None) -> dict[str, Any]:
-    """What there is to say of one space: `valid`, `stepped`, at which `points`, and `why` not."""
-    verdict: dict[str, Any] = {"name": name, "valid": False, "stepped": False, "why": None, "points": [], "remarks": []}
-    try:
-        space = load_space(name)
-    except InputError as error:
-        return verdict | {"why": str(error)}
-    verdict |= {"name": space.name, "remarks": remarks(space)}
-    try:
-        dataset = datasets.load_once(space.config(), data)
-    except InputError as error:
-        if space.own:  # a known dataset may be elsewhere, but the space says where these are
-            return verdict | {"why": str(error)}
-        return verdict | {"valid": True, "why": f"no step: {error}"}
-    if space.objective.uses_labels and dataset.train.y is None:
-        verdict["remarks"] = [*verdict["remarks"], f"tune: {space.objective.metric} needs labels, which are not there"]
-    try:
-        return verdict | {"valid": True, "stepped": True, "points": take_steps(space, dataset)}
-    except (InputError, TrainingError) as error:
-        return verdict | {"why": str(error)}
-
-
-def take_steps(space: Space, dataset: Dataset) -> list[str]:
-    """One step of each stage at the preset, the low and the high end and the first points; their names.
-
-    Raises InputError or TrainingError that names the point.
-    """
-    tried = []
-    done = []
-    for title, point in space.corners().items():
-        config = space.config(params=point)
-        if config in done:
-            continue
-        try:
-            one_step(config, dataset)
-        except (InputError, TrainingError) as error:
-            raise type(error)(f"at {title} {dict(point)}: {error}") from error
-        tried.append(title)
-        done.append(config)
-    return tried
-
+from raymc.cli import execute
+from raymc.commands.check import parser, run
 
 if __name__ == "__main__":
     sys.exit(execute(parser(), run))

@@ -17,7 +17,7 @@ from pydantic import Field, SkipValidation
 from pydantic.dataclasses import dataclass
 
 from raymc.errors import InputError
-from raymc.seed_parts import PARTS
+from raymc.rng import PARTS
 from raymc.validation import STRICT, Key, Whole
 from raymc.validation import Value as Value  # named from here by all that read a configuration
 
@@ -228,7 +228,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
 
 
 def parts_of(varies: str) -> tuple[str, ...]:
-    """The parts of a seed that the key `varies` names, in the order of `raymc.seed_parts.PARTS`. Raises InputError."""
+    """The parts of a seed that the key `varies` names, in the order of `raymc.rng.PARTS`. Raises InputError."""
     words = [word.strip() for word in varies.split(",")]
     if words == ["all"]:
         return PARTS

@@ -17,9 +17,9 @@ from raymc.config import Value, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import Space, make_space
-from raymc.space_format import Resources, Scalar, parse_yaml, told
-from raymc.space_section import Section
+from raymc.space.format import Resources, Scalar, parse_yaml, told
+from raymc.space.section import Section
+from raymc.space.space import Space, make_space
 
 FEATURES = {"projection": "Proj", "pre_feature": "Pre-feature", "pool": "Pool"}
 PROBES = {"svm": "SVM", "knn": "k-NN", "nearest_subspace": "NearSub"}

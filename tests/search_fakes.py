@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from raymc.execution.trial import Plan, run_unit
 from raymc.search.judge import Judge
-from raymc.search.ledger import Ledger, Work
 from raymc.search.records import unit_of, unit_row
-from raymc.search.unit import Plan, run_unit
+from raymc.study.queue import Ledger, Work
 
 SPACE: dict[str, BaseDistribution] = {
     "heads.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from raymc.datasets import POLICIES, augmentation, draws, image_ops, load
 from raymc.datasets.augmentation import ImagePolicy
+from raymc.distributed import rows_of
 from raymc.errors import InputError
-from raymc.training.dist import rows_of
 
 SHAPES = {
     "cifar": (3, 32, 32),

@@ -17,17 +17,17 @@ from torch.distributed import ProcessGroup
 
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset, load
+from raymc.distributed import Workers
 from raymc.errors import InputError, Interrupted
 from raymc.methods import METHODS
 from raymc.methods.base import Batch
 from raymc.nets.assigners import load_assigner
-from raymc.training.bank import Bank, Behind, bank_key
-from raymc.training.dist import Workers
+from raymc.storage.stage_store import Store
+from raymc.training.feature_bank import Bank, Behind, bank_key
 from raymc.training.feed import Feed
 from raymc.training.run import Training, run
 from raymc.training.smoke import limit
 from raymc.training.stages import check_sizes, enter, module_names, seeds_of, stage_key
-from raymc.training.store import Store
 from tests.worker_pool import on_workers
 
 ROWS = 200

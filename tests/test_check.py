@@ -13,7 +13,7 @@ from raymc import check
 from raymc.cli import execute
 from raymc.datasets import load
 from raymc.errors import DivergedError
-from raymc.space import load_space, space_names
+from raymc.space.space import load_space, space_names
 
 HEAD = "method: nmce\ndataset: digits\n"
 

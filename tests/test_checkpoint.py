@@ -26,13 +26,13 @@ from raymc.config import Config, resolve
 from raymc.datasets import Dataset, load
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.storage.stage_store import Entry, Store
 from raymc.training import checkpoint, shards
 from raymc.training.export import export
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import Weights, enter, seeds_of, weights_of
-from raymc.training.store import Entry, Store
 from tests.fabricated_data import small, write_compact
 
 MLC = METHODS["mlc"]  # whose clusters cannot collapse, however short the training

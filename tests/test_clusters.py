@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raymc.config import Config, Value, resolve
 from raymc.datasets import Dataset, load
+from raymc.distributed import Workers
 from raymc.errors import CollapsedError, DivergedError, InputError
 from raymc.methods import METHODS
 from raymc.metrics import clustering_scores
@@ -33,7 +34,6 @@ from raymc.nets.assigners import (
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
 from raymc.training import clusters
-from raymc.training.dist import Workers
 from raymc.training.evaluate import ranks
 from raymc.training.feed import Feed
 from raymc.training.run import run

@@ -11,8 +11,8 @@ import torch
 
 from raymc.config import resolve
 from raymc.datasets import POLICIES, augmentation, load
+from raymc.distributed import Workers
 from raymc.methods import METHODS
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
 from raymc.training.smoke import limit

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from raymc.training import dist
+from raymc import distributed as dist
 from tests import worker_functions as work
 from tests.worker_pool import on_workers
 

@@ -18,13 +18,13 @@ from raymc import datasets
 from raymc.config import Config, Value, resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
+from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.methods import METHODS, gcml, gcml_settings, gcml_state
 from raymc.methods.base import Batch
 from raymc.metrics.tsne import tsne
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, fit
 from raymc.training.smoke import one_step, shorten

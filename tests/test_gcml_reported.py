@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from raymc import datasets
 from raymc.config import Value
+from raymc.distributed import Workers
 from raymc.methods import gcml_state
 from raymc.methods.base import Stage
 from raymc.nets.autoencoder import AUTOENCODERS
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, fit
 from raymc.training.smoke import limit

@@ -30,7 +30,7 @@ USES = {
     "metrics": {"metrics", "ops"},
 }
 # The rooms below training talk to other workers through this one file of it.
-COLLECTIVES = "raymc.training.dist"
+COLLECTIVES = "raymc.distributed"
 LIGHT = {"training", "methods"} | GROUND
 ENTRIES = ("tune", "train", "stability", "report", "check", "data", "checkpoint")
 
@@ -48,7 +48,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room(name: str) -> str | None:
-    """`search` of `raymc.search.study`; None for what is no room of raymc's."""
+    """`search` of `raymc.study.folder`; None for what is no room of raymc's."""
     parts = name.split(".")
     return parts[1] if parts[0] == "raymc" and len(parts) > 1 and parts[1] in ROOMS else None
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from raymc.config import Config, Value, resolve
 from raymc.datasets import NAMES, POLICIES, load
+from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.methods.base import ASSIGNER, Method
 from raymc.nets import BACKBONES
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.training.clusters import find
-from raymc.training.dist import Workers
 from raymc.training.evaluate import heads
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit

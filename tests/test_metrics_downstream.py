@@ -12,13 +12,13 @@ from torch.nn import functional
 from raymc.config import Value, resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
+from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.metrics.downstream import downstream_accuracies, held_out
 from raymc.metrics.geometry import geometry_scores
 from raymc.ops import cluster_coding_rate, coding_rate
 from raymc.training import evaluate
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.stages import check_sizes
 

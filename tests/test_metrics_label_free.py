@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from raymc.config import resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
+from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.metrics import label_free
 from raymc.metrics.label_free import (
@@ -34,7 +35,6 @@ from raymc.metrics.label_free import (
 )
 from raymc.metrics.subspace import numerical_rank
 from raymc.training import evaluate, reference
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 
 METHOD = METHODS["gcml"]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from raymc.errors import InputError, StorageError
-from raymc.training import lease as lease_module
-from raymc.training import mirror as mirror_module
-from raymc.training import objects
-from raymc.training.mirror import Mirror, fetched, mirror_of
-from raymc.training.objects import filesystem, home, listing
-from raymc.training.store import Store
+from raymc.storage import lease as lease_module
+from raymc.storage import mirror as mirror_module
+from raymc.storage import objects
+from raymc.storage.mirror import Mirror, fetched, mirror_of
+from raymc.storage.objects import filesystem, home, listing
+from raymc.storage.stage_store import Store
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_driver_begins_with_what_the_store_has_and_nothing_else(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-    from raymc.search.mirrored import driving
+    from raymc.execution.remote import driving
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = home(uri) / "studies" / "s"

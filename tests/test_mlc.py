@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from raymc.config import Config, Value, resolve
 from raymc.datasets import POLICIES, load
+from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.methods import METHODS, mlc, nmce
 from raymc.methods.base import Batch, Group, Loss, Stage, Step
 from raymc.nets import UnitLinear, pre_feature_layer
 from raymc.ops import mlc_objective
 from raymc.rng import derive_seed
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
 from raymc.training.optim import Optimisers

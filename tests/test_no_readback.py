@@ -22,16 +22,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from raymc.config import Config, StageConfig, Value, resolve
 from raymc.datasets import load
+from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
-from raymc.training.bank import Bank, Behind
-from raymc.training.dist import Workers
+from raymc.storage.stage_store import Store
+from raymc.training.feature_bank import Bank, Behind
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, over_batches
 from raymc.training.smoke import limit
 from raymc.training.stacked import PackedUpdates
 from raymc.training.stages import enter, module_names, prepare
-from raymc.training.store import Store
 
 META = torch.device("meta")
 BATCHES = 3

@@ -30,7 +30,7 @@ from raymc.datasets.own_images import files_below
 from raymc.datasets.scaling import WORDS, fit, scaled
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import load_space
+from raymc.space.space import load_space
 
 RNG = np.random.default_rng(0)
 N, D = 30, 4

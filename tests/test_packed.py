@@ -16,15 +16,15 @@ from raymc import ops
 from raymc.config import Config, StageConfig, Value, resolve
 from raymc.datasets import load
 from raymc.errors import DivergedError
+from raymc.execution.train_seed import TrainSeed, _pack
 from raymc.methods import METHODS, gcml
-from raymc.search.body import TrainSeed, _pack
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.storage.stage_store import Store
 from raymc.training import loop, packed, stacked
 from raymc.training.packed import fill_store, packs
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import seeds_of
-from raymc.training.store import Store
 
 METHOD = METHODS["gcml"]
 STAGES = tuple(METHOD.stage_settings)

@@ -17,11 +17,11 @@ from raymc.config import Config, resolve
 from raymc.datasets import load
 from raymc.errors import CollapsedError
 from raymc.methods import METHODS
+from raymc.storage.stage_store import Store
 from raymc.training.packed import fill_store
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import seeds_of
-from raymc.training.store import Store
 
 NUMBERS = {
     "nmce": [

@@ -15,7 +15,7 @@ from scipy import stats
 
 from raymc import report
 from raymc.cli import execute
-from raymc.reporting.page import write_report
+from raymc.reporting.search.page import write_report
 from tests.fabricated_study import SEARCHED, Fabricator, fabricate
 
 EVIL = "<script>window.taken = 1</script>\"'><img src=x onerror='window.taken = 1'>"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raymc.reporting.page import write_report
+from raymc.reporting.search.page import write_report
 from tests.fabricated_study import fabricate
 from tests.webdriver import Browser, browser, missing
 

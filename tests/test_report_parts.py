@@ -14,16 +14,16 @@ import pytest
 from PIL import Image
 
 from raymc.config import parse_overrides
-from raymc.reporting.cautions import cautions, edge
-from raymc.reporting.commands import reproduce
-from raymc.reporting.confusion import confusion_matrix
-from raymc.reporting.cost import stage_use
-from raymc.reporting.curves import learning_curves
-from raymc.reporting.gallery import build_gallery
-from raymc.reporting.importance import parameter_importance
+from raymc.reporting.charts.confusion import confusion_matrix
+from raymc.reporting.charts.curves import learning_curves
+from raymc.reporting.charts.gallery import build_gallery
+from raymc.reporting.charts.svg import Axis, axis, thinned
 from raymc.reporting.records import Record, SeedRun, StageRun, Study, winner
+from raymc.reporting.search.cautions import cautions, edge
+from raymc.reporting.search.commands import reproduce
+from raymc.reporting.search.cost import stage_use
+from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.study_reader import read_study
-from raymc.reporting.svg import Axis, axis, thinned
 from raymc.reporting.words import count, detectable, duration, listing, score, seeds_varied
 from tests.fabricated_study import SEARCHED, fabricate
 

@@ -12,10 +12,10 @@ import torch
 
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.reporting.artefacts import read_geometry, read_snapshots
-from raymc.reporting.page import write_report
-from raymc.reporting.rank_isometry import build_rank_isometry
+from raymc.reporting.charts.rank_isometry import build_rank_isometry
+from raymc.reporting.charts.stages import BUDGET, FINE, MARGIN, SIDE, build_stages
 from raymc.reporting.records import SeedRun
-from raymc.reporting.stages import BUDGET, FINE, MARGIN, SIDE, build_stages
+from raymc.reporting.search.page import write_report
 from raymc.training.outputs import write_arrays
 from tests.fabricated_study import fabricate
 

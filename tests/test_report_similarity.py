@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from raymc.reporting.artefacts import read_similarity
-from raymc.reporting.page import write_report
-from raymc.reporting.rates import rate_charts
+from raymc.reporting.charts.rates import rate_charts
+from raymc.reporting.charts.similarity import RAMP, build_similarity, png
 from raymc.reporting.records import SeedRun
-from raymc.reporting.similarity import RAMP, build_similarity, png
+from raymc.reporting.search.page import write_report
 from tests.fabricated_study import fabricate
 
 

@@ -15,11 +15,11 @@ import pytest
 from raymc import report
 from raymc.cli import execute
 from raymc.errors import InputError
+from raymc.reporting.charts.seed_curves import seed_curves
+from raymc.reporting.charts.seeds import heat_map, seed_strips
+from raymc.reporting.stability.page import write_stability
+from raymc.reporting.stability.sentences import may, may_not, varied
 from raymc.reporting.steady import read_stability
-from raymc.reporting.steady_curves import seed_curves
-from raymc.reporting.steady_figures import heat_map, seed_strips
-from raymc.reporting.steady_page import write_stability
-from raymc.reporting.steady_words import may, may_not, varied
 from tests.fabricated_stability import fabricate_run, write
 from tests.test_metrics_seeds import MLC, NMCE
 

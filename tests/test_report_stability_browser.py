@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raymc.reporting.steady_page import write_stability
+from raymc.reporting.stability.page import write_stability
 from tests.fabricated_stability import fabricate_run
 from tests.test_report_browser import BACKGROUND, COLOUR, EVIL, contrast
 from tests.webdriver import Browser, browser, missing

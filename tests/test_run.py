@@ -17,11 +17,11 @@ from raymc.config import Config, resolve
 from raymc.datasets import load
 from raymc.errors import DivergedError, InputError
 from raymc.methods import METHODS
+from raymc.storage.stage_store import Store
 from raymc.training import loop, smoke
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import digest_of, seeds_of
-from raymc.training.store import Store
 
 NMCE = METHODS["nmce"]
 STAGES = tuple(NMCE.stage_settings)

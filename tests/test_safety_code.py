@@ -24,9 +24,9 @@ LOADERS = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "
 
 ALLOWED = {
     ("raymc/datasets/unpickling.py", "import pickle"): "its Unpickler knows six names, all ours",
-    ("raymc/training/store.py", "import pickle"): "for the error that torch.load raises",
-    ("raymc/search/tuning.py", "import pickle"): "writes the empty snapshot that Tune asks for; nobody reads it",
-    ("raymc/space_format.py", "yaml.load"): "with a subclass of SafeLoader",
+    ("raymc/storage/stage_store.py", "import pickle"): "for the error that torch.load raises",
+    ("raymc/execution/searcher.py", "import pickle"): "writes the empty snapshot that Tune asks for; nobody reads it",
+    ("raymc/space/format.py", "yaml.load"): "with a subclass of SafeLoader",
 }
 
 
@@ -68,6 +68,6 @@ def test_it_would_be_seen(line: str) -> None:
 def test_spaces_are_read_by_a_safe_loader() -> None:
     import yaml
 
-    from raymc.space_format import _Loader
+    from raymc.space.format import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)

@@ -15,11 +15,11 @@ import torch
 from raymc.errors import InputError
 from raymc.reporting.artefacts import labels_in
 from raymc.search.records import read_json
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.storage.stage_store import Store
 from raymc.tracking.sender import Sender
 from raymc.tracking.spool import Spool, is_record
 from raymc.tracking.tail import Tail
-from raymc.training.store import Store
 
 KEY = "0" * 16
 

@@ -13,7 +13,7 @@ import pytest
 from raymc.cli import execute, make_parser
 from raymc.errors import InputError, Interrupted
 from raymc.masking import masked, masked_words
-from raymc.reporting.facts import without_secrets
+from raymc.reporting.search.facts import without_secrets
 from raymc.tracking.store import _line
 from raymc.tracking.uri import resolve
 
@@ -126,7 +126,7 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
 
 def test_a_resume_asks_for_the_password_and_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed: no search")
-    from raymc.search.request import Request, resume_line, tracking_uri_of
+    from raymc.study.request import Request, resume_line, tracking_uri_of
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     request = Request("mine", {}, "storage", "data", tracking_uri="http://me:p@ss/w@host", resume=True)

@@ -13,9 +13,9 @@ pytest.importorskip("ray")
 
 from raymc.config import Config, resolve  # noqa: E402
 from raymc.errors import DivergedError  # noqa: E402
+from raymc.execution.cluster import ray_session  # noqa: E402
+from raymc.execution.worker import Job, Needs, run_workers  # noqa: E402
 from raymc.methods import METHODS  # noqa: E402
-from raymc.scale.local import ray_session  # noqa: E402
-from raymc.scale.worker import Job, Needs, run_workers  # noqa: E402
 from raymc.training.run import run  # noqa: E402
 from raymc.training.stages import seeds_of  # noqa: E402
 

@@ -27,7 +27,7 @@ from benchmarks.scaling.measure import Case, epoch
 from benchmarks.scaling.model import GPUS, LARGE, SMALL, Part, Phase, Search, least_wall, outcome, step_seconds
 from benchmarks.scaling.scores import measured_scores
 from raymc.datasets.augmentation import POLICIES, ImagePolicy
-from raymc.space import load_space
+from raymc.space.space import load_space
 from tests.worker_pool import on_workers
 
 # ResNet-18 with CIFAR's stem, by hand. Multiplications of one image: the first layer, four 3x3 layers of 64 filters on

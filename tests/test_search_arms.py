@@ -18,14 +18,14 @@ from raymc import stability
 from raymc.cli import execute
 from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
+from raymc.execution.driver import Slots
+from raymc.execution.trial import run_unit
 from raymc.methods import METHODS, nmce
 from raymc.reporting.comparison import compare_arms, shared_stages
-from raymc.reporting.comparison_words import comparison_lines, sharing_lines
+from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.search import arms, steadiness
 from raymc.search.arms import compare
-from raymc.search.driver import Slots
 from raymc.search.steady_request import StabilityRequest
-from raymc.search.unit import run_unit
 from tests.search_fakes import FakeBody
 from tests.test_metrics_seeds import MLC, NMCE
 

@@ -9,8 +9,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raymc.errors import InputError
-from raymc.search.distributions import check_point, compile_space, enqueue, next_number, reseed, sampler_seed
-from raymc.space_parameter import Parameter
+from raymc.space.parameter import Parameter
+from raymc.study.distributions import check_point, compile_space, enqueue, next_number, reseed, sampler_seed
 from tests.search_fakes import FIRST, SPACE, new_study
 
 

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from raymc.scale.worker import Needs
-from raymc.search.driver import UNKNOWN, describe, plan_slots
-from raymc.search.live import Board, duration
+from raymc.execution.driver import UNKNOWN, describe, plan_slots
+from raymc.execution.live import Board, duration
+from raymc.execution.worker import Needs
 from raymc.search.records import Unit
 
 HEAD = {"node:__internal_head__": 0.001}

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raymc.execution.session import _ledger
+from raymc.execution.train_seed import TrainSeed
+from raymc.execution.trial import Plan, run_unit
 from raymc.metrics.names import LABEL_METRICS
-from raymc.reporting.facts import gather
+from raymc.reporting.search.facts import gather
 from raymc.reporting.study_reader import read_study
-from raymc.search import study as studies
-from raymc.search.body import TrainSeed
-from raymc.search.distributions import compile_space
 from raymc.search.judge import judge_of
-from raymc.search.manifest import load_data, make_manifest, plan_budget
-from raymc.search.sitting import _ledger
-from raymc.search.unit import Plan, run_unit
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.study import folder as studies
+from raymc.study.distributions import compile_space
+from raymc.study.manifest import load_data, make_manifest, plan_budget
 
 SPACE = """
 method: gcml

@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 
 from raymc.errors import CollapsedError, DeviceMemoryError, DivergedError
 from raymc.search import records
-from raymc.search.distributions import enqueue
 from raymc.search.judge import Judge
-from raymc.search.ledger import Ledger, SeedQueue
+from raymc.study.distributions import enqueue
+from raymc.study.queue import Ledger, SeedQueue
 from tests.search_fakes import FIRST, SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
 

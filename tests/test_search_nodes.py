@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from raymc.execution.train_seed import TrainSeed
 from raymc.search import records
-from raymc.search.body import TrainSeed
-from raymc.space import load_space
+from raymc.space.space import load_space
 from tests.chaos import node_kills
 from tests.chaos.machines import PATIENCE, Machines, machines
 

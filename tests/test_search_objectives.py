@@ -14,16 +14,16 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from raymc.errors import InputError
+from raymc.execution.trial import Plan, run_unit
 from raymc.metrics.gates import Gates
 from raymc.metrics.ranking import rank_means
-from raymc.reporting.pareto import pareto
 from raymc.reporting.records import winner
+from raymc.reporting.search.pareto import pareto
 from raymc.reporting.study_reader import read_study
 from raymc.search import records
 from raymc.search.judge import Judge, judge_of
-from raymc.search.manifest import check_data, load_data, plan_budget
-from raymc.search.unit import Plan, run_unit
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.study.manifest import check_data, load_data, plan_budget
 from raymc.training.outputs import write_json
 from tests.search_fakes import FakeBody, Killed, make_ledger, new_study, run_here
 

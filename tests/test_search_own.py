@@ -16,12 +16,12 @@ import yaml
 
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
-from raymc.search import study
 from raymc.search.arms import compare
-from raymc.search.manifest import load_data
-from raymc.search.request import Request, new_study, take_up
 from raymc.search.steady_request import StabilityRequest
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.study import folder as study
+from raymc.study.manifest import load_data
+from raymc.study.request import Request, new_study, take_up
 
 N = 30
 X, Y = np.random.default_rng(0).normal(size=(N, 4)), np.arange(N) % 3

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
-from raymc.search import sitting, steadiness, study
-from raymc.search.manifest import fresh_seeds, plan_budget
+from raymc.execution import session as sitting
+from raymc.execution.session import tune
+from raymc.execution.trial import run_unit
+from raymc.search import steadiness
 from raymc.search.records import read_json
-from raymc.search.request import Request
-from raymc.search.sitting import tune
 from raymc.search.steadiness import stability
 from raymc.search.steady_request import StabilityRequest, configuration
-from raymc.search.unit import run_unit
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.study import folder as study
+from raymc.study.manifest import fresh_seeds, plan_budget
+from raymc.study.request import Request
 from tests.search_fakes import FakeBody, Killed
 
 SPACE = """

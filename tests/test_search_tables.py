@@ -18,12 +18,12 @@ from filelock import FileLock
 from raymc import stability
 from raymc.cli import execute
 from raymc.errors import CollapsedError, InputError
+from raymc.execution.driver import Slots
+from raymc.execution.trial import run_unit
 from raymc.paper_table import load_table
 from raymc.reporting.cells import read_cells
 from raymc.search import steadiness, tables
-from raymc.search.driver import Slots
 from raymc.search.tables import TableRequest, fill_table, make_cells
-from raymc.search.unit import run_unit
 from tests.search_fakes import FakeBody, Killed
 from tests.test_search_arms import Tracker
 from tests.test_tables import TINY

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raymc.reporting.facts import gather
+from raymc.reporting.search.facts import gather
 from raymc.reporting.study_reader import read_study
 from raymc.search.judge import Judge
-from raymc.search.tracked import log_outcome, study_tags
+from raymc.tracking.outcome import log_outcome, study_tags
 from raymc.tracking.study import StudyTracker
 from raymc.training.outputs import write_json
 from tests.mlflow_database import DEPRECATED, new_database, query, sender, table

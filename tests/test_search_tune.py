@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from raymc.errors import InputError
-from raymc.scale.local import ray_session
-from raymc.scale.worker import Needs
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
+from raymc.execution.live import Board
+from raymc.execution.searcher import Halving
+from raymc.execution.trial import Plan, stop_mark
+from raymc.execution.worker import Needs
 from raymc.search import records
-from raymc.search.distributions import enqueue
-from raymc.search.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.search.judge import Judge
-from raymc.search.ledger import Ledger
-from raymc.search.live import Board
-from raymc.search.tuning import Halving
-from raymc.search.unit import Plan, stop_mark
+from raymc.study.distributions import enqueue
+from raymc.study.queue import Ledger
 from tests import search_fakes
 from tests.search_fakes import FIRST, SPACE, FakeBody, make_ledger, new_study
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from raymc.errors import InputError, StorageError
+from raymc.execution.trial import Plan, run_unit, stop_mark
 from raymc.search import records
 from raymc.search.judge import Judge
 from raymc.search.records import Unit, unit_of, unit_row
-from raymc.search.unit import Plan, run_unit, stop_mark
 from tests.search_fakes import FIRST, FakeBody, Killed, accuracy
 
 SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))

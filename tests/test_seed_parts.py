@@ -11,9 +11,9 @@ from raymc.config import Config, parts_of, resolve
 from raymc.datasets import load
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.seed_parts import PARTS, PartSeeds, seed_facts
-from raymc.space import load_space
-from raymc.space_seeds import seeds_from
+from raymc.rng import PARTS, PartSeeds, seed_facts
+from raymc.space.seeds import seeds_from
+from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.run import ALONE, run
 from raymc.training.smoke import limit

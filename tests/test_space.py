@@ -12,12 +12,13 @@ import jsonschema
 import pytest
 import yaml
 
-from raymc import space, space_docs
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space import Space, load_space, space_names
-from raymc.space_format import parse_yaml
-from raymc.space_seeds import remarks, seeds_from
+from raymc.space import docs as space_docs
+from raymc.space import space
+from raymc.space.format import parse_yaml
+from raymc.space.seeds import remarks, seeds_from
+from raymc.space.space import Space, load_space, space_names
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 SHIPPED = {
@@ -78,7 +79,7 @@ def test_a_shipped_space(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_schema_and_the_documented_keys_are_those_of_the_code() -> None:
-    advice = "out of date: run python -m raymc.space_docs"
+    advice = "out of date: run python -m raymc.space.docs"
     assert space_docs.SCHEMA.read_text(encoding="utf-8") == space_docs.schema_text(), advice
     docs = space_docs.DOCS.read_text(encoding="utf-8")
     assert docs == space_docs.with_tables(docs), advice

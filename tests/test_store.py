@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from raymc.errors import InputError
-from raymc.training import lease as lease_module
-from raymc.training.lease import Lease
-from raymc.training.store import Store
+from raymc.storage import lease as lease_module
+from raymc.storage.lease import Lease
+from raymc.storage.stage_store import Store
 
 KEY = "0123456789abcdef"
 

@@ -15,7 +15,7 @@ from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.paper_table import PaperTable, load_table, table_names
 from raymc.reporting.cells import choose, read_cells, tables_root
-from raymc.reporting.table_report import table_facts, text, write_table
+from raymc.reporting.tables.page import table_facts, text, write_table
 
 TINY = """
 title: A tiny table

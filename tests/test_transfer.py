@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from raymc.datasets import POLICIES, load
+from raymc.distributed import Workers
 from raymc.rng import generator
 from raymc.training import feed as feeds
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.smoke import limit
 from raymc.training.transfer import ALIGNED, moved, packed, rows_at, unpacked

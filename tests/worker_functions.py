@@ -13,11 +13,7 @@ from torch.nn import functional
 
 from raymc import ops
 from raymc.datasets.base import Split, stored
-from raymc.methods import gcml, gcml_settings, gcml_state
-from raymc.methods.base import Batch
-from raymc.nets.autoencoder import Centers
-from raymc.ops.sinkhorn import sinkhorn_columns
-from raymc.training.dist import (
+from raymc.distributed import (
     Workers,
     average_gradients,
     barrier,
@@ -29,6 +25,10 @@ from raymc.training.dist import (
     synchronise_batchnorm,
     world,
 )
+from raymc.methods import gcml, gcml_settings, gcml_state
+from raymc.methods.base import Batch
+from raymc.nets.autoencoder import Centers
+from raymc.ops.sinkhorn import sinkhorn_columns
 from raymc.training.feed import Feed
 
 Result = tuple[float, list[np.ndarray]]

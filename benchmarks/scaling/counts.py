@@ -24,18 +24,18 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.drawn_bank import DrawnBank
+from raymc import distributed as dist
 from raymc.config import Config, StageConfig, resolve
 from raymc.datasets.base import Split, stored
+from raymc.distributed import Workers, average_gradients, synchronise_batchnorm
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, trained_parameters
 from raymc.nets import backbone_width
-from raymc.training import dist
-from raymc.training.bank import BankFeed
-from raymc.training.dist import Workers, average_gradients, synchronise_batchnorm
+from raymc.storage.stage_store import Store
+from raymc.training.feature_bank import BankFeed
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates
 from raymc.training.stages import Weights, enter, prepare, weights_of
-from raymc.training.store import Store
 
 IMAGE = (3, 32, 32)
 IMAGES = 50_000

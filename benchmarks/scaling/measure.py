@@ -23,11 +23,11 @@ from torch.distributed import ProcessGroup
 
 from benchmarks.scaling.scores import measured_scores
 from raymc import datasets
+from raymc import distributed as dist
 from raymc.config import Config
+from raymc.distributed import Workers, synchronise_batchnorm, world
 from raymc.methods import METHODS
-from raymc.space import load_space
-from raymc.training import dist
-from raymc.training.dist import Workers, synchronise_batchnorm, world
+from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.stages import clusters_of, enter, prepare
@@ -148,8 +148,8 @@ def _medians(rows: list[dict[str, float]], base: float) -> dict[str, float]:
 
 def worker_group(workers: int = 2, times: int = 2) -> dict[str, Any]:
     """Seconds of Ray's start, and from asking for a group of Ray Train to its first worker at work, and to its end."""
-    from raymc.scale.local import ray_session
-    from raymc.search.driver import quiet_environment
+    from raymc.execution.cluster import ray_session
+    from raymc.execution.driver import quiet_environment
 
     quiet_environment()
     begun = time.monotonic()

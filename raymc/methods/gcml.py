@@ -24,6 +24,7 @@ from torch.distributed import ProcessGroup
 from torch.utils.checkpoint import checkpoint
 
 from raymc.config import Config, StageConfig
+from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers
 from raymc.errors import InputError
 from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.gcml_presets import PRESETS
@@ -51,7 +52,6 @@ from raymc.ops import (
     ranking_loss,
     student_t_assignment,
 )
-from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers
 
 WHOLE_ROWS = 16384  # samples whose activations are held at a time where all samples have a gradient
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raymc.distributed import broadcast_object, leads, sum_over_workers
 from raymc.methods.base import Whole
 from raymc.methods.gcml_settings import Finetune
 from raymc.metrics.mixture import gaussian_mixture
@@ -13,7 +14,6 @@ from raymc.metrics.spectral import kmeans
 from raymc.metrics.tsne import tsne
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.rng import derive_seed, generator
-from raymc.training.dist import broadcast_object, leads, sum_over_workers
 
 KMEANS_STARTS = 20
 MIXTURE_STARTS = 100

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from raymc.distributed import sum_over_workers
 from raymc.ops.rates import at_least_float32
-from raymc.training.dist import sum_over_workers
 
 
 def student_t_assignment(z: Tensor, centers: Tensor, group: ProcessGroup | None = None) -> Tensor:

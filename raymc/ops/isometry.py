@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from raymc.training.dist import sum_over_workers
+from raymc.distributed import sum_over_workers
 
 BLOCK = 2**23  # distances at a time
 

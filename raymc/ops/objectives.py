@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from raymc.distributed import gather_rows, sum_over_workers
 from raymc.ops.rates import at_least_float32, cluster_coding_rate, coding_rate, coding_rates
 from raymc.ops.sinkhorn import sinkhorn_columns
 from raymc.ops.views import normalised_mean, view_similarity
-from raymc.training.dist import gather_rows, sum_over_workers
 
 
 def tcr_objective(

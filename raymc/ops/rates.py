@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from raymc.distributed import sum_over_workers
 from raymc.ops.gram import logdet_plus_identity, weighted_gram
-from raymc.training.dist import sum_over_workers
 
 LEAST_MASS = 1e-8
 """A cluster of less mass is scaled as if it had this much: an empty one has rate 0 and gradient 0."""

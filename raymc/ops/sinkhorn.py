@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
+from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers, world
 from raymc.errors import DivergedError
 from raymc.ops.gram import each
 from raymc.ops.rates import at_least_float32, check_positive
-from raymc.training.dist import first_row, gather_rows, row_counts, sum_over_workers, world
 
 CHECK_EVERY = 10
 MOST_ITERATIONS = 2000

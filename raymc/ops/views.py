@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.nn import functional
 
+from raymc.distributed import sum_over_workers
 from raymc.ops.rates import at_least_float32
-from raymc.training.dist import sum_over_workers
 
 
 def normalised_mean(views: Sequence[Tensor]) -> Tensor:

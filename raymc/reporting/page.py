@@ -1,10 +1,9 @@
-"""Writes a study's report: one HTML file that needs no network, with `trials.csv` and `summary.json` beside it."""
+"""A page of a report: one HTML file that needs no network, its styles and script within it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,33 +13,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raymc.reporting import words
-from raymc.reporting.facts import gather
-from raymc.reporting.study_reader import read_study
-from raymc.reporting.table import write_csv
-from raymc.reporting.view import build_view
 
-HERE = Path(__file__).parent
-
-
-def write_report(study_dir: Path, out: Path) -> Path:
-    """The report of the study in `study_dir`, written to the folder `out`; returns the path of `index.html`.
-
-    A report that is there already is replaced. Raises InputError where `study_dir` holds no readable study.
-    """
-    study = read_study(study_dir)
-    facts = gather(study)
-    page = render("report.html.j2", build_view(study, facts))
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(study, facts, out / "trials.csv")
-    write_whole(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    write_whole(out / "index.html", page)
-    return out / "index.html"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, view: Mapping[str, Any], styles: Sequence[str] = ("report.css",)) -> str:
     """A page of these names, with its styles and script inlined."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
@@ -59,7 +43,7 @@ def _inlined(styles: Sequence[str]) -> dict[str, Markup]:
     """Style and script with the hashes that the page's security policy allows: nothing else on it can run."""
     found: dict[str, Markup] = {}
     for name, files in (("style", styles), ("script", ["report.js"])):
-        text = "".join((HERE / file).read_text(encoding="utf-8") for file in files)
+        text = "".join((TEMPLATES / file).read_text(encoding="utf-8") for file in files)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(digest)}
     return found

@@ -11,14 +11,12 @@ from pathlib import Path
 from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import quiet_environment
+from raymc.execution.session import needs_of
+from raymc.reporting.stability.page import write_stability
 from raymc.reporting.steady import FACTS, read_stability
-from raymc.reporting.steady_page import write_stability
-from raymc.scale.local import ray_session
-from raymc.search.driver import quiet_environment
-from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
-from raymc.search.request import report_folder
-from raymc.search.sitting import needs_of
 from raymc.search.steadiness import (
     arm_facts,
     dated,
@@ -32,7 +30,9 @@ from raymc.search.steadiness import (
     running,
 )
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
-from raymc.space import Space
+from raymc.space.space import Space
+from raymc.study.manifest import check_data, load_data
+from raymc.study.request import report_folder
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training.outputs import write_json

@@ -12,26 +12,26 @@ from raymc import provenance
 from raymc.config import parts_of
 from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError, TrainingError
+from raymc.execution.driver import Place, Slots, run_on_ray
+from raymc.execution.remote import Mirrored
+from raymc.execution.session import needs_of
+from raymc.execution.train_seed import TrainSeed
+from raymc.execution.trial import Plan
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
+from raymc.reporting.stability.page import write_stability
 from raymc.reporting.steady import DATED, FACTS, SEEDS, read_stability, seed_statistics
-from raymc.reporting.steady_page import write_stability
 from raymc.search import records
-from raymc.search.body import TrainSeed
-from raymc.search.driver import Place, Slots, run_on_ray
 from raymc.search.judge import Judge, judge_of
-from raymc.search.ledger import SeedQueue, Work
-from raymc.search.manifest import check_data, load_data
-from raymc.search.mirrored import Mirrored
 from raymc.search.records import FINISHED, Row, Unit
-from raymc.search.request import check_storage, report_folder
-from raymc.search.sitting import needs_of
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, configuration, seeds_to_run
-from raymc.search.unit import Plan
+from raymc.storage.mirror import mirror_of
+from raymc.storage.objects import home
+from raymc.study.manifest import check_data, load_data
+from raymc.study.queue import SeedQueue, Work
+from raymc.study.request import check_storage, report_folder
 from raymc.tracking import uri
 from raymc.tracking.study import StudyTracker
 from raymc.training import clusters
-from raymc.training.mirror import mirror_of
-from raymc.training.objects import home
 from raymc.training.outputs import write_json
 
 FLUSH_SECONDS = 30.0

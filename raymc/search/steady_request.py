@@ -10,10 +10,10 @@ from raymc.config import Value
 from raymc.errors import InputError
 from raymc.reporting.records import winner
 from raymc.reporting.study_reader import read_study
-from raymc.search import study
-from raymc.space import Space, load_space
-from raymc.space_seeds import seeds_from
-from raymc.training.mirror import fetched
+from raymc.space.seeds import seeds_from
+from raymc.space.space import Space, load_space
+from raymc.storage.mirror import fetched
+from raymc.study import folder as study
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,21 @@ from raymc.config import Value, known_keys, nearest
 from raymc.datasets import Dataset, data_facts
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError, TrainingError
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import quiet_environment
+from raymc.execution.session import needs_of
 from raymc.methods import METHODS
 from raymc.paper_table import PaperTable, TableRow, load_table
 from raymc.reporting.cells import CellResult, read_cell, read_cells, tables_root
-from raymc.reporting.table_report import write_table
-from raymc.scale.local import ray_session
+from raymc.reporting.tables.page import write_table
 from raymc.search import records
-from raymc.search.driver import quiet_environment
-from raymc.search.manifest import check_data, load_data
 from raymc.search.records import Row
-from raymc.search.request import report_folder
-from raymc.search.sitting import needs_of
 from raymc.search.steadiness import running
 from raymc.search.steady_request import Configuration, StabilityRequest, check_numbers, seeds_to_run
-from raymc.space import Space
-from raymc.space_seeds import seeds_from
+from raymc.space.seeds import seeds_from
+from raymc.space.space import Space
+from raymc.study.manifest import check_data, load_data
+from raymc.study.request import report_folder
 from raymc.tracking import uri
 from raymc.training import clusters
 from raymc.training.outputs import write_json

@@ -21,9 +21,9 @@ from torch import nn
 
 import raymc
 from raymc.errors import InputError
+from raymc.storage.stage_store import Entry
 from raymc.training import shards
 from raymc.training.stages import Weights, key_of, weights_of
-from raymc.training.store import Entry
 
 FORMAT = 1
 CARD = "card.json"

@@ -20,7 +20,7 @@ from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_si
 from raymc.ops import coding_rate
 from raymc.rng import generator
 from raymc.training import clusters
-from raymc.training.bank import Behind
+from raymc.training.feature_bank import Behind
 from raymc.training.feed import Feed
 from raymc.training.reference import reference_scores
 

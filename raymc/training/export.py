@@ -18,14 +18,14 @@ from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.seed_parts import Seed, seed_facts
+from raymc.rng import Seed, seed_facts
+from raymc.storage.stage_store import Entry, Store
 from raymc.training import shards
 from raymc.training.checkpoint import CARD, FORMAT
 from raymc.training.model_card import model_card
 from raymc.training.outputs import write_bytes, write_json
 from raymc.training.smoke import limited
 from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
-from raymc.training.store import Entry, Store
 
 Card = dict[str, Any]
 

@@ -15,11 +15,10 @@ from torch.profiler import record_function
 
 from raymc.datasets import Dataset
 from raymc.datasets.augmentation import POLICIES, compiled_apply
+from raymc.distributed import Workers, gather_rows, rows_of
 from raymc.errors import InputError
 from raymc.methods.base import Batch
-from raymc.rng import generator
-from raymc.seed_parts import Seed, part
-from raymc.training.dist import Workers, gather_rows, rows_of
+from raymc.rng import Seed, generator, part
 from raymc.training.transfer import moved, rows_at
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take

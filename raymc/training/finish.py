@@ -11,7 +11,7 @@ from torch import nn
 
 from raymc.datasets.base import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
-from raymc.seed_parts import seed_facts
+from raymc.rng import seed_facts
 from raymc.training import clusters, evaluate, outputs
 from raymc.training.loop import Row
 from raymc.training.stages import weights_of

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from raymc.config import StageConfig
+from raymc.distributed import Workers, average_gradients
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Batch, Stage, Step, trained_parameters
-from raymc.seed_parts import Seed, part
-from raymc.training.dist import Workers, average_gradients
+from raymc.rng import Seed, part
 from raymc.training.feed import Feed
 from raymc.training.optim import Optimisers
 from raymc.training.stages import Weights, prepare, weights_of

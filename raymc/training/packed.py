@@ -22,7 +22,7 @@ from raymc import datasets
 from raymc.config import Config, StageConfig
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Stage
-from raymc.seed_parts import Seed, part
+from raymc.rng import Seed, part
 from raymc.training import checkpoint
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Report, Row, check_finite, end_epoch, train_epoch

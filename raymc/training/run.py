@@ -14,16 +14,17 @@ from torch import nn
 from raymc import datasets, provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
+from raymc.distributed import Workers, barrier, broadcast_object, synchronise_batchnorm
 from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
-from raymc.seed_parts import Seed, part
+from raymc.rng import Seed, part
+from raymc.storage.lease import Lease
+from raymc.storage.stage_store import Entry, Store
 from raymc.training import checkpoint, evaluate
-from raymc.training.bank import Bank, Behind
-from raymc.training.dist import Workers, barrier, broadcast_object, synchronise_batchnorm
+from raymc.training.feature_bank import Bank, Behind
 from raymc.training.feed import Feed
 from raymc.training.finish import finish
-from raymc.training.lease import Lease
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import (
@@ -41,7 +42,6 @@ from raymc.training.stages import (
     uses_bank,
     weights_of,
 )
-from raymc.training.store import Entry, Store
 
 POLL_SECONDS = 0.5
 ALONE = Workers()

@@ -10,8 +10,8 @@ import torch
 
 from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split
+from raymc.distributed import Workers
 from raymc.methods import METHODS
-from raymc.training.dist import Workers
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
 from raymc.training.stages import Weights, check_sizes, clusters_of, dtype_of, enter, weights_of

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from raymc.config import StageConfig
+from raymc.distributed import Workers
 from raymc.errors import DivergedError
 from raymc.methods.base import Batch, Loss, Stage, Step, Whole
-from raymc.seed_parts import Seed
-from raymc.training.dist import Workers
+from raymc.rng import Seed
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates
 

@@ -16,8 +16,7 @@ from raymc.methods.base import Method, Stage
 from raymc.metrics.downstream import check_labels
 from raymc.metrics.geometry import MOST
 from raymc.nets import architecture, check_backbone
-from raymc.rng import derive_seed
-from raymc.seed_parts import PARTS, PartSeeds, Seed, part, seed_facts
+from raymc.rng import PARTS, PartSeeds, Seed, derive_seed, part, seed_facts
 
 BANK_NUMERICS = 1  # raised when a feature bank's outputs or the draws of its views change their numbers
 LOOP_NUMERICS = 2  # raised when the loop, the optimisers or the draws change their numbers

@@ -11,8 +11,8 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from raymc.scale.local import OBJECT_STORE, ray_session
-from raymc.search.driver import quiet_environment
+from raymc.execution.cluster import OBJECT_STORE, ray_session
+from raymc.execution.driver import quiet_environment
 from tests.server_process import free_port
 
 PATIENCE = 600.0  # seconds, on a computer that is busy with other things

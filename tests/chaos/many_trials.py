@@ -18,15 +18,15 @@ from typing import Any
 
 import optuna
 
-from raymc.scale.local import ray_session
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import Needs, plan_slots, quiet_environment, run_work
+from raymc.execution.live import Board
+from raymc.execution.trial import Plan
 from raymc.search import records
-from raymc.search.distributions import compile_space
-from raymc.search.driver import Needs, plan_slots, quiet_environment, run_work
 from raymc.search.judge import Judge
-from raymc.search.ledger import Ledger
-from raymc.search.live import Board
-from raymc.search.unit import Plan
-from raymc.space import load_space
+from raymc.space.space import load_space
+from raymc.study.distributions import compile_space
+from raymc.study.queue import Ledger
 from raymc.tracking.study import StudyTracker
 from tests.chaos.command import tell
 

@@ -22,17 +22,17 @@ from typing import Any
 
 from benchmarks.machine import facts
 from raymc.config import Config, Value, resolve
+from raymc.execution.driver import plan_slots, run_work
+from raymc.execution.live import Board
+from raymc.execution.train_seed import TrainSeed
+from raymc.execution.trial import Plan, Report
+from raymc.execution.worker import Job, Needs, run_workers
 from raymc.methods import METHODS
 from raymc.provenance import versions
-from raymc.scale.worker import Job, Needs, run_workers
-from raymc.search.body import TrainSeed
-from raymc.search.driver import plan_slots, run_work
 from raymc.search.judge import Judge
-from raymc.search.ledger import SeedQueue
-from raymc.search.live import Board
 from raymc.search.records import seed_folder
-from raymc.search.unit import Plan, Report
-from raymc.space import make_space
+from raymc.space.space import make_space
+from raymc.study.queue import SeedQueue
 from raymc.training.outputs import write_json
 from raymc.training.run import run
 from raymc.training.stages import seeds_of

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from raymc.storage import lease as lease_module
+from raymc.storage.stage_store import Store
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
-from raymc.training import lease as lease_module
-from raymc.training.store import Store
 
 HOURS = 6 * 3600
 KEY = "0123456789abcdef"

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from raymc.errors import StorageError
-from raymc.search import sitting
+from raymc.execution import session as sitting
+from raymc.execution.session import tune
+from raymc.execution.trial import run_unit
 from raymc.search.records import read_json
-from raymc.search.request import Request
-from raymc.search.sitting import tune
-from raymc.search.unit import run_unit
+from raymc.storage.stage_store import Store
+from raymc.study.request import Request
 from raymc.training.outputs import write_arrays
-from raymc.training.store import Store
 from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle
 from tests.chaos.command import PATIENCE, short_folder
 from tests.chaos.disks import FAULTS, Disk, Refused, small_disk

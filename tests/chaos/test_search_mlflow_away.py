@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from raymc.search import outcome, sitting
-from raymc.search.request import Request
-from raymc.search.unit import run_unit
+from raymc.execution import session as sitting
+from raymc.execution.trial import run_unit
+from raymc.reporting.search import outcome
+from raymc.study.request import Request
 from raymc.tracking import study as tracking
 from tests.chaos.mlflow_away import compared, faults, outage
 from tests.mlflow_server import Server, wait_for

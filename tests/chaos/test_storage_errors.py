@@ -14,10 +14,10 @@ import pytest
 
 from raymc.cli import Parser, execute
 from raymc.errors import InputError, StorageError, storage_error
+from raymc.storage.stage_store import Store
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
 from raymc.training import outputs
-from raymc.training.store import Store
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raymc.training.store import Store
+from raymc.storage.stage_store import Store
 from tests.chaos import torn_writes
 from tests.chaos.torn_writes import KEY
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from raymc.training.store import Store
+from raymc.storage.stage_store import Store
 from tests.chaos.command import tell
 
 KEY = "0123456789abcdef"

@@ -1,0 +1,99 @@
+"""`python -m raymc.data [list | check NAME | get NAME]`: what is known, what is there, how its files must be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from raymc.cli import make_parser
+from raymc.datasets.base import data_root
+from raymc.datasets.catalogue import SOURCES, source_of
+from raymc.datasets.fetch import fetch
+from raymc.datasets.source import Source
+from raymc.errors import InputError
+
+HEAD = ("name", "samples", "classes", "shape", "present", "files belong in")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `raymc data`."""
+    made = make_parser("data", "List the known datasets, verify one, or download one.")
+    made.add_argument("action", nargs="?", default="list", choices=("list", "check", "get"))
+    made.add_argument("name", nargs="?", help="of the dataset that is checked or downloaded")
+    return made
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Do what `args` say; the answer in words goes to standard error where `--json` has standard output."""
+    root = data_root(args.data)
+    out = sys.stderr if args.json else sys.stdout
+    if args.action == "list":
+        if args.name is not None:
+            raise InputError(f"list takes no name; to look at one dataset: check {args.name}")
+        rows = [_row(source, root) for source in SOURCES.values()]
+        print(_table(rows, root), file=out)
+        return {"root": str(root), "datasets": rows}
+    if args.name is None:
+        raise InputError(f"{args.action}: which dataset? (python -m raymc.data lists them)")
+    source = source_of(args.name)
+    result = _check(source, root) if args.action == "check" else _get(source, root)
+    print(result.pop("words"), file=out)
+    return result
+
+
+def _row(source: Source, root: Path) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "samples": list(source.samples),
+        "classes": source.classes,
+        "shape": list(source.shape),
+        "present": not source.folders or source.found(root) is not None,
+        "folders": list(source.folders),
+    }
+
+
+def _table(rows: list[dict[str, Any]], root: Path) -> str:
+    cells = [HEAD]
+    for row in rows:
+        size = " + ".join(map(str, row["samples"]))
+        shape = "x".join(map(str, row["shape"]))
+        place = " or ".join(row["folders"]) or "no files needed"
+        cells.append((row["name"], size, str(row["classes"]), shape, "yes" if row["present"] else "no", place))
+    widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join([*lines, f"folders are below {root} (--data, else RAYMC_DATA, else the user's cache folder)"])
+
+
+def _check(source: Source, root: Path) -> dict[str, Any]:
+    result = source.check(root)
+    place = root / result["folder"] if result["folder"] else "no files needed"
+    low, high = result["per_class"]
+    parts = [f"{source.name} ({place}): {result['train']} samples"]
+    parts[0] += f" and {result['test']} held out" if result["test"] else ""
+    parts.append(f"{result['classes']} classes of {low}" + (f" to {high}" if high > low else ""))
+    if result["files_verified"]:
+        parts.append(f"checksums of {len(result['files_verified'])} files right")
+    if result["samples_verified"]:
+        parts.append("checksum of the decoded samples right")
+    if source.folders and not result["files_verified"] and not result["samples_verified"]:
+        parts.append("no checksum is known for these files")
+    return {**result, "words": "; ".join(parts)}
+
+
+def _get(source: Source, root: Path) -> dict[str, Any]:
+    before = source.found(root)
+    place = fetch(source, root)
+    if place is None:
+        words = f"{source.name} needs no files"
+    elif before is not None:
+        words = f"{place} is there already and stays as it is (python -m raymc.data check {source.name} verifies it)"
+    else:
+        words = f"{place} is there now"
+    return {
+        "name": source.name,
+        "folder": None if place is None else str(place),
+        "fetched": place is not None and before is None,
+        "words": words,
+    }

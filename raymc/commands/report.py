@@ -1,0 +1,87 @@
+"""`python -m raymc.report STUDY`: write the report of a study, finished or not, from what it left in the storage.
+
+So of a run of `stability`, by the name that it was given.
+With `--table NAME` instead, what has been run of a paper's table, beside the paper's figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from raymc.cli import Parser, make_parser, storage_root
+from raymc.config import nearest
+from raymc.errors import InputError
+from raymc.reporting.search.page import write_report
+from raymc.reporting.stability.page import write_stability
+from raymc.reporting.steady import FACTS
+from raymc.storage.mirror import fetched
+from raymc.storage.objects import LOOK_SECONDS, filesystem, folders, patiently
+
+
+def parser() -> Parser:
+    """The options of `report`."""
+    parser = make_parser("report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.")
+    parser.add_argument("study", nargs="?", help="name of a study in the storage, or of a run of stability")
+    parser.add_argument("--table", metavar="NAME", help="a paper's table instead, e.g. gcml1: table.md and table.json")
+    parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>, reports/table-<name>)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the report, print where it is, and return what `--json` prints."""
+    if args.table and args.study:
+        raise InputError(f"give {args.study} or --table {args.table}, not both")
+    if args.table:
+        return _table(args)
+    if args.study is None:
+        raise InputError("name a study, or a table by --table")
+    storage = storage_root(args)
+    out = (args.out or Path("reports") / args.study).expanduser().resolve()
+    with fetched(storage, find_run(storage, args.study)) as folder:
+        try:
+            page = write_stability(folder, out) if (folder / FACTS).exists() else write_report(folder, out)
+        except OSError as error:
+            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    print(f"report: {page}", file=sys.stderr)
+    return {"study": args.study, "report": str(page)}
+
+
+def _table(args: argparse.Namespace) -> dict[str, Any]:
+    from raymc.paper_table import load_table
+    from raymc.reporting.tables.page import table_facts, text, write_table
+
+    table, storage = load_table(args.table), storage_root(args)
+    out = (args.out or Path("reports") / f"table-{table.name}").expanduser().resolve()
+    facts = table_facts(table, storage)
+    try:
+        page = write_table(table, storage, out)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    print(text(table, facts))
+    print(f"report: {page}", file=sys.stderr)
+    return {"table": table.name, "cells": facts["cells"], "report": str(page)}
+
+
+def find_run(storage: str, name: str) -> str:
+    """Where in the storage the study `name` is, else the run of `stability` of that name.
+
+    Raises InputError where there is none, naming the nearest one.
+    """
+    fs, root = filesystem(storage)
+    known: dict[str, str] = {}
+
+    def look() -> None:
+        for part, file in (("stability", FACTS), ("studies", "study.json")):
+            for folder in folders(fs, f"{root}/{part}"):
+                if fs.exists(f"{root}/{part}/{folder}/{file}"):
+                    known[folder] = f"{part}/{folder}"
+
+    patiently(look, storage, LOOK_SECONDS)
+    if name in known:
+        return known[name]
+    if not known:
+        raise InputError(f"no study in {storage.rstrip('/')}/studies; --storage or RAYMC_STORAGE says where to look")
+    raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")

@@ -1,0 +1,120 @@
+"""`python -m raymc.train SPACE [KEY=VALUE ...]`: train one configuration on one machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from raymc.cli import Parser, make_parser, storage_root
+from raymc.config import Config, parse_overrides
+from raymc.datasets import data_root
+from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.masking import masked_words
+from raymc.methods import METHODS
+from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
+from raymc.space.space import load_space
+from raymc.training.progress import progress
+from raymc.training.run import run as train
+from raymc.training.stages import seeds_of
+
+
+def parser() -> Parser:
+    """The options of `train`."""
+    parser = make_parser("train", "Train one configuration: a space's preset and fixed values, and KEY=VALUE.")
+    parser.add_argument("space", help="a name in search_spaces/ or a path to a file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. heads.weight_decay=1e-3")
+    parser.add_argument("--seed", type=int, help="seed of every stage (default: the key seed, 0)")
+    parser.add_argument("--workers", type=int, help="data-parallel workers, under Ray Train when above 1")
+    parser.add_argument("--from", dest="start_from", metavar="STAGE", help="compute this stage and later ones anew")
+    parser.add_argument("--out", type=Path, help="output folder (default: runs/<space>-<time>)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, print where the results are, and return what `--json` prints."""
+    space = load_space(args.space)
+    given = {"seed": args.seed, "workers": args.workers}
+    flags = {key: value for key, value in given.items() if value is not None}
+    config = space.config(parse_overrides(args.overrides) | flags)
+    stages = tuple(space.stage_settings)
+    trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
+    if args.start_from is not None and args.start_from not in trained:
+        raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
+    out = (args.out or Path("runs") / f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    try:
+        result = _train(config, stages, args, out)
+    except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
+        words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
+        raise Interrupted(shlex.join(masked_words(words))) from error
+    except RaymcError:
+        with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
+            out.rmdir()
+        raise
+    _tell(result)
+    return {
+        "method": result["method"],
+        "dataset": result["dataset"],
+        "seed": result["seed"],
+        "metrics": result["metrics"],
+        "stages": [{k: stage[k] for k in ("name", "epochs", "cached", "seconds")} for stage in result["stages"]],
+        "n": result["n"],
+        "split": result["split"],
+        "clusters_by": result["clusters_by"],
+        "smoke": result["smoke"],
+        "out": str(out),
+    }
+
+
+def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "storage": storage_root(args),
+        "data": str(data_root(args.data)),
+        "out": out,
+        "start_from": args.start_from,
+        "smoke": args.smoke,
+        "keep_model": True,
+        # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0.
+        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from, config.varies),
+    }
+    if config.workers == 1:
+        with progress() as report:
+            return train(config, report=report, **common)
+    from raymc.execution.cluster import ray_session
+    from raymc.execution.driver import node_resources, plan_slots
+    from raymc.execution.relay import run_and_report
+    from raymc.execution.worker import Job, Needs
+
+    print(f"{config.workers} workers under Ray Train", file=sys.stderr)
+    with ray_session(None, dashboard=True), progress() as report:
+        here = node_resources()
+        slots = plan_slots(Needs(config.workers, float("GPU" in here[0]), 1.0), here, 1, fixed=True)
+        job = Job(config=config, **common)
+        return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    shown = (*LABEL_METRICS, "clustered_acc", "test_acc", *LABEL_FREE_METRICS)
+    metrics = "  ".join(f"{name} {result['metrics'][name]:.4f}" for name in shown if name in result["metrics"])
+    mark = "  (smoke: shortened)" if result["smoke"] else ""
+    print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=sys.stderr)
+    print(f"clusters: {result['clusters_by']}", file=sys.stderr)
+    print(f"minutes: {_minutes(result['stages'])}", file=sys.stderr)
+    for name in dict.fromkeys(stage["checkpoint"] for stage in result["stages"] if "checkpoint" in stage):
+        print(f"started from the float16 weights of checkpoint {name}", file=sys.stderr)
+    print(f"model, labels, metrics and configuration: {result['out']}", file=sys.stderr)
+
+
+def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Of each stage and of all that were trained now, as in MLC's Table 3."""
+    each = [f"{one['name']} {one['seconds'] / 60:.2f}{' (from the store)' if one['cached'] else ''}" for one in stages]
+    return f"{', '.join(each)}, trained {sum(one['seconds'] for one in stages if not one['cached']) / 60:.2f}"

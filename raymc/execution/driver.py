@@ -1,0 +1,247 @@
+"""Runs the units of a `Work` as trials of Ray Tune, as many at a time as the machine or the cluster holds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import raymc
+from raymc.errors import InputError, StorageError
+from raymc.execution.cluster import ray_session
+from raymc.execution.live import Board
+from raymc.execution.remote import at_work
+from raymc.execution.trial import Body, Plan, run_unit
+from raymc.execution.worker import Needs
+from raymc.scale.shared import check_shared, require_folder
+from raymc.search.records import REFUSED, Row, unit_of
+from raymc.study.queue import Work
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+B = TypeVar("B", bound=Body)
+
+UNKNOWN = 8
+"""Trainings at a time on a cluster of which no machine holds one yet."""
+
+WAITING = {"node:__internal_head__": 0.001}
+"""What a trial takes that only waits for its workers: nothing that they need. Every head has this resource, and it is
+the head that outlives the other machines."""
+
+PASSES = 3
+"""How often units that Tune lost are started again before the search gives up."""
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a trial as on the command line
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: nothing has to be saved first
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that went wrong has no metric
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records replace five files per trial
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a resume reads our records, not Tune's snapshots
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial that cleans up slowly must not fail the next one
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+CLOUD_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+"""A machine has its own: a role, or what was in its environment when its Ray was started."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many units run at a time, and what Ray reserves for each of them.
+
+    `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for. `assumed`
+    says that no machine holds a training yet.
+    """
+
+    count: int
+    reserved: Mapping[str, float]
+    gpus_per_worker: float
+    cpus_per_worker: float
+    assumed: bool = False
+
+
+def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: int | None, fixed: bool) -> Slots:
+    """Slots of the machines with the resources `nodes` (`CPU`, `GPU`).
+
+    `fixed` says that there is one machine and no other will come: then a training that asks for more than there is
+    gets what there is, and with `concurrent` that many share the machine. On a cluster missing machines are waited for;
+    while none is there for even one training, `UNKNOWN` of them wait, which is what makes an autoscaler start machines.
+    """
+    if fixed:
+        share = (concurrent or 1) * needs.workers
+        gpus = min(needs.gpus_per_worker, nodes[0].get("GPU", 0.0) / share)
+        needs = replace(
+            needs, gpus_per_worker=gpus, cpus_per_worker=min(needs.cpus_per_worker, nodes[0]["CPU"] / share)
+        )
+    held = sum(_held(node, needs.each) for node in nodes)
+    room = held // needs.workers or held // needs.least
+    return Slots(
+        concurrent or room or UNKNOWN,
+        needs.each if needs.workers == 1 else WAITING,
+        needs.gpus_per_worker,
+        needs.cpus_per_worker,
+        assumed=not (concurrent or room),
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where units run: on this machine or the cluster at `address`, `concurrent` at a time (None: what fits)."""
+
+    needs: Needs
+    concurrent: int | None = None
+    address: str | None = None
+
+
+def run_on_ray(
+    work: Work,
+    plan: Plan,
+    make_body: Callable[[Slots], B],
+    place: Place,
+    title: str,
+    tick: Callable[[], None],
+    make_scheduler: Callable[[B], TrialScheduler | None],
+) -> None:
+    """Start or join Ray, run all units of `work` with a live table, and leave Ray again.
+
+    `tick` is called whenever a unit has ended.
+    """
+    quiet_environment()
+    # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
+    with ray_session(place.address, dashboard=place.needs.workers > 1):
+        if plan.uri is None:
+            check_shared(plan.folder)
+        slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
+        body = make_body(slots)
+        with Board(f"{title}, {describe(slots, place.needs)}", plan.judge.metric, work.left, tick=tick) as board:
+            run_work(work, plan, body, slots, board, make_scheduler(body))
+
+
+def quiet_environment() -> None:
+    """Settings that Ray reads when it is imported or started, here and in its workers."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    root = Path(raymc.__file__).parents[1]
+    if root.name != "site-packages":  # not installed: Ray's workers must find this folder too
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = f"{root}{os.pathsep}{before}" if before else str(root)
+
+
+def run_work(
+    work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
+) -> None:
+    """Run all units of `work`. Ray must be initialised after `quiet_environment`.
+
+    Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
+    the folder of `plan`; RuntimeError when units stay unfinished although Tune says that it is done.
+    """
+    for _ in range(PASSES):
+        if work.left == 0:
+            return
+        _fit(work, plan, body, slots, board, scheduler)
+    if work.left:
+        raise RuntimeError(f"Ray Tune ended {PASSES} times with {work.left} units still to run")
+
+
+def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
+    from ray import tune
+
+    from raymc.execution.searcher import UnitSearch, Watch
+
+    _keep_keys_here()
+    search = UnitSearch(work, board)
+    with _folder() as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(_trainable(plan, body), dict(slots.reserved)),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=scheduler,
+                num_samples=work.left,
+                max_concurrent_trials=slots.count,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="units",
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[Watch(search)],
+                failure_config=tune.FailureConfig(max_failures=3),
+            ),
+        )
+        try:
+            tuner.fit()
+        except tune.TuneError:
+            if search.unable is not None:
+                raise search.unable from None
+            raise
+
+
+def _keep_keys_here() -> None:
+    """Tune would send this process's keys for AWS to each trial's process, and Ray would write them into its logs."""
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
+
+
+def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
+    """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
+
+    def raymc_unit(config: Row) -> None:
+        from ray import tune
+
+        def report(row: Row) -> None:
+            tune.report(row)
+
+        unit = unit_of(config["unit"])
+        try:
+            with at_work(plan, unit) as here:
+                require_folder(here.folder)
+                run_unit(here, unit, body, report)
+        except StorageError as error:  # no other process would fare better: the search ends here
+            report({"state": REFUSED, "error": str(error)})
+
+    return raymc_unit
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for what Tune writes and nobody reads; short, since sockets' paths are."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="raymc-"))
+    except OSError as error:
+        raise InputError(f"no folder for temporary files: {error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe(slots: Slots, needs: Needs) -> str:
+    """`2 at a time, 1 CPU each`, with what was asked for and is not there."""
+    each = f"{slots.cpus_per_worker:g} CPU" + (f" + {slots.gpus_per_worker:g} GPU" if slots.gpus_per_worker else "")
+    per = f" for each of {needs.workers} workers" if needs.workers > 1 else " each"
+    missing = " (no GPU here)" if needs.gpus_per_worker and not slots.gpus_per_worker else ""
+    assumed = " (no machine holds one yet; --concurrent says how many to start)" if slots.assumed else ""
+    return f"{slots.count} at a time, {each}{per}{missing}{assumed}"
+
+
+def node_resources() -> list[dict[str, float]]:
+    """CPUs, GPUs and the like of each machine of the Ray cluster that this process is in."""
+    import ray
+
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _held(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How many workers that take `each` fit on a machine."""
+    return int(min(node.get(name, 0.0) / amount for name, amount in each.items()) + 1e-9)

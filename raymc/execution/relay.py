@@ -1,0 +1,61 @@
+"""Ray Train's workers as one function call that reports as it goes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from raymc.execution.worker import Job, Needs, run_workers
+from raymc.training.loop import Report, Row
+
+POLL_SECONDS = 0.2
+
+
+def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
+    """Train under Ray Train and report from here what rank 0 reports there; the content of `metrics.json`.
+
+    Ray Train runs in a thread: on the main one it would take Ctrl-C for itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as folder:
+        events = Path(folder) / "events.jsonl"
+        told = 0
+        pool = ThreadPoolExecutor(1)
+        training = pool.submit(run_workers, job, needs, [_relay(events)])
+        try:
+            while not wait([training], POLL_SECONDS).done:
+                told += _tell(events, told, report)
+        finally:  # when interrupted, the thread ends with Ray
+            pool.shutdown(wait=False)
+        _tell(events, told, report)
+        return training.result()
+
+
+def _relay(events: Path) -> Any:
+    """A Ray Train callback that appends rank 0's reports to a file.
+
+    It runs in Train's controller, a process of its own that Ray keeps on the machine of the one that waits here.
+    """
+    from ray.train import UserCallback
+
+    class Relay(UserCallback):
+        def after_report(self, run_context: Any, metrics: list[Row], checkpoint: Any) -> None:
+            with events.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics[0]) + "\n")
+
+    return Relay()
+
+
+def _tell(events: Path, told: int, report: Report) -> int:
+    """Report the complete lines after the first `told`; how many there were."""
+    try:
+        text = events.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0
+    lines = text.splitlines(keepends=True)[told:]
+    complete = [line for line in lines if line.endswith("\n")]
+    for line in complete:
+        report(json.loads(line))
+    return len(complete)

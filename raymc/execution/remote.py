@@ -1,0 +1,121 @@
+"""A study in an object store: what the driver and the processes of its trials give each other through it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from raymc.errors import InputError
+from raymc.execution.trial import Plan
+from raymc.masking import masked
+from raymc.search.records import FOLDERS, Row, Unit
+from raymc.storage.lease import STALE_SECONDS, Lease
+from raymc.storage.mirror import Mirror, mirror_of
+from raymc.storage.objects import filesystem
+from raymc.study.queue import Work
+from raymc.tracking.runs import run_name
+
+
+class Mirrored:
+    """A `Work` whose folder stands for one in an object store.
+
+    What the driver decided is there before a unit begins by it, and what a unit left is here before its end is judged.
+    """
+
+    def __init__(self, work: Work, mirror: Mirror) -> None:
+        self.work, self.mirror = work, mirror
+
+    def next(self) -> Unit | None:
+        self.mirror.check_ours()  # before a database that is not in the store is written
+        unit = self.work.next()
+        if unit is not None:
+            self.mirror.push()
+        return unit
+
+    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+        self.work.heard(unit, row)
+        if "resource" in row:  # the scheduler may have left its verdict, for which the unit looks next
+            self.mirror.push()
+
+    def ended(self, unit: Unit, error: str | None = None) -> Row:
+        self.mirror.pull(trial_part(unit))
+        record = self.work.ended(unit, error)
+        self.mirror.push()
+        return record
+
+    @property
+    def left(self) -> int:
+        return self.work.left
+
+
+@contextmanager
+def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
+    """The plan as the process of a unit has it: with a folder of its own where the study is in an object store."""
+    if plan.uri is None:
+        yield plan
+        return
+    with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as scratch:
+        mirror = Mirror(plan.uri, Path(scratch) / plan.folder.name)
+        mirror.folder.mkdir()
+        trial = None if unit.kind == "stability" else unit.trial
+        seed = unit.seeds[0] if trial is None else None
+        mirror.pull(trial_part(unit), f"spool/{run_name(trial, seed, unit.kind)}")
+        with mirror.pushing():
+            yield replace(plan, folder=mirror.folder, mirror=mirror)
+
+
+@contextmanager
+def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
+    """Keep other drivers, on whatever machine, off a study in an object store, and bring its folder up to date.
+
+    None where the storage is a folder. Raises InputError where another driver is at work.
+    """
+    mirror = mirror_of(storage, folder)
+    if mirror is None:
+        yield None
+        return
+    fs, root = filesystem(mirror.uri)
+    lease = Lease(fs, f"{root}/driver.lease")
+    _take(lease, folder.name)
+    with lease:
+        _clear(folder)
+        mirror.pull()
+        mirror.is_lost = lambda: lease.lost
+        try:
+            with mirror.pulling("spool/"):
+                yield mirror
+        finally:
+            try:
+                mirror.push()
+            except InputError as error:
+                print(masked(f"raymc: {error}; what the driver decided last is not there"), file=sys.stderr)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier sitting left here: it may be ahead of the store, or of another study of that name."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "driver.lock":
+            path.unlink()
+
+
+def trial_part(unit: Unit) -> str:
+    """Where the files of a unit's trial are in its study."""
+    return f"{FOLDERS[unit.kind]}/{unit.trial:04d}/"
+
+
+def _take(lease: Lease, name: str) -> None:
+    began = time.monotonic()
+    while not lease.try_acquire():
+        # A driver that was killed on another machine is known by its silence.
+        if time.monotonic() - began > STALE_SECONDS + 5:
+            raise InputError(f"study {name} is being run by another process")
+        time.sleep(1.0)

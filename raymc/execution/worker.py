@@ -1,0 +1,167 @@
+"""Data-parallel training under Ray Train: the same `run` as one process, once per worker."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from raymc.config import Config
+from raymc.errors import RaymcError
+from raymc.rng import Seed
+from raymc.scale.shared import require_folder
+from raymc.storage.objects import is_uri
+from raymc.training import checkpoint
+from raymc.training.outputs import write_bytes, write_json
+
+COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
+
+LOSSES = 3
+"""How often one training may lose a worker before it counts as failed; a machine that announces its end is free."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs; pickled to it. The fields are the arguments of `raymc.training.run.run`."""
+
+    config: Config
+    storage: str
+    data: str | None
+    out: Path
+    stage_seeds: Mapping[str, Seed]
+    start_from: str | None = None
+    smoke: bool = False
+    keep_model: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one training takes.
+
+    `min_workers` below `workers` lets it start, and go on, with as few as that where machines are missing. Ray adds the
+    others within a minute or two of their return, from the last checkpoint.
+    """
+
+    workers: int = 1
+    gpus_per_worker: float = 0.0
+    cpus_per_worker: float = 1.0
+    min_workers: int | None = None
+
+    @property
+    def each(self) -> dict[str, float]:
+        """What Ray reserves for a worker."""
+        return {"CPU": self.cpus_per_worker} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+    @property
+    def least(self) -> int:
+        """The workers that it takes to begin."""
+        return self.workers if self.min_workers is None else min(self.min_workers, self.workers)
+
+    @property
+    def backend(self) -> str:
+        """NCCL on whole GPUs; gloo on CPUs and where workers share a GPU, which NCCL refuses."""
+        return "nccl" if self.gpus_per_worker >= 1 else "gloo"
+
+
+def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> dict[str, Any]:
+    """Train `job` on Ray workers, on one machine or several, and return the content of `metrics.json`.
+
+    Ray must be initialised, with its dashboard: without its State API a stopped run leaks its workers. Callbacks
+    are Ray Train user callbacks; each worker reports the rows of `run` to them.
+    Raises the error that `run` raised on a worker.
+    """
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    # Seconds between the controller's polls: each report waits for one (default 2).
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Seconds that it waits for places for the workers before it counts the machines anew (default 60).
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
+    job.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as notes:
+        trainer: Any = TorchTrainer(  # mypy reads the types of Ray Train's old version
+            _work,  # type: ignore[arg-type]
+            train_loop_config={"job": job, "cpus": needs.cpus_per_worker, "checkpoints": checkpoint.handed_on()},
+            scaling_config=ScalingConfig(
+                # A pair is elastic.
+                num_workers=needs.workers if needs.least == needs.workers else (needs.least, needs.workers),  # type: ignore[arg-type]
+                use_gpu=needs.gpus_per_worker > 0,
+                resources_per_worker=needs.each,
+            ),
+            torch_config=TorchConfig(backend=needs.backend, timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+            run_config=RunConfig(
+                name="train",
+                storage_path=notes,  # of Train's controller, which runs on this machine; no checkpoint goes there
+                failure_config=FailureConfig(max_failures=LOSSES),
+                callbacks=[_mentor(), *(callbacks or [])],
+            ),
+        )
+        try:
+            result, files = trainer.fit().return_value
+        except ControllerError as error:
+            if isinstance(error.controller_failure, RaymcError):
+                raise error.controller_failure from error
+            raise
+    if not files:
+        return dict(result)
+    for name, content in files.items():
+        write_bytes(job.out / name, content)
+    result |= {"out": str(job.out)}
+    write_json(job.out / "metrics.json", result)
+    return dict(result)
+
+
+def _mentor() -> Any:
+    """A Ray Train callback that ends the run, in its controller, with an error that no retry can mend."""
+    from ray.train import UserCallback
+
+    class Mentor(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for error in worker_exceptions.values():
+                if isinstance(error, RaymcError):
+                    raise error
+
+    return Mentor()
+
+
+def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The body of one worker: no Ray call below `run`. What rank 0 returns is what the run returns.
+
+    With it come the files of the training, where the storage is an object store and the machines share no folder.
+    """
+    import ray.train
+    import torch
+    import torch.distributed
+
+    from raymc.distributed import Workers
+    from raymc.training.run import run
+
+    job: Job = settings["job"]
+    # A worker's working folder is not that of the command, and its machine need not have the command's folders.
+    checkpoint.take_over(settings["checkpoints"])
+    apart = is_uri(job.storage)
+    if not apart:
+        require_folder(job.out)
+    context = ray.train.get_context()
+    torch.set_num_threads(max(1, int(settings["cpus"])))
+    rank, size = context.get_world_rank(), context.get_world_size()
+    with tempfile.TemporaryDirectory(prefix="raymc-") if apart else nullcontext(str(job.out)) as place:
+        result = run(
+            job.config,
+            storage=job.storage,
+            data=job.data,
+            out=Path(place),
+            stage_seeds=job.stage_seeds,
+            workers=Workers(rank, size, torch.distributed.group.WORLD if size > 1 else None),
+            device=ray.train.torch.get_device(),
+            report=lambda row: ray.train.report(row),
+            start_from=job.start_from,
+            smoke=job.smoke,
+            keep_model=job.keep_model,
+        )
+        return result, {path.name: path.read_bytes() for path in Path(place).iterdir()} if apart and rank == 0 else {}

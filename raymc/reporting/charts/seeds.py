@@ -1,0 +1,134 @@
+"""The charts of a stability report: every seed of every arm on one axis, and how alike the seeds' clusters are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from raymc.reporting.charts.svg import Axis, Panel, axis, picture
+from raymc.reporting.comparison import finished
+from raymc.reporting.steady import Arm
+from raymc.reporting.words import score
+
+ROW, HEAD, FOOT = 66, 10, 44
+"""Pixels of a row of a strip plot, and of what is above and below all rows."""
+
+GOLDEN = 0.618034
+NUMBERED = 20
+"""Seeds up to which a cell of a heat map has room for its figure."""
+
+DARKEST = 0.55
+"""Share of the colour in a cell of 1: its figure stays legible in light and in dark."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of a strip plot: values, each with the words of its dot, their mean and its interval."""
+
+    name: str
+    values: tuple[tuple[str, float], ...]
+    mean: float
+    ci95: tuple[float, float] | None
+
+
+def seed_strips(arms: Sequence[Arm], metric: str) -> Markup:
+    """Each seed a dot, the mean and its 95 % interval, arms one under the other on one axis."""
+    rows = [_strip(arm, metric) for arm in arms if metric in arm.result]
+    told = "; ".join(f"{row.name}: mean {score(row.mean)} of {len(row.values)}" for row in rows)
+    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {told}", named=len(arms) > 1)
+
+
+def difference_strips(comparisons: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> Markup | None:
+    """Per pair of arms the difference on each common seed, its mean and interval; a line marks no difference."""
+    values = {arm.name: {row["seed"]: row["metrics"] for row in finished(arm.record)} for arm in arms}
+    rows = []
+    for pair in comparisons:
+        metric, a, b = pair["metric"], values[pair["a"]], values[pair["b"]]
+        gaps = [(f"seed {seed}", a[seed][metric] - b[seed][metric]) for seed in pair["common_seeds"]]
+        if gaps:
+            ends = tuple(pair["ci95"]) if pair["ci95"] else None
+            rows.append(Strip(f"{pair['a']} − {pair['b']}", tuple(gaps), pair["mean_difference"], ends))
+    if not rows:
+        return None
+    label = f"difference of {comparisons[0]['metric']} on one seed"
+    told = "; ".join(f"{row.name}: mean {score(row.mean)}" for row in rows)
+    return strips(rows, label, f"{label}, with mean and 95 % interval. {told}", named=True, zero=True)
+
+
+def strips(rows: Sequence[Strip], label: str, title: str, *, named: bool, zero: bool = False) -> Markup:
+    """One row under the other; `named` writes each one's name above its dots, `zero` marks 0."""
+    ends = [value for row in rows for _, value in row.values] + [end for row in rows for end in row.ci95 or ()]
+    across = axis([*ends, 0.0] if zero else ends, label)
+    down = Axis(-0.5, len(rows) - 0.5, names=("",) * len(rows))
+    panel = Panel(across, down, 400, HEAD + ROW * len(rows) + FOOT, 12)
+    marks = [panel.line([(0.0, down.low), (0.0, down.high)], "zero", "no difference")] if zero else []
+    for place, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+        marks += _row(panel, place, row, named)
+    return panel.draw(marks, title)
+
+
+def _strip(arm: Arm, metric: str) -> Strip:
+    found = arm.result[metric]
+    values = tuple((f"seed {row['seed']}", row["metrics"][metric]) for row in finished(arm.record))
+    return Strip(arm.name, values, found["mean"], tuple(found["ci95"]) if found["n"] > 1 else None)
+
+
+def _row(panel: Panel, place: int, row: Strip, named: bool) -> Iterator[Markup]:
+    if named:
+        _, top = panel.at(panel.x.low, place + 0.36)
+        yield Markup('<text class="arm" x="{}" y="{:.1f}">{}</text>').format(panel.left + 4, top + 4, row.name)
+    for i, (tip, value) in enumerate(row.values):
+        aside = ((i + 1) * GOLDEN % 1 - 0.5) * 0.26  # the same at every drawing, and never two alike
+        yield panel.dot(value, place + 0.02 + aside, "plain soft", f"{row.name}, {tip}: {score(value)}", radius=4)
+    if row.ci95:
+        tip = f"95 % interval of the mean: {score(row.ci95[0])} to {score(row.ci95[1])}"
+        yield panel.line([(end, place - 0.3) for end in row.ci95], "best interval", tip)
+    yield panel.dot(row.mean, place - 0.3, "best", f"{row.name}, mean: {score(row.mean)}", radius=5)
+
+
+def heat_map(arm: Arm) -> Markup | None:
+    """The adjusted Rand index between each two seeds' clusters; None where fewer than two have any."""
+    found = arm.result.get("agreement")
+    if found is None:
+        return None
+    seeds, matrix = found["seeds"], found["ari"]
+    size = 34 if len(seeds) <= NUMBERED else max(8, 680 // len(seeds))
+    left, top = 34, 22
+    marks = [
+        _cell(matrix[i][j], (left + j * size, top + i * size), size, (seeds[i], seeds[j]), len(seeds) <= NUMBERED)
+        for i in range(len(seeds))
+        for j in range(len(seeds))
+    ]
+    every = 1 if len(seeds) <= NUMBERED else max(1, 30 // size)
+    for i in range(0, len(seeds), every):
+        middle = (i + 0.5) * size
+        marks.append(
+            Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(left - 6, top + middle + 4, seeds[i])
+        )
+        marks.append(
+            Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(left + middle, top - 7, seeds[i])
+        )
+    side = len(seeds) * size
+    frame = Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, top, side, side)
+    mean, least = (score(arm.result["pairwise_ari"][key]) for key in ("mean", "min"))
+    title = f"Adjusted Rand index between each two of {len(seeds)} seeds of {arm.name}: mean {mean}, least {least}"
+    return picture(left + side + 4, top + side + 4, Markup("").join([*marks, frame]), title)
+
+
+def _cell(value: float, corner: tuple[int, int], size: int, seeds: tuple[int, int], numbered: bool) -> Markup:
+    """Shade: 0 and below as the ground, 1 the darkest. A seed with itself is left empty."""
+    if seeds[0] == seeds[1]:
+        return Markup("")
+    text = Markup("")
+    if numbered:
+        shown = f"{value:.2f}".replace("-", "−").replace("0.", ".")
+        text = Markup('<text class="figure mid" x="{}" y="{}">{}</text>').format(
+            corner[0] + size / 2, corner[1] + size / 2 + 4, "1" if value > 0.995 else shown
+        )
+    return Markup(
+        '<rect class="cell" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.3f}">'
+        "<title>seeds {} and {}: {}</title></rect>{}"
+    ).format(*corner, size, size, DARKEST * max(0.0, value), *seeds, score(value), text)

@@ -1,0 +1,142 @@
+"""How a study stands: the winner on fresh seeds, the JSON of `tune`, and the lines that say it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from raymc.errors import TrainingError
+from raymc.reporting.search.facts import gather
+from raymc.reporting.search.page import write_report
+from raymc.reporting.study_reader import read_study
+from raymc.reporting.words import configured
+from raymc.search import records
+from raymc.search.records import BAD, FINISHED, Row
+from raymc.study.folder import write_manifest
+from raymc.study.queue import Ledger
+from raymc.study.request import report_folder
+from raymc.tracking import runs
+from raymc.tracking.outcome import log_outcome
+from raymc.tracking.study import StudyTracker
+from raymc.tracking.uri import masked
+
+FLUSH_SECONDS = 30.0
+
+
+def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, tracking_uri: str, place: str) -> Row:
+    """Write the report of a study whose units have all ended, print its outcome, return the JSON of `tune`.
+
+    `place` is where the study is, which may be a URI. Raises TrainingError, with that JSON, when no trial finished.
+    """
+    study = read_study(folder)
+    facts = gather(study)
+    counts = ledger.counts()
+    chosen = _confirmed(facts)
+    log_outcome(study, facts, chosen, counts, tracker)
+    sent = tracker.flush(FLUSH_SECONDS)
+    _note_runs(folder, manifest, tracker)
+    page = write_report(folder, report_folder(folder.name))
+    tracker.artifact(page, folder="report")
+    if not sent:
+        print(f"MLflow at {masked(tracking_uri)} has not answered; --resume sends what it lacks", file=sys.stderr)
+    best = facts["winner"]
+    result = {
+        "study": folder.name,
+        "space": manifest["space"]["name"],
+        "trials": counts,
+        "best": best and {key: best[key] for key in ("trial", "params", "metrics")},
+        "stages": {key: facts["stages"][key] for key in ("computed", "reused")},
+        "confirm": chosen and _confirm(chosen, facts),
+        "smoke": manifest["smoke"],
+        "folder": place,
+        "report": str(page),
+        "tracking_uri": masked(tracking_uri),
+    }
+    if best is None:
+        error = TrainingError(_why(folder, counts))
+        error.result = result
+        raise error
+    _tell(facts, result)
+    return result
+
+
+def _confirmed(facts: Row) -> Row | None:
+    """The winner on fresh seeds."""
+    best = facts["winner"]
+    return next((one for one in facts["confirmation"] if best and one["trial"] == best["trial"]), None)
+
+
+def _confirm(chosen: Row, facts: Row) -> Row:
+    """The confirmation as `tune --json` prints it: the winner's statistics, and how all candidates did."""
+    keys = ("trial", "state", "search_score", "score", "drop")
+    agreement = {"pairwise_ari": chosen["pairwise_ari"]} if chosen["pairwise_ari"] else {}
+    return {
+        **{key: chosen[key] for key in (*keys, "seeds", "states")},
+        **chosen["statistics"],
+        **agreement,
+        "candidates": [{key: one[key] for key in keys} for one in facts["confirmation"]],
+    }
+
+
+def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
+    """Write MLflow's ids beside what they are of, for the report's links."""
+    known = tracker.run_ids()
+    manifest |= {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+    write_manifest(folder, manifest)
+    for kind in ("search", "confirm"):
+        for path in sorted((folder / records.FOLDERS[kind]).glob("*/record.json")):
+            record = records.read_json(path)
+            run = known.get(runs.run_name(int(path.parent.name), kind=kind))
+            if record is not None and run is not None and record.get("run_id") != run:
+                records.write_record(folder, record | {"run_id": run})
+
+
+def _why(folder: Path, counts: dict[str, int]) -> str:
+    """One line: how the trials ended, and the first error."""
+    found = [records.read_json(path) for path in sorted((folder / "trials").glob("*/record.json"))]
+    bad = [record for record in found if record is not None and record["state"] in BAD]
+    states = Counter(record["state"] for record in bad)
+    told = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"
+    errors = [str(record["error"]).strip().splitlines()[-1] for record in bad if record.get("error")]
+    return f"no trial finished ({told})" + (f"; the first error: {errors[0]}" if errors else "")
+
+
+def _tell(facts: Row, result: Row) -> None:
+    counts, best, confirm = result["trials"], result["best"], result["confirm"]
+    metric = facts["objective"]["metric"]
+    mark = " (smoke: every length shortened)" if result["smoke"] else ""
+    print(f"study {result['study']}{mark}: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n))
+    print(f"winner: trial {best['trial']}: {configured(best['params'])}")
+    print(f"  {metric} in the search: {facts['winner']['search_score']:.4f}")
+    for one in facts["confirmation"]:
+        print(f"  {_fresh(one, metric)}")
+    if confirm is None:
+        print("  not confirmed on fresh seeds: the search score flatters it")
+    stages = result["stages"]
+    print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")
+    print(f"report: {result['report']}")
+
+
+def _fresh(one: Row, metric: str) -> str:
+    """A confirmed trial in one line."""
+    found: Row | None = one["statistics"].get(metric)
+    if one["state"] == FINISHED and found is None and one["score"] is not None:
+        return f"trial {one['trial']} on {len(one['seeds'])} fresh seeds: {metric} {one['score']:.4f}{_change(one)}"
+    if one["state"] != FINISHED or found is None:
+        states = ", ".join(f"{count} {state}" for state, count in one["states"].items())
+        return f"trial {one['trial']} on fresh seeds: {states}"
+    return (
+        f"trial {one['trial']} on {found['n']} fresh seeds: {metric} {found['mean']:.4f}{_spread(found)}{_change(one)}"
+    )
+
+
+def _change(one: Row) -> str:
+    """How the mean differs from the search's: what the search flattered it by."""
+    drop = one["drop"]
+    return "" if drop is None else f", {abs(drop):.4f} {'worse' if drop > 0 else 'better'} than the search's"
+
+
+def _spread(found: dict[str, Any]) -> str:
+    return f" ± {found['std']:.4f} (min {found['min']:.4f})" if found.get("std") is not None else ""

@@ -1,0 +1,27 @@
+"""Writes a study's report: one HTML file that needs no network, with `trials.csv` and `summary.json` beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from raymc.reporting.page import render, write_whole
+from raymc.reporting.search.facts import gather
+from raymc.reporting.search.trials_table import write_csv
+from raymc.reporting.search.view import build_view
+from raymc.reporting.study_reader import read_study
+
+
+def write_report(study_dir: Path, out: Path) -> Path:
+    """The report of the study in `study_dir`, written to the folder `out`; returns the path of `index.html`.
+
+    A report that is there already is replaced. Raises InputError where `study_dir` holds no readable study.
+    """
+    study = read_study(study_dir)
+    facts = gather(study)
+    page = render("report.html.j2", build_view(study, facts))
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(study, facts, out / "trials.csv")
+    write_whole(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_whole(out / "index.html", page)
+    return out / "index.html"

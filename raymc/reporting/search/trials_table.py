@@ -1,0 +1,114 @@
+"""The table of all trials: the same rows for the page, where a click on a header sorts them, and for `trials.csv`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from raymc.metrics.names import LABEL_METRICS, RANKED
+from raymc.reporting import words
+from raymc.reporting.records import Record, Study
+from raymc.reporting.search.cost import stage_use
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, and what is sorted by: a number, a text, or None, which sorts last either way."""
+
+    text: str
+    sort: float | str | None
+    link: str = ""
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Row:
+    trial: int
+    best: bool
+    cells: tuple[Cell, ...]
+
+
+def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list[Row]]:
+    """Headers and rows of the page's table, in the order of the trials."""
+    metrics = _shown_metrics(study)
+    best = (facts["winner"] or {}).get("trial")
+    fresh = {one["trial"]: _on_fresh_seeds(one, study.objective.metric) for one in facts["confirmation"]}
+    headers = ["trial", "state", "score", *(["fresh seeds"] if any(fresh.values()) else [])]
+    headers += [*study.searched, *metrics, "seeds", "seconds", "stages reused", "MLflow"]
+    rows = []
+    for trial in study.trials:
+        cells = [Cell(str(trial.trial), trial.trial), _state(trial), _score(trial.score)]
+        if any(fresh.values()):
+            cells.append(_fresh(fresh.get(trial.trial)))
+        cells += [_setting(trial.params.get(key)) for key in study.searched]
+        cells += [_score(trial.metrics.get(metric)) for metric in metrics]
+        cells += _effort(trial, facts["tracking"]["runs"])
+        rows.append(Row(trial.trial, trial.trial == best, tuple(cells)))
+    return headers, rows
+
+
+def write_csv(study: Study, facts: Mapping[str, Any], path: Path) -> None:
+    """All search trials, numbers unrounded, absent values empty."""
+    metrics = sorted({name for trial in study.trials for name in trial.metrics})
+    base = ["trial", "state", "score", "started", "seconds", "seeds", "stages_computed", "stages_reused"]
+    base += ["run_id", "error"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*base, *(f"param.{key}" for key in study.searched), *(f"metric.{name}" for name in metrics)])
+        for trial in study.trials:
+            used = stage_use([trial])
+            fixed = [trial.trial, trial.state, trial.score, trial.started, trial.seconds, len(trial.seeds)]
+            fixed += [used["computed"], used["reused"], trial.run_id, trial.error]
+            params = [trial.params.get(key) for key in study.searched]
+            writer.writerow([*fixed, *params, *(trial.metrics.get(name) for name in metrics)])
+
+
+def _shown_metrics(study: Study) -> Sequence[str]:
+    """The label metrics that are not the score already, and the held-out accuracy."""
+    there = {name for trial in study.trials for name in trial.metrics}
+    wanted = (*LABEL_METRICS, "test_acc", *RANKED)
+    return [name for name in wanted if name in there and name != study.objective.metric]
+
+
+def _state(trial: Record) -> Cell:
+    return Cell(words.state(trial.state), trial.state, kind=f"state {trial.state}")
+
+
+def _score(value: float | None) -> Cell:
+    return Cell(words.score(value), value)
+
+
+def _setting(value: Any) -> Cell:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(words.setting(value), value if is_number else str(value), kind="number" if is_number else "text")
+
+
+def _on_fresh_seeds(one: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
+    """Mean and spread of the objective; of one that a group has, the figure alone."""
+    alone = {"mean": one["score"], "std": None} if one["score"] is not None else None
+    found: Mapping[str, Any] | None = one["statistics"].get(metric)
+    return found or alone
+
+
+def _fresh(stats: Mapping[str, Any] | None) -> Cell:
+    if stats is None:
+        return Cell("–", None)
+    spread = f" ± {words.score(stats['std'])}" if stats["std"] is not None else ""
+    return Cell(words.score(stats["mean"]) + spread, stats["mean"])
+
+
+def _effort(trial: Record, runs: str | None) -> list[Cell]:
+    used = stage_use([trial])
+    total = used["computed"] + used["reused"]
+    done = sum(run.state == "finished" for run in trial.seeds)
+    link = f"{runs}{quote(trial.run_id, safe='')}" if runs and trial.run_id else ""
+    return [
+        Cell(f"{done} of {len(trial.seeds)}", done),
+        Cell(f"{trial.seconds:,.1f}", trial.seconds),
+        Cell(f"{used['reused']} of {total}" if total else "–", used["reused"] if total else None),
+        Cell("run" if link else "–", trial.run_id if link else None, link=link, kind="text"),
+    ]

@@ -1,0 +1,45 @@
+"""Writes the report of a run of `stability`: a page that needs no network, and the same as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from raymc.reporting.comparison import Row
+from raymc.reporting.page import render, write_whole
+from raymc.reporting.stability.tables import all_seeds, csv_text, metric_names, seed_rows
+from raymc.reporting.stability.text import markdown
+from raymc.reporting.stability.view import build_view
+from raymc.reporting.steady import Steady, read_stability
+
+STYLES = ("report.css", "stability.css")
+
+
+def write_stability(folder: Path, out: Path) -> Path:
+    """The report of the run in `folder`, finished or not, written to the folder `out`; the path of `stability.html`.
+
+    Beside it `stability.md`, `.csv` (a row per seed) and `.json`. A report that is there already is replaced. Raises
+    InputError where `folder` holds no readable run.
+    """
+    run = read_stability(folder)
+    page = out / "stability.html"
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "stability.csv", csv_text(_seeds(run)))
+    write_whole(out / "stability.json", json.dumps(_content(run, page), indent=1, allow_nan=False) + "\n")
+    write_whole(out / "stability.md", markdown(run))
+    write_whole(page, render("stability.html.j2", build_view(run), STYLES))
+    return page
+
+
+def _seeds(run: Steady) -> list[list[str]] | list[tuple[str, ...]]:
+    names = metric_names(run.records)
+    rows = all_seeds(run.arms, names) if run.several else seed_rows(run.arms[0].record, names, digits=None)
+    return [tuple(row) for row in rows]
+
+
+def _content(run: Steady, page: Path) -> Row:
+    """What `--json` prints, with each seed's results."""
+    if not run.several:
+        return run.result | {"report": str(page), "per_seed": run.records[0]["per_seed"]}
+    arms = [arm.result | {"report": str(page), "per_seed": arm.record["per_seed"]} for arm in run.arms]
+    return run.result | {"report": str(page), "arms": arms}

@@ -1,0 +1,249 @@
+"""A stability run in sentences: what was found, what may be concluded from it and what may not, what arms share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raymc.metrics.names import LABEL_METRICS
+from raymc.reporting import words
+from raymc.reporting.comparison import METRICS, Row
+from raymc.reporting.stability.comparison_sentences import better, comparison_lines
+from raymc.reporting.stability.tables import ORDER
+from raymc.reporting.steady import Arm, Steady
+from raymc.reporting.words import count, listing, score
+from raymc.rng import PARTS
+
+WEAK = 10
+"""Seeds below which the word is "weak"."""
+
+ENOUGH = 6
+"""Pairs below which Wilcoxon's signed-rank test cannot reach the 5 % level."""
+
+SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
+
+
+def main_metric(arm: Arm) -> str | None:
+    """What an arm is judged by: ACC, else the first metric that needs no labels."""
+    return next((name for name in METRICS if name in arm.result), None)
+
+
+def verdict(run: Steady) -> str:
+    """What was found: of one arm its figures, of several which are better."""
+    if not run.several:
+        return _found(run.arms[0])
+    lost = [f"{arm.name}: no seed finished." for arm in run.arms if main_metric(arm) is None]
+    return " ".join(_better(run) + lost) or "There is nothing to compare."
+
+
+def _found(arm: Arm) -> str:
+    result, metric = arm.result, main_metric(arm)
+    who = f"{result['method']} on {result['dataset']}"
+    if metric is None:
+        return f"{who}: no seed finished."
+    found = result[metric]
+    if found["n"] == 1:
+        return f"{who} reaches {metric} {score(found['mean'])} on one seed: nothing is known of its spread."
+    return (
+        f"{who} reaches {metric} {score(found['mean'])} ± {score(found['std'])} over {found['n']} seeds "
+        f"(from {score(found['min'])} to {score(found['max'])})."
+    )
+
+
+def _better(run: Steady) -> list[str]:
+    """The pairs of arms that can be told apart, and those that cannot."""
+    beaten: dict[str, list[str]] = {}
+    alike = []
+    for row in run.result["comparisons"]:
+        best = better(row)
+        if best is not None:
+            beaten.setdefault(best, []).append(row["b"] if best == row["a"] else row["a"])
+        elif row["n"]:
+            alike.append(f"{row['a']} and {row['b']}")
+    known = [
+        f"{best} has better {run.result['comparisons'][0]['metric']} than {listing(others)}"
+        for best, others in beaten.items()
+    ]
+    lines = [f"{', '.join(known)}, beyond the luck of the seeds."] if known else []
+    return [*lines, f"Not told apart: {', '.join(alike)}."] if alike else lines
+
+
+def may(run: Steady) -> list[str]:
+    """What may be concluded, in words."""
+    each = [_mean(arm) + _resolved(arm, run.several) + _certified(arm) for arm in run.arms]
+    return [*_conclusions(run, told_apart=True), *_by_arm(run, each)] or ["Nothing: no two seeds finished."]
+
+
+def may_not(run: Steady) -> list[str]:
+    """What must not be concluded: what the seeds did not vary, how few they are, what was lost."""
+    lines = [SMOKE] if run.result["smoke"] else []
+    if run.result.get("missing_arms"):
+        lines.append(f"The run was interrupted before it came to {listing(run.result['missing_arms'])}.")
+    lines += _few(run) + _conclusions(run, told_apart=False)
+    lines += _by_arm(run, [[*lost_lines(arm.result), *_hidden(arm), *_chosen(arm)] for arm in run.arms])
+    if not any(arm.labelled for arm in run.arms) and any(main_metric(arm) for arm in run.arms):
+        lines.append("There are no labels: nothing here says whether the clusters are the right ones.")
+    return [*lines, "Nothing here speaks of other data, other lengths of training or other settings."]
+
+
+def _conclusions(run: Steady, told_apart: bool) -> list[str]:
+    """Of each pair of arms that is told apart, or that is not, the sentence that says so."""
+    if not run.several:
+        return []
+    lines = []
+    for row, (_, said, *_rest) in zip(run.result["comparisons"], comparison_lines(run.result), strict=True):
+        if (better(row) is not None) == told_apart:
+            text = said if said.startswith((row["a"], row["b"])) else said[:1].lower() + said[1:]
+            lines.append(f"{row['a']} against {row['b']}: {text}")
+    return lines
+
+
+def _by_arm(run: Steady, each: Sequence[Sequence[str]]) -> list[str]:
+    """The arms' lines, each with its arm's name; what is so for all of them is said once, first."""
+    shared = [line for line in each[0] if all(line in lines for lines in each)]
+    own = [
+        f"{arm.name}: {line}."
+        for arm, lines in zip(run.arms, each, strict=True)
+        for line in lines
+        if line not in shared
+    ]
+    return [f"{line[:1].upper()}{line[1:]}." for line in shared] + own
+
+
+def varied(arm: Arm) -> str:
+    """What differed between the seeds of an arm."""
+    stages, first = _stages(arm), str(arm.result["seeds_from"])
+    later = stages[stages.index(first) :] if first in stages else [first]
+    which = f"the {'stage' if len(later) == 1 else 'stages'} {listing(later)}" if later != stages else "every stage"
+    return f"The seeds vary {which}{words.parts_varied(arm.result.get('varies'))}."
+
+
+def statistics_lines(result: Row) -> list[str]:
+    """`acc: mean ± std, min to max, 95 % interval of the mean …` for each metric in the table."""
+    lines = []
+    for name in [name for name in ORDER if name in result]:
+        found = result[name]
+        low, high = found["ci95"]
+        lines.append(
+            f"{name}: {found['mean']:.4f} ± {found['std']:.4f} over {found['n']} seeds, {found['min']:.4f} to "
+            f"{found['max']:.4f}, 95 % interval of the mean {low:.4f} to {high:.4f}"
+        )
+    return lines + agreement_lines(result) + lost_lines(result)
+
+
+def agreement_lines(result: Row) -> list[str]:
+    """How alike the clusters of two seeds are; none with fewer than two seeds."""
+    if "pairwise_ari" not in result:
+        return []
+    found = result["pairwise_ari"]
+    return [f"agreement between seeds (ARI): {found['mean']:.4f}, at least {found['min']:.4f}"]
+
+
+def lost_lines(result: Row) -> list[str]:
+    """The seeds that are in no figure, and why."""
+    lost = {state: n for state, n in result["states"].items() if state != "finished"}
+    seeds = len(result["seeds"]) + len(result.get("missing", ()))
+    lines = [f"{n} of {seeds} seeds {words.state(state)}: not in these figures" for state, n in lost.items()]
+    if result.get("missing"):
+        lines.append(f"{len(result['missing'])} of {seeds} seeds unfinished: not in these figures")
+    return lines
+
+
+def _mean(arm: Arm) -> list[str]:
+    metric, found = _main(arm)
+    if found.get("n", 0) < 2:
+        return []
+    if found["std"] == 0:
+        return [f"the {found['n']} seeds have the same {metric}: they say nothing about its spread"]
+    low, high = found["ci95"]
+    over = f" (that it passes 1, which {metric} cannot, shows how little so few seeds say)" if high > 1 else ""
+    return [
+        f"the mean {metric} lies between {score(low)} and {score(high)} (95 % interval by Student's t)"
+        f"{over if metric in LABEL_METRICS else ''}; one new training is less certain than that mean"
+    ]
+
+
+def _resolved(arm: Arm, several: bool) -> list[str]:
+    """How large a difference so many seeds find; with several arms the comparisons say it in the metric's own units."""
+    _, found = _main(arm)
+    n = found.get("n", 0)
+    if n < 2 or not found["std"]:
+        return []
+    if n < ENOUGH:
+        return [
+            f"{n} seeds a side are too few for the test used here, which needs {ENOUGH} to tell two apart (5 % level)"
+        ]
+    own = "" if several else f"{score(words.detectable(found['std'], n))} on, "
+    return [
+        f"{n} seeds a side with this spread tell two configurations apart (5 % level, 80 % power) from a difference of "
+        f"{own}{words.detectable(1.0, n):.2f} standard deviations{' on' if several else ''}"
+    ]
+
+
+def _main(arm: Arm) -> tuple[str | None, Row]:
+    metric = main_metric(arm)
+    return metric, arm.result[metric] if metric else {}
+
+
+def _certified(arm: Arm) -> list[str]:
+    found = arm.result.get("certificate")
+    if found is None:
+        return []
+    measured = f"; measured with the labels: {score(arm.result['acc']['mean'])}" if arm.labelled else ""
+    return [
+        f"two seeds disagree on {100 * found['mean_disagreement']:.1f} % of the samples on average, clusters matched; "
+        f"so whatever the true classes are, the mean ACC is at most {score(found['acc_at_most'])} (1 − d/2){measured}"
+    ]
+
+
+def _few(run: Steady) -> list[str]:
+    finished = [sum(seed.state == "finished" for seed in arm.runs.seeds) for arm in run.arms]
+    n = min(filter(None, finished), default=WEAK)
+    if n >= WEAK:
+        return []
+    return [
+        f"{count(n, 'seed')} {'is' if n == 1 else 'are'} weak evidence: below {WEAK} the spread itself is uncertain."
+    ]
+
+
+def _hidden(arm: Arm) -> list[str]:
+    """Whose own variance the figures leave out."""
+    stages, first = _stages(arm), str(arm.result["seeds_from"])
+    shared = stages[: stages.index(first)] if first in stages else []
+    lines = []
+    if shared:
+        many = len(shared) > 1
+        lines.append(
+            f"all seeds share one result of {'the stages' if many else 'the stage'} {listing(shared)}: what another "
+            f"seed of {'them' if many else 'it'} would change is not in the spread"
+        )
+    if _kept(arm):
+        what = f"the seeds have {listing(_kept(arm))} in common"
+        lines.append(
+            f"{what}: what {'another' if len(_kept(arm)) == 1 else 'others'} would change is not in the spread"
+        )
+    if arm.runs.checkpoints:
+        halved = words.from_checkpoints(arm.runs.checkpoints)
+        lines.append(f"trainings started from weights that were rounded to float16: {halved}")
+    return lines
+
+
+def _kept(arm: Arm) -> list[str]:
+    """The parts of a seed that are the same for all seeds (the key `varies`)."""
+    varies = arm.result.get("varies", "all")
+    return [] if varies == "all" else [name for name in PARTS if name not in varies.split(",")]
+
+
+def _chosen(arm: Arm) -> list[str]:
+    """By what a study chose its winner."""
+    found = arm.result.get("chosen_by")
+    if not found or not found["uses_labels"]:
+        return []
+    return [
+        f"labels chose this configuration (its study searched by {found['metric']}): the figures show what a search "
+        "with labels reaches, not one without"
+    ]
+
+
+def _stages(arm: Arm) -> list[str]:
+    runs = [[stage.name for stage in run.stages if stage.epochs] for run in arm.runs.seeds]
+    return max(runs, key=len, default=[])

@@ -1,0 +1,234 @@
+"""The format of a search-space file: its sections, their defaults, and the words for what is wrong.
+
+The structure is checked here; whether keys and values fit the method is checked in `raymc.space.space`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from yaml.constructor import ConstructorError
+
+from raymc.datasets import NAMES
+from raymc.errors import InputError
+from raymc.space.objective import Budget, Objective, against_budget
+from raymc.space.section import Section
+from raymc.validation import Number, reason, wrong
+
+
+def _scalar(value: object) -> object:
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise wrong(f"{value} is not a single number or text")
+    return value
+
+
+Scalar = Annotated[
+    Any,
+    BeforeValidator(_scalar),
+    WithJsonSchema({"type": ["boolean", "number", "string", "null"]}),
+]
+
+
+class Range(Section):
+    """All numbers from `low` to `high`, both included."""
+
+    low: Number = Field(description="smallest value")
+    high: Number = Field(description="largest value, included")
+    log: bool = Field(default=False, description="search the logarithm: for keys that span powers of ten")
+    step: Number | None = Field(default=None, description="only low, low + step, low + 2 step, ... up to high", gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise wrong(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise wrong(f"log needs low above 0, not {self.low:g}")
+        if self.step is not None and self.log:
+            raise wrong("step and log exclude each other")
+        if self.step is not None and not on_grid(self.high, self.low, self.step):
+            raise wrong(f"high {self.high:g} is not low {self.low:g} plus a multiple of step {self.step:g}")
+        return self
+
+
+class Choices(Section):
+    """A list of values, in no order."""
+
+    choices: list[Scalar] = Field(description="two or more different values", min_length=2)
+
+
+class Resources(Section):
+    """What one training takes."""
+
+    workers: int = Field(default=1, description="data-parallel workers of a training", ge=1)
+    min_workers: int | None = Field(
+        default=None, description="workers with which it goes on while machines are missing; left out: all", ge=1
+    )
+    gpus_per_worker: Number = Field(default=0.0, description="may be a fraction: several trials share a GPU", ge=0)
+    cpus_per_worker: Number = Field(default=1.0, description="CPU cores of a worker", gt=0)
+
+    @model_validator(mode="after")
+    def _fewer(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise wrong(f"min_workers {self.min_workers} is above workers {self.workers}")
+        return self
+
+
+class OwnFiles(Section):
+    """Data of your own: a file or a folder of images."""
+
+    path: str = Field(
+        description=".npz (x, y), .npy, .csv, .parquet or a folder of images; from where the space file is",
+        min_length=1,
+    )
+    label: str | None = Field(
+        default=None,
+        description="the column of the labels, of a .csv or .parquet; left out: no labels",
+        min_length=1,
+    )
+    side: int | None = Field(
+        default=None,
+        description="pixels to which images of a folder are resized; left out: as they are, if all are square, equal "
+        "and at most 64, else 64",
+        ge=8,
+        le=1024,
+    )
+    name: str | None = Field(
+        default=None,
+        description="what the data are called, not as a dataset that raymc knows; left out: the file's name",
+        min_length=1,
+    )
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Self:
+        name = self.name or PurePath(self.path).stem
+        if name in NAMES:
+            given = "" if self.name else ", from its path,"
+            raise wrong(f"the name {name}{given} is that of a known dataset; give another as name")
+        if self.name and (not name.strip() or not name.isprintable() or {"/", "\\"} & set(name)):
+            raise wrong(f"name {name!r} is no plain name; expected: letters and the like, no / and no \\")
+        return self
+
+
+def _kind(value: object) -> str:
+    return "files" if isinstance(value, OwnFiles | dict) else "name"
+
+
+Data = Annotated[Annotated[str, Tag("name")] | Annotated[OwnFiles, Tag("files")], Discriminator(_kind)]
+
+
+def _shape(value: object) -> str:
+    choices = isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value)
+    return "choices" if choices else "range"
+
+
+Searched = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_shape),
+]
+
+
+class SpaceFile(Section):
+    """A search space of raymc."""
+
+    method: str = Field(description="clustering method")
+    dataset: Data = Field(description="name of a dataset, or where data of your own are")
+    preset: str | None = Field(
+        default=None, description="the values that everything else starts from; left out: the method's own default"
+    )
+    question: str = Field(default="", description="what the study is to answer, in words; the report quotes it")
+    fixed: dict[str, Scalar] = Field(default={}, description="values that differ from the preset and are not searched")
+    space: dict[str, Searched] = Field(default={}, description="what is searched; empty: only the preset is trained")
+    first: list[dict[str, Scalar]] | None = Field(
+        default=None, description="configurations that are tried first; left out: the preset's own"
+    )
+    objective: Objective = Field(default=Objective(uses_labels=True), description=Objective.__doc__)
+    budget: Budget = Field(default=Budget(), description=Budget.__doc__)
+    resources: Resources = Field(default=Resources(), description=Resources.__doc__)
+
+    @model_validator(mode="after")
+    def _affordable(self) -> Self:
+        why = against_budget(self.objective, self.budget)
+        if why:
+            raise wrong(why)
+        return self
+
+
+def parse_yaml(text: str) -> object:
+    """The content of a YAML text. Raises InputError where it is no YAML or a key stands twice."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{line}{error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or tagged number that is none
+        raise InputError(f"not YAML: {error}") from error
+
+
+def parse_space(content: object) -> SpaceFile:
+    """The sections of a space file. Raises InputError that names every key that is wrong."""
+    if content is None:
+        raise InputError("the file is empty")
+    if not isinstance(content, dict):
+        raise InputError("the file is not a mapping of keys to values")
+    try:
+        return SpaceFile.model_validate(content)
+    except ValidationError as error:
+        raise InputError(told(error)) from error
+
+
+def told(error: ValidationError) -> str:
+    """Every key that is wrong, in one line."""
+    return "; ".join(_told(e) for e in error.errors())
+
+
+def on_grid(value: float, low: float, step: float) -> bool:
+    """Whether `value` is `low` plus a whole multiple of `step`, up to rounding."""
+    steps = (value - low) / step
+    return math.isclose(steps, round(steps), abs_tol=1e-9, rel_tol=1e-9)
+
+
+def json_schema() -> dict[str, Any]:
+    """The structure as a JSON Schema, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | SpaceFile.model_json_schema()
+
+
+def _told(error: ErrorDetails) -> str:
+    place = [part for part in error["loc"] if part != "[key]"]
+    if place[:1] == ["space"] and len(place) > 2:
+        del place[2]  # which kind of parameter it was taken for
+    if place[:1] == ["dataset"] and len(place) > 1:
+        del place[1]
+    if place[:1] == ["first"] and len(place) > 1:
+        place[:2] = [f"first, entry {int(place[1]) + 1}"]
+    where = ".".join(str(part) for part in place)
+    return f"{where}: {reason(error)}" if where else reason(error)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses what PyYAML passes over: a key that stands twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict):
+                raise ConstructorError(None, None, "a key is not a single word", key_node.start_mark)
+            if key in seen:
+                raise ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

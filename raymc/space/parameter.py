@@ -1,0 +1,96 @@
+"""One searched key: what it may be, and whether that fits the key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from raymc.errors import InputError
+from raymc.space.format import Choices, Range, on_grid
+from raymc.validation import Key, Value
+
+NOT_SEARCHED = (
+    "seed",
+    "seeds_from",
+    "varies",
+    "workers",
+    "packed_seeds",
+    "evaluate_every",
+    "probes",
+    "probe_views",
+    "probe_features",
+    "geometry",
+    "downstream",
+    "n_samples",
+)
+"""Keys that say how a training is run or watched, not what it is."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a searched key may be: the range [low, high] of a `kind` "int" or "float", or `choices`.
+
+    Whole-number keys have whole bounds; `log` searches the logarithm, `step` the grid low, low + step, ...
+    """
+
+    kind: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Value, ...] = ()
+
+    def contains(self, value: Value) -> bool:
+        """Whether `value` can be drawn from this parameter."""
+        if self.choices:
+            return any(value == choice and (value is None) == (choice is None) for choice in self.choices)
+        if self.low is None or self.high is None or isinstance(value, str) or value is None:
+            return False
+        return self.low <= value <= self.high and (self.step is None or on_grid(value, self.low, self.step))
+
+    def ends(self) -> tuple[Value, Value]:
+        """The lowest and the highest value, or the first and the last choice."""
+        return (self.choices[0], self.choices[-1]) if self.choices else (self.low, self.high)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The bounds as a study's manifest holds them."""
+        if self.choices:
+            return {"choices": list(self.choices)}
+        step = {} if self.step is None else {"step": self.step}
+        return {"low": self.low, "high": self.high, "log": self.log} | step
+
+    def __str__(self) -> str:
+        if self.choices:
+            return f"the choices {', '.join(str(choice) for choice in self.choices)}"
+        return f"the range {self.low:g} to {self.high:g}" + (f" in steps of {self.step:g}" if self.step else "")
+
+
+def make_parameter(key: str, spec: Range | Choices, known: Key) -> Parameter:
+    """The parameter of the dotted name `key`, of which `known` says what it may be.
+
+    Raises InputError where the key is not for searching or a bound or choice is no value of it.
+    """
+    if key in NOT_SEARCHED:
+        raise InputError(f"space.{key}: is not searched")
+    kind = known.kind
+    if isinstance(spec, Choices):
+        return Parameter(kind, choices=_choices(key, spec, known))
+    if kind not in ("int", "float"):
+        wanted = "true or false" if kind == "bool" else "a text"
+        raise InputError(f"space.{key}: is {wanted}; give choices, not a range")
+    low, high, step = (_number(f"{key}.{name}", getattr(spec, name), known) for name in ("low", "high", "step"))
+    return Parameter(kind, low, high, spec.log, step)
+
+
+def _choices(key: str, spec: Choices, known: Key) -> tuple[Value, ...]:
+    values = tuple(known.check(f"space.{key}.choices", value) for value in spec.choices)
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise InputError(f"space.{key}.choices: {value} stands twice")
+    return values
+
+
+def _number(key: str, value: float | None, known: Key) -> float | None:
+    checked = None if value is None else known.check(f"space.{key}", value)
+    assert checked is None or isinstance(checked, int | float)  # a number's field gives a number
+    return checked

@@ -1,0 +1,278 @@
+"""Search spaces: find, load and validate a file, and turn a point of the space into a configuration.
+
+Rules that the structure (`raymc.space.format`) does not show: every key is one that the method reads; values
+have their key's type and range; the preset's value of a searched key lies in its range, so that the default
+is a point of the search; an entry of `first` names every searched key; no key is both fixed and searched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve
+from raymc.datasets import NAMES
+from raymc.errors import InputError
+from raymc.methods import METHODS, Method
+from raymc.metrics.names import STUDY_METRICS
+from raymc.space.format import OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space.objective import Budget, Objective
+from raymc.space.parameter import Parameter, make_parameter
+from raymc.validation import Key, Value
+
+Params = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A validated search space.
+
+    Attributes:
+        content: the file as it was read, without defaults; the path of the user's own data made absolute.
+        dataset: the name of a known dataset, or what the user's own data are called.
+        stage_settings: the method's stages in order, each with the class of its settings.
+        preset_values: dotted keys of the preset.
+        fixed: dotted keys that differ from the preset and are not searched.
+        params: what is searched, by dotted key.
+        first: points of the space that are tried first.
+        own: the user's own data, None where the dataset is a known one.
+    """
+
+    name: str
+    path: Path
+    content: Mapping[str, Any]
+    method: str
+    dataset: str
+    preset: str
+    question: str
+    stage_settings: Stages
+    preset_values: Params
+    fixed: Params
+    params: Mapping[str, Parameter]
+    first: tuple[Params, ...]
+    objective: Objective
+    budget: Budget
+    resources: Resources
+    own: OwnData | None = None
+
+    def config(self, overrides: Params | None = None, params: Params | None = None) -> Config:
+        """The configuration of preset, `fixed`, a point `params` of the space and `overrides`; the last wins.
+
+        Raises InputError for an unknown key or a bad value.
+        """
+        workers = {"workers": self.resources.workers}
+        layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
+        return resolve(self.method, self.dataset, self.preset, self.stage_settings, *layers, own=self.own)
+
+    def default_config(self) -> Config:
+        """What `train` runs: the preset and `fixed`."""
+        return self.config()
+
+    def pinned(self, overrides: Params) -> Space:
+        """This space with the keys of `overrides` fixed, and no longer searched where they were."""
+        self.config(overrides)
+        params = {key: parameter for key, parameter in self.params.items() if key not in overrides}
+        first = [{key: point[key] for key in params} for point in self.first] if params else []
+        return dataclasses.replace(
+            self, fixed=dict(self.fixed) | dict(overrides), params=params, first=tuple(_unique(first))
+        )
+
+    def corners(self) -> dict[str, Params]:
+        """The points that a check tries: the preset, all parameters low, all high, and those of `first`."""
+        points: dict[str, Params] = {"preset": {}}
+        if self.params:
+            points["low"] = {key: parameter.ends()[0] for key, parameter in self.params.items()}
+            points["high"] = {key: parameter.ends()[1] for key, parameter in self.params.items()}
+        return points | {f"first {i}": point for i, point in enumerate(self.first, start=1)}
+
+
+def space_names() -> list[str]:
+    """The names of the spaces that come with raymc."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS) -> Space:
+    """The space of a name in `search_spaces/` or of a file of the user's own.
+
+    Raises InputError, in one line that begins with the file, where it is unknown or invalid.
+    """
+    path = _find(name_or_path)
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+        return _build(path, content, parse_space(content), methods)
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def make_space(path: Path, content: Mapping[str, Any], methods: Mapping[str, Method] = METHODS) -> Space:
+    """The space of a content that stands in no file of its own, such as a cell of the table in `path`.
+
+    Raises InputError where it is invalid.
+    """
+    return _build(path, content, parse_space(dict(content)), methods)
+
+
+def _folder() -> Path:
+    package = Path(__file__).parent
+    installed = package / "search_spaces"
+    return installed if installed.is_dir() else package.parent / "search_spaces"
+
+
+def _find(name_or_path: str | Path) -> Path:
+    name = str(name_or_path)
+    if name in space_names():
+        return _folder() / f"{name}.yaml"
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise InputError(f"{name}: no such file")
+    known = space_names()
+    raise InputError(f"unknown search space {name}{nearest(name, known)} (known: {', '.join(known)})")
+
+
+def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Method]) -> Space:
+    method = methods[_known("method", file.method, methods)]
+    own = _own(file.dataset, path)
+    dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
+    if own:
+        content = dict(content) | {"dataset": dict(content["dataset"]) | {"path": own.path}}
+    presets = _presets(method, dataset, own, methods)
+    preset = _preset(method, file.preset, presets)
+    known = known_keys(method.stage_settings)
+    sections = [
+        ("fixed", file.fixed),
+        ("space", file.space),
+        *(("first", point) for point in file.first or ()),
+    ]
+    for section, keys in sections:
+        for key in keys:
+            _known(f"key in {section}:", key, known)
+    space = Space(
+        name=path.stem,
+        path=path,
+        content=content,
+        method=file.method,
+        dataset=dataset,
+        preset=preset,
+        question=file.question,
+        stage_settings=method.stage_settings,
+        preset_values=presets[preset],
+        fixed={key: known[key].check(f"fixed.{key}", value) for key, value in file.fixed.items()},
+        params={key: make_parameter(key, spec, known[key]) for key, spec in file.space.items()},
+        first=(),
+        objective=file.objective,
+        budget=file.budget,
+        resources=file.resources,
+        own=own,
+    )
+    _check_keys(space)
+    method.stages(space.default_config())
+    return dataclasses.replace(space, first=_first(space, file.first, known))
+
+
+def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
+    """The user's own data, with paths taken from where the space file `path` is; None for a known dataset."""
+    if isinstance(dataset, str):
+        return None
+    place = (path.parent / Path(dataset.path).expanduser()).resolve()
+    return OwnData(name=dataset.name or place.stem, path=str(place), label=dataset.label, side=dataset.side)
+
+
+def _presets(
+    method: Method, dataset: str, own: OwnData | None, methods: Mapping[str, Method]
+) -> Mapping[str, Mapping[str, Value]]:
+    """Those of the dataset; of the user's own data, whatever they are, those called `own`. Raises InputError."""
+    found = method.presets.get("own" if own else dataset)
+    if found is not None:
+        return found
+    if own:
+        able = ", ".join(name for name, other in methods.items() if "own" in other.presets) or "none"
+        raise InputError(f"{method.name} has no presets for data of your own (methods that have: {able})")
+    raise InputError(f"{method.name} has no preset for {dataset} (it has: {', '.join(method.presets)})")
+
+
+def _preset(method: Method, asked: str | None, presets: Iterable[str]) -> str:
+    """The name of the preset, by default the method's own. Raises InputError."""
+    name = asked or method.default_preset
+    if name in method.renamed_presets:
+        name = method.renamed_presets[name]
+        _say(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")
+    return _known("preset", name, presets)
+
+
+@cache
+def _say(line: str) -> None:
+    """Print a line for the user once a process."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _check_keys(space: Space) -> None:
+    """The rules that tie sections together. Raises InputError."""
+    for key, parameter in space.params.items():
+        if key in space.fixed:
+            raise InputError(f"{key}: is both fixed and searched; leave one of them out")
+        default = _default(space, key)
+        if default is not None and not parameter.contains(default):  # null: taken from another key
+            raise InputError(
+                f"space.{key}: the preset's {default} is outside {parameter}; widen it, so that the default "
+                f"configuration is a point of the search"
+            )
+    goal = space.objective
+    scaled = {goal.metric, goal.second} & {"probe", "silhouette", *STUDY_METRICS}
+    if "scaling" in space.params and scaled:
+        told = f"{scaled.pop()} compares trials among the samples as they are scaled"
+        raise InputError(f"space.scaling: {told}; fix the scaling, or search by stability")
+    if "workers" in space.fixed:
+        raise InputError("fixed.workers: belongs under resources, as workers")
+
+
+def _default(space: Space, key: str) -> Value:
+    return space.config().flat()[key]
+
+
+def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
+    if points is None:
+        default = {key: _default(space, key) for key in space.params}
+        inside = all(space.params[key].contains(value) for key, value in default.items())
+        return (default,) if default and inside else ()
+    checked = []
+    for i, point in enumerate(points, start=1):
+        place = f"first, entry {i}"
+        for key in space.params:
+            if key not in point:
+                raise InputError(f"{place}: {key} is missing (an entry names every searched key)")
+        checked.append({key: _first_value(space, place, key, value, known) for key, value in point.items()})
+    return tuple(_unique(checked))
+
+
+def _first_value(space: Space, place: str, key: str, value: Value, known: Mapping[str, Key]) -> Value:
+    if key not in space.params:
+        raise InputError(f"{place}: {key} is not searched")
+    checked = known[key].check(f"{place}: {key}", value)
+    if not space.params[key].contains(checked):
+        raise InputError(f"{place}: {key} {checked} is outside {space.params[key]}")
+    return checked
+
+
+def _known(what: str, name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    if name not in known:
+        raise InputError(f"unknown {what} {name}{nearest(name, known)}")
+    return name
+
+
+def _unique(points: Iterable[Params]) -> list[Params]:
+    """The points without repetitions, in their order: a second trial of the same point says nothing new."""
+    kept: list[Params] = []
+    for point in points:
+        if point not in kept:
+            kept.append(point)
+    return kept

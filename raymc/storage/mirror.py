@@ -1,0 +1,188 @@
+"""A folder of this machine that stands for one in an object store.
+
+What writes and reads a study works with files. Where the study is in an object store, each process has a folder of its
+own, gets what others wrote and gives what it wrote. Every file has one writer at a time, and an object appears whole
+or not at all. What names others (`result.json`, `record.json`, `study.json`) is given last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from raymc.errors import StorageError
+from raymc.storage.objects import filesystem, home, is_uri, listing, mark, patiently
+
+LAST = ("result.json", "record.json", "study.json")
+OWN = ("driver.lock", "driver.lease", "sent", "ray")
+"""Names that mean something on one machine only."""
+
+SECONDS = 2.0
+"""Between two looks at what is new."""
+AT_ONCE = 8
+
+
+class Mirror:
+    """Pulls and pushes the files of `folder` and `uri`; usable by several threads.
+
+    A store that does not answer is waited for, see `raymc.storage.objects.patiently`.
+    """
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self.uri, self.folder = uri, folder
+        self._fs, self._root = filesystem(uri)
+        self._there: dict[str, tuple[int, object]] = {}
+        self._here: dict[str, tuple[int, int]] = {}
+        self._mine: set[str] = set()
+        self._lock = threading.RLock()
+        self.is_lost: Callable[[], bool] = lambda: False
+
+    def pull(self, *beginnings: str) -> None:
+        """Get the files that are new or changed there and whose paths in the folder begin so (by default all)."""
+        for begin in beginnings or ("",):
+            patiently(functools.partial(self._pull, begin), self.uri)
+
+    def push(self) -> None:
+        """Give all files that are new or changed here. Raises StorageError where they are another's by now."""
+        self.check_ours()
+        patiently(self._push, self.uri)
+
+    def check_ours(self) -> None:
+        """Raises StorageError where another process has taken over what this one was to write (`is_lost`)."""
+        if self.is_lost():
+            raise StorageError(f"{self.uri}: another process has taken it over, since this one was not heard of")
+
+    def exists(self, name: str) -> bool:
+        """Whether the store has the file."""
+        return bool(patiently(lambda: self._fs.exists(f"{self._root}/{name}"), self.uri))
+
+    @contextlib.contextmanager
+    def pushing(self) -> Iterator[None]:
+        """Push now and then while the block runs, and once more at its end."""
+        with self._again_and_again(self._push):
+            yield
+        self.push()
+
+    @contextlib.contextmanager
+    def pulling(self, begin: str) -> Iterator[None]:
+        """Pull now and then while the block runs, and once more at its end."""
+        with self._again_and_again(lambda: self._pull(begin)):
+            yield
+        self.pull(begin)
+
+    @contextlib.contextmanager
+    def _again_and_again(self, do: Callable[[], None]) -> Iterator[None]:
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.wait(SECONDS):
+                with contextlib.suppress(OSError):  # the next one, or the last, does what this one could not
+                    do()
+
+        thread = threading.Thread(target=work, name="raymc-mirror", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _pull(self, begin: str) -> None:
+        with self._lock:
+            above = "/".join((self._root, *begin.split("/")[:-1]))
+            found = {path[len(self._root) + 1 :]: entry for path, entry in listing(self._fs, above).items()}
+            asked = [name for name in found if name.startswith(begin) and _is_ours(name)]
+            # Spools that this process writes: the file is open here, and none other writes it.
+            for wave in _waves([n for n in asked if n not in self._mine and self._there.get(n) != found[n]]):
+                self._each(wave, lambda name: self._get(name, found[name]))
+
+    def _push(self) -> None:
+        with self._lock:
+            files = [path for path in self.folder.rglob("*") if path.is_file()]
+            names = [path.relative_to(self.folder).as_posix() for path in files]
+            now = {name: _stamp(self.folder / name) for name in names if _is_ours(name)}
+            changed = [name for name, stamp in now.items() if stamp and self._here.get(name) != stamp]
+            for wave in _waves(changed):
+                self._each(wave, lambda name: self._put(name, now[name]))
+
+    def _get(self, name: str, entry: tuple[int, object]) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        content = self._fs.cat_file(f"{self._root}/{name}")
+        try:
+            aside.write_bytes(content)
+            stamp = _stamp(aside)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        self._there[name] = entry
+        if stamp:
+            self._here[name] = stamp
+
+    def _put(self, name: str, stamp: tuple[int, int] | None) -> None:
+        try:
+            content = (self.folder / name).read_bytes()
+        except FileNotFoundError:  # it was for a moment only
+            return
+        if name.rpartition("/")[2] in LAST and _stamp(self.folder / name) != stamp:
+            return  # written anew since the others were listed: the next push gives it after them
+        if name.startswith("spool/"):
+            self._mine.add(name)
+        self._fs.pipe_file(f"{self._root}/{name}", content)
+        self._there[name] = mark(self._fs, f"{self._root}/{name}")
+        if stamp:
+            self._here[name] = stamp
+
+    def _each(self, names: list[str], do: Callable[[str], None]) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(do, names))
+
+
+def mirror_of(storage: str, folder: Path) -> Mirror | None:
+    """Of a folder below `home(storage)`; None where the storage is a folder itself."""
+    if not is_uri(storage):
+        return None
+    return Mirror(f"{storage.rstrip('/')}/{folder.relative_to(home(storage)).as_posix()}", folder)
+
+
+@contextlib.contextmanager
+def fetched(storage: str, part: str) -> Iterator[Path]:
+    """A part of a storage to be read: the folder itself, of a URI a copy that goes with the block."""
+    if not is_uri(storage):
+        yield Path(storage) / part
+        return
+    with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
+        folder = Path(scratch) / part
+        Mirror(f"{storage.rstrip('/')}/{part}", folder).pull()
+        yield folder
+
+
+def _waves(names: list[str]) -> Iterator[list[str]]:
+    """Names that may go at the same time, those of LAST after all others."""
+    by_rank: dict[int, list[str]] = {}
+    for name in names:
+        own = name.rpartition("/")[2]
+        by_rank.setdefault(LAST.index(own) if own in LAST else -1, []).append(name)
+    for rank in sorted(by_rank):
+        yield by_rank[rank]
+
+
+def _is_ours(name: str) -> bool:
+    words = name.split("/")
+    return not any(word.startswith(".") or word in OWN or word.endswith("-journal") for word in words)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,126 @@
+"""Where a storage is: a folder, or an object store by its URI (`s3://bucket/prefix`, `gs://bucket/prefix`).
+
+Object stores are reached through pyarrow, which comes with both, takes credentials from where the vendors' own tools do
+(environment, configuration file, the machine's role) and an S3-compatible server from AWS_ENDPOINT_URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import platformdirs
+from fsspec import AbstractFileSystem
+
+from raymc.errors import InputError, StorageError
+
+BY_ARROW = ("s3", "gs")
+PATIENCE_SECONDS = 120.0
+LOOK_SECONDS = 10.0  # before anything has begun
+
+T = TypeVar("T")
+
+Listing = dict[str, tuple[int, object]]
+"""By path: bytes, and a mark that changes whenever the file is written again."""
+
+
+def is_uri(storage: str) -> bool:
+    """Whether a storage is in an object store rather than a folder."""
+    return "://" in storage
+
+
+def filesystem(storage: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a storage, and the storage's path in it. Raises InputError for a URI that it does not know."""
+    scheme = storage.partition("://")[0]
+    try:
+        if is_uri(storage) and scheme in BY_ARROW:
+            return _arrow(storage)
+        fs, path = fsspec.core.url_to_fs(storage)
+    except (ImportError, ValueError, OSError) as error:
+        raise InputError(f"storage {storage}: {' '.join(str(error).split())}") from error
+    return fs, path.rstrip("/")
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Whether it is this machine's own, where a file can be renamed and made exclusively."""
+    return "file" in fs.protocol
+
+
+def patiently(do: Callable[[], T], storage: str, seconds: float | None = None) -> T:
+    """`do()`, called again while the object store at `storage` does not answer.
+
+    Raises StorageError, naming it, after `seconds` (None: PATIENCE_SECONDS); FileNotFoundError at once.
+    """
+    patience = PATIENCE_SECONDS if seconds is None else seconds
+    began, pause = time.monotonic(), 0.5
+    while True:
+        try:
+            return do()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if time.monotonic() - began > patience:
+                why = " ".join(str(error.strerror or error).split())
+                raise StorageError(f"storage {storage} does not answer: {why}") from error
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+
+
+def home(storage: str) -> Path:
+    """The folder itself; of a URI, the folder of this machine's cache that stands for it (`raymc.storage.mirror`)."""
+    if not is_uri(storage):
+        return Path(storage)
+    place = hashlib.sha256(storage.rstrip("/").encode()).hexdigest()[:12]
+    return platformdirs.user_cache_path("raymc") / "mirrors" / place
+
+
+def listing(fs: AbstractFileSystem, path: str) -> Listing:
+    """All files below a path; empty where there are none."""
+    if hasattr(fs, "fs"):  # pyarrow lists a whole tree by one request, fsspec makes one for each folder
+        from pyarrow.fs import FileSelector, FileType
+
+        found = fs.fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+        return {one.path: (one.size, one.mtime_ns) for one in found if one.type == FileType.File}
+    infos = fs.find(path, detail=True)
+    return {name: _entry(info) for name, info in infos.items()}
+
+
+def folders(fs: AbstractFileSystem, path: str) -> list[str]:
+    """The names of the folders directly below a path, without hidden ones."""
+    try:
+        found = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    # A link may be to a folder.
+    names = [str(info["name"]).rstrip("/").rpartition("/")[2] for info in found if info["type"] != "file"]
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def mark(fs: AbstractFileSystem, path: str) -> tuple[int, object]:
+    """The entry of one file in `listing`. Raises FileNotFoundError."""
+    if hasattr(fs, "fs"):
+        [info] = fs.fs.get_file_info([path])
+        if info.size is None:
+            raise FileNotFoundError(path)
+        return info.size, info.mtime_ns
+    return _entry(fs.info(path))
+
+
+def _entry(info: dict[str, Any]) -> tuple[int, object]:
+    written = info.get("mtime") or info.get("created")
+    return info["size"], written.timestamp() if isinstance(written, datetime) else written
+
+
+def _arrow(storage: str) -> tuple[AbstractFileSystem, str]:
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow import fs
+
+    if not storage.partition("://")[2].strip("/"):
+        raise ValueError("a bucket is missing (write s3://bucket/prefix)")
+    inner, path = fs.FileSystem.from_uri(storage.rstrip("/"))
+    return ArrowFSWrapper(inner, skip_instance_cache=True), path.rstrip("/")

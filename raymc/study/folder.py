@@ -1,0 +1,190 @@
+"""A study's folder: made whole or not at all, opened by one driver at a time.
+
+```
+studies/<name>/study.json       what was asked, of what data, with which versions (`raymc.study.manifest`)
+studies/<name>/<space>.yaml     the search space as it was; a resume reads this one
+studies/<name>/optuna.db        trials, parameters, scores
+studies/<name>/trials, confirm  see `raymc.search.records`
+studies/<name>/spool            see `raymc.tracking`
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import yaml
+from filelock import FileLock, Timeout
+
+from raymc.config import Value, nearest
+from raymc.errors import InputError
+from raymc.search.judge import judge_of
+from raymc.search.records import Row, read_json
+from raymc.space.space import Space, load_space
+from raymc.storage.mirror import mirror_of
+from raymc.storage.objects import LOOK_SECONDS, filesystem, folders, home, is_uri, patiently
+from raymc.study import database
+from raymc.study.distributions import Distributions, enqueue
+from raymc.training.outputs import write_bytes, write_json
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+DATABASE = "optuna.db"
+
+
+def studies_root(storage: str) -> Path:
+    """The folder of all studies; where the storage is a URI, the one on this machine that stands for it."""
+    return home(storage) / "studies"
+
+
+def check_name(name: str) -> str:
+    """`name` if it can be a folder's. Raises InputError."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"--name {name}: use letters, digits, '.', '_' and '-', at most 100 of them")
+    return name
+
+
+def check_new(storage: str, folder: Path) -> None:
+    """Raises InputError where the study exists."""
+    if folder.name in study_names(storage) or (not is_uri(storage) and folder.exists()):
+        raise InputError(f"study {folder.name} exists; go on with it by --resume, or give another --name")
+
+
+def create_study(
+    storage: str, folder: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None = None
+) -> None:
+    """Make a study's folder, with its manifest, its space and a database in which `first` is queued.
+
+    It appears under its name when all of it is there. `url` None is a SQLite file in the folder. Raises InputError when
+    it exists, when storage or database cannot be written, and when a point of `first` does not fit.
+    """
+    check_new(storage, folder)
+    making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        making.mkdir(parents=True)
+        write_bytes(making / f"{space.name}.yaml", yaml.safe_dump(dict(space.content), sort_keys=False).encode())
+        write_json(making / "study.json", manifest)
+        _make_database(making, manifest, space, distributions, url)
+        if is_uri(storage):
+            shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
+        os.rename(making, folder)
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        if folder.exists():
+            raise InputError(f"study {folder.name} exists: another process has just made it") from error
+        raise InputError(f"--storage: {folder.parent} cannot be written: {error.strerror}") from error
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    if mirror := mirror_of(storage, folder):
+        mirror.push()
+    if url is not None:
+        with open_database(folder, url) as made:
+            database.mark_made(made)
+
+
+def find_study(storage: str, name: str) -> Path:
+    """The folder of an existing study. Raises InputError, naming the nearest one, where there is none."""
+    known = study_names(storage)
+    if name not in known:
+        raise InputError(f"no study {name} in {storage.rstrip('/')}/studies{nearest(name, known)}")
+    return studies_root(storage) / name
+
+
+def newest_study(storage: str, space: str) -> Path:
+    """The study of a space that was made last. Raises InputError where there is none."""
+    found = []
+    for name in study_names(storage):
+        manifest = stored_manifest(storage, name)
+        if manifest.get("space", {}).get("name") == space:
+            found.append((manifest.get("created", ""), name))
+    if not found:
+        raise InputError(f"no study of {space} in {storage.rstrip('/')}/studies to resume")
+    return studies_root(storage) / max(found)[1]
+
+
+def study_names(storage: str) -> list[str]:
+    """The studies of a storage: those whose `study.json` is there."""
+    if not is_uri(storage):
+        return sorted(path.parent.name for path in studies_root(storage).glob("[!.]*/study.json"))
+    fs, root = filesystem(storage)
+
+    def look() -> list[str]:
+        return [name for name in folders(fs, f"{root}/studies") if fs.exists(f"{root}/studies/{name}/study.json")]
+
+    return patiently(look, storage, LOOK_SECONDS)
+
+
+def stored_manifest(storage: str, name: str) -> Row:
+    """The `study.json` of a study as the storage has it; empty where it is absent or torn."""
+    if not is_uri(storage):
+        return read_json(studies_root(storage) / name / "study.json") or {}
+    fs, root = filesystem(storage)
+    try:
+        return dict(json.loads(patiently(lambda: fs.cat_file(f"{root}/studies/{name}/study.json"), storage)))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def read_manifest(folder: Path) -> Row:
+    """`study.json`. Raises InputError where it is torn."""
+    manifest = read_json(folder / "study.json")
+    if manifest is None:
+        raise InputError(f"{folder / 'study.json'} cannot be read")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Row) -> None:
+    write_json(folder / "study.json", manifest)
+
+
+def read_space(folder: Path, manifest: Row) -> Space:
+    """The space as the study was made with it, with the command line's values fixed."""
+    overrides: Mapping[str, Value] = manifest["overrides"]
+    return load_space(folder / f"{manifest['space']['name']}.yaml").pinned(overrides)
+
+
+@contextmanager
+def open_database(folder: Path, url: str | None = None) -> Iterator[optuna.Study]:
+    """The study's Optuna study. Raises InputError where its database is missing, broken or does not answer."""
+    if url is None and not (folder / DATABASE).is_file():
+        raise InputError(f"{folder / DATABASE} is missing: without it the study cannot go on")
+    storage = database.connect(url or database.file_url(folder / DATABASE))
+    try:
+        yield database.load(storage, folder.name)
+    finally:
+        storage.engine.dispose()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other drivers off the study. Raises InputError where one is at work."""
+    lock = FileLock(folder / "driver.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"study {folder.name} is being run by another process") from error
+    except OSError as error:
+        raise InputError(f"--storage: {folder} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None) -> None:
+    judge = judge_of(manifest["objective"])
+    storage = database.connect(url or database.file_url(making / DATABASE))
+    try:
+        study = database.create(storage, manifest["study"], judge.mode, judge.metrics)
+        enqueue(study, space.first, distributions)
+    finally:
+        storage.engine.dispose()

@@ -1,0 +1,175 @@
+"""What the command line of `tune` asks for, checked and turned into a study's folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from raymc.config import Value
+from raymc.datasets import data_facts
+from raymc.errors import InputError
+from raymc.masking import masked_words
+from raymc.search.records import Row
+from raymc.space.space import Space, load_space
+from raymc.storage.objects import is_uri
+from raymc.storage.stage_store import Store
+from raymc.study import folder as study
+from raymc.study.database import check_url
+from raymc.study.distributions import compile_space
+from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget
+from raymc.tracking import uri
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line of `tune` asks for; None stands for what the space or the study says."""
+
+    space: str
+    overrides: Mapping[str, Value]
+    storage: str
+    data: str
+    name: str | None = None
+    trials: int | None = None
+    seeds: int | None = None
+    seed: int | None = None
+    concurrent: int | None = None
+    address: str | None = None
+    tracking_uri: str | None = None
+    database: str | None = None
+    resume: bool = False
+    smoke: bool = False
+
+
+def resume_line(request: Request, name: str) -> str:
+    """The command that goes on with study `name` where this one stopped, with `***` for passwords."""
+    words = ["python", "-m", "raymc.tune", request.space, "--name", name, "--resume", "--storage", request.storage]
+    words += ["--data", request.data]
+    asked = {
+        "--trials": request.trials,
+        "--concurrent": request.concurrent,
+        "--address": request.address,
+        "--tracking-uri": request.tracking_uri,
+        "--database": request.database,
+    }
+    for option, value in asked.items():
+        words += [option, str(value)] if value is not None else []
+    return shlex.join(masked_words(words))
+
+
+def check_numbers(request: Request) -> None:
+    """Raises InputError for a count below one, a negative seed, and a seed among the keys."""
+    for option in ("trials", "seeds", "concurrent"):
+        value = getattr(request, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option} {value}: at least 1 is needed")
+    if request.seed is not None and request.seed < 0:
+        raise InputError(f"--seed {request.seed}: must not be negative")
+    if "seed" in request.overrides:
+        raise InputError("seed: a search has several; its first one is --seed")
+
+
+def new_study(request: Request) -> Path:
+    """Make the study's folder. Raises InputError before anything is made."""
+    check_numbers(request)
+    space = load_space(request.space).pinned(request.overrides)
+    seed = request.seed or 0
+    budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
+    name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    check_storage(request.storage)
+    folder = study.studies_root(request.storage) / study.check_name(name)
+    study.check_new(request.storage, folder)
+    tracking_uri, url = uri.resolve(request.tracking_uri), database_of(request)
+    report_folder(name)
+    dataset = load_data(space, request.data, request.smoke)
+    check_data(space, space.config(), dataset)
+    manifest = make_manifest(
+        name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
+    )
+    manifest["database"] = url and uri.masked(url)
+    study.create_study(request.storage, folder, manifest, space, compile_space(space.params), url)
+    return folder
+
+
+def existing_study(request: Request) -> Path:
+    """The study to resume: by its name, else the newest of the space. Raises InputError."""
+    check_numbers(request)
+    fixed = {"KEY=VALUE": request.overrides, "--seed": request.seed, "--seeds": request.seeds}
+    for option, value in fixed.items():
+        if value:
+            raise InputError(f"{option} was settled when the study was made; leave it out with --resume")
+    name = Path(request.space).stem
+    check_storage(request.storage)
+    if request.name:
+        folder = study.find_study(request.storage, request.name)
+    else:
+        folder = study.newest_study(request.storage, name)
+    made_for = study.stored_manifest(request.storage, folder.name).get("space", {}).get("name")
+    if made_for is None:
+        raise InputError(f"study.json of {folder.name} cannot be read")
+    if made_for != name:
+        raise InputError(f"study {folder.name} searches {made_for}, not {name}")
+    return folder
+
+
+def check_storage(storage: str) -> None:
+    """Raises InputError where an object store does not answer or cannot be written."""
+    if is_uri(storage):
+        Store(storage)
+
+
+def database_of(request: Request) -> str | None:
+    """The server that a new study keeps its trials on, from the command line or RAYMC_DATABASE; None: a file."""
+    url = request.database or os.environ.get("RAYMC_DATABASE")
+    return check_url(url) if url else None
+
+
+def database_again(request: Request, manifest: Row) -> str | None:
+    """The same for a study that exists, whose manifest has no password. Raises InputError where one is missing."""
+    before = manifest.get("database")
+    if before is None:
+        if request.database:
+            raise InputError(f"study {manifest['study']} keeps its trials in a file of its own; leave out --database")
+        return None
+    url = database_of(request) or (before if "***" not in before else None)
+    if url is None:
+        raise InputError(f"study {manifest['study']} keeps its trials at {before}; give --database with the password")
+    return url
+
+
+def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None:
+    """Extend the study where more trials are asked for. Raises InputError where it cannot go on as it began."""
+    if request.smoke and not manifest["smoke"]:
+        raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    asked = manifest["budget"]["trials"]
+    trials = request.trials or asked
+    if trials < asked:
+        raise InputError(f"study {folder.name} was asked for {asked} trials; --trials {trials} would take some away")
+    if trials > asked and not space.params:
+        raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
+    found, before = data_facts(load_data(space, request.data, manifest["smoke"])), manifest["data"]
+    for key, words in (("fingerprint", "samples"), ("labels", "labels")):
+        if key in before and found[key] != before[key]:
+            raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
+    manifest["budget"]["trials"] = trials
+
+
+def report_folder(name: str) -> Path:
+    """Where the report of `name` goes. Raises InputError where the working folder does not take it."""
+    folder = Path("reports").resolve() / name
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"reports are written to the working folder, and {above} cannot be written")
+    return folder
+
+
+def tracking_uri_of(request: Request, manifest: Row) -> str:
+    """Where this sitting's MLflow is: as asked for, else where the study's was.
+
+    Raises InputError, also where the study's had a password, which is not kept.
+    """
+    given = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return uri.resolve(given or str(manifest["tracking_uri"]))

@@ -1,0 +1,233 @@
+"""A feature bank: a frozen backbone's outputs for every sample, so that a stage behind it trains without it.
+
+Kept in the store, under a hash of the backbone's weights: the outputs for the samples as they are, for the held-out
+split, and for V augmented views of each sample. Every seed and configuration behind the same stage 1 shares them; which
+of the V views a step takes is drawn as its augmentation would be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from raymc.config import Config, StageConfig
+from raymc.datasets import Dataset, Split, fingerprint
+from raymc.distributed import barrier, broadcast_object, gather_rows, rows_of
+from raymc.errors import InputError
+from raymc.nets import architecture, backbone_width
+from raymc.storage.lease import Lease
+from raymc.storage.stage_store import Store
+from raymc.training.feed import ROWS, Drawing, Feed
+from raymc.training.stages import BANK_NUMERICS, digest_of
+from raymc.training.transfer import moved
+
+POLL_SECONDS = 0.5
+
+Make = Callable[[], Tensor]
+
+
+class Outputs(Protocol):
+    """What a stage behind a backbone sees of it, see `Bank`."""
+
+    @property
+    def data(self) -> Dataset: ...
+
+    @property
+    def views(self) -> tuple[Tensor, ...]: ...
+
+
+class Bank:
+    """Outputs of a backbone, of width p; what is asked for is read from the store, or made, by all workers together.
+
+    Args:
+        whole: the modules, on their device when the bank is asked for.
+        settings: with `feature_bank` above 0.
+    """
+
+    def __init__(
+        self,
+        whole: nn.ModuleDict,
+        config: Config,
+        settings: StageConfig,
+        feed: Feed,
+        store: Store,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self._whole, self._count, self._samples, self._store = whole, settings.feature_bank, feed, store
+        self._autocast = autocast
+        self._width = backbone_width(config.backbone)
+        self.key = bank_key(config, feed.data, whole["backbone"])
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The dataset with its samples replaced by their outputs, float32 `[n, p]`."""
+        data = self._samples.data
+        makers: dict[str, Make] = {"plain": partial(self._outputs, data.train.x)}
+        if data.test is not None:
+            makers["test"] = partial(self._outputs, data.test.x)
+        kept = self._kept(makers)
+        held_out = None if data.test is None else Split(kept["test"], data.test.y)
+        return dataclasses.replace(data, train=Split(kept["plain"], data.train.y), test=held_out)
+
+    @cached_property
+    def views(self) -> tuple[Tensor, ...]:
+        """Those of augmented views, V times bfloat16 `[n, p]`; in a folder's store they stay in their files."""
+        x = self._samples.data.train.x
+        kept = self._kept({f"view{view}": partial(self._outputs, x, view) for view in range(self._count)})
+        return tuple(kept.values())
+
+    def _kept(self, makers: Mapping[str, Make]) -> dict[str, Tensor]:
+        """The outputs by name, computed and stored where they are missing; who finds another process at it waits."""
+        group = self._samples.workers.group
+        kept: dict[str, Tensor] = {}
+        lease = self._store.lease(self.key) if self._samples.workers.rank == 0 else None
+        missing = broadcast_object(self._missing(tuple(makers), kept, lease) if lease else [], group)
+        if missing:
+            with lease or contextlib.nullcontext():
+                for name in missing:
+                    outputs = makers[name]()
+                    if lease:
+                        self._store.save(self.key, {"outputs": outputs}, {"bank": name}, name)
+        barrier(group)
+        return {name: kept[name] if name in kept else self._read(name) for name in makers}
+
+    def _missing(self, names: tuple[str, ...], kept: dict[str, Tensor], lease: Lease) -> list[str]:
+        """What is left to make, and then the lease is ours; nothing once another process has made it all.
+
+        What is there is put into `kept`; what is torn is missing.
+        """
+
+        def absent() -> list[str]:
+            for name in names:
+                entry = None if name in kept else self._store.load(self.key, name, mapped=True)
+                kept.update({} if entry is None else {name: entry.state["outputs"]})
+            return [name for name in names if name not in kept]
+
+        while absent():
+            if lease.try_acquire():
+                left = absent()
+                if not left:
+                    lease.release()
+                return left
+            time.sleep(POLL_SECONDS)
+        return []
+
+    def _read(self, name: str) -> Tensor:
+        entry = self._store.load(self.key, name, mapped=True)
+        if entry is None:
+            raise InputError(f"the feature bank {self.key} cannot be read back from the store")
+        outputs: Tensor = entry.state["outputs"]
+        return outputs
+
+    @torch.no_grad()
+    def _outputs(self, x: Tensor, view: int | None = None) -> Tensor:
+        """`[n, p]` on the CPU of samples `[n, …]`: as evaluation sees them, or as their augmented view `view`.
+
+        In blocks of which each worker takes some, so that the draws do not depend on how many workers there are.
+        """
+        feed, backbone = self._samples, self._whole["backbone"].eval()
+        starts = range(0, len(x), ROWS)
+        share = rows_of(len(starts), feed.workers.rank, feed.workers.size)
+        half = self._autocast if view is not None else None
+        parts = [torch.empty(0, self._width, device=feed.device)]
+        for at in starts[share]:
+            rows = x[at : at + ROWS]
+            seen = feed.plain(rows) if view is None else feed.augmented(rows, "bank", view, at)
+            with torch.autocast(feed.device.type, dtype=half, enabled=half is not None):
+                parts.append(backbone(seen).float())
+        whole = gather_rows(torch.cat(parts), feed.workers.group).cpu()
+        return whole if view is None else whole.to(torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class BankFeed(Feed):
+    """Batches of a bank: views of a sample are some of its kept ones, no two the same."""
+
+    bank: Outputs | None = None
+
+    @staticmethod
+    def of(feed: Feed, bank: Outputs) -> BankFeed:
+        """The batches that `feed` would give, as the backbone's outputs."""
+        own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
+        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "augmentation": "none"}
+        return BankFeed(**own, bank=bank)
+
+    @cached_property
+    def kept(self) -> tuple[Tensor, ...] | Tensor:
+        """The bank's views: where they are in their files on a CPU, on another device in one tensor `[V, n, p]`."""
+        assert self.bank is not None
+        return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
+
+    def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
+        drawn = torch.rand(draws.batch, len(self.kept), generator=draws.source("augmentation", "bank"))[draws.rows]
+        chosen = drawn.argsort(1)[:, :count].T  # [count, b]
+        if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
+            taken = self.kept[moved({0: chosen}, self.device)[0], index]
+        else:
+            taken = torch.stack([_taken(self.kept, which, index) for which in chosen])
+        return tuple(self._shaped(view) for view in taken)
+
+
+def _taken(kept: tuple[Tensor, ...], which: Tensor, index: Tensor) -> Tensor:
+    """`[b, p]`: of each sample at `index` the view that was chosen for it."""
+    out = kept[0].new_empty(len(index), kept[0].shape[1])
+    for view, outputs in enumerate(kept):
+        at = (which == view).nonzero().squeeze(1)
+        out[at] = outputs[index[at]]
+    return out
+
+
+class Behind:
+    """A stage behind a frozen backbone, as its bank shows it.
+
+    Args:
+        whole: the stage's modules.
+    """
+
+    def __init__(self, whole: nn.ModuleDict, feed: Feed, bank: Bank) -> None:
+        self._whole, self._samples, self.bank = whole, feed, bank
+
+    @property
+    def model(self) -> nn.ModuleDict:
+        """The same modules without the backbone."""
+        own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
+        return nn.ModuleDict(own)
+
+    @property
+    def data(self) -> Dataset:
+        """The dataset as the bank has it."""
+        return self.bank.data
+
+    @cached_property
+    def feed(self) -> BankFeed:
+        """The batches of the bank."""
+        return BankFeed.of(self._samples, self.bank)
+
+    def share(self, other: Behind) -> None:
+        """Have what another stage behind the same backbone has read."""
+        self.bank = other.bank
+        self.feed = other.feed
+
+
+def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:
+    """Name of a bank: a hash of the net and its weights, of the samples and of how their views are made."""
+    facts = {
+        "bank": BANK_NUMERICS,
+        "architecture": architecture(backbone),
+        "weights": digest_of({"backbone": backbone}),
+        "augmentation": config.augmentation,
+        "precision": config.precision,
+        "data": data.fingerprint,
+        "test": None if data.test is None else fingerprint(data.test.x),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
