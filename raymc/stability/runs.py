@@ -14,11 +14,10 @@ from pathlib import Path
 from raymc import clusterers
 from raymc.atomic import write_json
 from raymc.config import parts_of
-from raymc.datasets import Dataset
+from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods import METHODS
-from raymc.provenance import data_facts
 from raymc.stability.configurations import Configuration, common_data, configurations, run_by
 from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
 from raymc.stability.queue import run_groups

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from raymc.config import Value
+from raymc.datasets import data_facts
 from raymc.errors import InputError
 from raymc.masking import masked, masked_words
-from raymc.provenance import data_facts
 from raymc.space.space import Space, load_space
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
