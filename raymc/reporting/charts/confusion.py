@@ -62,12 +62,14 @@ def _words(run: SeedRun, shares: Numbers, classes: Numbers, clusters: Numbers, n
     off = shares.copy()
     np.fill_diagonal(off, 0)
     largest = [np.unravel_index(place, off.shape) for place in np.argsort(-off, axis=None)[:3]]
-    told = [
+    off_words = [
         f"{100 * off[i, j]:.0f} % of class {classes[i]} in cluster {clusters[j]}"
         for i, j in largest
         if off[i, j] >= 0.02
     ]
-    found = f"Largest disagreements: {listing(told)}." if told else "No class has 2 % or more in another cluster."
+    found = (
+        f"Largest disagreements: {listing(off_words)}." if off_words else "No class has 2 % or more in another cluster."
+    )
     return f"Seed {run.seed}, {n:,} samples. {found}"
 
 

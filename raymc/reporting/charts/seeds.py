@@ -36,8 +36,8 @@ class Strip:
 def seed_strips(groups: Sequence[GroupResult], metric: str) -> Markup:
     """Each seed a dot, the mean and its 95 % interval, arms one under the other on one axis."""
     rows = [_strip(group, metric) for group in groups if metric in group.result]
-    told = "; ".join(f"{row.name}: mean {score(row.mean)} of {len(row.values)}" for row in rows)
-    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {told}", named=len(groups) > 1)
+    means = "; ".join(f"{row.name}: mean {score(row.mean)} of {len(row.values)}" for row in rows)
+    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {means}", named=len(groups) > 1)
 
 
 def difference_strips(comparisons: Sequence[Mapping[str, Any]], groups: Sequence[GroupResult]) -> Markup | None:
@@ -53,8 +53,8 @@ def difference_strips(comparisons: Sequence[Mapping[str, Any]], groups: Sequence
     if not rows:
         return None
     label = f"difference of {comparisons[0]['metric']} on one seed"
-    told = "; ".join(f"{row.name}: mean {score(row.mean)}" for row in rows)
-    return strips(rows, label, f"{label}, with mean and 95 % interval. {told}", named=True, zero=True)
+    means = "; ".join(f"{row.name}: mean {score(row.mean)}" for row in rows)
+    return strips(rows, label, f"{label}, with mean and 95 % interval. {means}", named=True, zero=True)
 
 
 def strips(rows: Sequence[Strip], label: str, title: str, *, named: bool, zero: bool = False) -> Markup:

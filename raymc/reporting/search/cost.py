@@ -44,7 +44,7 @@ def time_spent(study: Study) -> dict[str, Any]:
     GPU counts as that fraction. Each by what a training had; `assumed` of them do not say it, being of a time
     before it was noted, or stopped when no other seed had ended: those by what the study asked for.
     """
-    sittings = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
+    sessions = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
     asked = Resources.of(study.get("resources"))
     spent = [one for record in (*study.trials, *study.confirmations) for one in _spent(record)]
     had = [(resources or asked, (seconds - waited) / 3600, waited / 3600) for resources, seconds, waited in spent]
@@ -56,10 +56,10 @@ def time_spent(study: Study) -> dict[str, Any]:
         "waited_seconds": sum(waited for _, _, waited in spent),
         "trainings": len(spent),
         "assumed": sum(resources is None for resources, _, _ in spent),
-        "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sittings),
+        "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sessions),
         "trial_seconds": sum(record.seconds for record in study.trials),
         "confirmation_seconds": sum(record.seconds for record in study.confirmations),
-        "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sittings],
+        "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sessions],
     }
 
 

@@ -112,11 +112,11 @@ def _rivalry(rival: Facts) -> str:
 def trials(facts: Facts) -> str:
     """How many trials ended how."""
     states = {name: n for name, n in facts["trials"].items() if name != "planned"}
-    told = listing([f"{n} {words.state(name)}" for name, n in sorted(states.items(), key=lambda pair: -pair[1])])
+    ended = listing([f"{n} {words.state(name)}" for name, n in sorted(states.items(), key=lambda pair: -pair[1])])
     planned = facts["trials"]["planned"]
     total = _trials(facts)
     asked = f" of {planned} planned" if planned and planned != total else ""
-    return f"{count(total, 'trial')}{asked}: {told}." if total else "No trial was started."
+    return f"{count(total, 'trial')}{asked}: {ended}." if total else "No trial was started."
 
 
 def cost(facts: Facts) -> list[str]:

@@ -15,7 +15,7 @@ from raymc.reporting.charts.rates import rate_charts
 from raymc.reporting.charts.search import against_acc, course, fresh_seeds, importance_bars, slices
 from raymc.reporting.charts.similarity import build_similarity
 from raymc.reporting.charts.stages import build_stages
-from raymc.reporting.search import sentences as telling
+from raymc.reporting.search import sentences
 from raymc.reporting.search.cautions import edge
 from raymc.reporting.search.label_free import words_of
 from raymc.reporting.search.pareto import pareto_plot, pareto_words
@@ -38,12 +38,12 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "f": facts,
         "data_name": data_name(facts),
         "mine": mine,
-        "verdict": telling.verdict(facts, mine),
+        "verdict": sentences.verdict(facts, mine),
         "cards": _cards(study, mine),
         "settings": _settings(study, facts),
-        "chosen": telling.chosen(facts) if best is not None else "",
+        "chosen": sentences.chosen(facts) if best is not None else "",
         "fresh_plot": fresh_seeds(study, facts["confirmation"], shown),
-        "drops": telling.drops(facts),
+        "drops": sentences.drops(facts),
         "statistics": _statistics(mine),
         "objective": words.objective(study),
         "asked": _asked(study, facts),
@@ -54,14 +54,14 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "slice_plots": list(zip(study.searched, slices(study, shown), strict=False)),
         "label_free_words": words_of(facts["label_free"]),
         "label_free_plots": against_acc(study, facts["label_free"]),
-        "trials_words": telling.trials(facts),
+        "trials_words": sentences.trials(facts),
         "headers": headers,
         "rows": rows,
-        "tracking_words": telling.tracking(facts),
+        "tracking_words": sentences.tracking(facts),
         "errors": [(trial.trial, trial.error) for trial in study.trials if trial.error],
         "curve_plots": learning_curves(study, best),
         "rates": rate_charts(_runs(study, best)),
-        "cost_words": telling.cost(facts),
+        "cost_words": sentences.cost(facts),
         "manifest": _manifest(facts),
         **_clusters(study, best),
     }
@@ -119,7 +119,7 @@ def _clusters(study: Study, best: int | None) -> dict[str, Any]:
     shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run.folder))), None)
     similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run.folder))), None)
     stages = next(((run.seed, arrays) for run in runs if (arrays := read_snapshots(run.folder))), None)
-    kept = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run.folder))), None)
+    geometry = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run.folder))), None)
     confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
@@ -130,8 +130,8 @@ def _clusters(study: Study, best: int | None) -> dict[str, Any]:
         "similarity_seed": similar[0] if similar else None,
         "stages": build_stages(stages[1]) if stages else None,
         "stages_seed": stages[0] if stages else None,
-        "kept": build_rank_isometry(kept[1]) if kept else None,
-        "kept_seed": kept[0] if kept else None,
+        "geometry": build_rank_isometry(geometry[1]) if geometry else None,
+        "geometry_seed": geometry[0] if geometry else None,
         "confusion": confusion,
         "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
     }

@@ -72,7 +72,7 @@ def _better(run: StabilityResult) -> list[str]:
 def may(run: StabilityResult) -> list[str]:
     """What may be concluded, in words."""
     each = [_mean(group) + _resolved(group, run.several) + _certified(group) for group in run.groups]
-    return [*_conclusions(run, told_apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
+    return [*_conclusions(run, apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
 
 
 def may_not(run: StabilityResult) -> list[str]:
@@ -80,20 +80,20 @@ def may_not(run: StabilityResult) -> list[str]:
     lines = [SMOKE] if run.result["smoke"] else []
     if run.result.get("missing_arms"):
         lines.append(f"The run was interrupted before it came to {listing(run.result['missing_arms'])}.")
-    lines += _few(run) + _conclusions(run, told_apart=False)
+    lines += _few(run) + _conclusions(run, apart=False)
     lines += _by_group(run, [[*lost_lines(group.result), *_hidden(group), *_chosen(group)] for group in run.groups])
     if not any(group.labelled for group in run.groups) and any(main_metric(group) for group in run.groups):
         lines.append("There are no labels: nothing here says whether the clusters are the right ones.")
     return [*lines, "Nothing here speaks of other data, other lengths of training or other settings."]
 
 
-def _conclusions(run: StabilityResult, told_apart: bool) -> list[str]:
+def _conclusions(run: StabilityResult, apart: bool) -> list[str]:
     """Of each pair of arms that is told apart, or that is not, the sentence that says so."""
     if not run.several:
         return []
     lines = []
     for row, (_, said, *_rest) in zip(run.result["comparisons"], comparison_lines(run.result), strict=True):
-        if (better(row) is not None) == told_apart:
+        if (better(row) is not None) == apart:
             text = said if said.startswith((row["a"], row["b"])) else said[:1].lower() + said[1:]
             lines.append(f"{row['a']} against {row['b']}: {text}")
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Sequence
 
@@ -35,13 +34,6 @@ def seed_rows(record: Record, names: Sequence[str], digits: int | None) -> list[
 def shown(value: float | None, digits: int | None) -> str:
     """A figure of a table; nothing where there is none."""
     return "" if value is None else str(value) if digits is None else f"{value:.{digits}f}"
-
-
-def bars(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as a table of Markdown."""
-    safe = [[html.escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in safe]
-    return [lines[0], "|" + " ---: |" * len(rows[0]), *lines[1:]]
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:

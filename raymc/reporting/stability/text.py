@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from raymc.reporting.aligned import aligned
+from itertools import chain
+
+from raymc.reporting.aligned import aligned, markdown_table
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.sentences import (
     agreement_lines,
@@ -13,7 +15,6 @@ from raymc.reporting.stability.sentences import (
     verdict,
 )
 from raymc.reporting.stability.tables import (
-    bars,
     by_group,
     by_seed,
     metric_names,
@@ -36,8 +37,7 @@ def terminal_text(run: StabilityResult) -> str:
     lines = [aligned(by_seed(run.groups, run.result["seeds"], metric), "right")]
     for group in run.groups:
         lines += [f"{group.name}: {line}" for line in statistics_lines(group.result)]
-    told = (line for row in comparison_lines(run.result) for line in row)
-    return "\n".join([*lines, *sharing_lines(run.result), *told])
+    return "\n".join([*lines, *sharing_lines(run.result), *chain.from_iterable(comparison_lines(run.result))])
 
 
 def markdown(run: StabilityResult) -> str:
@@ -54,12 +54,12 @@ def markdown(run: StabilityResult) -> str:
     ]
     lines += _section("What may be concluded", may(run))
     lines += _section("What may not be concluded", may_not(run))
-    lines += ["", "## Seed by seed", "", *bars(by_group(run.groups, run.result["seeds"]))]
+    lines += ["", "## Seed by seed", "", *markdown_table(by_group(run.groups, run.result["seeds"]), "---:")]
     if run.several:
         lines += _section("What the arms have in common", sharing_lines(run.result))
         lines += _section("Comparisons", [" ".join(row) for row in comparison_lines(run.result)])
     rows = statistics_rows(run.groups, metric_names(run.records))
-    lines += ["", "## Statistics", "", *bars(statistics_text(rows)), ""]
+    lines += ["", "## Statistics", "", *markdown_table(statistics_text(rows), "---:"), ""]
     lines += [f"- {group.name}: {line}" for group in run.groups for line in agreement_lines(group.result)]
     return "\n".join([*lines, "", "## Run", "", f"    {run.result['manifest']['command']}", ""])
 

@@ -13,7 +13,7 @@ from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
 from raymc.reporting.search.cost import stage_use
 from raymc.reporting.search.trials_table import Cell
-from raymc.reporting.stability import sentences as told
+from raymc.reporting.stability import sentences
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.tables import by_group, metric_names, other_metrics, statistics_rows
 from raymc.stability.reader import GroupResult, StabilityResult
@@ -33,16 +33,16 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
         "smoke": run.result["smoke"],
         "created": run.result["manifest"]["created"][:10],
         "data": f"{first['dataset']}: {first['split']}",
-        "verdict": told.verdict(run),
+        "verdict": sentences.verdict(run),
         "cards": _cards(run),
-        "may": told.may(run),
-        "may_not": told.may_not(run),
+        "may": sentences.may(run),
+        "may_not": sentences.may_not(run),
         "statistics": statistics_rows(run.groups, names),
         "others": statistics_rows(run.groups, others),
         "by_seed": by_group(run.groups, run.result["seeds"]),
         "strip_plots": [(name, seed_strips(run.groups, name)) for name in names],
         "agreement": [_agreement(group) for group in run.groups if "agreement" in group.result],
-        "curves": [(group.name, seed_curves(group, told.main_metric(group))) for group in run.groups],
+        "curves": [(group.name, seed_curves(group, sentences.main_metric(group))) for group in run.groups],
         "comparisons": _comparisons(run),
         "headers": [*(["arm"] if run.several else []), "seed", "state", *names, "seconds", "stages reused"],
         "rows": [_row(group, i, names, run.several) for group in run.groups for i in range(len(group.record.seeds))],
@@ -59,10 +59,10 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
 def _cards(run: StabilityResult) -> list[Row]:
     """Of one arm the label metrics, or what stands for them; of several each one's main metric."""
     if run.several:
-        mains = [(group, told.main_metric(group)) for group in run.groups]
+        mains = [(group, sentences.main_metric(group)) for group in run.groups]
         return [{"head": f"{group.name}: {name}", **group.result[name]} for group, name in mains if name]
     group = run.groups[0]
-    names = [*(name for name in LABEL_METRICS if name in group.result), told.main_metric(group)]
+    names = [*(name for name in LABEL_METRICS if name in group.result), sentences.main_metric(group)]
     return [{"head": name, **group.result[name]} for name in dict.fromkeys(names) if name]
 
 
@@ -122,7 +122,7 @@ def _group(group: GroupResult) -> Row:
         "method": result["method"],
         "space": result["space"],
         "clusters_by": result["clusters_by"],
-        "varied": told.varied(group),
+        "varied": sentences.varied(group),
         "config": result.get("config") or {},
     }
 
