@@ -68,6 +68,18 @@ def hardware(machine: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+def manifest_rows(manifest: Mapping[str, Any], *own: tuple[str, object]) -> list[tuple[str, str]]:
+    """By what something was run and when, with rows of its `own`; what is not known is left out."""
+    found = [
+        ("versions", ", ".join(f"{name} {text}" for name, text in (manifest["versions"] or {}).items() if text)),
+        ("hardware", hardware(manifest["hardware"] or {})),
+        ("git revision", manifest["git"]),
+        *own,
+        ("created", manifest["created"]),
+    ]
+    return [(name, str(value)) for name, value in found if value is not None and value != ""]
+
+
 def state(name: str) -> str:
     """The state of a trial or seed in words."""
     return STATE_WORDS.get(name, name)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from raymc.reporting.charts.svg import Axis, Panel, picture
+from raymc.reporting.charts.svg import Axis, Panel, frame, picture, row_and_column
 from raymc.training.outputs import Arrays
 
 SMALL = 12
@@ -55,9 +55,9 @@ def build_rank_isometry(arrays: Arrays) -> RankIsometry | None:
 def _grid(same: npt.NDArray[np.bool_], ranks: tuple[npt.NDArray[np.int64], ...], clusters: list[int]) -> Markup:
     cell = SIDE / len(same)
     marks = [
-        Markup('<rect class="ground" x="{}" y="{}" width="{}" height="{}"/>').format(LEFT, TOP, SIDE, SIDE),
+        frame(LEFT, TOP, SIDE, SIDE, "ground"),
         *(_cells(same, ranks, clusters, cell) if len(same) <= SMALL else [_runs(same, cell)]),
-        Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(LEFT, TOP, SIDE, SIDE),
+        frame(LEFT, TOP, SIDE, SIDE),
         *_names(clusters, cell),
     ]
     title = f"{same.sum()} of {same.size} ranks between {len(same)} clusters are the same in both spaces"
@@ -93,9 +93,7 @@ def _runs(same: npt.NDArray[np.bool_], cell: float) -> Markup:
 def _names(clusters: list[int], cell: float) -> Iterator[Markup]:
     step = max(1, -(-LEAST_GAP * max(1.0, len(str(max(clusters))) / 2) // cell))
     for i, cluster in list(enumerate(clusters))[:: int(step)]:
-        middle = (i + 0.5) * cell
-        yield Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, TOP + middle + 4, cluster)
-        yield Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(LEFT + middle, TOP - 7, cluster)
+        yield from row_and_column(cluster, (i + 0.5) * cell, LEFT, TOP)
 
 
 def _histogram(edges: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> Markup:

@@ -13,11 +13,12 @@ from raymc.masking import masked
 from raymc.reporting import words
 from raymc.reporting.search.cautions import cautions
 from raymc.reporting.search.commands import reproduce
-from raymc.reporting.search.confirmed import comparison, confirmation, direction
+from raymc.reporting.search.confirmed import comparison, confirmation
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.label_free import label_free
 from raymc.reporting.search.pareto import pareto
+from raymc.study.front import direction
 from raymc.study.reader import Study, confirmation_of, winner
 from raymc.study.records import Record
 

@@ -58,7 +58,7 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "headers": headers,
         "rows": rows,
         "tracking_words": sentences.tracking(facts),
-        "errors": [(trial.trial, trial.error) for trial in study.trials if trial.error],
+        "errors": [(f"trial {trial.trial}", trial.error) for trial in study.trials if trial.error],
         "curve_plots": learning_curves(study, best),
         "rates": rate_charts(_runs(study, best)),
         "cost_words": sentences.cost(facts),
@@ -151,13 +151,9 @@ def _runs(study: Study, best: int | None) -> list[SeedRun]:
 
 def _manifest(facts: Facts) -> list[tuple[str, str]]:
     manifest, data = facts["manifest"], facts["data"] or {}
-    found = [
-        ("versions", ", ".join(f"{name} {text}" for name, text in (manifest["versions"] or {}).items() if text)),
-        ("hardware", words.hardware(manifest["hardware"] or {})),
-        ("git revision", manifest["git"]),
+    return words.manifest_rows(
+        manifest,
         ("data fingerprint", data.get("fingerprint")),
         ("study's seed", manifest["seed"]),
         ("tracking", facts["tracking"]["uri"]),
-        ("created", manifest["created"]),
-    ]
-    return [(name, str(value)) for name, value in found if value is not None and value != ""]
+    )

@@ -155,14 +155,10 @@ def _rewrite(run: StabilityResult) -> str:
 def _manifest(run: StabilityResult) -> list[tuple[str, str]]:
     facts: Mapping[str, Any] = run.result["manifest"]
     data = facts["data"]
-    found = [
-        ("versions", ", ".join(f"{name} {text}" for name, text in facts["versions"].items() if text)),
-        ("hardware", words.hardware(facts["hardware"])),
-        ("git revision", facts["git"]),
+    return words.manifest_rows(
+        facts,
         ("data", f"{data['name']}, {data['n']:,} samples, fingerprint {data['fingerprint']}"),
         ("seeds", words.listing([str(seed) for seed in run.result["seeds"]])),
         ("tracking", run.result["tracking_uri"]),
         ("results", run.result["folder"]),
-        ("created", facts["created"]),
-    ]
-    return [(name, str(value)) for name, value in found if value]
+    )
