@@ -123,15 +123,12 @@ def _tell(facts: Row, result: Row) -> None:
 
 def _fresh(one: Row, metric: str) -> str:
     """A confirmed trial in one line."""
-    found: Row | None = one["statistics"].get(metric)
-    if one["state"] == FINISHED and found is None and one["score"] is not None:
-        return f"trial {one['trial']} on {len(one['seeds'])} fresh seeds: {metric} {one['score']:.4f}{_change(one)}"
-    if one["state"] != FINISHED or found is None:
+    found = one["statistics"].get(metric) or {"n": len(one["seeds"]), "mean": one["score"]}
+    if one["state"] != FINISHED or found["mean"] is None:
         states = ", ".join(f"{count} {state}" for state, count in one["states"].items())
         return f"trial {one['trial']} on fresh seeds: {states}"
-    return (
-        f"trial {one['trial']} on {found['n']} fresh seeds: {metric} {found['mean']:.4f}{_spread(found)}{_change(one)}"
-    )
+    mean = f"{metric} {found['mean']:.4f}{_spread(found)}"
+    return f"trial {one['trial']} on {found['n']} fresh seeds: {mean}{_change(one)}"
 
 
 def _change(one: Row) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting import words
-from raymc.stability.reader import GroupResult
+from raymc.stability.reader import GroupResult, StabilityResult
 from raymc.study.groups import seed_values
 from raymc.study.records import FINISHED, Record, Row, SeedRun
 
@@ -68,13 +68,14 @@ def _cell(run: SeedRun, name: str) -> str:
     return shown(run.metrics.get(name), 4) if run.state == FINISHED else words.state(run.state)
 
 
-def all_seeds(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Sequence[str]]:
-    """The table of seeds of every arm, one under the other, every digit."""
-    tables = [seed_rows(group.record, names, digits=None) for group in groups]
-    rows: list[Sequence[str]] = [("arm", *tables[0][0])]
-    for group, table in zip(groups, tables, strict=True):
-        rows += [(group.name, *row) for row in table[1:]]
-    return rows
+def all_seeds(run: StabilityResult) -> list[Sequence[str]]:
+    """The table of seeds of every arm, one under the other, every digit; of several with the arm of each."""
+    names = metric_names(run.records)
+    tables = [seed_rows(group.record, names, digits=None) for group in run.groups]
+    if not run.several:
+        return tables[0]
+    named = [(group.name, *row) for group, table in zip(run.groups, tables, strict=True) for row in table[1:]]
+    return [("arm", *tables[0][0]), *named]
 
 
 def statistics_rows(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Row]:

@@ -7,9 +7,11 @@ from itertools import chain
 from raymc.reporting.aligned import aligned, markdown_table
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.sentences import (
+    SMOKE,
     agreement_lines,
     may,
     may_not,
+    settings,
     statistics_lines,
     varied,
     verdict,
@@ -23,8 +25,7 @@ from raymc.reporting.stability.tables import (
     statistics_text,
 )
 from raymc.reporting.words import listing
-from raymc.stability.reader import GroupResult, StabilityResult
-from raymc.study.words import configured
+from raymc.stability.reader import StabilityResult
 
 
 def terminal_text(run: StabilityResult) -> str:
@@ -44,12 +45,11 @@ def markdown(run: StabilityResult) -> str:
     """The page of Markdown: the words and tables of the page, without its pictures."""
     first, names = run.groups[0].result, [group.name for group in run.groups]
     lines = [f"# Stability of {listing(names)}", "", verdict(run), ""]
-    lines += (
-        ["A smoke run: every length is shortened, and the figures mean nothing.", ""] if run.result["smoke"] else []
-    )
+    lines += [SMOKE, ""] if run.result["smoke"] else []
     lines += [f"On {first['dataset']} ({first['split']}){', all arms on the same seeds' if run.several else ''}.", ""]
     lines += [
-        f"- **{group.name}**: {_settings(group)}; clusters: {group.result['clusters_by']}. {varied(group)}"
+        f"- **{group.name}**: {group.result['method']}, {settings(group)}; "
+        f"clusters: {group.result['clusters_by']}. {varied(group)}"
         for group in run.groups
     ]
     lines += _section("What may be concluded", may(run))
@@ -66,9 +66,3 @@ def markdown(run: StabilityResult) -> str:
 
 def _section(title: str, lines: list[str]) -> list[str]:
     return ["", f"## {title}", "", *(f"- {line}" for line in lines)]
-
-
-def _settings(group: GroupResult) -> str:
-    given = group.result.get("overrides")
-    overrides = f" with {configured(given)}" if given else ""
-    return f"{group.result['method']}, {configured(group.result['params'])}{overrides}"

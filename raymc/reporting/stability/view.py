@@ -18,7 +18,7 @@ from raymc.reporting.stability.comparison_sentences import comparison_lines, sha
 from raymc.reporting.stability.tables import by_group, metric_names, other_metrics, statistics_rows
 from raymc.stability.reader import GroupResult, StabilityResult
 from raymc.study.records import Row
-from raymc.study.words import configured, duration
+from raymc.study.words import duration
 
 
 def build_view(run: StabilityResult) -> dict[str, Any]:
@@ -115,13 +115,10 @@ def _errors(run: StabilityResult) -> list[tuple[str, str]]:
 
 def _group(group: GroupResult) -> Row:
     result = group.result
-    overrides = result.get("overrides")
     return {
         "name": group.name,
-        "settings": configured(result["params"]) + (f" with {configured(overrides)}" if overrides else ""),
-        "method": result["method"],
-        "space": result["space"],
-        "clusters_by": result["clusters_by"],
+        "settings": sentences.settings(group),
+        **{key: result[key] for key in ("method", "space", "clusters_by")},
         "varied": sentences.varied(group),
         "config": result.get("config") or {},
     }
@@ -138,12 +135,7 @@ def _cost(run: StabilityResult) -> list[str]:
         f"{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
         "what ran at the same time counts in full."
     )
-    total = used["computed"] + used["reused"]
-    if used["reused"]:
-        lines.append(
-            f"{used['reused']:,} of {words.count(total, 'stage')} came from the store instead of being computed."
-        )
-    return lines
+    return [*lines, f"{words.reused(used)}."] if used["reused"] else lines
 
 
 def _rewrite(run: StabilityResult) -> str:
