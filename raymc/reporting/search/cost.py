@@ -8,7 +8,7 @@ from typing import Any
 from raymc.study.reader import Study
 from raymc.study.records import Record, Resources, number
 
-COLUMNS = ("computed", "reused", "seconds", "waited", "seconds_saved", "unknown")
+COLUMNS = {"computed": 0, "reused": 0, "seconds": 0.0, "waited": 0.0, "seconds_saved": 0.0, "unknown": 0}
 
 
 def stage_use(records: Iterable[Record]) -> dict[str, Any]:
@@ -23,9 +23,7 @@ def stage_use(records: Iterable[Record]) -> dict[str, Any]:
     spent = {stage.key: stage.trained for stage in runs if not stage.cached}
     by_stage: dict[str, dict[str, Any]] = {}
     for stage in runs:
-        row = by_stage.setdefault(
-            stage.name, {"computed": 0, "reused": 0, "seconds": 0.0, "waited": 0.0, "seconds_saved": 0.0, "unknown": 0}
-        )
+        row = by_stage.setdefault(stage.name, dict(COLUMNS))
         row["reused" if stage.cached else "computed"] += 1
         row["seconds"] += stage.trained
         row["waited"] += stage.waited

@@ -90,11 +90,10 @@ def _tried_first(study: Study) -> dict[str, Any] | None:
     first = study.get("first")
     if not isinstance(first, list) or not first or not isinstance(first[0], Mapping):
         return None
-    for trial in study.trials:
-        if all(trial.params.get(key) == value for key, value in first[0].items()):
-            known = {"trial": trial.trial, "params": dict(trial.params), "state": trial.state}
-            return known | {"score": study.level(trial)}
-    return None
+    of_it = (t for t in study.trials if all(t.params.get(key) == value for key, value in first[0].items()))
+    return next(
+        ({"trial": t.trial, "params": dict(t.params), "state": t.state, "score": study.level(t)} for t in of_it), None
+    )
 
 
 def _tracking(study: Study) -> dict[str, Any]:

@@ -116,22 +116,22 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _clusters(study: Study, best: int | None) -> dict[str, Any]:
     """Pictures of the winner's clusters, from its first fresh seed that finished, else its first search seed."""
     runs = _runs(study, best)
-    shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run.folder))), None)
-    similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run.folder))), None)
-    stages = next(((run.seed, arrays) for run in runs if (arrays := read_snapshots(run.folder))), None)
-    geometry = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run.folder))), None)
+    gallery, similarity, stages, geometry = (
+        next(((run, arrays) for run in runs if (arrays := read(run.folder))), None)
+        for read in (read_gallery, read_similarity, read_snapshots, read_geometry)
+    )
     confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
-        "gallery": build_gallery(shown[1]) if shown else None,
-        "gallery_of": _gallery_of(*shown) if shown else "",
+        "gallery": build_gallery(gallery[1]) if gallery else None,
+        "gallery_of": _gallery_of(*gallery) if gallery else "",
         "no_gallery": f"{where} left a gallery: it is drawn for image data only.",
-        "similarity": build_similarity(similar[1]) if similar else None,
-        "similarity_seed": similar[0] if similar else None,
+        "similarity": build_similarity(similarity[1]) if similarity else None,
+        "similarity_seed": similarity[0].seed if similarity else None,
         "stages": build_stages(stages[1]) if stages else None,
-        "stages_seed": stages[0] if stages else None,
+        "stages_seed": stages[0].seed if stages else None,
         "geometry": build_rank_isometry(geometry[1]) if geometry else None,
-        "geometry_seed": geometry[0] if geometry else None,
+        "geometry_seed": geometry[0].seed if geometry else None,
         "confusion": confusion,
         "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
     }

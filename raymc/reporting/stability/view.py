@@ -12,12 +12,12 @@ from raymc.reporting import words
 from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
 from raymc.reporting.search.cost import stage_use
-from raymc.reporting.search.trials_table import Cell
+from raymc.reporting.search.trials_table import Cell, effort_cells, score_cell, state_cell
 from raymc.reporting.stability import sentences
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.tables import by_group, metric_names, other_metrics, statistics_rows
 from raymc.stability.reader import GroupResult, StabilityResult
-from raymc.study.records import Row
+from raymc.study.records import Row, SeedRun
 from raymc.study.words import duration
 
 
@@ -45,7 +45,7 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
         "curves": [(group.name, seed_curves(group, sentences.main_metric(group))) for group in run.groups],
         "comparisons": _comparisons(run),
         "headers": [*(["arm"] if run.several else []), "seed", "state", *names, "seconds", "stages reused"],
-        "rows": [_row(group, i, names, run.several) for group in run.groups for i in range(len(group.record.seeds))],
+        "rows": [_row(group, seed, names, run.several) for group in run.groups for seed in group.record.seeds],
         "errors": _errors(run),
         "arms": [_group(group) for group in run.groups],
         "cost": _cost(run),
@@ -89,28 +89,21 @@ def _comparisons(run: StabilityResult) -> Row | None:
     }
 
 
-def _row(group: GroupResult, i: int, names: Sequence[str], several: bool) -> list[Cell]:
+def _row(group: GroupResult, run: SeedRun, names: Sequence[str], several: bool) -> list[Cell]:
     """A seed of the table that a click sorts."""
-    run = group.record.seeds[i]
-    reused = sum(stage.cached for stage in run.stages if stage.epochs)
-    total = sum(bool(stage.epochs) for stage in run.stages)
+    stages = [stage for stage in run.stages if stage.epochs]
     return [
         *([Cell(group.name, group.name, kind="text")] if several else []),
         Cell(str(run.seed), run.seed),
-        Cell(words.state(run.state), run.state, kind=f"state {run.state}"),
-        *(Cell(words.score(run.metrics.get(name)), run.metrics.get(name)) for name in names),
-        Cell(f"{run.seconds:,.1f}", run.seconds),
-        Cell(f"{reused} of {total}" if total else "–", reused if total else None),
+        state_cell(run.state),
+        *(score_cell(run.metrics.get(name)) for name in names),
+        *effort_cells(run.seconds, sum(stage.cached for stage in stages), len(stages)),
     ]
 
 
 def _errors(run: StabilityResult) -> list[tuple[str, str]]:
-    return [
-        (f"{group.name + ', ' if run.several else ''}seed {seed.seed}", seed.error)
-        for group in run.groups
-        for seed in group.record.seeds
-        if seed.error
-    ]
+    seeds = [(f"{group.name}, " * run.several, seed) for group in run.groups for seed in group.record.seeds]
+    return [(f"{head}seed {seed.seed}", seed.error) for head, seed in seeds if seed.error]
 
 
 def _group(group: GroupResult) -> Row:

@@ -88,11 +88,11 @@ def _long(facts: Facts, datasets: Sequence[str] | None = None) -> list[list[str]
             if cell["paper"] is None and dataset not in row["datasets"]:
                 continue
             ours, paper = cell["ours"], cell["paper"] or {"printed": {}, "starred": False}
-            figures = []
-            for name in facts["metrics"]:
-                star = "*" if paper["starred"] else ""
-                printed = f"{paper['printed'][name]}{star}" if name in paper["printed"] else ""
-                figures.append(_beside(_figure(facts, ours, name) if ours else "", printed))
+            star = "*" if paper["starred"] else ""
+            printed = {name: f"{figure}{star}" for name, figure in paper["printed"].items()}
+            figures = [
+                _beside(_figure(facts, ours, name) if ours else "", printed.get(name, "")) for name in facts["metrics"]
+            ]
             rows.append([dataset, _name(row), _seeds(ours) if ours else "", *figures])
     return rows
 
@@ -103,8 +103,8 @@ def _name(row: Facts) -> str:
 
 def _seeds(ours: Facts) -> str:
     """`(5)`, with what marks the cell."""
-    smoke = ["smoke"] if ours["smoke"] else []
-    return f"({', '.join([str(len(ours['seeds'])), *smoke])})" + "".join(f"[{mark}]" for mark in ours["notes"])
+    smoke = ", smoke" if ours["smoke"] else ""
+    return f"({len(ours['seeds'])}{smoke})" + "".join(f"[{mark}]" for mark in ours["notes"])
 
 
 def _figure(facts: Facts, ours: Facts, name: str) -> str:
