@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from raymc.config import nearest
 from raymc.datasets import synthetic
@@ -61,20 +62,9 @@ IMAGENET = "https://image-net.org (ILSVRC-2012, train part: the folders of its c
 COLUMBIA = "https://www.cs.columbia.edu/CAVE/software/softlib/"
 
 
-def _double_spiral(source: Source, root: Path) -> Dataset:
-    return synthetic.double_spiral(0.05 if source.name == "double_spiral_paper" else 0.1, source.name)
-
-
-def _manifolds(source: Source, root: Path) -> Dataset:
-    return synthetic.manifolds(source.name == "manifolds", source.name)
-
-
-def _sphere(source: Source, root: Path) -> Dataset:
-    return synthetic.sphere(0.05**0.5 if source.name == "sphere" else 0.05, source.name)
-
-
-def _digits(source: Source, root: Path) -> Dataset:
-    return synthetic.digits()
+def _drawn(name: str, dim: int, draw: Callable[[Any, str], Dataset], setting: float) -> Source:
+    n = 2 * synthetic.SPHERE_POINTS if draw is synthetic.sphere else synthetic.EVALUATION_POINTS
+    return Source(name, (n,), 2, (dim,), lambda source, root: draw(setting, source.name))
 
 
 def _mnist(name: str, samples: tuple[int, ...]) -> Source:
@@ -115,13 +105,13 @@ def _imbalanced(whole: Source) -> Source:
 SOURCES = {
     source.name: source
     for source in (
-        Source("double_spiral", (4096,), 2, (2,), _double_spiral),
-        Source("double_spiral_paper", (4096,), 2, (2,), _double_spiral),
-        Source("manifolds", (4096,), 2, (synthetic.AMBIENT,), _manifolds),
-        Source("manifolds_unidentifiable", (4096,), 2, (synthetic.AMBIENT,), _manifolds),
-        Source("sphere", (2 * synthetic.SPHERE_POINTS,), 2, (3,), _sphere),
-        Source("sphere_sd05", (2 * synthetic.SPHERE_POINTS,), 2, (3,), _sphere),
-        Source("digits", (1437, 360), 10, (1, 8, 8), _digits),
+        _drawn("double_spiral", 2, synthetic.double_spiral, 0.1),
+        _drawn("double_spiral_paper", 2, synthetic.double_spiral, 0.05),
+        _drawn("manifolds", synthetic.AMBIENT, synthetic.manifolds, True),
+        _drawn("manifolds_unidentifiable", synthetic.AMBIENT, synthetic.manifolds, False),
+        _drawn("sphere", 3, synthetic.sphere, 0.05**0.5),
+        _drawn("sphere_sd05", 3, synthetic.sphere, 0.05),
+        Source("digits", (1437, 360), 10, (1, 8, 8), lambda source, root: synthetic.digits()),
         Source(
             "coil20",
             (1440,),

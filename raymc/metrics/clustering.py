@@ -88,6 +88,11 @@ def as_labels(labels: Labels) -> NDArray[Any]:
     return array
 
 
+def as_array(z: Tensor) -> NDArray[np.float64]:
+    """Features in double precision, as scikit-learn takes them."""
+    return z.detach().cpu().double().numpy()
+
+
 def _nmi(counts: Counts) -> float:
     joint = counts / counts.sum()
     rows, columns = joint.sum(1), joint.sum(0)
