@@ -34,7 +34,7 @@ def knn_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels:
     """
     classes, inverse = np.unique(as_labels(train_labels), return_inverse=True)
     one_hot = functional.one_hot(torch.as_tensor(inverse), len(classes))
-    known, asked = (functional.normalize(x.detach().cpu().float(), dim=1) for x in (train, test))
+    known, asked = (functional.normalize(torch.as_tensor(x).detach().cpu().float(), dim=1) for x in (train, test))
 
     def votes(rows: Tensor) -> Tensor:
         return one_hot[(rows @ known.mT).topk(min(neighbours, len(known)), dim=1).indices].sum(1)
