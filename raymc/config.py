@@ -205,13 +205,13 @@ def known_keys(stages: Stages) -> dict[str, Key]:
 @cache
 def say_once(line: str) -> None:
     """Print a line to standard error, the first time that this process says it."""
-    print(f"raymc: {line}", file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)
 
 
 def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` without `RETIRED` keys, of each of which a line tells."""
     for key in RETIRED.keys() & values.keys():
-        say_once(f"{key} is accepted and has no effect any more: {RETIRED[key]}")
+        say_once(f"raymc: {key} is accepted and has no effect any more: {RETIRED[key]}")
     return {key: value for key, value in values.items() if key not in RETIRED}
 
 

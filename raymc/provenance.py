@@ -33,7 +33,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def made() -> dict[str, Any]:
+def record() -> dict[str, Any]:
     """When and with what a result is being made: date in UTC, hardware, versions, revision."""
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"date": date, "hardware": hardware(), "versions": versions(), "git": _loaded_revision()}

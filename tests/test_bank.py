@@ -23,7 +23,7 @@ from raymc.errors import InputError, Interrupted
 from raymc.methods import METHODS
 from raymc.methods.base import Batch
 from raymc.storage.stage_store import Store
-from raymc.training.feature_bank import Bank, Behind, bank_key
+from raymc.training.feature_bank import Bank, BankedStage, bank_key
 from raymc.training.feed import Feed
 from raymc.training.run import run
 from raymc.training.smoke import limit
@@ -60,7 +60,7 @@ def train(config: Config, storage: Path, out: Path, seed: int = 0, **more: Any) 
     return run(config, storage=str(storage), out=out, stage_seeds=seeds, **more)
 
 
-def behind(storage: Path, workers: Workers = ALONE, config: Config | None = None) -> Behind:
+def banked(storage: Path, workers: Workers = ALONE, config: Config | None = None) -> BankedStage:
     """The bank of an untrained net."""
     config = config or make_config()
     method = METHODS[config.method]
@@ -68,32 +68,32 @@ def behind(storage: Path, workers: Workers = ALONE, config: Config | None = None
     model = enter(method, first, config, (1, 8, 8), 10, {}, 0)
     feed = Feed.build(few(), config.augmentation, torch.device("cpu"), torch.float32, False, workers)
     bank = Bank(model, config, config.stages[heads.name], feed, Store(str(storage)), None)
-    return Behind(model, feed, bank)
+    return BankedStage(model, feed, bank)
 
 
-def batches(seen: Behind, seed: int = 0, epoch: int = 0, views: int = 2) -> list[Batch]:
+def batches(seen: BankedStage, seed: int = 0, epoch: int = 0, views: int = 2) -> list[Batch]:
     return list(seen.feed.epoch("heads", seed, epoch, 64, views))
 
 
 def test_a_bank_holds_the_frozen_backbones_outputs(tmp_path: Path) -> None:
-    seen = behind(tmp_path)
+    seen = banked(tmp_path)
     backbone, images = seen.bank._whole["backbone"].eval(), seen.bank._samples
     with torch.no_grad():
         plain = backbone(images.plain(few().train.x))
         augmented = backbone(images.augmented(few().train.x, "bank", 1, 0))
     torch.testing.assert_close(seen.data.train.x, plain)
     assert seen.data.train.x.dtype == torch.float32 and seen.data.test is not None
-    torch.testing.assert_close(seen.feed.kept[1].float(), augmented, rtol=2**-8, atol=1e-3)
-    assert seen.feed.kept[1].dtype == torch.bfloat16
-    assert not torch.equal(seen.feed.kept[0], seen.feed.kept[1])
+    torch.testing.assert_close(seen.feed.stored[1].float(), augmented, rtol=2**-8, atol=1e-3)
+    assert seen.feed.stored[1].dtype == torch.bfloat16
+    assert not torch.equal(seen.feed.stored[0], seen.feed.stored[1])
 
 
 def test_a_step_takes_kept_views_of_its_own_samples_no_two_the_same(tmp_path: Path) -> None:
-    seen = behind(tmp_path)
-    kept = torch.stack(seen.feed.kept)
+    seen = banked(tmp_path)
+    stored = torch.stack(seen.feed.stored)
     counts = torch.zeros(3)
     for batch in batches(seen):
-        own = kept[:, batch.index]  # [V, b, p]
+        own = stored[:, batch.index]  # [V, b, p]
         which = [(own == view.to(torch.bfloat16)).all(2).int() for view in batch.views]
         assert all(bool((one.sum(0) == 1).all()) for one in which)  # one of the sample's own, exactly
         assert not bool((which[0] * which[1]).any())
@@ -102,15 +102,15 @@ def test_a_step_takes_kept_views_of_its_own_samples_no_two_the_same(tmp_path: Pa
 
 
 def test_views_in_one_tensor_as_on_a_gpu_are_taken_alike(tmp_path: Path) -> None:
-    seen = behind(tmp_path)
+    seen = banked(tmp_path)
     stacked = dataclasses.replace(seen.feed)
-    stacked.__dict__["kept"] = torch.stack(tuple(seen.feed.kept))
+    stacked.__dict__["stored"] = torch.stack(tuple(seen.feed.stored))
     for one, other in zip(batches(seen), stacked.epoch("heads", 0, 0, 64), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
 
 
 def test_the_draws_follow_seed_and_epoch_and_no_view_is_the_plain_sample(tmp_path: Path) -> None:
-    seen = behind(tmp_path)
+    seen = banked(tmp_path)
     first, again, other, later = (batches(seen, s, e)[0].views[0] for s, e in ((0, 0), (0, 0), (1, 0), (0, 1)))
     assert torch.equal(first, again)
     assert not torch.equal(first, other) and not torch.equal(first, later)
@@ -194,8 +194,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
 
 def test_a_bank_that_was_interrupted_goes_on(tmp_path: Path, made: list[int | None]) -> None:
     with pytest.raises(Interrupted):
-        _ = behind(tmp_path).feed.kept
-    assert len(behind(tmp_path).feed.kept) == 3
+        _ = banked(tmp_path).feed.stored
+    assert len(banked(tmp_path).feed.stored) == 3
     assert made == [None, None, 0, 1, 1, 2]  # the samples, the held-out ones, the views
 
 
@@ -211,11 +211,11 @@ def test_to_evaluate_a_stored_stage_no_views_are_made(tmp_path: Path, made: list
 
 def test_a_torn_output_is_made_again(tmp_path: Path, made: list[int | None]) -> None:
     made.append(1)
-    before = behind(tmp_path).feed.kept
+    before = banked(tmp_path).feed.stored
     (file,) = tmp_path.rglob("view1-*.pt")
     file.write_bytes(file.read_bytes()[:-64])
     del made[1:]
-    after = behind(tmp_path).feed.kept
+    after = banked(tmp_path).feed.stored
     assert made[1:] == [1] and all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
@@ -224,14 +224,14 @@ def test_an_output_that_cannot_be_read_back_is_told_in_one_line(
 ) -> None:
     monkeypatch.setattr(Store, "load", lambda *args, **kwargs: None)
     with pytest.raises(InputError, match="cannot be read back"):
-        _ = behind(tmp_path).data
+        _ = banked(tmp_path).data
 
 
 def rows_by_worker(group: ProcessGroup | None, storage: str) -> list[np.ndarray]:
     """This worker's first batch behind a bank: view, index; and the plain outputs."""
     torch.set_num_threads(1)
     workers = Workers(group.rank(), group.size(), group) if group else Workers()
-    seen = behind(Path(storage), workers)
+    seen = banked(Path(storage), workers)
     batch = batches(seen)[0]
     return [batch.views[0].numpy(), batch.index.numpy(), seen.data.train.x.numpy()]
 
@@ -327,8 +327,8 @@ def test_views_are_kept_in_half_precision_by_the_training_s_own_autocast(tmp_pat
         config, few(), str(tmp_path), {"pretrain": 0, "heads": 0, "finetune": 0}, Workers(), None, lambda r: None, False
     )
     assert training.autocast == torch.bfloat16
-    seen, exact = behind(tmp_path / "a", config=config), behind(tmp_path / "b")
+    seen, exact = banked(tmp_path / "a", config=config), banked(tmp_path / "b")
     seen.bank._autocast = training.autocast
     assert torch.equal(seen.data.train.x, exact.data.train.x)  # what evaluation sees does not depend on it
-    assert not torch.equal(seen.feed.kept[0], exact.feed.kept[0])
-    torch.testing.assert_close(seen.feed.kept[0].float(), exact.feed.kept[0].float(), rtol=0.1, atol=0.05)
+    assert not torch.equal(seen.feed.stored[0], exact.feed.stored[0])
+    torch.testing.assert_close(seen.feed.stored[0].float(), exact.feed.stored[0].float(), rtol=0.1, atol=0.05)

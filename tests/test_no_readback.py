@@ -26,7 +26,7 @@ from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.storage.stage_store import Store
-from raymc.training.feature_bank import Bank, Behind
+from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, over_batches
 from raymc.training.smoke import limit
@@ -157,11 +157,11 @@ def run_epoch_behind_bank(method: str, folder: Path) -> tuple[Watch, int]:
     images = dataclasses.replace(feed, device=torch.device("cpu"), samples=feed.data.train.x)
     net = nn.ModuleDict({"backbone": copy.deepcopy(updates.model["backbone"])}).to_empty(device="cpu")
     bank = Bank(net, config, settings, images, Store(str(folder)), None)
-    behind = Behind(updates.model, feed, bank)
-    updates = Updates(behind.model, stage, settings, Workers(), None)
-    _ = behind.feed, bank.views
+    banked = BankedStage(updates.model, feed, bank)
+    updates = Updates(banked.model, stage, settings, Workers(), None)
+    _ = banked.feed, bank.views
     with Watch() as watch:
-        sums, steps = over_batches(updates, behind.feed, 0, 1, state)
+        sums, steps = over_batches(updates, banked.feed, 0, 1, state)
     assert steps == BATCHES and all(value.is_meta for value in sums.values())
     return watch, steps
 

@@ -16,7 +16,6 @@ from raymc.config import parse_overrides, say_once
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space import docs as space_docs
-from raymc.space import space
 from raymc.space.format import parse_yaml
 from raymc.space.seeds import remarks, seeds_from
 from raymc.space.space import Space, load_space, space_names
@@ -383,7 +382,7 @@ def test_seeds_vary_a_stage_that_trains() -> None:
 def test_gcml_s_preset_has_a_new_name_and_the_old_one_means_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space._say.cache_clear()
+    say_once.cache_clear()
     found = [load(tmp_path, "", f"method: gcml\ndataset: digits\n{line}") for line in ("", "preset: tuned")]
     assert not capsys.readouterr().err
     found += [load(tmp_path, "", "method: gcml\ndataset: digits\npreset: paper") for _ in range(2)]

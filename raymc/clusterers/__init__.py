@@ -79,11 +79,11 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
         if c is None:
             raise InputError(f"clustering membership is MLC's: {config.method} has no cluster features at this stage")
         return membership.fit(c, vars(config.stages["heads"])["eta"], n_clusters, seed)
-    unit = functional.normalize(z, dim=1)
+    directions = functional.normalize(z, dim=1)
     if by == "kmeans":
-        return kmeans.fit(unit, n_clusters, seed)
+        return kmeans.fit(directions, n_clusters, seed)
     if by == "ensc":
-        return ensc.fit(unit, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
+        return ensc.fit(directions, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
     if by == "ssc_omp":
-        return ssc_omp.fit(unit, n_clusters, config.ssc_omp_nonzero, config.ssc_omp_tolerance, seed)
-    return spectral.fit_directions(unit, n_clusters, seed)
+        return ssc_omp.fit(directions, n_clusters, config.ssc_omp_nonzero, config.ssc_omp_tolerance, seed)
+    return spectral.fit_directions(directions, n_clusters, seed)

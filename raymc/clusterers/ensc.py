@@ -20,16 +20,16 @@ from raymc.clusterers.spectral import spectral_clustering
 from raymc.clusterers.voting import with_neighbours
 from raymc.errors import InputError
 
-KEPT = 50  # largest coefficients of a code that enter the affinity, as in the published code
+LARGEST = 50  # largest coefficients of a code that enter the affinity, as in the published code
 RELAXATION = 1.6
 TOLERANCE = 1e-4
 CHECK_EVERY = 25
 MOST_ITERATIONS = 1000
 
 
-def fit(unit: Tensor, n_clusters: int, gamma: float, tau: float, seed: int) -> Clusters:
+def fit(directions: Tensor, n_clusters: int, gamma: float, tau: float, seed: int) -> Clusters:
     """Clusters of unit rows `[m, d]`, see `ensc`; a new point follows the 10 most similar of them."""
-    return with_neighbours(unit, ensc(unit, n_clusters, gamma, tau, seed))
+    return with_neighbours(directions, ensc(directions, n_clusters, gamma, tau, seed))
 
 
 def ensc(
@@ -63,12 +63,12 @@ def ensc(
 def self_expression(x: Tensor, gamma: float, tau: float) -> scipy.sparse.csr_array:
     """Sparse `[n, n]`: |code| of each point of x `[n, d]` (unit rows) in its row, largest kept, length 1."""
     n = len(x)
-    kept = min(KEPT, n)
+    count = min(LARGEST, n)
     width = max(64, (2**19 if x.device.type == "cpu" else 2**27) // n)
     values, indices = [], []
     for start in range(0, n, width):
         code = elastic_net_codes(x, torch.arange(start, min(start + width, n), device=x.device), gamma, tau)
-        top = code.abs().topk(kept, dim=0)
+        top = code.abs().topk(count, dim=0)
         values.append(top.values.T.cpu())
         indices.append(top.indices.T.cpu())
     return code_matrix(torch.cat(values), torch.cat(indices))

@@ -107,13 +107,9 @@ class MixtureAssigner(Assigner):
 
     def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
         z = z.to(self.means.dtype)
-        squares = [
-            self._whitened(z - mean, root).square().sum(1) for mean, root in zip(self.means, self.roots, strict=True)
-        ]
+        times = torch.matmul if self.roots.dim() == 3 else torch.mul
+        squares = [times(z - m, root).square().sum(1) for m, root in zip(self.means, self.roots, strict=True)]
         return (self.logs - torch.stack(squares, 1) / 2).argmax(1)
-
-    def _whitened(self, z: Tensor, root: Tensor) -> Tensor:
-        return z @ root if root.dim() == 2 else z * root
 
 
 def _fitted(

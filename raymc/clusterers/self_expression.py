@@ -30,8 +30,8 @@ def code_matrix(values: Tensor, indices: Tensor) -> scipy.sparse.csr_array:
 
     A coefficient of 0 stands for none; a row of them stays zero.
     """
-    n, kept = values.shape
-    rows = np.repeat(np.arange(n), kept)
+    n, m = values.shape
+    rows = np.repeat(np.arange(n), m)
     data = functional.normalize(values.abs().double(), dim=1).cpu().numpy().ravel()
     codes = scipy.sparse.csr_array((data, (rows, indices.cpu().numpy().ravel())), shape=(n, n))
     codes.eliminate_zeros()

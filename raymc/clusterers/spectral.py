@@ -48,9 +48,9 @@ def spectral_clustering(affinity: Any, n_clusters: int, seed: int, repeats: int 
     return kmeans(unit_rows(vectors), n_clusters, seed, repeats)[0]
 
 
-def fit_directions(unit: Tensor, n_clusters: int, seed: int) -> Clusters:
+def fit_directions(directions: Tensor, n_clusters: int, seed: int) -> Clusters:
     """Clusters of unit rows `[m, d]`, by |cos| with the 10 most similar."""
-    return with_neighbours(unit, spectral_clustering(neighbour_graph(unit), n_clusters, seed))
+    return with_neighbours(directions, spectral_clustering(neighbour_graph(directions), n_clusters, seed))
 
 
 def fit_points(z: Tensor, n_clusters: int, seed: int) -> Clusters:
@@ -59,9 +59,9 @@ def fit_points(z: Tensor, n_clusters: int, seed: int) -> Clusters:
     return Clusters(labels, PointAssigner(points=z, labels=labels.to(z.device)))
 
 
-def neighbour_graph(unit: Tensor) -> scipy.sparse.csr_array:
+def neighbour_graph(directions: Tensor) -> scipy.sparse.csr_array:
     """Sparse symmetric `[n, n]`: |cos| of unit rows `[n, d]` with the 10 most similar others, from either side."""
-    which, similar = most_similar(unit, min(NEIGHBOURS, len(unit) - 1))
+    which, similar = most_similar(directions, min(NEIGHBOURS, len(directions) - 1))
     graph = _graph(which, similar.double().cpu().numpy().ravel())
     return graph.maximum(graph.T)
 

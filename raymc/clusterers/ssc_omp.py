@@ -25,9 +25,9 @@ EXACT = 1e-16
 """Squared residual of a unit point that is rounding, whatever the tolerance."""
 
 
-def fit(unit: Tensor, n_clusters: int, nonzero: int, tolerance: float, seed: int) -> Clusters:
+def fit(directions: Tensor, n_clusters: int, nonzero: int, tolerance: float, seed: int) -> Clusters:
     """Clusters of unit rows `[m, d]`, see `ssc_omp`; a new point follows the 10 most similar of them."""
-    return with_neighbours(unit, ssc_omp(unit, n_clusters, nonzero, tolerance, seed))
+    return with_neighbours(directions, ssc_omp(directions, n_clusters, nonzero, tolerance, seed))
 
 
 def ssc_omp(

@@ -14,10 +14,10 @@ from raymc.ops.neighbours import most_similar, nearest_to
 NEIGHBOURS = 10
 
 
-def with_neighbours(unit: Tensor, labels: NDArray[np.int64]) -> Clusters:
+def with_neighbours(directions: Tensor, labels: NDArray[np.int64]) -> Clusters:
     """Clusters of directions, unit rows `[m, d]`, of labels `[m]`."""
     found = torch.as_tensor(labels)
-    return Clusters(found, NeighbourAssigner(anchors=unit, labels=found.to(unit.device)))
+    return Clusters(found, NeighbourAssigner(anchors=directions, labels=found.to(directions.device)))
 
 
 class NeighbourAssigner(Assigner):
@@ -30,8 +30,8 @@ class NeighbourAssigner(Assigner):
     labels: Tensor
 
     def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
-        unit = functional.normalize(z.to(self.anchors.dtype), dim=1)
-        which, similar = most_similar(self.anchors, min(NEIGHBOURS, len(self.anchors)), unit)
+        directions = functional.normalize(z.to(self.anchors.dtype), dim=1)
+        which, similar = most_similar(self.anchors, min(NEIGHBOURS, len(self.anchors)), directions)
         return vote(similar, self.labels[which])
 
 

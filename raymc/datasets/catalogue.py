@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from raymc.config import nearest
 from raymc.datasets import synthetic
 from raymc.datasets.base import Dataset, data_root
 from raymc.datasets.cifar import read_cifar, read_imbalanced
-from raymc.datasets.folders import read_coil, read_image_folder, read_stl10
+from raymc.datasets.folders import VIEWS, read_coil, read_image_folder, read_stl10
 from raymc.datasets.idx import read_full, read_split, read_test
 from raymc.datasets.source import Source
 from raymc.datasets.tiny_imagenet import read_tiny_imagenet
@@ -56,25 +57,23 @@ PENDIGITS = {
     "pendigits/pendigits.tra": "sha256:e2b9eb9f0d0467e2b64a4816a3420edf2b8043447576f4b84337aba44a9f97d3",
     "pendigits/pendigits.tes": "sha256:8bd03229c5c5291fefe43e45465dd948d2645bf23328b9d993e0b777666b2015",
 }
+COIL_PIXELS = {
+    "coil-20-proc (128x128 grey)": "995a3092878f333a42b3774c3fd44abe780893ee939e2cdb5834cf8de498e080",
+    "coil-100 (64x64 grey)": "57ad7cee7ec17ff1439fdee79b9e00eaf09405e6b90b9174142807d97057579f",
+}
 UCI = "https://archive.ics.uci.edu/dataset/"
 IMAGENET = "https://image-net.org (ILSVRC-2012, train part: the folders of its classes)"
 COLUMBIA = "https://www.cs.columbia.edu/CAVE/software/softlib/"
 
 
-def _double_spiral(source: Source, root: Path) -> Dataset:
-    return synthetic.double_spiral(0.05 if source.name == "double_spiral_paper" else 0.1, source.name)
+def _drawn(name: str, dim: int, draw: Callable[[Any, str], Dataset], setting: float) -> Source:
+    n = 2 * synthetic.SPHERE_POINTS if draw is synthetic.sphere else synthetic.EVALUATION_POINTS
+    return Source(name, (n,), 2, (dim,), lambda source, root: draw(setting, source.name))
 
 
-def _manifolds(source: Source, root: Path) -> Dataset:
-    return synthetic.manifolds(source.name == "manifolds", source.name)
-
-
-def _sphere(source: Source, root: Path) -> Dataset:
-    return synthetic.sphere(0.05**0.5 if source.name == "sphere" else 0.05, source.name)
-
-
-def _digits(source: Source, root: Path) -> Dataset:
-    return synthetic.digits()
+def _coil(n: int, folder: str, page: str) -> Source:
+    obtain, counts = COLUMBIA + page, (VIEWS * n,)
+    return Source(f"coil{n}", counts, n, (1, 64, 64), read_coil, (folder,), obtain=obtain, pixels=COIL_PIXELS)
 
 
 def _mnist(name: str, samples: tuple[int, ...]) -> Source:
@@ -115,33 +114,15 @@ def _imbalanced(whole: Source) -> Source:
 SOURCES = {
     source.name: source
     for source in (
-        Source("double_spiral", (4096,), 2, (2,), _double_spiral),
-        Source("double_spiral_paper", (4096,), 2, (2,), _double_spiral),
-        Source("manifolds", (4096,), 2, (synthetic.AMBIENT,), _manifolds),
-        Source("manifolds_unidentifiable", (4096,), 2, (synthetic.AMBIENT,), _manifolds),
-        Source("sphere", (2 * synthetic.SPHERE_POINTS,), 2, (3,), _sphere),
-        Source("sphere_sd05", (2 * synthetic.SPHERE_POINTS,), 2, (3,), _sphere),
-        Source("digits", (1437, 360), 10, (1, 8, 8), _digits),
-        Source(
-            "coil20",
-            (1440,),
-            20,
-            (1, 64, 64),
-            read_coil,
-            ("coil-20-proc",),
-            obtain=COLUMBIA + "coil-20.php (processed)",
-            pixels={"coil-20-proc (128x128 grey)": "995a3092878f333a42b3774c3fd44abe780893ee939e2cdb5834cf8de498e080"},
-        ),
-        Source(
-            "coil100",
-            (7200,),
-            100,
-            (1, 64, 64),
-            read_coil,
-            ("coil-100",),
-            obtain=COLUMBIA + "coil-100.php",
-            pixels={"coil-100 (64x64 grey)": "57ad7cee7ec17ff1439fdee79b9e00eaf09405e6b90b9174142807d97057579f"},
-        ),
+        _drawn("double_spiral", 2, synthetic.double_spiral, 0.1),
+        _drawn("double_spiral_paper", 2, synthetic.double_spiral, 0.05),
+        _drawn("manifolds", synthetic.AMBIENT, synthetic.manifolds, True),
+        _drawn("manifolds_unidentifiable", synthetic.AMBIENT, synthetic.manifolds, False),
+        _drawn("sphere", 3, synthetic.sphere, 0.05**0.5),
+        _drawn("sphere_sd05", 3, synthetic.sphere, 0.05),
+        Source("digits", (1437, 360), 10, (1, 8, 8), lambda source, root: synthetic.digits()),
+        _coil(20, "coil-20-proc", "coil-20.php (processed)"),
+        _coil(100, "coil-100", "coil-100.php"),
         _cifar("cifar10", 10),
         _cifar("cifar20", 20),
         _cifar("cifar100", 100),

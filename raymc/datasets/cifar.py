@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.base import Dataset, Split
 from raymc.datasets.files import Bytes, as_labels, read_images, read_npz, read_pickled
 from raymc.datasets.source import Source
 from raymc.errors import InputError
@@ -36,10 +36,8 @@ COMPACT_LABELS = {"labels": "{}", "coarse_labels": "{}_coarse", "fine_labels": "
 
 def read_cifar(source: Source, root: Path) -> Dataset:
     """Train (50000, in the order of the files) and test (10000) of one of the three."""
-    folder = source.folder(root)
-    train, test = _splits(source, root / folder, source.samples)
-    words = f"train, {len(train)}"
-    return stored(source.name, train, test, n_classes=source.classes, split=words, source=folder)
+    train, test = _splits(source, root / source.folder(root), source.samples)
+    return source.dataset(root, train, test, f"train, {len(train)}")
 
 
 def read_imbalanced(source: Source, root: Path) -> Dataset:
@@ -53,7 +51,7 @@ def read_imbalanced(source: Source, root: Path) -> Dataset:
         if len(part) != n:
             raise InputError(f"{root / folder}: {len(part)} images of {name} are left; expected: {n}")
     words = f"train, {len(train)} (half of the odd-numbered classes removed)"
-    return stored(source.name, train, test, n_classes=source.classes, split=words, source=folder)
+    return source.dataset(root, train, test, words)
 
 
 def _splits(source: Source, folder: Path, counts: tuple[int, ...]) -> tuple[Split, Split]:

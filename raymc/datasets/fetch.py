@@ -34,7 +34,8 @@ def fetch(source: Source, root: Path) -> Path | None:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".get-", dir=root) as place:
             _download(source, place)
-            _discard_archives(Path(place) / source.folders[0])
+            for archive in Path(place, source.folders[0]).glob("*.gz"):
+                archive.unlink()
             put(Path(place) / source.folders[0], target)
     except OSError as error:  # urllib's errors and a full disk among them
         raise InputError(f"{source.name}: no download to {root}: {_reason(error)}") from error
@@ -58,11 +59,6 @@ def _download(source: Source, place: str) -> None:
         raise InputError(f"{source.name}: the download failed: {_reason(error)}") from error
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _discard_archives(folder: Path) -> None:
-    for archive in folder.glob("*.gz"):
-        archive.unlink()
 
 
 def _reason(error: Exception) -> str:

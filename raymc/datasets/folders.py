@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.base import Dataset, Split
 from raymc.datasets.files import Bytes, as_labels, read, read_image, read_images
 from raymc.datasets.source import Source
 from raymc.errors import InputError
@@ -42,9 +42,7 @@ def read_coil(source: Source, root: Path) -> Dataset:
     if len(kinds) > 1:
         raise InputError(f"{root / folder} mixes images of {' and '.join(sorted(kinds))}; expected: one kind")
     y = torch.arange(source.classes).repeat_interleave(VIEWS)
-    words = f"{folder} ({kinds.pop()})"
-    split = f"all, {len(x)}"
-    return stored(source.name, Split(x, y), None, n_classes=source.classes, split=split, source=words)
+    return source.dataset(root, Split(x, y), None, f"all, {len(x)}", f" ({kinds.pop()})")
 
 
 def grey_64(image: Image.Image) -> Bytes | None:
@@ -64,9 +62,7 @@ def read_image_folder(source: Source, root: Path) -> Dataset:
     taken from the resized image: an original of 500 pixels held in memory for every sample would not fit.
     """
     folder = root / source.folder(root)
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(classes) != source.classes:
-        raise InputError(f"{folder} has {len(classes)} subfolders; expected: {source.classes}, one per class")
+    classes = class_folders(folder, source.classes)
     paths = [sorted(p for p in c.iterdir() if p.suffix.lower() in SUFFIXES) for c in classes]
     for place, images in zip(classes, paths, strict=True):
         if not images:
@@ -82,9 +78,18 @@ def read_image_folder(source: Source, root: Path) -> Dataset:
 
     x = torch.from_numpy(np.stack(read_images(flat, "an image file", convert)))
     y = torch.arange(source.classes).repeat_interleave(torch.tensor([len(images) for images in paths]))
-    split = f"all, {len(x)}"
-    words = f"{source.folder(root)} ({side}x{side})"
-    return stored(source.name, Split(x, y), None, n_classes=source.classes, split=split, source=words)
+    return source.dataset(root, Split(x, y), None, f"all, {len(x)}", f" ({side}x{side})")
+
+
+def class_folders(folder: Path, classes: int) -> list[Path]:
+    """The subfolders, one per class, by name. Raises InputError where there are others than `classes` of them."""
+    expected = f"{classes} subfolders, one per class"
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing; expected: {expected}")
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(found) != classes:
+        raise InputError(f"{folder} has {len(found)} subfolders; expected: {expected}")
+    return found
 
 
 def read_stl10(source: Source, root: Path) -> Dataset:
@@ -100,9 +105,7 @@ def read_stl10(source: Source, root: Path) -> Dataset:
         numbers = _exact_bytes(path, n, f"{n} labels").astype(np.int64) - 1
         labels.append(as_labels(numbers, n, source.classes, path))
     train = Split(torch.cat(images).contiguous(), torch.cat(labels))
-    split = f"train and test together, {len(train)}"
-    where = source.folder(root)
-    return stored(source.name, train, None, n_classes=source.classes, split=split, source=where)
+    return source.dataset(root, train, None, f"train and test together, {len(train)}")
 
 
 def _exact_bytes(path: Path, size: int, expected: str) -> Bytes:

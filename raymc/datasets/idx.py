@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.base import Dataset, Split
 from raymc.datasets.files import Bytes, as_labels, read
 from raymc.datasets.source import Source
 from raymc.errors import InputError
@@ -21,13 +21,13 @@ def read_full(source: Source, root: Path) -> Dataset:
     """Train and test together, in this order: the papers cluster all 70000 (MNIST-full)."""
     x, y = zip(*(_part(source, root, part) for part in PARTS), strict=True)
     train = Split(torch.cat(x), torch.cat(y))
-    return _dataset(source, root, train, f"train and test together, {len(train)}")
+    return source.dataset(root, train, None, f"train and test together, {len(train)}")
 
 
 def read_test(source: Source, root: Path) -> Dataset:
     """The test part alone (MNIST-test)."""
     x, y = _part(source, root, "t10k")
-    return _dataset(source, root, Split(x, y), f"test, {len(x)}")
+    return source.dataset(root, Split(x, y), None, f"test, {len(x)}")
 
 
 def read_split(source: Source, root: Path) -> Dataset:
@@ -39,11 +39,7 @@ def read_split(source: Source, root: Path) -> Dataset:
     order = torch.arange(len(whole))
     train, test = whole.rows(order[:n_train]), whole.rows(order[n_train:])
     words = f"the first {n_train} of train and test together, {n_test} held out"
-    return stored(source.name, train, test, n_classes=source.classes, split=words, source=source.folder(root))
-
-
-def _dataset(source: Source, root: Path, train: Split, split: str) -> Dataset:
-    return stored(source.name, train, None, n_classes=source.classes, split=split, source=source.folder(root))
+    return source.dataset(root, train, test, words)
 
 
 def _part(source: Source, root: Path, part: str) -> tuple[Tensor, Tensor]:

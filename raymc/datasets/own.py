@@ -38,16 +38,14 @@ def load_for(config: Config, root: str | None = None) -> Dataset:
 
 def load_once(config: Config, root: str | None = None) -> Dataset:
     """As `load_for`, but the last two are kept while the user's own file is the same."""
-    return _kept(config.dataset, config.own, config.scaling, root, _stamp(config.own))
+    return _load_cached(config.dataset, config.own, config.scaling, root, _stamp(config.own))
 
 
-def _load(name: str, own: OwnData | None, scaling: str | None, root: str | None) -> Dataset:
+def _load(name: str, own: OwnData | None, scaling: str | None, root: str | None, stamp: object = None) -> Dataset:
     return scaled(load(name, root), scaling) if own is None else read_own(own, scaling)
 
 
-@lru_cache(maxsize=2)
-def _kept(name: str, own: OwnData | None, scaling: str | None, root: str | None, stamp: object) -> Dataset:
-    return _load(name, own, scaling, root)
+_load_cached = lru_cache(maxsize=2)(_load)
 
 
 def _stamp(own: OwnData | None) -> object:

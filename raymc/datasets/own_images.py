@@ -119,12 +119,12 @@ def _check_places(folder: Path, files: Sequence[Path], images: Sequence[Path]) -
     unread = [path for path in files if path.suffix.lower() in UNREAD]
     if unread:
         kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
-        told = f"holds {len(unread)} images of a kind that is not read ({kinds}); the first is {unread[0]}"
-        raise InputError(f"{folder} {told}; expected: {EXPECTED}; convert them, or move them away")
+        why = f"holds {len(unread)} images of a kind that is not read ({kinds}); the first is {unread[0]}"
+        raise InputError(f"{folder} {why}; expected: {EXPECTED}; convert them, or move them away")
     deep = [path for path in images if len(path.relative_to(folder).parts) > 2]
     if deep:
-        told = f"holds {len(deep)} images below its subfolders; the first is {deep[0]}"
-        raise InputError(f"{folder} {told}; expected: all in the folder itself, or in its subfolders")
+        why = f"holds {len(deep)} images below its subfolders; the first is {deep[0]}"
+        raise InputError(f"{folder} {why}; expected: all in the folder itself, or in its subfolders")
     if len({path.parent == folder for path in images}) > 1:
         raise InputError(f"{folder} holds images beside subfolders of images; expected: all in subfolders, or none")
 

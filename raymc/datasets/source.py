@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from raymc.datasets.base import Dataset
+from raymc.datasets.base import Dataset, Split, stored
 from raymc.datasets.files import digest
 from raymc.errors import InputError
 
@@ -69,6 +69,11 @@ class Source:
         if self.fetched_by:
             return f"python -m raymc.data get {self.name} fetches it"
         return f"obtain it from {self.obtain} and put it there"
+
+    def dataset(self, root: Path, train: Split, test: Split | None, split: str, kind: str = "") -> Dataset:
+        """The record of what was read from the folder; `split` and `kind` say in words which samples and files."""
+        where = self.folder(root) + kind
+        return stored(self.name, train, test, n_classes=self.classes, split=split, source=where)
 
     def load(self, root: Path) -> Dataset:
         """The dataset; raises InputError where a file is missing or is not what it should be."""

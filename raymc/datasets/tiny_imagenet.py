@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.base import Dataset, Split
 from raymc.datasets.files import Bytes, read, read_images
+from raymc.datasets.folders import class_folders
 from raymc.datasets.source import Source
 from raymc.errors import InputError
 
@@ -29,7 +30,7 @@ def read_tiny_imagenet(source: Source, root: Path) -> Dataset:
     """
     folder = root / source.folder(root)
     n_train, n_test = source.samples
-    wnids = _wnids(folder / "train", source.classes)
+    wnids = [path.name for path in class_folders(folder / "train", source.classes)]
     each = n_train // source.classes
     paths = [path for wnid in wnids for path in _images(folder / "train" / wnid / "images", each)]
     train = Split(_pixels(paths, source.shape), torch.arange(source.classes).repeat_interleave(each))
@@ -37,17 +38,7 @@ def read_tiny_imagenet(source: Source, root: Path) -> Dataset:
     paths = [folder / "val" / "images" / name for name in labels]
     test = Split(_pixels(paths, source.shape), torch.tensor(list(labels.values())))
     words = f"train, {len(train)} (the {len(test)} of the validation part are held out)"
-    return stored(source.name, train, test, n_classes=source.classes, split=words, source=source.folder(root))
-
-
-def _wnids(folder: Path, classes: int) -> list[str]:
-    expected = f"{classes} subfolders, one per class"
-    if not folder.is_dir():
-        raise InputError(f"{folder} is missing; expected: {expected}")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(names) != classes:
-        raise InputError(f"{folder} has {len(names)} subfolders; expected: {expected}")
-    return names
+    return source.dataset(root, train, test, words)
 
 
 def _images(folder: Path, n: int) -> list[Path]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raymc.datasets.base import Dataset, Split, stored
+from raymc.datasets.base import Dataset, Split
 from raymc.datasets.files import as_labels, read, read_npz, read_pickled
 from raymc.datasets.source import Source
 from raymc.errors import InputError
@@ -92,9 +92,7 @@ def _dataset(
     """The parts `x` `[n, d]` and `y` `[n]` one after the other. Raises InputError naming `path` for what is wrong."""
     samples = _samples(np.concatenate(x), sum(source.samples), source.shape[0], path)
     labels = as_labels(_whole(np.concatenate(y), path), len(samples), source.classes, path)
-    split = f"{words}, {len(samples)}"
-    where = source.folder(root)
-    return stored(source.name, Split(samples, labels), None, n_classes=source.classes, split=split, source=where)
+    return source.dataset(root, Split(samples, labels), None, f"{words}, {len(samples)}")
 
 
 def _samples(x: NDArray[Any], n: int, width: int, path: Path) -> Tensor:

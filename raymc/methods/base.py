@@ -14,7 +14,7 @@ from raymc.config import Config, StageConfig
 from raymc.errors import InputError
 
 
-def _nothing(name: str, width: int) -> Tensor:
+def _no_draws(name: str, width: int) -> Tensor:
     raise RuntimeError(f"{name}: nothing is drawn for this batch")
 
 
@@ -35,8 +35,8 @@ class Batch:
 
     views: tuple[Tensor, ...]
     index: Tensor
-    uniform: Callable[[str, int], Tensor] = _nothing
-    normal: Callable[[str, int], Tensor] = _nothing
+    uniform: Callable[[str, int], Tensor] = _no_draws
+    normal: Callable[[str, int], Tensor] = _no_draws
     epoch: int = 0
     steps: int = 1
     state: Mapping[str, Tensor] = field(default_factory=dict)

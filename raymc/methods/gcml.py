@@ -233,12 +233,11 @@ def _joint_structure(
     x: Tensor, z: Tensor, centers: Tensor, batch: Batch, config: Finetune, group: ProcessGroup | None
 ) -> dict[str, Tensor]:
     """Eq. 10 on a batch, with neighbours from the batch."""
-    counts = row_counts(z, group)
-    begin = first_row(counts, group)
+    begin = first_row(row_counts(z, group), group)
     mine = slice(begin, begin + len(z))
     labels = gather_rows(batch.state["labels"][batch.index.to(z.device)], group)
     near = neighbours_within(gather_rows(z.detach(), group), labels, config.neighbours)[mine]
-    apart = _pair_distances(x, gather_rows(x, group), near)
+    apart: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - gather_rows(x, group)[near.clamp_min(0)], dim=2)
     return _structure(z, centers, labels[mine], near, apart, x.shape[1], batch.epoch, config, group)
 
 
@@ -280,11 +279,6 @@ def _mean_square(x: Tensor, group: ProcessGroup | None) -> Tensor:
     """Over the rows `[n, d]` of all workers."""
     total = sum_over_workers(x.float().square().sum() if x.dtype != torch.float64 else x.square().sum(), group)
     return total / (sum(row_counts(x, group)) * x.shape[1])
-
-
-def _pair_distances(x: Tensor, everyone: Tensor, near: Tensor) -> Tensor:
-    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - everyone[near.clamp_min(0)], dim=2)
-    return distances
 
 
 METHOD = Method(

@@ -22,8 +22,7 @@ others'; `anchor_epochs` stays at 10, with which their figures were made.
 from __future__ import annotations
 
 from raymc.config import Value
-
-Preset = dict[str, Value]
+from raymc.methods.nmce_presets import Preset, in_stages
 
 EPOCHS, CONTINUATION, START = 300, 150, 20
 
@@ -32,10 +31,6 @@ OF_SAMPLES: Preset = {
     "pretrain.epochs": 0,
     "finetune.epochs": 0,
 }
-
-
-def _trained(**settings: Value) -> Preset:
-    return {f"{stage}.{name}": value for stage in ("pretrain", "finetune") for name, value in settings.items()}
 
 
 def _presets(
@@ -51,7 +46,9 @@ def _presets(
     `centers_by` and `exaggeration` are those of `tuned` alone.
     """
     net: Preset = {
-        **_trained(
+        **in_stages(
+            "pretrain",
+            "finetune",
             optimizer="adam",
             learning_rate=1e-3,
             adam_beta2=0.999,
@@ -64,7 +61,7 @@ def _presets(
         "feature_dim": 10,
         "pretrain.epochs": pretrain,
         "pretrain.noise": noise,
-        **{f"pretrain.{name}": value for name, value in pretraining.items()},
+        **in_stages("pretrain", **pretraining),
         "geometry": True,
     }
     tuned: Preset = net | {

@@ -110,7 +110,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
     shared = ("pre_feature",) if settings.cluster_net == "shared_pre_feature" else ()
     copies = (("cluster", "projection"), *((f"cluster_{name}", name) for name in own))
     trained = (*own, *shared, "projection")
-    step = _step(settings, trained, tuple(name for name, _ in copies))
+    step = settings.step(mlc_loss, trained, tuple(name for name, _ in copies))
     reads = tuple(name for name in NET if name not in trained)
     return (first, Stage("heads", step, reads=reads, copies=copies, clusters=True))
 
@@ -128,13 +128,6 @@ def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     """Labels `[n]` by the assigner that was fitted to the model's clusters, and z `[n, d]`, for samples old or new."""
     z, c = heads(model, x)
     return labels_of(model, z, None if "assigner" not in model else c), z
-
-
-def _step(config: Heads, features: tuple[str, ...], cluster: tuple[str, ...]) -> Step:
-    """One update of each head by batch (section D.2); under Adam, whose step has no scale, one for both."""
-    if config.optimizer == "adam":
-        return Step(mlc_loss, (Group((*features, *cluster)),))
-    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_")))
 
 
 METHOD = Method(

@@ -12,10 +12,8 @@ backbone: here the pre-feature layer of NMCE and a linear one; which of them the
 
 from __future__ import annotations
 
-from raymc.config import Value
 from raymc.methods import nmce_presets
-
-Preset = dict[str, Value]
+from raymc.methods.nmce_presets import Preset, in_stages
 
 _HEADS: Preset = {
     "clustering": "membership",
@@ -68,20 +66,13 @@ _SPHERE: Preset = {
     "feature_dim": 3,
     "augmentation": "noise_sphere",
     "clustering": "membership",
-    "pretrain.optimizer": "adam",
-    "pretrain.schedule": "constant",
-    "pretrain.learning_rate": 1e-3,
-    "pretrain.weight_decay": 0.0,
-    "pretrain.batch_size": 200,
+    **in_stages(
+        "pretrain", "heads", optimizer="adam", schedule="constant", learning_rate=1e-3, weight_decay=0.0, batch_size=200
+    ),
     "pretrain.epochs": 200,
     "pretrain.eps_sq": 0.2,
     "pretrain.views": "average",
     "pretrain.similarity_weight": 30.0,
-    "heads.optimizer": "adam",
-    "heads.schedule": "constant",
-    "heads.learning_rate": 1e-3,
-    "heads.weight_decay": 0.0,
-    "heads.batch_size": 200,
     "heads.epochs": 1000,
     "heads.eps_sq": 0.1,
     "heads.gamma": 0.05,

@@ -124,22 +124,22 @@ def stages(config: Config) -> tuple[Stage, ...]:
             name = config.clustering
             raise InputError(f"clustering {name} is on pretrain's z: heads.epochs and finetune.epochs must be 0")
         return (first,)
-    kept = heads.keep_feature_head
+    keep_head = heads.keep_feature_head
     whole = finetune.train_pre_feature or pretrain.epochs == 0
     return (
         first,
         Stage(
             "heads",
-            _clustering_step(heads, "subspace"),
+            heads.step(nmce_loss, ("subspace",), ("cluster",)),
             reads=net,
-            fresh=("cluster",) if kept else ("subspace", "cluster"),
-            copies=(("subspace", "projection"),) if kept else (),
+            fresh=("cluster",) if keep_head else ("subspace", "cluster"),
+            copies=(("subspace", "projection"),) if keep_head else (),
             drop=("projection",),
             clusters=True,
         ),
         Stage(
             "finetune",
-            _clustering_step(finetune, *(net if whole else net[:1]), "subspace"),
+            finetune.step(nmce_loss, (*(net if whole else net[:1]), "subspace"), ("cluster",)),
             reads=() if whole else net[1:],
             clusters=True,
         ),
@@ -190,13 +190,6 @@ def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
 def _pre_features(model: nn.ModuleDict, x: Tensor) -> Tensor:
     h: Tensor = model["pre_feature"](model["backbone"](x))
     return h
-
-
-def _clustering_step(config: StageConfig, *modules: str) -> Step:
-    """The cluster head has an SGD of its own, but under Adam: there the published code has one for all."""
-    if config.optimizer == "adam":
-        return Step(nmce_loss, (Group((*modules, "cluster")),))
-    return Step(nmce_loss, (Group(modules), Group(("cluster",), prefix="cluster_")))
 
 
 METHOD = Method(

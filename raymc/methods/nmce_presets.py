@@ -67,15 +67,16 @@ def _images(row: str, net: str, augmentation: str) -> dict[str, Preset]:
     return presets
 
 
-def _every_stage(**settings: Value) -> Preset:
-    return {f"{stage}.{name}": value for stage in STAGES for name, value in settings.items()}
+def in_stages(*stages: str, **settings: Value) -> Preset:
+    """The settings under the dotted key of each stage; without stages, of all three."""
+    return {f"{stage}.{name}": value for stage in stages or STAGES for name, value in settings.items()}
 
 
 def _adam(eps_sq: float, similarity_weight: float, batch_size: int) -> Preset:
     """What the experiments under Adam share; the published code trains them in float32."""
     return {
         "precision": "float32",
-        **_every_stage(
+        **in_stages(
             optimizer="adam",
             learning_rate=1e-3,
             weight_decay=1e-5,
@@ -87,7 +88,7 @@ def _adam(eps_sq: float, similarity_weight: float, batch_size: int) -> Preset:
 
 
 def _with_table(preset: Preset, **differences: Value) -> dict[str, Preset]:
-    return {"paper": preset, "table": preset | _every_stage(weight_decay=1e-6) | differences}
+    return {"paper": preset, "table": preset | in_stages(weight_decay=1e-6) | differences}
 
 
 def _coil(net: str, dim: int, eps_sq: float, samples: int, steps: int, gamma: float, tau: float) -> dict[str, Preset]:
@@ -111,7 +112,7 @@ def _coil(net: str, dim: int, eps_sq: float, samples: int, steps: int, gamma: fl
 # An epoch of a stream is 100 steps of 4096 samples.
 _SPIRAL: Preset = {
     **_adam(0.01, 4000.0, 4096),
-    **_every_stage(schedule="constant"),
+    **in_stages(schedule="constant"),
     "backbone": "mlp_spiral",
     "augmentation": "noise_spiral",
     "feature_dim": 6,
@@ -125,7 +126,7 @@ _SPIRAL: Preset = {
 # temperature (here the published default, 1) and the way that the views enter TCR (here section 4's).
 _MANIFOLDS: Preset = {
     **_adam(0.01, 100.0, 4096),
-    **_every_stage(schedule="constant", weight_decay=1e-6),
+    **in_stages(schedule="constant", weight_decay=1e-6),
     "backbone": "mlp_synthetic",
     "augmentation": "noise_synthetic",
     "feature_dim": 12,
@@ -138,7 +139,7 @@ _MANIFOLDS: Preset = {
 # Rates and decays of stages 2 and 3 as for CIFAR-20: they are what the search is for. Architecture, augmentation and
 # lengths were chosen for a minute on two cores, with the labels in view.
 _DIGITS: Preset = {
-    **_every_stage(batch_size=256),
+    **in_stages(batch_size=256),
     "backbone": "conv_digits",
     "augmentation": "digits",
     "feature_dim": 64,

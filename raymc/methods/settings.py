@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from raymc.config import StageConfig
+from raymc.methods.base import Group, Loss, Step
 from raymc.validation import STRICT, Whole
 
 FeatureBank = Annotated[
@@ -38,6 +39,12 @@ class ClusterHead(CodingRate):
     frozen_statistics: bool = Field(
         default=True, description="frozen modules' BatchNorm statistics stand still (published code: false)"
     )
+
+    def step(self, loss: Loss, modules: tuple[str, ...], head: tuple[str, ...]) -> Step:
+        """The head has an SGD of its own (MLC, section D.2), but under Adam the published code has one for all."""
+        if self.optimizer == "adam":
+            return Step(loss, (Group((*modules, *head)),))
+        return Step(loss, (Group(modules), Group(head, prefix="cluster_")))
 
     def unread(self) -> frozenset[str]:
         """Under Adam also the cluster head's SGD: there one optimiser has all modules."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -86,6 +87,11 @@ def as_labels(labels: Labels) -> NDArray[Any]:
     if array.ndim != 1:
         raise ValueError(f"labels must be a vector, got shape {array.shape}")
     return array
+
+
+def as_array(z: Tensor) -> NDArray[np.float64]:
+    """Features in double precision, as scikit-learn takes them."""
+    return torch.as_tensor(z).detach().cpu().double().numpy()
 
 
 def _nmi(counts: Counts) -> float:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.errors import InputError
-from raymc.metrics.clustering import Labels, as_labels
+from raymc.metrics.clustering import Labels, as_array, as_labels
 from raymc.rng import seed32
 
 
@@ -32,7 +31,7 @@ def downstream_accuracies(
     known = as_labels(train_y)
     if len(np.unique(known)) < 2 or not len(test_z):
         raise InputError("downstream classifiers need two classes to tell apart, and held-out samples")
-    train, test = _array(train_z), _array(test_z)
+    train, test = as_array(train_z), as_array(test_z)
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():  # the defaults' few iterations are the protocol
@@ -82,7 +81,3 @@ def _classifiers(seed: int) -> dict[str, Any]:
         "svm": SVC(),
         "lr": LogisticRegression(),
     }
-
-
-def _array(z: Tensor) -> NDArray[np.float64]:
-    return torch.as_tensor(z).detach().cpu().double().numpy()

@@ -87,8 +87,8 @@ def learnt_centre_agreement(x: Tensor, labels: Labels, centers: Tensor) -> float
     The paper's v^Z may be read as either. It is the share of ranks that agree, over the clusters that have samples.
     """
     used, found = np.unique(as_labels(labels), return_inverse=True)
-    kept = _Space.of(centers[torch.as_tensor(used, device=centers.device)], "centers")
-    agree = centre_order(x, torch.as_tensor(found)) == kept.centre_order(torch.arange(len(used))).to(x.device)
+    own = _Space.of(centers[torch.as_tensor(used, device=centers.device)], "centers")
+    agree = centre_order(x, torch.as_tensor(found)) == own.centre_order(torch.arange(len(used))).to(x.device)
     return float(agree.double().mean())
 
 

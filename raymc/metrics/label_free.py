@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -100,11 +101,8 @@ def probe(space: Array, labels: Labels) -> float | None:
     return hits / len(found)
 
 
-def _one_thread() -> threadpool_limits:
-    """One thread of linear algebra: several that wait for each other on a busy machine cost seconds here, and their
-    sums depend on how many there are.
-    """
-    return threadpool_limits(1, user_api="blas")
+_one_thread = partial(threadpool_limits, 1, user_api="blas")
+"""Several threads that wait for each other on a busy machine cost seconds, and sums depend on how many there are."""
 
 
 def _hits(space: Array, found: NDArray[np.int64], asked: NDArray[np.bool_]) -> int:
@@ -114,8 +112,8 @@ def _hits(space: Array, found: NDArray[np.int64], asked: NDArray[np.bool_]) -> i
     moved = known - centre
     gram = moved.T @ moved + RIDGE * np.eye(space.shape[1])
     weights = np.linalg.solve(gram, moved.T @ (clusters - shares))
-    told = ((space[asked] - centre) @ weights + shares).argmax(1)
-    return int((told == found[asked]).sum())
+    predicted = ((space[asked] - centre) @ weights + shares).argmax(1)
+    return int((predicted == found[asked]).sum())
 
 
 def mean_rank(scores: Mapping[str, Sequence[float]]) -> list[float]:

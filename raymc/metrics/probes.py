@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from raymc.metrics.clustering import Labels, as_labels
+from raymc.metrics.clustering import Labels, as_array, as_labels
 from raymc.ops.blocks import in_blocks
 
 
@@ -22,8 +22,8 @@ def svm_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels:
     from sklearn.svm import LinearSVC  # here, since scikit-learn takes a second to import
 
     model = LinearSVC(C=1.0, dual=False, random_state=10)
-    model.fit(_array(train), as_labels(train_labels))
-    return float(model.score(_array(test), as_labels(test_labels)))
+    model.fit(as_array(train), as_labels(train_labels))
+    return float(model.score(as_array(test), as_labels(test_labels)))
 
 
 def knn_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels: Labels, neighbours: int = 11) -> float:
@@ -34,7 +34,7 @@ def knn_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels:
     """
     classes, inverse = np.unique(as_labels(train_labels), return_inverse=True)
     one_hot = functional.one_hot(torch.as_tensor(inverse), len(classes))
-    known, asked = functional.normalize(_rows(train), dim=1), functional.normalize(_rows(test), dim=1)
+    known, asked = (functional.normalize(torch.as_tensor(x).detach().cpu().float(), dim=1) for x in (train, test))
 
     def votes(rows: Tensor) -> Tensor:
         return one_hot[(rows @ known.mT).topk(min(neighbours, len(known)), dim=1).indices].sum(1)
@@ -47,7 +47,7 @@ def nearest_subspace_accuracy(
     train: Tensor, train_labels: Labels, test: Tensor, test_labels: Labels, components: int = 30
 ) -> float:
     """The class whose leading singular vectors (not centred) leave the smallest residual."""
-    known, asked, labels = _array(train), _array(test), as_labels(train_labels)
+    known, asked, labels = as_array(train), as_array(test), as_labels(train_labels)
     classes = np.unique(labels)
     # The residual is |x|^2 - |B x|^2: the smallest is where the projection is longest.
     lengths = [np.linalg.norm(asked @ _basis(known[labels == j], components), axis=1) for j in classes]
@@ -64,11 +64,3 @@ def _basis(rows: NDArray[np.float64], components: int) -> NDArray[np.float64]:
         _, values, vectors = np.linalg.svd(rows, full_matrices=False)
         vectors = vectors[values > 1e-10 * max(values[0], 1e-300)]
     return np.asarray(vectors.T, dtype=np.float64)
-
-
-def _rows(x: Tensor) -> Tensor:
-    return torch.as_tensor(x).detach().cpu().float()
-
-
-def _array(x: Tensor) -> NDArray[np.float64]:
-    return torch.as_tensor(x).detach().cpu().double().numpy()

@@ -186,12 +186,12 @@ def parse_space(content: object) -> SpaceFile:
     try:
         return SpaceFile.model_validate(content)
     except ValidationError as error:
-        raise InputError(told(error)) from error
+        raise InputError(in_words(error)) from error
 
 
-def told(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
     """Every key that is wrong, in one line."""
-    return "; ".join(_told(e) for e in error.errors())
+    return "; ".join(_in_words(e) for e in error.errors())
 
 
 def on_grid(value: float, low: float, step: float) -> bool:
@@ -205,7 +205,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | SpaceFile.model_json_schema()
 
 
-def _told(error: ErrorDetails) -> str:
+def _in_words(error: ErrorDetails) -> str:
     place = [part for part in error["loc"] if part != "[key]"]
     if place[:1] == ["space"] and len(place) > 2:
         del place[2]  # which kind of parameter it was taken for

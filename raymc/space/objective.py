@@ -62,8 +62,8 @@ class Objective(Section):
         labels = any(name in LABEL_METRICS for name in metrics)
         content = {key: value for key, value in content.items() if (key, value) != ("uses_labels", None)}
         if content.get("uses_labels", labels) is (not labels):
-            told = f"{' and '.join(metrics)} {'needs' if labels else 'looks at no'} labels"
-            raise wrong(f"{told}: write uses_labels: {str(labels).lower()}")
+            why = f"{' and '.join(metrics)} {'needs' if labels else 'looks at no'} labels"
+            raise wrong(f"{why}: write uses_labels: {str(labels).lower()}")
         return {"uses_labels": labels} | ({} if labels else {"gates": {}}) | content
 
 

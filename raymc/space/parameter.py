@@ -10,17 +10,8 @@ from raymc.space.format import Choices, Range, on_grid
 from raymc.validation import Key, Value
 
 NOT_SEARCHED = (
-    "seed",
-    "seeds_from",
-    "varies",
-    "workers",
-    "evaluate_every",
-    "probes",
-    "probe_views",
-    "probe_features",
-    "geometry",
-    "downstream",
-    "n_samples",
+    *("seed", "seeds_from", "varies", "workers", "evaluate_every", "n_samples"),
+    *("probes", "probe_views", "probe_features", "geometry", "downstream"),
 )
 """Keys that say how a training is run or watched, not what it is."""
 

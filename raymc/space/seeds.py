@@ -73,8 +73,8 @@ def _check_varies(space: Space, config: Config, first: str, methods: Mapping[str
     varied = [s for s in methods[space.method].stages(config) if order.index(s.name) >= order.index(first)]
     there = {name for stage in varied for name in drawn(stage, config)}
     if config.varies != "all" and not there & set(parts_of(config.varies)):
-        told = ", ".join(name for name in PARTS if name in there)
-        raise InputError(f"varies: {config.varies} changes nothing from {first} on (there are: {told})")
+        parts = ", ".join(name for name in PARTS if name in there)
+        raise InputError(f"varies: {config.varies} changes nothing from {first} on (there are: {parts})")
 
 
 def _first_searched(space: Space, config: Config, methods: Mapping[str, Method]) -> str:

@@ -8,14 +8,12 @@ is a point of the search; an entry of `first` names every searched key; no key i
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve, without_retired
+from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve, say_once, without_retired
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
@@ -203,22 +201,17 @@ def _preset(method: Method, asked: str | None, presets: Iterable[str]) -> str:
     name = asked or method.default_preset
     if name in method.renamed_presets:
         name = method.renamed_presets[name]
-        _say(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")
+        say_once(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")
     return _known("preset", name, presets)
-
-
-@cache
-def _say(line: str) -> None:
-    """Print a line for the user once a process."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _check_keys(space: Space) -> None:
     """The rules that tie sections together. Raises InputError."""
+    defaults = space.config().flat()
     for key, parameter in space.params.items():
         if key in space.fixed:
             raise InputError(f"{key}: is both fixed and searched; leave one of them out")
-        default = _default(space, key)
+        default = defaults[key]
         if default is not None and not parameter.contains(default):  # null: taken from another key
             raise InputError(
                 f"space.{key}: the preset's {default} is outside {parameter}; widen it, so that the default "
@@ -227,19 +220,16 @@ def _check_keys(space: Space) -> None:
     goal = space.objective
     scaled = {goal.metric, goal.second} & {"probe", "silhouette", *STUDY_METRICS}
     if "scaling" in space.params and scaled:
-        told = f"{scaled.pop()} compares trials among the samples as they are scaled"
-        raise InputError(f"space.scaling: {told}; fix the scaling, or search by stability")
+        why = f"{scaled.pop()} compares trials among the samples as they are scaled"
+        raise InputError(f"space.scaling: {why}; fix the scaling, or search by stability")
     if "workers" in space.fixed:
         raise InputError("fixed.workers: belongs under resources, as workers")
 
 
-def _default(space: Space, key: str) -> Value:
-    return space.config().flat()[key]
-
-
 def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
     if points is None:
-        default = {key: _default(space, key) for key in space.params}
+        values = space.config().flat()
+        default = {key: values[key] for key in space.params}
         inside = all(space.params[key].contains(value) for key, value in default.items())
         return (default,) if default and inside else ()
     checked = []
@@ -270,8 +260,8 @@ def _known(what: str, name: str, known: Iterable[str]) -> str:
 
 def _unique(points: Iterable[Params]) -> list[Params]:
     """The points without repetitions, in their order: a second trial of the same point says nothing new."""
-    kept: list[Params] = []
+    unique: list[Params] = []
     for point in points:
-        if point not in kept:
-            kept.append(point)
-    return kept
+        if point not in unique:
+            unique.append(point)
+    return unique

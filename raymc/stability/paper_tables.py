@@ -17,7 +17,7 @@ from raymc.config import Value, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space.format import Resources, Scalar, parse_yaml, told
+from raymc.space.format import Resources, Scalar, in_words, parse_yaml
 from raymc.space.section import Section
 from raymc.space.space import Space, make_space
 
@@ -207,7 +207,7 @@ def _parse(content: object) -> TableFile:
     try:
         return TableFile.model_validate(content)
     except ValidationError as error:
-        raise InputError(told(error)) from error
+        raise InputError(in_words(error)) from error
 
 
 def _build(path: Path, file: TableFile) -> PaperTable:

@@ -21,7 +21,7 @@ from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_si
 from raymc.ops import coding_rate
 from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import generator
-from raymc.training.feature_bank import Behind
+from raymc.training.feature_bank import BankedStage
 from raymc.training.feed import Feed
 from raymc.training.reference import reference_scores
 
@@ -136,7 +136,7 @@ def final_metrics(
     feed: Feed,
     n_clusters: int,
     seed: int,
-    behind: Behind | None = None,
+    banked: BankedStage | None = None,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
 
@@ -146,7 +146,7 @@ def final_metrics(
     """
     arrays: dict[str, Tensor] = {}
     metrics: dict[str, float] = {}
-    net, seen, its_feed = (behind.model, behind.data, behind.feed) if behind else (model, data, feed)
+    net, seen, its_feed = (banked.model, banked.data, banked.feed) if banked else (model, data, feed)
     if config.clustering == "head":
         labels, z = assign(method, net, its_feed, seen.train.x)
     else:

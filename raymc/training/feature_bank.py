@@ -74,23 +74,23 @@ class Bank:
         makers: dict[str, Make] = {"plain": partial(self._outputs, data.train.x)}
         if data.test is not None:
             makers["test"] = partial(self._outputs, data.test.x)
-        kept = self._kept(makers)
-        held_out = None if data.test is None else Split(kept["test"], data.test.y)
-        return dataclasses.replace(data, train=Split(kept["plain"], data.train.y), test=held_out)
+        stored = self._obtain(makers)
+        held_out = None if data.test is None else Split(stored["test"], data.test.y)
+        return dataclasses.replace(data, train=Split(stored["plain"], data.train.y), test=held_out)
 
     @cached_property
     def views(self) -> tuple[Tensor, ...]:
         """Those of augmented views, V times bfloat16 `[n, p]`; in a folder's store they stay in their files."""
         x = self._samples.data.train.x
-        kept = self._kept({f"view{view}": partial(self._outputs, x, view) for view in range(self._count)})
-        return tuple(kept.values())
+        stored = self._obtain({f"view{view}": partial(self._outputs, x, view) for view in range(self._count)})
+        return tuple(stored.values())
 
-    def _kept(self, makers: Mapping[str, Make]) -> dict[str, Tensor]:
+    def _obtain(self, makers: Mapping[str, Make]) -> dict[str, Tensor]:
         """The outputs by name, computed and stored where they are missing; who finds another process at it waits."""
         group = self._samples.workers.group
-        kept: dict[str, Tensor] = {}
+        stored: dict[str, Tensor] = {}
         lease = self._store.lease(self.key) if self._samples.workers.rank == 0 else None
-        missing = broadcast_object(self._missing(tuple(makers), kept, lease) if lease else [], group)
+        missing = broadcast_object(self._missing(tuple(makers), stored, lease) if lease else [], group)
         if missing:
             with lease or contextlib.nullcontext():
                 for name in missing:
@@ -98,9 +98,9 @@ class Bank:
                     if lease:
                         self._store.save(self.key, {"outputs": outputs}, {"bank": name}, name)
         barrier(group)
-        return {name: kept[name] if name in kept else self._read(name) for name in makers}
+        return {name: stored[name] if name in stored else self._read(name) for name in makers}
 
-    def _missing(self, names: tuple[str, ...], kept: dict[str, Tensor], lease: Lease) -> list[str]:
+    def _missing(self, names: tuple[str, ...], stored: dict[str, Tensor], lease: Lease) -> list[str]:
         """What is left to make, and then the lease is ours; nothing once another process has made it all.
 
         What is there is put into `kept`; what is torn is missing.
@@ -108,12 +108,12 @@ class Bank:
 
         def whole() -> dict[str, Tensor] | None:
             for name in names:
-                entry = None if name in kept else self._store.load(self.key, name, mapped=True)
-                kept.update({} if entry is None else {name: entry.state["outputs"]})
-            return kept if len(kept) == len(names) else None
+                entry = None if name in stored else self._store.load(self.key, name, mapped=True)
+                stored.update({} if entry is None else {name: entry.state["outputs"]})
+            return stored if len(stored) == len(names) else None
 
         lease.acquire_unless(whole)
-        return [name for name in names if name not in kept]
+        return [name for name in names if name not in stored]
 
     def _read(self, name: str) -> Tensor:
         entry = self._store.load(self.key, name, mapped=True)
@@ -160,44 +160,42 @@ class BankFeed(Feed):
         return BankFeed(**own, bank=bank)
 
     @cached_property
-    def kept(self) -> tuple[Tensor, ...] | Tensor:
+    def stored(self) -> tuple[Tensor, ...] | Tensor:
         """The bank's views: where they are in their files on a CPU, on another device in one tensor `[V, n, p]`."""
         assert self.bank is not None
         return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
-        drawn = torch.rand(draws.batch, len(self.kept), generator=draws.source("augmentation", "bank"))[draws.rows]
+        drawn = torch.rand(draws.batch, len(self.stored), generator=draws.source("augmentation", "bank"))[draws.rows]
         chosen = drawn.argsort(1)[:, :count].T  # [count, b]
-        if isinstance(self.kept, Tensor):  # no positions are looked for: the device would be waited for
-            taken = self.kept[moved({0: chosen}, self.device)[0], index]
+        if isinstance(self.stored, Tensor):  # no positions are looked for: the device would be waited for
+            taken = self.stored[moved({0: chosen}, self.device)[0], index]
         else:
-            taken = torch.stack([_taken(self.kept, which, index) for which in chosen])
+            taken = torch.stack([_taken(self.stored, which, index) for which in chosen])
         return tuple(self._shaped(view) for view in taken)
 
 
-def _taken(kept: tuple[Tensor, ...], which: Tensor, index: Tensor) -> Tensor:
+def _taken(stored: tuple[Tensor, ...], which: Tensor, index: Tensor) -> Tensor:
     """`[b, p]`: of each sample at `index` the view that was chosen for it."""
-    out = kept[0].new_empty(len(index), kept[0].shape[1])
-    for view, outputs in enumerate(kept):
+    out = stored[0].new_empty(len(index), stored[0].shape[1])
+    for view, outputs in enumerate(stored):
         at = (which == view).nonzero().squeeze(1)
         out[at] = outputs[index[at]]
     return out
 
 
-class Behind:
-    """A stage behind a frozen backbone, as its bank shows it.
+@dataclass
+class BankedStage:
+    """A stage of the modules `whole` behind a frozen backbone, as its bank shows it."""
 
-    Args:
-        whole: the stage's modules.
-    """
-
-    def __init__(self, whole: nn.ModuleDict, feed: Feed, bank: Bank) -> None:
-        self._whole, self._samples, self.bank = whole, feed, bank
+    whole: nn.ModuleDict
+    samples: Feed
+    bank: Bank
 
     @property
     def model(self) -> nn.ModuleDict:
         """The same modules without the backbone."""
-        own = {name: nn.Identity() if name == "backbone" else module for name, module in self._whole.items()}
+        own = {name: nn.Identity() if name == "backbone" else module for name, module in self.whole.items()}
         return nn.ModuleDict(own)
 
     @property
@@ -208,7 +206,7 @@ class Behind:
     @cached_property
     def feed(self) -> BankFeed:
         """The batches of the bank."""
-        return BankFeed.of(self._samples, self.bank)
+        return BankFeed.of(self.samples, self.bank)
 
 
 def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:

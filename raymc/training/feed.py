@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -158,15 +159,12 @@ class Feed:
         return self._shaped(policy.apply(x.to(self.device), moved(drawn, self.device)))
 
     def _batch(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> Batch:
-        def uniform(name: str, width: int) -> Tensor:
-            noise = torch.rand(draws.batch, width, generator=draws.source("noise", "uniform", name))
-            return moved({name: noise[draws.rows]}, self.device)[name]
-
-        def normal(name: str, width: int) -> Tensor:
-            noise = torch.randn(draws.batch, width, generator=draws.source("noise", "normal", name))
-            return moved({name: noise[draws.rows]}, self.device)[name]
+        def noise(draw: Callable[..., Tensor], kind: str, name: str, width: int) -> Tensor:
+            numbers = draw(draws.batch, width, generator=draws.source("noise", kind, name))
+            return moved({name: numbers[draws.rows]}, self.device)[name]
 
         views = self._views(samples, index, draws, count) if count else (self.plain(samples),)
+        uniform, normal = partial(noise, torch.rand, "uniform"), partial(noise, torch.randn, "normal")
         return Batch(views, index, uniform, normal, draws.words[1], draws.steps)
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:

@@ -25,7 +25,7 @@ def finish(
     """Evaluate, write the files of a training into `out` and return the content of `metrics.json`."""
     config, data = training.config, training.dataset
     metrics, arrays = evaluate.final_metrics(
-        training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.behind
+        training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.banked
     )
     z = arrays.pop("embedding")
     result: Row = {

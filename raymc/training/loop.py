@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,14 +48,14 @@ class Hooks:
         report: called with a row per epoch on every worker.
         save: writes an epoch checkpoint; None on workers that don't.
         evaluate: metrics of the model after an epoch; it leaves the modules' modes as they were.
-        look: called with the model and the epochs that are done, before the first epoch and after each.
+        on_epoch: called with the model and the epochs that are done, before the first epoch and after each.
     """
 
     report: Report
     save: Callable[[Progress], None] | None
     evaluate: Callable[[nn.ModuleDict], dict[str, float]] | None
     evaluate_every: int
-    look: Callable[[nn.ModuleDict, int], None] | None = None
+    on_epoch: Callable[[nn.ModuleDict, int], None] | None = None
 
 
 def fit(
@@ -86,17 +85,19 @@ def fit(
     else:
         if stage.begin is not None:
             stage.begin(model, feed, settings, part(seed, "initialisation"))
-        if hooks.look is not None:
-            hooks.look(model, 0)
-    pace = _Pace()
+        if hooks.on_epoch is not None:
+            hooks.on_epoch(model, 0)
+    cost, saved = 0.0, time.monotonic()
     for epoch in range(start, settings.epochs):
         row = end_epoch(model, updates, epoch, train_epoch(updates, feed, seed, epoch), hooks)
         curve.append(row)
         # Told first: an epoch that is told twice is recorded once, one that is never told is a gap.
         hooks.report({"event": "epoch", **row})
-        if hooks.save is not None and epoch + 1 < settings.epochs and pace.is_time():
-            with pace.timed():
-                hooks.save(Progress(epoch + 1, weights_of(model), updates.state_dict(), curve))
+        now = time.monotonic()
+        if hooks.save is not None and epoch + 1 < settings.epochs and now - saved >= SAVE_SHARE * cost:
+            hooks.save(Progress(epoch + 1, weights_of(model), updates.state_dict(), curve))
+            saved = time.monotonic()
+            cost = saved - now
     check_finite(model, stage)
     return curve
 
@@ -136,7 +137,7 @@ def over_batches(
 
 
 def end_epoch(model: nn.ModuleDict, updates: Updates, epoch: int, numbers: Mapping[str, float], hooks: Hooks) -> Row:
-    """The curve's row of an epoch, with the evaluation where one is due; `hooks.look` sees the model."""
+    """The curve's row of an epoch, with the evaluation where one is due; `hooks.on_epoch` sees the model."""
     epochs = updates.settings.epochs
     row: Row = {"stage": updates.stage.name, "epoch": epoch + 1, "epochs": epochs, **numbers}
     row |= {f"learning_rate.{name}": rate for name, rate in updates.learning_rates().items()}
@@ -148,8 +149,8 @@ def end_epoch(model: nn.ModuleDict, updates: Updates, epoch: int, numbers: Mappi
         except TrainingError:  # whether there are clusters is for the end to say
             if last:
                 raise
-    if hooks.look is not None:
-        hooks.look(model, epoch + 1)
+    if hooks.on_epoch is not None:
+        hooks.on_epoch(model, epoch + 1)
     return row
 
 
@@ -190,33 +191,11 @@ class Updates:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for prefix, optimisers in self._of.items():
-            own = {title.removeprefix(prefix): one for title, one in state.items() if _prefix(title) == prefix}
-            optimisers.load_state_dict(own)
-
-
-def _prefix(title: str) -> str:
-    return "last." if title.startswith("last.") else ""
+            own = {title: one for title, one in state.items() if title.startswith("last.") == bool(prefix)}
+            optimisers.load_state_dict({title.removeprefix(prefix): one for title, one in own.items()})
 
 
 def check_finite(model: nn.ModuleDict, stage: Stage) -> None:
     """Raises DivergedError where a trained weight is not finite."""
     if not all(bool(p.isfinite().all()) for p in trained_parameters(model, stage.trained)):
         raise DivergedError(f"stage {stage.name}: a weight is not finite")
-
-
-class _Pace:
-    """Spaces checkpoints so that writing them costs at most 1/20 of the time."""
-
-    def __init__(self) -> None:
-        self.cost = 0.0
-        self.last = time.monotonic()
-
-    def is_time(self) -> bool:
-        return time.monotonic() - self.last >= SAVE_SHARE * self.cost
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.last = time.monotonic()
-        self.cost = self.last - begun

@@ -46,12 +46,14 @@ def obtain(
 def _found(
     training: Training, stage: Stage, model: nn.ModuleDict, key: str, lease: Lease, anew: bool, needed: bool
 ) -> Entry | InputError | None:
-    """The result, from the store or a checkpoint; None once the lease is ours; what every worker has to raise."""
+    """The result, however it is had; None once the lease is ours; what every worker has to raise."""
     try:
         entry = None if anew else training.load(key) or _import(training, stage, model, key, needed)
-        return entry or _wait(training, key, lease, anew)
+        return entry or lease.acquire_unless(lambda: None if anew else training.load(key))
     except InputError as error:
         return error
+    finally:
+        training.waited = lease.waited
 
 
 def _import(training: Training, stage: Stage, model: nn.ModuleDict, key: str, needed: bool) -> Entry | None:
@@ -70,11 +72,3 @@ def _import(training: Training, stage: Stage, model: nn.ModuleDict, key: str, ne
             f"stage {stage.name} of this configuration is not in the store: train without --from first{near}"
         )
     return entry
-
-
-def _wait(training: Training, key: str, lease: Lease, anew: bool) -> Entry | None:
-    """The stored result, waiting while another process computes it; None once the lease is ours."""
-    try:
-        return lease.acquire_unless(lambda: None if anew else training.load(key))
-    finally:
-        training.waited = lease.waited

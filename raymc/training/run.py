@@ -62,8 +62,8 @@ def run(
 def _run(training: Training, out: Path, start_from: str | None, keep_model: bool) -> Row:
     started = time.monotonic()
     model, records, curve = _stages(training, start_from)
-    if training.behind:
-        _ = training.behind.data  # by all workers: the first one evaluates alone
+    if training.banked:
+        _ = training.banked.data  # by all workers: the first one evaluates alone
     result = finish(training, model, out, records, curve, keep_model) if training.leads else None
     result = broadcast_object(result, training.workers.group)
     assert result is not None

@@ -17,7 +17,7 @@ from raymc.methods.base import Method, Stage
 from raymc.rng import Seed, part
 from raymc.storage.stage_store import Entry, Store
 from raymc.training import evaluate
-from raymc.training.feature_bank import Bank, Behind
+from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
 from raymc.training.stages import (
@@ -67,7 +67,7 @@ class Training:
         self.dtype, self.autocast = dtype_of(config), autocast_of(config, self.device)
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
-        self.behind: Behind | None = None
+        self.banked: BankedStage | None = None
         self.read: str | None = None  # what the present stage only reads
         self.checkpoint: str | None = None  # from which the present weights come
         self.waited = 0.0  # seconds, for another process to compute the present stage
@@ -97,9 +97,9 @@ class Training:
         self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
         if uses_bank(settings):
             bank = Bank(model, self.config, settings, self.feed, self.store, self.autocast)
-            self.behind = Behind(model, self.feed, bank)
+            self.banked = BankedStage(model, self.feed, bank)
         elif settings.epochs:
-            self.behind = None
+            self.banked = None
 
     def load(self, key: str, name: str = "result") -> Entry | None:
         """What the store has of the stage, if it is of the modules at hand.
@@ -116,8 +116,8 @@ class Training:
             synchronise_batchnorm(module, self.workers.group)
         progress = broadcast_object(self._progress(key) if self.leads else None, self.workers.group)
         settings = self.config.stages[stage.name]
-        behind = self.behind
-        seen, feed = (behind.model, behind.feed) if behind else (model, self.feed)
+        banked = self.banked
+        seen, feed = (banked.model, banked.feed) if banked else (model, self.feed)
         if self.config.compile:
             compile_nets(seen)
         curve = fit(
@@ -131,18 +131,18 @@ class Training:
         """What the loop tells and asks this training in `stage`."""
         watched = stage.clusters and self.config.clustering in ("head", "membership")
         epochs = self.config.stages[stage.name].epochs
-        looks = stage.clusters and not self.method.unit_rows and self.leads
+        pictured = stage.clusters and not self.method.unit_rows and self.leads
         return Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
             evaluate=self._scores if watched and self.leads else None,
             evaluate_every=self.config.evaluate_every,
-            look=(lambda model, epoch: self._look(model, epoch, epochs)) if looks else None,
+            on_epoch=(lambda model, epoch: self._snapshot(model, epoch, epochs)) if pictured else None,
         )
 
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
-        meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.made()}
+        meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.record()}
         meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
         meta |= self.reads
         self.store.save(key, {"weights": self.changed(stage, model), "snapshots": self.snapshots}, meta)
@@ -153,7 +153,7 @@ class Training:
         frozen = self.config.stages[stage.name].frozen_statistics
         return weights_of(nn.ModuleDict({name: model[name] for name in (stage.trained if frozen else model)}))
 
-    def _look(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
+    def _snapshot(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
         """Keep the embedding of some samples where the paper shows it."""
         if epoch in evaluate.snapshot_epochs(epochs):
             some = evaluate.snapshot_rows(len(self.dataset.train))
@@ -192,5 +192,5 @@ class Training:
         return [{k: v for k, v in row.items() if k not in evaluate.WATCHED_SCORES} for row in meta["curve"]]
 
     def _scores(self, model: nn.ModuleDict) -> dict[str, float]:
-        data, feed = (self.behind.data, self.behind.feed) if self.behind else (self.dataset, self.feed)
+        data, feed = (self.banked.data, self.banked.feed) if self.banked else (self.dataset, self.feed)
         return evaluate.watched(self.method, model, self.config, data, feed, self.n_clusters, self.cluster_seed)

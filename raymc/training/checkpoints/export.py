@@ -131,7 +131,7 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "curve": meta["curve"],
         "scored": meta.get("scored"),
         "made": meta.get("made"),
-        "exported": provenance.made(),
+        "exported": provenance.record(),
         # Of weights that were float16 once already.
         **({"checkpoint": meta["checkpoint"]} if meta.get("checkpoint") else {}),
     }

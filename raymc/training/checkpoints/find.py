@@ -79,8 +79,8 @@ def find(key: str, reads: Mapping[str, nn.Module]) -> Checkpoint | None:
     found = next((one for one in checkpoints() if one.card["key"] == key), None)
     if found is None or found.card.get("read") == _digest(reads):
         return found
-    behind = f"other weights of {', '.join(reads)}" if found.card.get("read") else "weights that its card does not name"
-    line = f"checkpoint {found.folder} was trained behind {behind}: not taken"
+    other = f"other weights of {', '.join(reads)}" if found.card.get("read") else "weights that its card does not name"
+    line = f"checkpoint {found.folder} was trained behind {other}: not taken"
     print(f"{found.card['stage']}: {line}", file=sys.stderr)
     return None
 
