@@ -1,4 +1,4 @@
-"""Several configurations on the same seeds (`stability --vs`), with a body that trains nothing."""
+"""Several configurations on the same seeds (`stability --vs`), with a training that does nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from raymc.stability.comparison import compare_groups, shared_stages
 from raymc.stability.configurations import Configuration
 from raymc.stability.request import StabilityRequest
 from raymc.study.records import Record
-from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here
+from tests.search_fakes import FakeTracker, FakeTrainable, Killed, driver_here
 from tests.test_metrics_seeds import MLC, NMCE
 
 FILES = {
@@ -40,7 +40,7 @@ FILES = {
 SCORES = {"good": MLC, "bad": NMCE, "all": NMCE}
 
 
-class Scored(FakeBody):
+class Scored(FakeTrainable):
     """Gives the seeds of a space their scores of `SCORES`, from a pretraining that is named by its seed."""
 
     def __init__(self, real: Any, before: Any) -> None:
@@ -205,10 +205,10 @@ def test_no_slot_idles_while_a_configuration_has_seeds(run_with: Any) -> None:
     flights: list[list[Any]] = []
     run_with(slots=2, flights=flights)
     result = stability(_request("good.yaml", "bad.yaml", "all.yaml", seeds=3))
-    pairs = [{unit.name for unit in flight} for flight in flights]
+    pairs = [{task.name for task in flight} for flight in flights]
     assert pairs[:2] == [{"good seed 0"}, {"good seed 0", "bad seed 1"}], "not the one that good is computing for it"
     assert all(len(pair) == 2 for pair in pairs[1:]) and len(pairs) == 9
-    handed_out = [[unit.configuration for unit in flight][-1] for flight in flights]
+    handed_out = [[task.configuration for task in flight][-1] for flight in flights]
     assert [sorted(handed_out[i : i + 3]) for i in (0, 3, 6)] == [["all", "bad", "good"]] * 3, "each in turn"
     assert [arm["acc"]["n"] for arm in result["arms"]] == [3, 3, 3]
 

@@ -1,4 +1,4 @@
-"""The real body of a unit: one training, in this process or on several Ray workers."""
+"""What a task of ours trains: one training, in this process or on several Ray workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from raymc.training.stages import seeds_of
 
 @dataclass(frozen=True)
 class TrainSeed:
-    """Trains a point of `space` with one seed (see `raymc.execution.trial.Body`).
+    """Trains a point of `space` with one seed (see `raymc.execution.trial.Trainable`).
 
     Args:
         storage: where stage results are shared; `data`: the datasets' folder.
