@@ -16,7 +16,7 @@ from raymc.commands.stability import stability
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.execution import session
 from raymc.space.space import load_space
-from raymc.stability import groups, queue
+from raymc.stability import queue, seed_group
 from raymc.stability.configurations import configuration
 from raymc.stability.request import StabilityRequest
 from raymc.study import folder as study
@@ -90,7 +90,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeT
         for module in (session, queue):
             monkeypatch.setattr(module, "run_on_ray", driver_here(lambda real: trainable))
         monkeypatch.setattr(session, "StudyTracker", Tracker)
-        monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+        monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
         monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
 
     return use

@@ -23,7 +23,7 @@ from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
-from raymc.stability import groups, queue, runs
+from raymc.stability import queue, runs, seed_group
 from raymc.stability.comparison import compare_groups, shared_stages
 from raymc.stability.configurations import Configuration
 from raymc.stability.request import StabilityRequest
@@ -79,7 +79,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         (tmp_path / f"{name}.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(METHODS, "short", _short())
-    monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+    monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
     monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
     monkeypatch.setattr(FakeTracker, "kept", [])

@@ -19,7 +19,7 @@ from raymc.cli import execute
 from raymc.commands import stability as door
 from raymc.commands.stability import table
 from raymc.errors import CollapsedError, InputError
-from raymc.stability import configurations, groups, queue
+from raymc.stability import configurations, queue, seed_group
 from raymc.stability.cells import read_cells
 from raymc.stability.paper_tables import load_table
 from raymc.stability.request import StabilityRequest
@@ -58,7 +58,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[
     """The tiny table in the working folder; its seeds run here, and `calls` lists them."""
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(TINY)
-    monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+    monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
     monkeypatch.setattr(queue, "ray_session", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
 

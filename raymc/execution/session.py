@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from raymc.errors import Interrupted, StorageError, storage_error
 from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
 from raymc.execution.remote import driving, shared
-from raymc.execution.train_seed import TrainSeed
+from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan, Trainable
-from raymc.execution.worker import Needs
 from raymc.masking import masked
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
@@ -111,18 +110,8 @@ def _run(
     )
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
-        training = TrainSeed(
-            space=space,
-            storage=request.storage,
-            data=request.data,
-            base_seed=manifest["seed"],
-            seeds_from=manifest["seeds_from"],
-            smoke=manifest["smoke"],
-            workers=needs.workers,
-            min_workers=needs.min_workers,
-            gpus=slots.gpus_per_worker,
-            cpus=slots.cpus_per_worker,
-        )
+        own = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
+        training = TrainSeed(space, request.storage, request.data, *own).on(slots)
         return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
     def scheduler(trainings: Trainings) -> Halving | None:
@@ -148,12 +137,6 @@ def _halving(plan: Plan, training: Trainable, budget: StudyBudget, queue: TrialQ
         return None
     scheduler.replay(queue.history())
     return scheduler
-
-
-def needs_of(space: Space) -> Needs:
-    """What one training of the space takes."""
-    resources = space.resources
-    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker, resources.min_workers)
 
 
 @contextmanager

@@ -21,7 +21,19 @@ from raymc.storage.mirror import Mirror
 from raymc.study import files, groups
 from raymc.study.events import EVENTS, EventLog
 from raymc.study.objective import Objective
-from raymc.study.records import COLLAPSED, FAILED, FINISHED, PRUNED, RUNNING, Record, Resources, Row, SeedRun, Task
+from raymc.study.records import (
+    COLLAPSED,
+    FAILED,
+    FINISHED,
+    PRUNED,
+    RUNNING,
+    Record,
+    Resources,
+    Row,
+    SeedRun,
+    Task,
+    numbers,
+)
 
 Report = Callable[[Row], None]
 
@@ -167,7 +179,7 @@ class _TaskRun:
 
             try:
                 result = self.trainable(task.params, seed, out, on_event)
-                row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
+                row |= self._passing(numbers(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
             except Exception as error:
@@ -248,11 +260,6 @@ class _TaskRun:
         if self.task.kind == "search":  # the driver writes the others: their seeds run in several processes
             files.write_record(self.plan.folder, record)
         return record
-
-
-def _finite(metrics: Mapping[str, object]) -> dict[str, float]:
-    numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _error_text(error: Exception) -> str:

@@ -13,11 +13,11 @@ from typing import Any, Self
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
 from raymc.execution.remote import driving, shared
-from raymc.execution.session import needs_of
+from raymc.execution.train_seed import needs_of
 from raymc.execution.worker import Needs
-from raymc.stability.groups import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
+from raymc.stability.seed_group import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.study.folder import Busy, locked
 from raymc.study.queue import SeedQueue, Work
 from raymc.study.records import Record, Task

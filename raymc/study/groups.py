@@ -66,11 +66,6 @@ def statistics_of(runs: Sequence[SeedRun]) -> dict[str, Row]:
     return {name: summary(values) for name, values in seed_values(runs).items()}
 
 
-def agreement_of(record: Record) -> dict[str, Row]:
-    """What a record's seeds agree by, as a statistic over them; its mean is None with fewer than two seeds."""
-    return {"pairwise_ari": {"mean": record.metrics.get("stability")}}
-
-
 def labels_of(runs: Sequence[SeedRun]) -> dict[int, Labels]:
     """`{seed: labels}`, int `[n]` each, of the finished seeds that left them."""
     done = {run.seed: read_labels(run.folder) for run in runs if run.state == FINISHED}
