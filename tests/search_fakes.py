@@ -143,10 +143,10 @@ def driver_here(choose: Callable[[Any], Any], slots: int = 1, flights: list[list
 
 
 class FakeTracker:
-    """Stands for MLflow; `begun` are the runs that were asked for, `kept` the files of each."""
+    """Stands for MLflow; `begun` are the runs that were asked for, `artifacts` the files of each."""
 
     begun: list[dict[str, Any]] = []  # noqa: RUF012
-    kept: list[tuple[str, str]] = []  # noqa: RUF012
+    artifacts: list[tuple[str, str]] = []  # noqa: RUF012
 
     def __init__(self, folder: Path, **facts: Any) -> None:
         assert folder.is_dir()
@@ -164,7 +164,7 @@ class FakeTracker:
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         assert path.is_file() and folder == "report"
-        self.kept.append((self.study, path.name))
+        self.artifacts.append((self.study, path.name))
 
     def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
         pass

@@ -142,7 +142,7 @@ def test_a_failure_says_why_in_its_line() -> None:
     assert "trial 4 failed (ValueError: oh)" in stream.getvalue()
 
 
-def test_on_a_terminal_a_table_shows_running_units_last() -> None:
+def test_on_a_terminal_a_table_shows_running_tasks_last() -> None:
     board, stream = _board()
     other = Task("confirm", 1, {}, (1000,), (1000, 1001))
     board.started(other)

@@ -82,7 +82,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
     monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
-    monkeypatch.setattr(FakeTracker, "kept", [])
+    monkeypatch.setattr(FakeTracker, "artifacts", [])
 
     def use(before: Any = lambda name, seed, epoch: None, **changes: Any) -> None:
         monkeypatch.setattr(queue, "run_on_ray", driver_here(lambda real: Scored(real, before), **changes))
@@ -113,7 +113,7 @@ def test_two_arms_from_one_pretraining(run_with: Any) -> None:
     assert begun == [(f"{result['name']}-{name}", name, "stability") for name in ("good", "bad")]
     # When both have ended, the run of each is gone on with: the report of both is with it.
     files = ("stability.html", "stability.json", "stability.csv")
-    assert FakeTracker.kept == [(run, file) for run, _, _ in begun for file in files]
+    assert FakeTracker.artifacts == [(run, file) for run, _, _ in begun for file in files]
 
 
 def test_the_report_has_a_row_per_arm_and_metric_and_a_column_per_seed(run_with: Any) -> None:

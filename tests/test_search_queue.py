@@ -181,7 +181,7 @@ def test_one_bad_fresh_seed_is_named_and_leaves_no_score(tmp_path: Path) -> None
     assert [run.state for run in record.seeds] == ["finished", "collapsed", "finished"]
 
 
-def test_a_lost_unit_is_a_failed_trial(tmp_path: Path) -> None:
+def test_a_lost_task_is_a_failed_trial(tmp_path: Path) -> None:
     study = new_study()
     queue = make_queue(tmp_path, study, trials=1)
     task = queue.next()

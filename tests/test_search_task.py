@@ -27,7 +27,7 @@ def _run(folder: Path, trainable: Any, fidelity: str = "none", task: Task = SEAR
     return run_task(Plan(folder, Objective("acc"), fidelity), task, trainable, rows.append), rows
 
 
-def test_a_unit_leaves_results_and_a_record_and_reports_them(tmp_path: Path) -> None:
+def test_a_task_leaves_results_and_a_record_and_reports_them(tmp_path: Path) -> None:
     record, rows = _run(tmp_path, FakeTrainable())
     expected = [accuracy(FIRST, seed) for seed in (3, 4, 5)]
     assert record.state == "finished" and record.score == pytest.approx(sum(expected) / 3)
@@ -155,7 +155,7 @@ def test_what_a_training_reports_is_beside_its_result(tmp_path: Path) -> None:
     assert [event["loss"] for event in events[1:4]] == [1, 1 / 2, 1 / 3]
 
 
-def test_a_unit_travels_as_plain_types() -> None:
+def test_a_task_travels_as_plain_types() -> None:
     assert task_of(json.loads(json.dumps(task_row(SEARCH)))) == SEARCH
     assert SEARCH.name == "trial 7" and Task("confirm", 1, {}, (9,), (8, 9)).name == "confirm 1 seed 9"
     assert Task("stability", 0, {}, (9,), (8, 9)).name == "seed 9"
