@@ -6,11 +6,11 @@ import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from raymc.config import Value
-from raymc.execution.driver import Slots
 from raymc.execution.relay import run_and_report
 from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
@@ -20,6 +20,9 @@ from raymc.space.space import Space
 from raymc.study.records import Row
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
+
+if TYPE_CHECKING:  # the driver needs Optuna, a training does not
+    from raymc.execution.driver import Slots
 
 
 @dataclass(frozen=True)
