@@ -2,9 +2,9 @@
 
     python -m benchmarks.trial_overhead --modes bare tune train --trials 20 --out results.json
 
-The training does nothing but report five epochs. `bare` calls the unit's function in this process; `tune` hands the
-units to Ray Tune one at a time, as `raymc.tune` does with one worker; `train` starts a worker group of Ray Train
-for each, as with several workers. The first unit pays for its process and is stated apart. `start` is Ray itself.
+The training does nothing but report five epochs. `bare` calls the task's function in this process; `tune` hands the
+tasks to Ray Tune one at a time, as `raymc.tune` does with one worker; `train` starts a worker group of Ray Train
+for each, as with several workers. The first task pays for its process and is stated apart. `start` is Ray itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.machine import facts
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import node_resources, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
-from raymc.execution.trial import Plan, run_unit
+from raymc.execution.trial import Plan, run_task
 from raymc.execution.worker import Needs
 from raymc.provenance import versions
 from raymc.study.objective import Objective
@@ -70,38 +70,38 @@ def _report_epochs() -> None:
 
 
 class Clock(Board):
-    """Notes when units end."""
+    """Notes when tasks end."""
 
-    def __init__(self, units: int) -> None:
-        super().__init__("trial overhead", "acc", units)
+    def __init__(self, tasks: int) -> None:
+        super().__init__("trial overhead", "acc", tasks)
         self.times = [time.monotonic()]
         self.tick = lambda: self.times.append(time.monotonic())
 
 
-def bare(folder: Path, units: int) -> list[float]:
-    """Seconds of each unit in this process."""
-    queue, times = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(units)), []
-    while (unit := queue.next()) is not None:
+def bare(folder: Path, tasks: int) -> list[float]:
+    """Seconds of each task in this process."""
+    queue, times = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(tasks)), []
+    while (task := queue.next()) is not None:
         begun = time.monotonic()
-        run_unit(Plan(folder, Objective("acc")), unit, Nothing(), lambda row: None)
-        queue.ended(unit)
+        run_task(Plan(folder, Objective("acc")), task, Nothing(), lambda row: None)
+        queue.ended(task)
         times.append(time.monotonic() - begun)
     return times
 
 
-def through_ray(folder: Path, units: int, body: Nothing, workers: int) -> list[float]:
-    """Seconds of each unit through Tune; Ray is running."""
-    queue, needs = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(units)), Needs(workers=workers)
+def through_ray(folder: Path, tasks: int, trainable: Nothing, workers: int) -> list[float]:
+    """Seconds of each task through Tune; Ray is running."""
+    queue, needs = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(tasks)), Needs(workers=workers)
     slots = plan_slots(needs, node_resources(), 1, fixed=True)
-    with Clock(units) as clock:
-        run_work(queue, {"": (Plan(folder, Objective("acc")), body)}, slots, clock)
+    with Clock(tasks) as clock:
+        run_work(queue, {"": (Plan(folder, Objective("acc")), trainable)}, slots, clock)
     return [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
 
 
 def told(mode: str, times: list[float], start: float) -> dict[str, Any]:
-    """First unit, and median, least and largest of the others."""
+    """First task, and median, least and largest of the others."""
     rest = times[1:] or times
-    row = {"mode": mode, "units": len(times), "start": start, "first": times[0]}
+    row = {"mode": mode, "tasks": len(times), "start": start, "first": times[0]}
     return row | {"median": statistics.median(rest), "min": min(rest), "max": max(rest)}
 
 
@@ -117,12 +117,12 @@ def main() -> None:
         folder = Path(place)
         if "bare" in args.modes:
             rows.append(told("bare", bare(folder / "bare", args.trials), 0.0))
-        for mode, body, workers in (("tune", Nothing(), 1), ("train", NothingOnAWorker(), 2)):
+        for mode, trainable, workers in (("tune", Nothing(), 1), ("train", NothingOnAWorker(), 2)):
             if mode in args.modes:
                 begun = time.monotonic()
                 with ray_session(None, dashboard=mode == "train"):
                     started = time.monotonic() - begun
-                    rows.append(told(mode, through_ray(folder / mode, args.trials, body, workers), started))
+                    rows.append(told(mode, through_ray(folder / mode, args.trials, trainable, workers), started))
     result = {"machine": before, "versions": versions(), "epochs": EPOCHS, "rows": rows}
     for row in rows:
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})

@@ -49,7 +49,7 @@ def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = 
         args = parser.parse_intermixed_args(argv)
         result = run(args)
     except RaymcError as error:
-        print(masked(_told(error)), file=sys.stderr)
+        print(masked(_line(error)), file=sys.stderr)
         if error.result is not None and args.json:
             _print_json(error.result)
         return error.exit_code
@@ -58,7 +58,7 @@ def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = 
         return 130
     except Exception as error:
         if (refused := storage_error(error)) is not None:
-            print(masked(_told(refused)), file=sys.stderr)
+            print(masked(_line(refused)), file=sys.stderr)
             return refused.exit_code
         print(masked(traceback.format_exc()), end="", file=sys.stderr)
         return 1
@@ -72,7 +72,7 @@ def _print_json(result: Mapping[str, Any]) -> None:
     print(json.dumps(result, allow_nan=False), flush=True)
 
 
-def _told(error: RaymcError) -> str:
+def _line(error: RaymcError) -> str:
     if isinstance(error, Interrupted):
         return f"interrupted; go on with: {error}"
     return f"raymc: {' '.join(str(error).split())}"

@@ -1,4 +1,4 @@
-"""A body that trains nothing, and a driver that runs units one after the other in this process."""
+"""A training that does nothing, and a driver that runs tasks one after the other in this process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from raymc.execution import session
 from raymc.execution.driver import Slots
-from raymc.execution.trial import Plan, run_unit
+from raymc.execution.trial import Plan, run_task
 from raymc.reporting.search.outcome import finish
 from raymc.study.objective import Objective
-from raymc.study.queue import Ledger, Work
-from raymc.study.records import unit_of, unit_row
+from raymc.study.queue import TrialQueue, Work
+from raymc.study.records import task_of, task_row
 from raymc.study.request import Request
 
 SPACE: dict[str, BaseDistribution] = {
@@ -37,7 +37,7 @@ class Killed(BaseException):
 ACC = Objective("acc")
 
 
-class FakeBody:
+class FakeTrainable:
     """Scores a configuration by a formula; `calls` lists the trainings that began, `ended` those that came to an end.
 
     `before` is called before each epoch and may raise.
@@ -79,11 +79,11 @@ def accuracy(params: Mapping[str, Any], seed: int) -> float:
     return 0.9 - 0.1 * distance + 0.01 * params.get("heads.epochs", 3) + 0.001 * (seed % 7)
 
 
-def make_ledger(folder: Path, study: optuna.Study, **changes: Any) -> Ledger:
+def make_queue(folder: Path, study: optuna.Study, **changes: Any) -> TrialQueue:
     settings: dict[str, Any] = {
         "objective": Objective("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
     }  # fmt: skip
-    return Ledger(folder, study, SPACE, **settings | changes)
+    return TrialQueue(folder, study, SPACE, **settings | changes)
 
 
 def new_study(mode: str | list[str] = "maximize", storage: Any = None) -> optuna.Study:
@@ -95,47 +95,47 @@ def new_study(mode: str | list[str] = "maximize", storage: Any = None) -> optuna
 def run_here(
     work: Work,
     folder: Path,
-    body: FakeBody,
+    trainable: FakeTrainable,
     fidelity: str = "none",
     hear: Callable[[Any, dict[str, Any]], None] | None = None,
     objective: Objective = ACC,
 ) -> list[Any]:
-    """Run all units in turn; the units in the order in which they started. `hear(unit, row)` gets each report."""
-    units = []
+    """Run all tasks in turn; the tasks in the order in which they started. `hear(task, row)` gets each report."""
+    tasks = []
     plan = Plan(folder, objective, fidelity)
-    while (unit := work.next()) is not None:
-        unit = unit_of(unit_row(unit))
-        units.append(unit)
+    while (task := work.next()) is not None:
+        task = task_of(task_row(task))
+        tasks.append(task)
 
-        def report(row: dict[str, Any], unit: Any = unit) -> None:
-            work.heard(unit, row)
+        def report(row: dict[str, Any], task: Any = task) -> None:
+            work.on_report(task, row)
             if hear is not None:
-                hear(unit, row)
+                hear(task, row)
 
-        run_unit(plan, unit, body, report)
-        work.ended(unit)
+        run_task(plan, task, trainable, report)
+        work.ended(task)
     assert work.left == 0
-    return units
+    return tasks
 
 
 def driver_here(choose: Callable[[Any], Any], slots: int = 1, flights: list[list[Any]] | None = None) -> Any:
-    """Stands for `run_on_ray`: units run in this process, as many begun as there are slots, the first begun first.
+    """Stands for `run_on_ray`: tasks run in this process, as many begun as there are slots, the first begun first.
 
-    `choose` gives what a unit runs for the real training; `flights` gets the units that were in flight, at each start.
+    `choose` gives what a task runs for the real training; `flights` gets the tasks that were in flight, at each start.
     """
 
     def run(work: Any, make: Any, place: Any, title: str, tick: Any = lambda: None, scheduler: Any = None) -> None:
         trainings, running = make(Slots(slots, {}, 0.0, 1.0)), []
         while True:
-            while len(running) < slots and (unit := work.next()) is not None:
-                running.append(unit)
+            while len(running) < slots and (task := work.next()) is not None:
+                running.append(task)
                 if flights is not None:
                     flights.append(list(running))
             if not running:
                 return
-            unit = running[0]
-            plan, real = trainings[unit.configuration]
-            run_unit(plan, unit, choose(real), lambda row: None)
+            task = running[0]
+            plan, real = trainings[task.configuration]
+            run_task(plan, task, choose(real), lambda row: None)
             work.ended(running.pop(0))
             tick()
 
@@ -143,10 +143,10 @@ def driver_here(choose: Callable[[Any], Any], slots: int = 1, flights: list[list
 
 
 class FakeTracker:
-    """Stands for MLflow; `begun` are the runs that were asked for, `kept` the files of each."""
+    """Stands for MLflow; `begun` are the runs that were asked for, `artifacts` the files of each."""
 
     begun: list[dict[str, Any]] = []  # noqa: RUF012
-    kept: list[tuple[str, str]] = []  # noqa: RUF012
+    artifacts: list[tuple[str, str]] = []  # noqa: RUF012
 
     def __init__(self, folder: Path, **facts: Any) -> None:
         assert folder.is_dir()
@@ -164,7 +164,7 @@ class FakeTracker:
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         assert path.is_file() and folder == "report"
-        self.kept.append((self.study, path.name))
+        self.artifacts.append((self.study, path.name))
 
     def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
         pass

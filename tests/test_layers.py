@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,54 @@ def test_no_circles() -> None:
     while free := {m for m in arrows if not arrows[m]} | set(arrows).difference(*arrows.values()):
         arrows = {module: below - free for module, below in arrows.items() if module not in free}
     assert not arrows, f"files in circles, or between two: {arrows}"
+
+
+UNKNOWN = {
+    *("sitting", "unit", "body", "arm", "steadiness", "steady", "telling", "judge", "mirrored", "tracked", "behind"),
+    *("look", "told", "surely", "kept", "made", "nothing", "slight", "company"),
+}
+"""Words that only their authors know; a plural counts as its word."""
+
+FIELD = {
+    "unit": ("clusterers", "directions: rows or points of length one"),
+    "unit_points": ("clusterers", "points of length one"),
+    "unit_rows": ("", "rows of length one"),
+    "UnitLinear": ("nets", "a linear layer whose weights are unit vectors"),
+    "num_batches_tracked": ("distributed", "torch's buffer of BatchNorm"),
+}
+"""Names that have such a word because the field calls the thing so, each with its room (empty: all) and the reason."""
+
+
+def words(name: str) -> set[str]:
+    """The parts of a name between underscores and before capitals, and without a plural's s, in lower case."""
+    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
+    return {word for part in parts for word in (part, part.removesuffix("s"))}
+
+
+def defined(path: Path) -> Iterator[str]:
+    """What a file calls itself and what it gives a name: functions, classes, arguments, variables, imports."""
+    yield from path.relative_to(PACKAGE).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname
+
+
+def test_names_are_words_that_others_know() -> None:
+    odd = {
+        f"{module}: {name}"
+        for module, path in MODULES.items()
+        for name in defined(path)
+        if words(name) & UNKNOWN and not (name in FIELD and FIELD[name][0] in ("", place(module)))
+    }
+    assert not odd, "\n".join(sorted(odd))
 
 
 BLOCKED = """

@@ -97,16 +97,16 @@ def _finished(study: Path) -> dict[str, float]:
 
 
 def _epochs(study: Path, stage: str) -> list[list[int]]:
-    """The epochs of a stage that the first seed trained, in each of its sittings."""
-    sittings: list[list[int]] = []
+    """The epochs of a stage that the first seed trained, in each of its sessions."""
+    sessions: list[list[int]] = []
     for event in read_events(study / "trials" / "0000" / "seed-0" / "events.jsonl"):
         if event["event"] == "begin":
-            sittings.append([])
+            sessions.append([])
         elif event["event"] == "resumed" and event["stage"] == stage:
-            sittings[-1] = []  # those before it were trained earlier
+            sessions[-1] = []  # those before it were trained earlier
         elif event["event"] == "epoch" and event["stage"] == stage:
-            sittings[-1].append(event["epoch"])
-    return sittings
+            sessions[-1].append(event["epoch"])
+    return sessions
 
 
 def _optuna(study: Path) -> list[Any]:
@@ -151,8 +151,8 @@ def test_a_search_on_the_digits_is_killed_interrupted_and_completed(tmp_path: Pa
     pretrainings = [path for path in (tmp_path / "storage" / "stages").rglob("*") if path.is_file()]
     assert pretrainings and result["stages"]["computed"] >= 1 and result["stages"]["reused"] >= 4
     assert (tmp_path / "reports" / "s" / "index.html").exists() and Path(result["report"]).exists()
-    sittings = json.loads((third.study / "study.json").read_text())["sittings"]
-    assert len(sittings) == 3 and all(sitting["seconds"] > 0 for sitting in sittings)
+    sessions = json.loads((third.study / "study.json").read_text())["sittings"]
+    assert len(sessions) == 3 and all(session["seconds"] > 0 for session in sessions)
 
     undisturbed = start("-m", "raymc.tune", "small.yaml", *common[:2], "--name", "whole", *common[4:])
     code, out = undisturbed.end()

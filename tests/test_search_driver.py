@@ -11,7 +11,7 @@ from rich.console import Console
 from raymc.execution.driver import UNKNOWN, describe, plan_slots
 from raymc.execution.live import Board
 from raymc.execution.worker import Needs
-from raymc.study.records import Record, Resources, Unit
+from raymc.study.records import Record, Resources, Task
 
 HEAD = {"node:__internal_head__": 0.001}
 
@@ -100,7 +100,7 @@ def _board(**settings: object) -> tuple[Board, io.StringIO]:
     return Board("study s", "acc", 3, stream=stream), stream
 
 
-UNIT = Unit("search", 4, {"heads.weight_decay": 0.00123456, "heads.epochs": 3}, (0, 1), (0, 1))
+UNIT = Task("search", 4, {"heads.weight_decay": 0.00123456, "heads.epochs": 3}, (0, 1), (0, 1))
 DONE = {
     "trial": 4,
     "state": "finished",
@@ -119,8 +119,10 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
     stream = io.StringIO()
     with Board("study s", "acc", 3, tick=lambda: ticks.append(1), stream=stream) as board:
         board.started(UNIT)
-        board.heard(UNIT, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 1, "epochs": 9})
-        board.heard(UNIT, {"state": "running", "seeds_done": 1, "running": 0.8})
+        board.on_report(
+            UNIT, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 1, "epochs": 9}
+        )
+        board.on_report(UNIT, {"state": "running", "seeds_done": 1, "running": 0.8})
         board.ended(UNIT, _record())
     lines = stream.getvalue().splitlines()
     assert lines[:3] == [
@@ -128,7 +130,7 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
         "trial 4 started: heads.weight_decay=0.001235, heads.epochs=3",
         "trial 4: 1 of 2 seeds acc 0.8000",
     ]
-    # The seconds of `record.json` and `trials.csv`: of training, however long the unit's process took to start.
+    # The seconds of `record.json` and `trials.csv`: of training, however long the task's process took to start.
     assert lines[3].startswith("trial 4 finished acc 0.9000 after 19.9 s of training, 1 of 3, about ")
     assert len(lines) == 4 and ticks == [1]
 
@@ -140,12 +142,12 @@ def test_a_failure_says_why_in_its_line() -> None:
     assert "trial 4 failed (ValueError: oh)" in stream.getvalue()
 
 
-def test_on_a_terminal_a_table_shows_running_units_last() -> None:
+def test_on_a_terminal_a_table_shows_running_tasks_last() -> None:
     board, stream = _board()
-    other = Unit("confirm", 1, {}, (1000,), (1000, 1001))
+    other = Task("confirm", 1, {}, (1000,), (1000, 1001))
     board.started(other)
     board.started(UNIT)
-    board.heard(other, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 2, "epochs": 9})
+    board.on_report(other, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 2, "epochs": 9})
     board.ended(UNIT, _record())
     screen = io.StringIO()
     Console(file=screen, width=120, force_terminal=True, no_color=True).print(board.table())

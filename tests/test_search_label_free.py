@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raymc.execution.session import _ledger
+from raymc.execution.session import _make_queue
 from raymc.execution.train_seed import TrainSeed
-from raymc.execution.trial import Plan, run_unit
+from raymc.execution.trial import Plan, run_task
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting.search.facts import gather
 from raymc.space.space import load_space
@@ -48,7 +48,7 @@ def _searched(folder: Path, metric: str, y: np.ndarray[Any, Any] | None) -> dict
     )
     place = folder / "st" / "studies" / "study"
     studies.create_study(str(folder / "st"), place, manifest, space, compile_space(space.params))
-    body = TrainSeed(
+    trainable = TrainSeed(
         space=space,
         storage=str(folder / "st"),
         data=str(folder),
@@ -57,10 +57,10 @@ def _searched(folder: Path, metric: str, y: np.ndarray[Any, Any] | None) -> dict
     )
     plan = Plan(place, Objective.of(manifest["objective"]))
     with studies.open_database(place) as database:
-        ledger = _ledger(place, manifest, budget, database, space)
-        while (unit := ledger.next()) is not None:
-            run_unit(plan, unit, body, lambda row: None)
-            ledger.ended(unit)
+        queue = _make_queue(place, manifest, budget, database, space)
+        while (task := queue.next()) is not None:
+            run_task(plan, task, trainable, lambda row: None)
+            queue.ended(task)
     return gather(read_study(place))
 
 

@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from raymc.atomic import write_json
 from raymc.errors import InputError
-from raymc.execution.trial import Plan, run_unit
+from raymc.execution.trial import Plan, run_task
 from raymc.metrics.gates import Gates
 from raymc.metrics.ranking import rank_means
 from raymc.reporting.search.pareto import pareto
@@ -26,9 +26,9 @@ from raymc.study import files, groups
 from raymc.study.manifest import check_data, load_data, plan_budget
 from raymc.study.objective import Objective
 from raymc.study.reader import read_study, winner
-from raymc.study.records import Unit
+from raymc.study.records import Task
 from raymc.study.sampler import sampler_seed
-from tests.search_fakes import SPACE, FakeBody, Killed, make_ledger, new_study, run_here
+from tests.search_fakes import SPACE, FakeTrainable, Killed, make_queue, new_study, run_here
 
 VALUES = [0.9, 0.7, 0.8, 0.4]
 
@@ -67,7 +67,7 @@ def test_gates_close_on_small_large_and_empty_clusters_and_low_rank() -> None:
     assert Gates(smallest_share=0.0).closed(even | {"smallest_share": 0.0, "clusters_used": 7.0}, 10) is None
 
 
-class Clusterer(FakeBody):
+class Clusterer(FakeTrainable):
     """Leaves labels of three clusters: with a small weight decay the same for every seed, else its own."""
 
     def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
@@ -97,23 +97,23 @@ def _agreements(folder: Path, trial: int, seeds: tuple[int, ...]) -> list[float]
 
 def test_stability_is_the_mean_agreement_of_the_seeds_and_chooses_the_steadiest(tmp_path: Path) -> None:
     study = new_study()
-    ledger = make_ledger(tmp_path, study, trials=8, seeds=(0, 1, 2), objective=Objective("stability"))
-    run_here(ledger, tmp_path, Clusterer(), objective=Objective("stability"))
+    queue = make_queue(tmp_path, study, trials=8, seeds=(0, 1, 2), objective=Objective("stability"))
+    run_here(queue, tmp_path, Clusterer(), objective=Objective("stability"))
     for trial in study.get_trials():
         record = files.read_record(tmp_path, "search", trial.number)
         expected = statistics.fmean(_agreements(tmp_path, trial.number, (0, 1, 2)))
         assert record is not None
         assert record.score == trial.value == pytest.approx(expected)
         assert record.metrics["stability"] == record.score
-    best = ledger.best(1)[0]
+    best = queue.best(1)[0]
     assert best.value == max(trial.value for trial in study.get_trials())
 
 
 def test_stability_is_judged_from_the_second_seed_on(tmp_path: Path) -> None:
-    ledger = make_ledger(tmp_path, new_study(), trials=1, seeds=(0, 1, 2, 3), objective=Objective("stability"), top=0)
+    queue = make_queue(tmp_path, new_study(), trials=1, seeds=(0, 1, 2, 3), objective=Objective("stability"), top=0)
     heard: list[dict[str, Any]] = []
     run_here(
-        ledger, tmp_path, Clusterer(), "seeds", lambda unit, row: heard.append(row), objective=Objective("stability")
+        queue, tmp_path, Clusterer(), "seeds", lambda task, row: heard.append(row), objective=Objective("stability")
     )
     assert [row["resource"] for row in heard if "resource" in row] == [2, 3]  # the fourth ends the trial
 
@@ -121,14 +121,14 @@ def test_stability_is_judged_from_the_second_seed_on(tmp_path: Path) -> None:
 def test_a_mean_rank_is_told_as_it_stands_and_chosen_by_as_it_ends(tmp_path: Path) -> None:
     study = new_study()
     objective = Objective("rank_mean")
-    ledger = make_ledger(tmp_path, study, trials=7, objective=objective, top=2)
-    run_here(ledger, tmp_path, Clusterer(), objective=objective)
+    queue = make_queue(tmp_path, study, trials=7, objective=objective, top=2)
+    run_here(queue, tmp_path, Clusterer(), objective=objective)
     found = [trial.user_attrs["metrics"] for trial in study.get_trials()]
     for n, trial in enumerate(study.get_trials(), start=1):
         assert trial.value == pytest.approx(rank_means(found[:n])[-1])
     final = rank_means(found)
     order = sorted(range(7), key=lambda n: (-final[n], n))
-    assert [trial.number for trial in ledger.best(7)] == order
+    assert [trial.number for trial in queue.best(7)] == order
     _as_study(tmp_path, {"metric": "rank_mean", "mode": "max", "uses_labels": False})
     read = read_study(tmp_path)
     assert [trial.score for trial in read.trials] == pytest.approx(final)
@@ -138,8 +138,8 @@ def test_a_mean_rank_is_told_as_it_stands_and_chosen_by_as_it_ends(tmp_path: Pat
 
 def test_the_sampler_knows_ranks_as_they_are_and_not_as_they_were_told(tmp_path: Path) -> None:
     study, objective = new_study(), Objective("rank_mean")
-    ledger = make_ledger(tmp_path, study, trials=24, objective=objective, top=0)
-    run_here(ledger, tmp_path, Clusterer(), objective=objective)
+    queue = make_queue(tmp_path, study, trials=24, objective=objective, top=0)
+    run_here(queue, tmp_path, Clusterer(), objective=objective)
     trials = study.get_trials()
 
     def asked(number: int, scores: Sequence[float | None]) -> dict[str, Any]:
@@ -158,8 +158,8 @@ def test_the_sampler_knows_ranks_as_they_are_and_not_as_they_were_told(tmp_path:
 def test_two_metrics_confirm_the_front_first_and_the_report_names_it(tmp_path: Path) -> None:
     study = new_study(["maximize", "maximize"])
     objective = Objective("acc", second="stability")
-    ledger = make_ledger(tmp_path, study, trials=8, objective=objective, top=3)
-    run_here(ledger, tmp_path, Clusterer(), objective=objective)
+    queue = make_queue(tmp_path, study, trials=8, objective=objective, top=3)
+    run_here(queue, tmp_path, Clusterer(), objective=objective)
     trials = {trial.number: tuple(trial.values) for trial in study.get_trials()}
     front = {
         n
@@ -167,7 +167,7 @@ def test_two_metrics_confirm_the_front_first_and_the_report_names_it(tmp_path: P
         if not any(all(np.greater_equal(other, own)) and other != own for other in trials.values())
     }
     assert front == {trial.number for trial in study.best_trials}
-    best = [trial.number for trial in ledger.best(8)]
+    best = [trial.number for trial in queue.best(8)]
     assert set(best[: len(front)]) == front
     assert [trials[n][0] for n in best[: len(front)]] == sorted((trials[n][0] for n in front), reverse=True)
     objective = {"metric": "acc", "mode": "max", "second": "stability", "uses_labels": True}
@@ -183,7 +183,7 @@ def test_a_closed_gate_is_a_collapsed_trial_without_a_score(tmp_path: Path) -> N
     objective = Objective("stability", gates=Gates(smallest_share=1.0))
     study = new_study()
     run_here(
-        make_ledger(tmp_path, study, trials=4, objective=objective, top=0), tmp_path, Clusterer(), objective=objective
+        make_queue(tmp_path, study, trials=4, objective=objective, top=0), tmp_path, Clusterer(), objective=objective
     )
     found = [files.read_record(tmp_path, "search", n) for n in range(4)]
     assert {record.state for record in found if record} >= {"collapsed"}
@@ -285,23 +285,23 @@ def test_a_smoke_run_has_no_gates() -> None:
 
 def test_a_record_of_before_that_was_not_told_yet_is_told_on_resume(tmp_path: Path) -> None:
     study = new_study()
-    ledger = make_ledger(tmp_path, study, trials=1, top=0)
-    unit = ledger.next()
-    assert unit is not None
-    run_unit(Plan(tmp_path, Objective("acc")), unit, FakeBody(), lambda row: None)
+    queue = make_queue(tmp_path, study, trials=1, top=0)
+    task = queue.next()
+    assert task is not None
+    run_task(Plan(tmp_path, Objective("acc")), task, FakeTrainable(), lambda row: None)
     record = files.read_record(tmp_path, "search", 0)
     assert record is not None
     score = record.score
     before = {key: value for key, value in record.row.items() if key != "scores"}
     write_json(files.trial_folder(tmp_path, "search", 0) / "record.json", before)
-    make_ledger(tmp_path, study, trials=1, top=0)  # as after a kill between the record and Optuna
+    make_queue(tmp_path, study, trials=1, top=0)  # as after a kill between the record and Optuna
     assert study.get_trials()[0].value == score
 
 
 def test_seeds_without_a_common_figure_are_a_failed_trial_not_a_fault(tmp_path: Path) -> None:
     objective = Objective("stability")
-    ledger = make_ledger(tmp_path, new_study(), trials=1, objective=objective, top=0)
-    run_here(ledger, tmp_path, FakeBody(), objective=objective)
+    queue = make_queue(tmp_path, new_study(), trials=1, objective=objective, top=0)
+    run_here(queue, tmp_path, FakeTrainable(), objective=objective)
     record = files.read_record(tmp_path, "search", 0)
     assert record is not None and record.state == "failed"
     assert record.error == "the seeds give no stability together"
@@ -309,12 +309,12 @@ def test_seeds_without_a_common_figure_are_a_failed_trial_not_a_fault(tmp_path: 
 
 def test_torn_labels_are_no_agreement_of_the_others(tmp_path: Path) -> None:
     objective = Objective("stability")
-    ledger = make_ledger(tmp_path, new_study(), trials=1, objective=objective, top=0, seeds=(0, 1, 2))
-    run_here(ledger, tmp_path, Clusterer(), objective=objective)
-    unit = Unit("search", 0, {}, (0, 1, 2), (0, 1, 2))
-    assert groups.make_record(tmp_path, unit, objective).state == "finished"
+    queue = make_queue(tmp_path, new_study(), trials=1, objective=objective, top=0, seeds=(0, 1, 2))
+    run_here(queue, tmp_path, Clusterer(), objective=objective)
+    task = Task("search", 0, {}, (0, 1, 2), (0, 1, 2))
+    assert groups.make_record(tmp_path, task, objective).state == "finished"
     (files.seed_folder(tmp_path, "search", 0, 1) / "labels.npz").write_bytes(b"torn")
-    record = groups.make_record(tmp_path, unit, objective)
+    record = groups.make_record(tmp_path, task, objective)
     assert record.state == "failed" and "stability" not in record.metrics
 
 
@@ -337,20 +337,20 @@ def test_killed_again_and_again_a_study_tells_what_an_unbroken_one_does(tmp_path
         if rng.random() < 0.04:
             raise Killed
 
-    def told(folder: Path, body: FakeBody, storage: str | None) -> Any:
+    def told(folder: Path, trainable: FakeTrainable, storage: str | None) -> Any:
         nonlocal kills
         study = new_study(modes, storage)
         while True:
-            ledger = make_ledger(folder, study, trials=6, objective=objective, top=2, seeds=(0, 1, 2))
+            queue = make_queue(folder, study, trials=6, objective=objective, top=2, seeds=(0, 1, 2))
             if storage:
-                _kill_before_telling(ledger, rng)
+                _kill_before_telling(queue, rng)
             try:
-                run_here(ledger, folder, body, objective=objective)
+                run_here(queue, folder, trainable, objective=objective)
                 break
             except Killed:
                 kills += 1
                 study = optuna.load_study(study_name="s", storage=storage)
-        best = [trial.number for trial in ledger.best(4)]
+        best = [trial.number for trial in queue.best(4)]
         return [(trial.state, trial.values, trial.params) for trial in study.get_trials()], best
 
     unbroken = told(tmp_path / "a", Clusterer(), None)
@@ -359,12 +359,12 @@ def test_killed_again_and_again_a_study_tells_what_an_unbroken_one_does(tmp_path
     assert kills and broken == unbroken
 
 
-def _kill_before_telling(ledger: Any, rng: random.Random) -> None:
-    tell = ledger._tell
+def _kill_before_telling(queue: Any, rng: random.Random) -> None:
+    tell = queue._tell
 
     def perhaps(number: int, record: Mapping[str, Any]) -> None:
         if rng.random() < 0.15:
             raise Killed
         tell(number, record)
 
-    ledger._tell = perhaps
+    queue._tell = perhaps

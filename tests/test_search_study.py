@@ -1,4 +1,4 @@
-"""A study from its request to its outcome, with a body that trains nothing: what is refused, left and told."""
+"""A study from its request to its outcome, with a training that does nothing: what is refused, left and told."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from raymc.commands.stability import stability
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.execution import session
 from raymc.space.space import load_space
-from raymc.stability import groups, queue
+from raymc.stability import queue, seed_group
 from raymc.stability.configurations import configuration
 from raymc.stability.request import StabilityRequest
 from raymc.study import folder as study
 from raymc.study.files import read_json
 from raymc.study.manifest import fresh_seeds, plan_budget
 from raymc.study.request import Request
-from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here, tune
+from tests.search_fakes import FakeTracker, FakeTrainable, Killed, driver_here, tune
 
 SPACE = """
 method: nmce
@@ -36,28 +36,19 @@ budget: {trials: 4, seeds: 2, confirm: {top: 2, seeds: 3}}
 """
 
 
-class Tracker:
+class Tracker(FakeTracker):
     """Stands for MLflow, which is away."""
 
     experiment_id, run_id = "7", "abc"
 
-    def __init__(self, folder: Path, **facts: Any) -> None:
-        self.statistics: dict[str, Any] = {}
-
     def __enter__(self) -> Tracker:
         return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def run_ids(self) -> dict[str, str]:
         return {"trial-0000": "r0"}
 
     def flush(self, timeout: float) -> bool:
         return False
-
-    def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
-        self.statistics |= {name: (found, step) for name, found in statistics.items()}
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         assert step > 0 and all(isinstance(value, int | float) for value in values.values())
@@ -72,7 +63,7 @@ class Tracker:
         assert path.exists()
 
 
-class LeavesLabels(FakeBody):
+class LeavesLabels(FakeTrainable):
     def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
         result = super().__call__(params, seed, out, report)
         np.savez(out / "labels.npz", labels=np.arange(20) % 4, y=np.arange(20) % 4)
@@ -80,17 +71,17 @@ class LeavesLabels(FakeBody):
 
 
 @pytest.fixture
-def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBody], None]:
-    """Sets what units run instead of a training; they run here, one after the other."""
+def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeTrainable], None]:
+    """Sets what tasks run instead of a training; they run here, one after the other."""
     (tmp_path / "mine.yaml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def use(body: FakeBody) -> None:
+    def use(trainable: FakeTrainable) -> None:
         for module in (session, queue):
-            monkeypatch.setattr(module, "run_on_ray", driver_here(lambda real: body))
+            monkeypatch.setattr(module, "run_on_ray", driver_here(lambda real: trainable))
         monkeypatch.setattr(session, "StudyTracker", Tracker)
-        monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+        monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
         monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
 
     return use
@@ -142,11 +133,11 @@ def test_a_study_leaves_what_was_asked_and_tells_what_came_out(run_with: Any, ca
 def test_resuming_a_complete_study_runs_nothing_and_says_the_same(run_with: Any) -> None:
     run_with(LeavesLabels())
     first = tune(_request())
-    body = LeavesLabels()
-    run_with(body)
-    assert tune(_request(resume=True)) == first and body.calls == []
+    trainable = LeavesLabels()
+    run_with(trainable)
+    assert tune(_request(resume=True)) == first and trainable.calls == []
     longer = tune(_request(resume=True, trials=6))
-    assert sum(longer["trials"].values()) == 6 and len([c for c in body.ended if c[0].startswith("trials")]) == 4
+    assert sum(longer["trials"].values()) == 6 and len([c for c in trainable.ended if c[0].startswith("trials")]) == 4
     assert tune(_request(resume=True, name=None))["study"] == "s", "without a name it is the space's newest"
 
 
@@ -165,8 +156,8 @@ def test_an_interrupted_study_says_what_resumes_it_and_keeps_its_count(run_with:
     assert words[:6] == ["python", "-m", "raymc.tune", "mine.yaml", "--name", "s"] and "--resume" in words
     assert words[words.index("--tracking-uri") + 1] == "sqlite:///my runs.db"
     assert words[words.index("--trials") + 1] == "3" and words[words.index("--concurrent") + 1] == "1"
-    body = LeavesLabels()
-    run_with(body)
+    trainable = LeavesLabels()
+    run_with(trainable)
     assert sum(tune(_request(resume=True))["trials"].values()) == 3
     manifest = read_json(Path("storage/studies/s/study.json"))
     assert manifest is not None and len(manifest["sittings"]) == 2
@@ -264,11 +255,11 @@ def _stability(**changes: Any) -> StabilityRequest:
 
 
 def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> None:
-    body = LeavesLabels()
-    run_with(body)
+    trainable = LeavesLabels()
+    run_with(trainable)
     result = stability(_stability(overrides={"heads.epochs": 4}))
     json.dumps(result, allow_nan=False)
-    assert [seed for _, seed in body.calls] == result["seeds"] == list(range(10))
+    assert [seed for _, seed in trainable.calls] == result["seeds"] == list(range(10))
     assert set(result["acc"]) >= {"mean", "std", "min", "max", "ci95", "values"} and len(result["acc"]["values"]) == 10
     assert result["pairwise_ari"] == {"mean": 1.0, "min": 1.0} and result["states"] == {"finished": 10}
     assert "ari" not in result, "what no seed has is absent"

@@ -1,4 +1,4 @@
-"""Units under a real Ray Tune: one process after another trial, stopped trials, processes that die."""
+"""Tasks under a real Ray Tune: one process after another trial, stopped trials, processes that die."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from raymc.execution.worker import Needs
 from raymc.study import files
 from raymc.study.distributions import enqueue
 from raymc.study.objective import Objective
-from raymc.study.queue import Ledger
+from raymc.study.queue import TrialQueue
 from tests import search_fakes
-from tests.search_fakes import FIRST, SPACE, FakeBody, make_ledger, new_study
+from tests.search_fakes import FIRST, SPACE, FakeTrainable, make_queue, new_study
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
@@ -43,7 +43,7 @@ def slots() -> Iterator[Slots]:
     os.environ.update(before)
 
 
-class Watched(FakeBody):
+class Watched(FakeTrainable):
     """Leaves the process's number beside its results, and refuses to share the process with a training that goes on."""
 
     def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
@@ -73,10 +73,12 @@ class Mortal(Watched):
         return super().__call__(params, seed, out, report)
 
 
-def _run(ledger: Ledger, body: FakeBody, slots: Slots, fidelity: str = "none", scheduler: Any = None) -> str:
+def _run(
+    queue: TrialQueue, trainable: FakeTrainable, slots: Slots, fidelity: str = "none", scheduler: Any = None
+) -> str:
     shown = io.StringIO()
-    with Board("test", "acc", ledger.left, stream=shown) as board:
-        run_work(ledger, {"": (Plan(ledger.folder, Objective("acc"), fidelity), body)}, slots, board, scheduler)
+    with Board("test", "acc", queue.left, stream=shown) as board:
+        run_work(queue, {"": (Plan(queue.folder, Objective("acc"), fidelity), trainable)}, slots, board, scheduler)
     return shown.getvalue()
 
 
@@ -87,9 +89,9 @@ def _pids(folder: Path) -> list[str]:
 def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
     enqueue(study, [FIRST | {"heads.epochs": 6}], SPACE)
-    ledger = make_ledger(tmp_path, study, trials=12, fresh=(1000,))
-    shown = _run(ledger, Watched(), slots, "epochs", Halving(tmp_path, "max", 1, 12, 2))
-    counts = ledger.counts()
+    queue = make_queue(tmp_path, study, trials=12, fresh=(1000,))
+    shown = _run(queue, Watched(), slots, "epochs", Halving(tmp_path, "max", 1, 12, 2))
+    counts = queue.counts()
     assert sum(counts.values()) == 12 and counts["failed"] == 0 and counts["pruned"] >= 1
     for number in range(12):
         record = files.read_record(tmp_path, "search", number)
@@ -106,10 +108,10 @@ def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path:
 def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
     enqueue(study, [FIRST], SPACE)
-    ledger = make_ledger(tmp_path, study, trials=2, top=1, fresh=(1000,))
-    shown = _run(ledger, Mortal(), slots)
+    queue = make_queue(tmp_path, study, trials=2, top=1, fresh=(1000,))
+    shown = _run(queue, Mortal(), slots)
     assert "trial 0 goes on in another process: " in shown
-    assert ledger.counts() == {"finished": 2, "pruned": 0, "failed": 0}
+    assert queue.counts() == {"finished": 2, "pruned": 0, "failed": 0}
     seeds = tmp_path / "trials" / "0000"
     assert len((seeds / "seed-0" / "pids").read_text().split()) == 1, "the finished seed is not run again"
     assert (seeds / "seed-0" / "pids").read_text() != (seeds / "seed-1" / "pids").read_text()
@@ -117,15 +119,15 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
 
 def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
-    ledger = make_ledger(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
+    queue = make_queue(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
     elsewhere = Plan(tmp_path / "elsewhere", Objective("acc"), "none")
-    with Board("test", "acc", ledger.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
-        run_work(ledger, {"": (elsewhere, Watched())}, slots, board)
+    with Board("test", "acc", queue.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
+        run_work(queue, {"": (elsewhere, Watched())}, slots, board)
     assert re.fullmatch(
         rf"{tmp_path}/elsewhere is not on [\d.]+: the storage must be a folder that .*", str(told.value)
     )
     assert not (tmp_path / "elsewhere").exists()
-    assert ledger.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
+    assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
 
 
 def test_a_resumed_search_judges_by_what_was_heard_before(tmp_path: Path) -> None:
@@ -135,10 +137,10 @@ def test_a_resumed_search_judges_by_what_was_heard_before(tmp_path: Path) -> Non
         trial.report(value, 1)
         study.tell(trial, value)
     halving = Halving(tmp_path, "max", 1, 4, 2)
-    halving.replay(make_ledger(tmp_path, study, trials=3).history())
+    halving.replay(make_queue(tmp_path, study, trials=3).history())
 
     class Trial:
-        trial_id, config = "new", {"unit": {"trial": 3}}
+        trial_id, config = "new", {"task": {"trial": 3}}
 
     nobody: Any = None
     new: Any = Trial()

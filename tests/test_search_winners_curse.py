@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from raymc.study import files
-from tests.search_fakes import FakeBody, accuracy, make_ledger, new_study, run_here
+from tests.search_fakes import FakeTrainable, accuracy, make_queue, new_study, run_here
 
 SEARCHES, TRIALS = 40, 6
 SEEDS, FRESH = (0, 1), (1000, 1001, 1002)
@@ -20,7 +20,7 @@ NOISE = 0.2
 """Standard deviation between seeds; configurations differ by about 0.1."""
 
 
-class Noisy(FakeBody):
+class Noisy(FakeTrainable):
     """`truth` plus a draw that depends on the search, the configuration and the seed alone."""
 
     def __init__(self, search: int) -> None:
@@ -45,13 +45,13 @@ def winners(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[float, float
     """For each search its winner's truth, search score and score on fresh seeds."""
     found = []
     for search in range(SEARCHES):
-        folder, body = tmp_path_factory.mktemp("search"), Noisy(search)
-        ledger = make_ledger(folder, new_study(), trials=TRIALS, seeds=SEEDS, seed=search, top=1, fresh=FRESH)
-        run_here(ledger, folder, body)
-        (best,) = ledger.best(1)
+        folder, trainable = tmp_path_factory.mktemp("search"), Noisy(search)
+        queue = make_queue(folder, new_study(), trials=TRIALS, seeds=SEEDS, seed=search, top=1, fresh=FRESH)
+        run_here(queue, folder, trainable)
+        (best,) = queue.best(1)
         confirmed = files.read_record(folder, "confirm", best.number)
         assert confirmed is not None and [run.seed for run in confirmed.seeds] == list(FRESH)
-        assert len(body.calls) == TRIALS * len(SEEDS) + len(FRESH)
+        assert len(trainable.calls) == TRIALS * len(SEEDS) + len(FRESH)
         assert best.value is not None
         found.append((truth(best.params), best.value, confirmed.score))
     return found

@@ -1,4 +1,4 @@
-"""Several configurations on the same seeds (`stability --vs`), with a body that trains nothing."""
+"""Several configurations on the same seeds (`stability --vs`), with a training that does nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
-from raymc.stability import groups, queue, runs
+from raymc.stability import queue, runs, seed_group
 from raymc.stability.comparison import compare_groups, shared_stages
 from raymc.stability.configurations import Configuration
 from raymc.stability.request import StabilityRequest
 from raymc.study.records import Record
-from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here
+from tests.search_fakes import FakeTracker, FakeTrainable, Killed, driver_here
 from tests.test_metrics_seeds import MLC, NMCE
 
 FILES = {
@@ -40,7 +40,7 @@ FILES = {
 SCORES = {"good": MLC, "bad": NMCE, "all": NMCE}
 
 
-class Scored(FakeBody):
+class Scored(FakeTrainable):
     """Gives the seeds of a space their scores of `SCORES`, from a pretraining that is named by its seed."""
 
     def __init__(self, real: Any, before: Any) -> None:
@@ -79,10 +79,10 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         (tmp_path / f"{name}.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(METHODS, "short", _short())
-    monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+    monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
     monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
-    monkeypatch.setattr(FakeTracker, "kept", [])
+    monkeypatch.setattr(FakeTracker, "artifacts", [])
 
     def use(before: Any = lambda name, seed, epoch: None, **changes: Any) -> None:
         monkeypatch.setattr(queue, "run_on_ray", driver_here(lambda real: Scored(real, before), **changes))
@@ -113,7 +113,7 @@ def test_two_arms_from_one_pretraining(run_with: Any) -> None:
     assert begun == [(f"{result['name']}-{name}", name, "stability") for name in ("good", "bad")]
     # When both have ended, the run of each is gone on with: the report of both is with it.
     files = ("stability.html", "stability.json", "stability.csv")
-    assert FakeTracker.kept == [(run, file) for run, _, _ in begun for file in files]
+    assert FakeTracker.artifacts == [(run, file) for run, _, _ in begun for file in files]
 
 
 def test_the_report_has_a_row_per_arm_and_metric_and_a_column_per_seed(run_with: Any) -> None:
@@ -205,10 +205,10 @@ def test_no_slot_idles_while_a_configuration_has_seeds(run_with: Any) -> None:
     flights: list[list[Any]] = []
     run_with(slots=2, flights=flights)
     result = stability(_request("good.yaml", "bad.yaml", "all.yaml", seeds=3))
-    pairs = [{unit.name for unit in flight} for flight in flights]
+    pairs = [{task.name for task in flight} for flight in flights]
     assert pairs[:2] == [{"good seed 0"}, {"good seed 0", "bad seed 1"}], "not the one that good is computing for it"
     assert all(len(pair) == 2 for pair in pairs[1:]) and len(pairs) == 9
-    handed_out = [[unit.configuration for unit in flight][-1] for flight in flights]
+    handed_out = [[task.configuration for task in flight][-1] for flight in flights]
     assert [sorted(handed_out[i : i + 3]) for i in (0, 3, 6)] == [["all", "bad", "good"]] * 3, "each in turn"
     assert [arm["acc"]["n"] for arm in result["arms"]] == [3, 3, 3]
 

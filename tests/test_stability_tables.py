@@ -1,4 +1,4 @@
-"""Cells of a table (`stability --table`) with a body that trains nothing: what is run, kept, extended, skipped."""
+"""Cells of a table (`stability --table`) with a training that does nothing: what is run, kept, extended, skipped."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from raymc.cli import execute
 from raymc.commands import stability as door
 from raymc.commands.stability import table
 from raymc.errors import CollapsedError, InputError
-from raymc.stability import configurations, groups, queue
+from raymc.stability import configurations, queue, seed_group
 from raymc.stability.cells import read_cells
 from raymc.stability.paper_tables import load_table
 from raymc.stability.request import StabilityRequest
 from raymc.stability.tables import make_cells
-from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here
+from tests.search_fakes import FakeTracker, FakeTrainable, Killed, driver_here
 from tests.test_tables import TINY
 
 
-class CellBody(FakeBody):
+class CellTrainable(FakeTrainable):
     """Scores a cell by its epsilon and the seed; `before(cell, seed)` may raise."""
 
     def __init__(self, real: Any, before: Any, calls: list[tuple[str, int]]) -> None:
@@ -58,12 +58,14 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[
     """The tiny table in the working folder; its seeds run here, and `calls` lists them."""
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(TINY)
-    monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+    monkeypatch.setattr(seed_group, "StudyTracker", FakeTracker)
     monkeypatch.setattr(queue, "ray_session", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(FakeTracker, "begun", [])
 
     def use(before: Any = lambda name, seed: None, **changes: Any) -> None:
-        monkeypatch.setattr(queue, "run_on_ray", driver_here(lambda real: CellBody(real, before, calls), **changes))
+        monkeypatch.setattr(
+            queue, "run_on_ray", driver_here(lambda real: CellTrainable(real, before, calls), **changes)
+        )
 
     use()
     return use
@@ -98,9 +100,9 @@ def test_no_slot_idles_at_the_end_of_a_cell(run_with: Any) -> None:
     flights: list[list[Any]] = []
     run_with(slots=3, flights=flights)
     _fill(*DIGITS)
-    begun = [[unit.name for unit in flight] for flight in flights]
+    begun = [[task.name for task in flight] for flight in flights]
     assert begun[2] == ["plain/digits seed 0", "plain/digits seed 1", "whole/digits seed 0"], "a cell after the other"
-    assert [unit[-1] for unit in begun] == [*begun[2], "whole/digits seed 1"]
+    assert [task[-1] for task in begun] == [*begun[2], "whole/digits seed 1"]
 
 
 def test_more_seeds_extend_a_cell(run_with: Any, calls: list[tuple[str, int]]) -> None:

@@ -51,7 +51,7 @@ def cell(
         row |= {"metrics": {"acc": value, "nmi": value - 0.1}} if isinstance(value, float) else {}
         (folder / f"runs/0000/seed-{seed}").mkdir(parents=True)
         (folder / f"runs/0000/seed-{seed}/result.json").write_text(json.dumps(row))
-    sitting = {
+    session = {
         "hardware": {"cpu": "Abacus", "cores": 2, "gpus": []},
         "versions": {"raymc": "1", "torch": "2", "python": "3"},
         "git": None,
@@ -65,7 +65,7 @@ def cell(
         "data": {"name": place.split("/")[1], "split": "all", "n": 1440, "test_n": 0, "fingerprint": "f"},
         "clusters_by": "argmax of the cluster head",
         "updated": f"2026-01-{day:02d}T00:00:00+00:00",
-        "sittings": [sitting],
+        "sittings": [session],
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cell.json").write_text(json.dumps(known | facts))

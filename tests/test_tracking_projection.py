@@ -17,7 +17,7 @@ from raymc.study.queue import SeedQueue
 from raymc.tracking.projection import TrialRuns, event_points, run_name, statistics_metrics, trial_places
 from raymc.tracking.study import ending
 from tests.mlflow_database import record, train
-from tests.search_fakes import FIRST, FakeBody, accuracy, make_ledger, new_study, run_here
+from tests.search_fakes import FIRST, FakeTrainable, accuracy, make_queue, new_study, run_here
 
 INTERVALS = {f"{interval}_{end}" for interval in ("ci95", "ci95_bootstrap") for end in ("low", "high")}
 
@@ -30,9 +30,9 @@ def runs(folder: Path, **asked: Any) -> dict[str, Any]:
 def test_names_and_parents_of_runs(tmp_path: Path) -> None:
     names = [run_name(7), run_name(7, 3), run_name(7, 3, "confirm"), run_name(None, 3), run_name(None)]
     assert names == ["trial-0007", "trial-0007.seed-3", "confirm-0007.seed-3", "seed-3", "study"]
-    body = FakeBody()
-    run_here(make_ledger(tmp_path, new_study(), trials=1, seeds=(3,), top=1, fresh=(1000,)), tmp_path, body)
-    run_here(SeedQueue(tmp_path, "stability", Objective("acc"), {0: FIRST}, (3,)), tmp_path, body)
+    trainable = FakeTrainable()
+    run_here(make_queue(tmp_path, new_study(), trials=1, seeds=(3,), top=1, fresh=(1000,)), tmp_path, trainable)
+    run_here(SeedQueue(tmp_path, "stability", Objective("acc"), {0: FIRST}, (3,)), tmp_path, trainable)
     found = runs(tmp_path)
     assert {name: run.parent for name, run in found.items()} == {
         "trial-0000": "study",
@@ -51,7 +51,7 @@ def test_names_and_parents_of_runs(tmp_path: Path) -> None:
 
 
 def test_a_seed_has_its_epochs_stages_and_metrics(tmp_path: Path) -> None:
-    run_here(make_ledger(tmp_path, new_study(), trials=1, seeds=(3,), top=0), tmp_path, FakeBody())
+    run_here(make_queue(tmp_path, new_study(), trials=1, seeds=(3,), top=0), tmp_path, FakeTrainable())
     found = runs(tmp_path)["trial-0000.seed-3"].points
     values = {(key, step): value for key, value, _, step in found}
     params = runs(tmp_path)["trial-0000"].params
@@ -81,7 +81,7 @@ def test_events_and_statistics_become_metrics() -> None:
 
 
 def test_a_trial_has_the_statistics_after_each_of_its_seeds(tmp_path: Path) -> None:
-    class WithLabels(FakeBody):
+    class WithLabels(FakeTrainable):
         def __call__(self, params: Any, seed: int, out: Path, report: Any) -> Any:
             result = super().__call__(params, seed, out, report)
             np.savez(out / "labels.npz", labels=np.arange(24) % (2 + seed))
@@ -89,8 +89,8 @@ def test_a_trial_has_the_statistics_after_each_of_its_seeds(tmp_path: Path) -> N
 
     study = new_study()
     study.enqueue_trial(FIRST)
-    ledger = make_ledger(tmp_path, study, trials=1, seeds=(3, 4, 5), top=1)
-    run_here(ledger, tmp_path, WithLabels())
+    queue = make_queue(tmp_path, study, trials=1, seeds=(3, 4, 5), top=1)
+    run_here(queue, tmp_path, WithLabels())
     found = runs(tmp_path)
     values = {(key, step): value for key, value, _, step in found["trial-0000"].points}
     scores = [accuracy(FIRST, seed) for seed in (3, 4, 5)]

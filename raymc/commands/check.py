@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         verdict = examine(name, args.data)
         found.append(verdict)
         word = "ok" if verdict["valid"] else "INVALID"
-        told = verdict["why"] or f"one step of each stage at {', '.join(verdict['points'])}"
-        print(f"{name:{width}}  {word:7}  {told} ({time.monotonic() - begun:.1f} s)", file=out, flush=True)
+        words = verdict["why"] or f"one step of each stage at {', '.join(verdict['points'])}"
+        print(f"{name:{width}}  {word:7}  {words} ({time.monotonic() - begun:.1f} s)", file=out, flush=True)
         for remark in verdict["remarks"]:
             print(f"{'':{width}}  note     {remark}", file=out, flush=True)
     wrong = [verdict["name"] for verdict in found if not verdict["valid"]]

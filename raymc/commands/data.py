@@ -20,10 +20,10 @@ HEAD = ("name", "samples", "classes", "shape", "present", "files belong in")
 
 def parser() -> argparse.ArgumentParser:
     """The options of `raymc data`."""
-    made = make_parser("data", "List the known datasets, verify one, or download one.")
-    made.add_argument("action", nargs="?", default="list", choices=("list", "check", "get"))
-    made.add_argument("name", nargs="?", help="of the dataset that is checked or downloaded")
-    return made
+    parser = make_parser("data", "List the known datasets, verify one, or download one.")
+    parser.add_argument("action", nargs="?", default="list", choices=("list", "check", "get"))
+    parser.add_argument("name", nargs="?", help="of the dataset that is checked or downloaded")
+    return parser
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.masking import masked_words
+from raymc.study.records import Row
 
 if TYPE_CHECKING:
     from raymc.stability.request import StabilityRequest
-
-Row = dict[str, Any]
 
 
 def parser() -> Parser:

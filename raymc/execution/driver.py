@@ -1,4 +1,4 @@
-"""Runs the units of a `Work` as trials of Ray Tune, as many at a time as the machine or the cluster holds."""
+"""Runs the tasks of a `Work` as trials of Ray Tune, as many at a time as the machine or the cluster holds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from raymc.execution.cluster import ray_session
 from raymc.execution.live import Board
 from raymc.execution.nodes import check_shared
 from raymc.execution.remote import at_work
-from raymc.execution.trial import Body, Plan, run_unit
+from raymc.execution.trial import Plan, Trainable, run_task
 from raymc.execution.worker import Needs
 from raymc.storage.shared_folder import require_folder
 from raymc.study.queue import Work
-from raymc.study.records import REFUSED, Resources, Row, unit_of
+from raymc.study.records import REFUSED, Resources, Row, task_of
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-Trainings = Mapping[str, tuple[Plan, Body]]
-"""Where units of a configuration leave their results and how they train, by the configuration's name."""
+Trainings = Mapping[str, tuple[Plan, Trainable]]
+"""Where tasks of a configuration leave their results and how they train, by the configuration's name."""
 
 UNKNOWN = 8
 """Trainings at a time on a cluster of which no machine holds one yet."""
@@ -55,7 +55,7 @@ CLOUD_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN"
 
 @dataclass(frozen=True)
 class Slots:
-    """How many units run at a time, and what Ray reserves for each of them.
+    """How many tasks run at a time, and what Ray reserves for each of them.
 
     `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for. `assumed`
     says that no machine holds a training yet.
@@ -98,7 +98,7 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
 
 @dataclass(frozen=True)
 class Place:
-    """Where units run: on this machine or the cluster at `address`, `concurrent` at a time (None: what fits)."""
+    """Where tasks run: on this machine or the cluster at `address`, `concurrent` at a time (None: what fits)."""
 
     needs: Needs
     concurrent: int | None = None
@@ -113,9 +113,9 @@ def run_on_ray(
     tick: Callable[[], None] = lambda: None,
     make_scheduler: Callable[[Trainings], TrialScheduler | None] = lambda trainings: None,
 ) -> None:
-    """Start or join Ray, run all units of `work` with a live table, and leave Ray again.
+    """Start or join Ray, run all tasks of `work` with a live table, and leave Ray again.
 
-    `tick` is called whenever a unit has ended.
+    `tick` is called whenever a task has ended.
     """
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
@@ -145,27 +145,27 @@ def quiet_environment() -> None:
 def run_work(
     work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
 ) -> None:
-    """Run all units of `work`. Ray must be initialised after `quiet_environment`.
+    """Run all tasks of `work`. Ray must be initialised after `quiet_environment`.
 
     Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
-    the folder of a plan; RuntimeError when units stay unfinished although Tune says that it is done.
+    the folder of a plan; RuntimeError when tasks stay unfinished although Tune says that it is done.
     """
     if work.left:
         _fit(work, trainings, slots, board, scheduler)
     if work.left:
-        raise RuntimeError(f"Ray Tune ended with {work.left} units still to run")
+        raise RuntimeError(f"Ray Tune ended with {work.left} tasks still to run")
 
 
 def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
     from ray import tune
 
-    from raymc.execution.searcher import UnitSearch, Watch
+    from raymc.execution.searcher import TaskSearcher, Watch
 
     _keep_keys_here()
-    search = UnitSearch(work, board)
+    search = TaskSearcher(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(trainings), dict(slots.reserved)),
+            tune.with_resources(_tune_function(trainings), dict(slots.reserved)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,
@@ -175,7 +175,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
-                name="units",
+                name="tasks",
                 storage_path=str(folder),
                 verbose=0,
                 callbacks=[Watch(search)],
@@ -197,25 +197,25 @@ def _keep_keys_here() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
 
 
-def _trainable(trainings: Trainings) -> Callable[[Row], None]:
-    """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
+def _tune_function(trainings: Trainings) -> Callable[[Row], None]:
+    """The function that Tune runs for each task, in a process that it uses for one task after the other."""
 
-    def raymc_unit(config: Row) -> None:
+    def raymc_task(config: Row) -> None:
         from ray import tune, util
 
         def report(row: Row) -> None:
             tune.report(row)
 
-        unit = unit_of(config["unit"])
-        plan, body = trainings[unit.configuration]
+        task = task_of(config["task"])
+        plan, trainable = trainings[task.configuration]
         try:
-            with at_work(plan, unit) as here:
+            with at_work(plan, task) as here:
                 require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
-                run_unit(here, unit, body, report)
+                run_task(here, task, trainable, report)
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})
 
-    return raymc_unit
+    return raymc_task
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raymc.study.records import FINISHED, RUNNING, Record, Unit
+from raymc.study.records import FINISHED, RUNNING, Record, Task
 from raymc.study.words import configured, duration
 
 SHOWN = 12
@@ -23,30 +23,30 @@ COLOURS = {RUNNING: "cyan", FINISHED: "green", "pruned": "yellow"}
 
 @dataclass
 class Line:
-    """One unit in the table."""
+    """One task in the table."""
 
-    unit: Unit
+    task: Task
     begun: float
     state: str = RUNNING
     score: float | None = None
     done: int = 0
     place: str = ""
-    heard: float | None = None
+    reported: float | None = None
     trained: float = 0.0
     ended: float | None = None
 
     def seconds(self, now: float) -> float:
-        """Of training, as the unit last told: the start of its process is none."""
-        return self.trained if self.heard is None or self.ended else self.trained + now - self.heard
+        """Of training, as the task last told: the start of its process is none."""
+        return self.trained if self.reported is None or self.ended else self.trained + now - self.reported
 
 
 @dataclass
 class Board:
-    """Keeps what is known of the units of this sitting and shows it.
+    """Keeps what is known of the tasks of this session and shows it.
 
     Args:
-        total: units that the sitting has to run, at most.
-        tick: called when a unit has ended.
+        total: tasks that the session has to run, at most.
+        tick: called when a task has ended.
     """
 
     title: str
@@ -74,37 +74,37 @@ class Board:
             self._live.stop()
             self.console.print(self.table())
 
-    def started(self, unit: Unit) -> None:
-        self.lines[unit.name] = Line(unit, time.monotonic())
-        self._say(f"{unit.name} started: {configured(unit.params)}")
+    def started(self, task: Task) -> None:
+        self.lines[task.name] = Line(task, time.monotonic())
+        self._say(f"{task.name} started: {configured(task.params)}")
 
-    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+    def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
         """A report of `raymc.execution.trial`."""
-        line = self.lines.get(unit.name)
+        line = self.lines.get(task.name)
         if line is None or row.get("state") != RUNNING:
             return
-        if line.done < row.get("seeds_done", 0) < len(unit.seeds):
-            self._say(f"{unit.name}: {row['seeds_done']} of {len(unit.seeds)} seeds {self._shown(row.get('running'))}")
-        line.heard, line.trained = time.monotonic(), row.get("seconds", line.trained)
+        if line.done < row.get("seeds_done", 0) < len(task.seeds):
+            self._say(f"{task.name}: {row['seeds_done']} of {len(task.seeds)} seeds {self._shown(row.get('running'))}")
+        line.reported, line.trained = time.monotonic(), row.get("seconds", line.trained)
         line.done = row.get("seeds_done", line.done)
         line.score = row.get("running", line.score)
         line.place = f"{row['stage']} {row['epoch']}/{row['epochs']}" if "stage" in row else ""
 
-    def ended(self, unit: Unit, record: Record) -> None:
-        """The unit's group stands as `record` says."""
-        line = self.lines[unit.name]
+    def ended(self, task: Task, record: Record) -> None:
+        """The task's group stands as `record` says."""
+        line = self.lines[task.name]
         line.ended, line.place = time.monotonic(), ""
-        own = None if unit.kind == "search" else next(run for run in record.seeds if run.seed in unit.seeds)
+        own = None if task.kind == "search" else next(run for run in record.seeds if run.seed in task.seeds)
         line.score = record.score if own is None else own.metrics.get(self.metric)
         line.state, line.trained = (own or record).state, (own or record).seconds
-        line.done = sum(run.seed in unit.seeds for run in record.seeds)
+        line.done = sum(run.seed in task.seeds for run in record.seeds)
         why = f" ({record.error.splitlines()[-1]})" if record.error else ""
         took = f"after {line.trained:.1f} s of training"
-        self._say(f"{unit.name} {line.state}{why} {self._shown(line.score)} {took}, {self.remaining()}")
+        self._say(f"{task.name} {line.state}{why} {self._shown(line.score)} {took}, {self.remaining()}")
         self.tick()
 
     def remaining(self) -> str:
-        """Units that are done, and the time that the others will take, in words."""
+        """Tasks that are done, and the time that the others will take, in words."""
         ended = [line for line in self.lines.values() if line.ended is not None]
         count = f"{len(ended)} of {self.total}"
         if not ended or len(ended) >= self.total:
@@ -113,18 +113,18 @@ class Board:
         return f"{count}, about {duration(pace * (self.total - len(ended)))} left"
 
     def table(self) -> Group:
-        """The running units and the last ones that ended."""
+        """The running tasks and the last ones that ended."""
         table = Table(box=None, pad_edge=False)
-        for name in ("unit", "state", "parameters", self.metric, "seeds", "at", "training"):
+        for name in ("task", "state", "parameters", self.metric, "seeds", "at", "training"):
             table.add_column(name, no_wrap=name != "parameters")
         now = time.monotonic()
         for line in sorted(self.lines.values(), key=lambda line: (line.ended or math.inf, line.begun))[-SHOWN:]:
             table.add_row(
-                line.unit.name,
+                line.task.name,
                 Text(line.state, style=COLOURS.get(line.state, "red")),
-                configured(line.unit.params),
+                configured(line.task.params),
                 "" if line.score is None else f"{line.score:.4f}",
-                f"{line.done}/{len(line.unit.seeds)}",
+                f"{line.done}/{len(line.task.seeds)}",
                 line.place,
                 duration(line.seconds(now)),
             )

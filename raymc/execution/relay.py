@@ -21,15 +21,15 @@ def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
     """
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as folder:
         events = Path(folder) / "events.jsonl"
-        told = 0
+        reported = 0
         pool = ThreadPoolExecutor(1)
         training = pool.submit(run_workers, job, needs, [_relay(events)])
         try:
             while not wait([training], POLL_SECONDS).done:
-                told += _tell(events, told, report)
+                reported += _tell(events, reported, report)
         finally:  # when interrupted, the thread ends with Ray
             pool.shutdown(wait=False)
-        _tell(events, told, report)
+        _tell(events, reported, report)
         return training.result()
 
 
@@ -48,13 +48,13 @@ def _relay(events: Path) -> Any:
     return Relay()
 
 
-def _tell(events: Path, told: int, report: Report) -> int:
-    """Report the complete lines after the first `told`; how many there were."""
+def _tell(events: Path, reported: int, report: Report) -> int:
+    """Report the complete lines after the first `reported`; how many there were."""
     try:
         text = events.read_text(encoding="utf-8")
     except FileNotFoundError:
         return 0
-    lines = text.splitlines(keepends=True)[told:]
+    lines = text.splitlines(keepends=True)[reported:]
     complete = [line for line in lines if line.endswith("\n")]
     for line in complete:
         report(json.loads(line))

@@ -21,36 +21,36 @@ from raymc.storage.objects import filesystem
 from raymc.study.files import FOLDERS
 from raymc.study.folder import Busy
 from raymc.study.queue import Work
-from raymc.study.records import Record, Unit
+from raymc.study.records import Record, Task
 
 
-class Mirrored:
+class RemoteWork:
     """A `Work` whose folder stands for one in an object store.
 
-    What the driver decided is there before a unit begins by it, and what a unit left is here before its end is judged.
+    What the driver decided is there before a task begins by it, and what a task left is here before its end is judged.
     """
 
     def __init__(self, work: Work, mirror: Mirror) -> None:
         self.work, self.mirror = work, mirror
         self.running: dict[str, str] = {}
 
-    def next(self) -> Unit | None:
+    def next(self) -> Task | None:
         self.mirror.check_ours()  # before a database that is not in the store is written
-        unit = self.work.next()
-        if unit is not None:
+        task = self.work.next()
+        if task is not None:
             self.mirror.push()
-            self.running[unit.name] = trial_part(unit)
-        return unit
+            self.running[task.name] = trial_part(task)
+        return task
 
-    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
-        self.work.heard(unit, row)
-        if "resource" in row:  # the scheduler may have left its verdict, for which the unit looks next
+    def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
+        self.work.on_report(task, row)
+        if "resource" in row:  # the scheduler may have left its verdict, for which the task looks next
             self.mirror.push()
 
-    def ended(self, unit: Unit, error: str | None = None) -> Record:
-        self.mirror.pull(trial_part(unit))
-        self.running.pop(unit.name, None)
-        record = self.work.ended(unit, error)
+    def ended(self, task: Task, error: str | None = None) -> Record:
+        self.mirror.pull(trial_part(task))
+        self.running.pop(task.name, None)
+        record = self.work.ended(task, error)
         self.mirror.push()
         return record
 
@@ -61,25 +61,25 @@ class Mirrored:
 
 @contextmanager
 def shared(work: Work, mirror: Mirror | None) -> Iterator[Work]:
-    """The work as its driver does it; what running units write is followed where it goes to an object store."""
+    """The work as its driver does it; what running tasks write is followed where it goes to an object store."""
     if mirror is None:
         yield work
         return
-    ours = Mirrored(work, mirror)
+    ours = RemoteWork(work, mirror)
     with mirror.pulling(lambda: {*ours.running.values()}):
         yield ours
 
 
 @contextmanager
-def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
-    """The plan as the process of a unit has it: with a folder of its own where the study is in an object store."""
+def at_work(plan: Plan, task: Task) -> Iterator[Plan]:
+    """The plan as the process of a task has it: with a folder of its own where the study is in an object store."""
     if plan.uri is None:
         yield plan
         return
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as scratch:
         mirror = Mirror(plan.uri, Path(scratch) / plan.folder.name)
         mirror.folder.mkdir()
-        mirror.pull(trial_part(unit))
+        mirror.pull(trial_part(task))
         with mirror.pushing():
             yield replace(plan, folder=mirror.folder, mirror=mirror)
 
@@ -111,7 +111,7 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier sitting left here: it may be ahead of the store, or of another study of that name."""
+    """Remove what an earlier session left here: it may be ahead of the store, or of another study of that name."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -119,9 +119,9 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def trial_part(unit: Unit) -> str:
-    """Where the files of a unit's trial are in its study."""
-    return f"{FOLDERS[unit.kind]}/{unit.trial:04d}/"
+def trial_part(task: Task) -> str:
+    """Where the files of a task's trial are in its study."""
+    return f"{FOLDERS[task.kind]}/{task.trial:04d}/"
 
 
 def _take(lease: Lease, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The search as Ray Tune sees it: a searcher that hands out units, ASHA whose verdict a trial carries out itself."""
+"""The search as Ray Tune sees it: a searcher that hands out tasks, ASHA whose verdict a trial carries out itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from raymc.execution.live import Board
 from raymc.execution.trial import stop_mark
 from raymc.masking import masked
 from raymc.study.queue import Work
-from raymc.study.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
+from raymc.study.records import REFUSED, RUNNING, Row, Task, task_of, task_row
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
 
 
-class UnitSearch(Searcher):
-    """Hands the units of a `Work` to Ray Tune; Optuna is asked and told by the `Work` itself.
+class TaskSearcher(Searcher):
+    """Hands the tasks of a `Work` to Ray Tune; Optuna is asked and told by the `Work` itself.
 
     Ray's own `OptunaSearch` tells a stopped trial as complete, leaves a trial without a finite metric running for
     ever, draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its
@@ -40,34 +40,34 @@ class UnitSearch(Searcher):
     def __init__(self, work: Work, board: Board) -> None:
         super().__init__(metric="score", mode="max")
         self.work, self.board = work, board
-        self._units: dict[str, Unit] = {}
+        self._tasks: dict[str, Task] = {}
         self._reasons: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        unit = self.work.next()
-        if unit is None:
-            return None if self._units or self.work.left else Searcher.FINISHED
-        self._units[trial_id] = unit
-        self.board.started(unit)
-        return {"unit": unit_row(unit)}
+        task = self.work.next()
+        if task is None:
+            return None if self._tasks or self.work.left else Searcher.FINISHED
+        self._tasks[trial_id] = task
+        self.board.started(task)
+        return {"task": task_row(task)}
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         if result.get("state") == REFUSED:
-            self._units.clear()  # they stay as they are: the next sitting takes them up
+            self._tasks.clear()  # they stay as they are: the next session takes them up
             raise StorageError(result["error"])
-        if trial_id in self._units:
-            self.work.heard(self._units[trial_id], result)
+        if trial_id in self._tasks:
+            self.work.on_report(self._tasks[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
-        unit = self._units.pop(trial_id, None)
-        if unit is not None:
+        task = self._tasks.pop(trial_id, None)
+        if task is not None:
             why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
-            self.board.ended(unit, self.work.ended(unit, why))
+            self.board.ended(task, self.work.ended(task, why))
 
     def recovered(self, trial_id: str, reason: str) -> None:
-        """A unit's process failed, and another one takes the unit up."""
+        """A task's process failed, and another one takes the task up."""
         self._reasons[trial_id] = reason
-        self.board.say(f"{self._units[trial_id].name} goes on in another process: {reason}")
+        self.board.say(f"{self._tasks[trial_id].name} goes on in another process: {reason}")
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
@@ -104,7 +104,7 @@ class Halving(ASHAScheduler):
         self.folder = folder
 
     def replay(self, history: Iterable[tuple[int, Mapping[int, float]]]) -> None:
-        """Set the bar by what trials of earlier sittings had reported: `{resource: running mean}` by trial."""
+        """Set the bar by what trials of earlier sessions had reported: `{resource: running mean}` by trial."""
         nobody: Any = None  # Tune's controller, which neither call looks at
         for number, values in history:
             before: Any = SimpleNamespace(trial_id=f"before-{number}")
@@ -116,21 +116,21 @@ class Halving(ASHAScheduler):
         verdict = super().on_trial_result(tune_controller, trial, result)
         if verdict == TrialScheduler.STOP and result["state"] == RUNNING:
             mark = {"resource": result["resource"], "running": result["running"]}
-            write_json(stop_mark(self.folder, trial.config["unit"]["trial"]), mark)
+            write_json(stop_mark(self.folder, trial.config["task"]["trial"]), mark)
         return str(TrialScheduler.CONTINUE)
 
 
 class Watch(Callback):
     """Passes on what Tune tells callbacks only."""
 
-    def __init__(self, search: UnitSearch) -> None:
+    def __init__(self, search: TaskSearcher) -> None:
         self.search = search
 
     def __getstate__(self) -> Row:  # for Tune's snapshot, which nobody reads
         return {}
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Row, **info: Any) -> None:
-        self.search.board.heard(unit_of(trial.config["unit"]), result)
+        self.search.board.on_report(task_of(trial.config["task"]), result)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # As Tune wrote it here; where `get_error` looks, it is copied later.

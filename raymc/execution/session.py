@@ -1,4 +1,4 @@
-"""One sitting of a study: from its folder to as many finished trials as were asked for, or until interrupted."""
+"""One session of a study: from its folder to as many finished trials as were asked for, or until interrupted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from raymc.errors import Interrupted, StorageError, storage_error
 from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
 from raymc.execution.remote import driving, shared
-from raymc.execution.train_seed import TrainSeed
-from raymc.execution.trial import Body, Plan
-from raymc.execution.worker import Needs
+from raymc.execution.train_seed import TrainSeed, needs_of
+from raymc.execution.trial import Plan, Trainable
 from raymc.masking import masked
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
@@ -24,7 +23,7 @@ from raymc.study.database import Database
 from raymc.study.distributions import compile_space
 from raymc.study.manifest import StudyBudget, budget_of
 from raymc.study.objective import Objective
-from raymc.study.queue import Ledger
+from raymc.study.queue import TrialQueue
 from raymc.study.records import Row
 from raymc.study.request import (
     Request,
@@ -41,8 +40,8 @@ from raymc.tracking.study import StudyTracker
 if TYPE_CHECKING:
     from raymc.execution.searcher import Halving
 
-Finish = Callable[[Path, Row, Ledger, StudyTracker, str, str], Row]
-"""`finish(folder, manifest, ledger, tracker, tracking_uri, place)`: what is done when all trials have ended."""
+Finish = Callable[[Path, Row, TrialQueue, StudyTracker, str, str], Row]
+"""`finish(folder, manifest, queue, tracker, tracking_uri, place)`: what is done when all trials have ended."""
 
 SEED_FACTOR, EPOCH_FACTOR = 2, 3
 """Of the trials that reach a rung, one in so many goes on past the bar that the others set."""
@@ -61,7 +60,7 @@ def tune(request: Request, finish: Finish) -> Row:
         if request.resume:
             take_up(request, folder, manifest, space)
         try:
-            return _sit(request, folder, manifest, space, mirror, finish)
+            return _session(request, folder, manifest, space, mirror, finish)
         except KeyboardInterrupt as error:
             raise Interrupted(resume_line(request, folder.name)) from error
         except Exception as error:
@@ -71,7 +70,7 @@ def tune(request: Request, finish: Finish) -> Row:
             raise StorageError(f"{refused}; nothing is lost, and when it can be written go on with: {line}") from error
 
 
-def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None, finish: Finish) -> Row:
+def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None, finish: Finish) -> Row:
     tracking_uri = uri.resolve(request.tracking_uri, str(manifest["tracking_uri"]))
     url = database_again(request, manifest)
     if manifest["tracking_uri"] != masked(tracking_uri):
@@ -85,12 +84,12 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mi
         tags=study_tags(manifest),
     )
     with study.open_database(folder, url) as database, tracker:
-        ledger = _ledger(folder, manifest, budget_of(manifest), database, space)
+        queue = _make_queue(folder, manifest, budget_of(manifest), database, space)
         with timed(folder, manifest) as tick:
-            if ledger.left:
-                _run(request, folder, manifest, space, ledger, mirror, tick)
+            if queue.left:
+                _run(request, folder, manifest, space, queue, mirror, tick)
         place = masked(mirror.uri) if mirror else str(folder)
-        return finish(folder, manifest, ledger, tracker, tracking_uri, place)
+        return finish(folder, manifest, queue, tracker, tracking_uri, place)
 
 
 def _run(
@@ -98,7 +97,7 @@ def _run(
     folder: Path,
     manifest: Row,
     space: Space,
-    ledger: Ledger,
+    queue: TrialQueue,
     mirror: Mirror | None,
     tick: Callable[[], None],
 ) -> None:
@@ -111,29 +110,19 @@ def _run(
     )
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
-        training = TrainSeed(
-            space=space,
-            storage=request.storage,
-            data=request.data,
-            base_seed=manifest["seed"],
-            seeds_from=manifest["seeds_from"],
-            smoke=manifest["smoke"],
-            workers=needs.workers,
-            min_workers=needs.min_workers,
-            gpus=slots.gpus_per_worker,
-            cpus=slots.cpus_per_worker,
-        )
+        own = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
+        training = TrainSeed(space, request.storage, request.data, *own).on(slots)
         return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
     def scheduler(trainings: Trainings) -> Halving | None:
-        return _halving(*trainings[""], budget, ledger, space)
+        return _halving(*trainings[""], budget, queue, space)
 
     place = Place(needs, request.concurrent, request.address)
-    with shared(ledger, mirror) as work:
+    with shared(queue, mirror) as work:
         run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
 
 
-def _halving(plan: Plan, training: Body, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
+def _halving(plan: Plan, training: Trainable, budget: StudyBudget, queue: TrialQueue, space: Space) -> Halving | None:
     """ASHA over seeds (compared after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.execution.searcher import Halving
 
@@ -146,25 +135,19 @@ def _halving(plan: Plan, training: Body, budget: StudyBudget, ledger: Ledger, sp
         scheduler = Halving(plan.folder, mode, 1, seeds, SEED_FACTOR)
     else:
         return None
-    scheduler.replay(ledger.history())
+    scheduler.replay(queue.history())
     return scheduler
-
-
-def needs_of(space: Space) -> Needs:
-    """What one training of the space takes."""
-    resources = space.resources
-    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker, resources.min_workers)
 
 
 @contextmanager
 def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
-    """Note this sitting in the manifest; the function given brings its seconds up to date."""
+    """Note this session in the manifest; the function given brings its seconds up to date."""
     begun = time.monotonic()
-    sitting: Row = {"started": files.now(), "seconds": 0.0}
-    manifest["sittings"].append(sitting)
+    row: Row = {"started": files.now(), "seconds": 0.0}
+    manifest["sittings"].append(row)
 
     def tick() -> None:
-        sitting["seconds"] = time.monotonic() - begun
+        row["seconds"] = time.monotonic() - begun
         study.write_manifest(folder, manifest)
 
     tick()
@@ -174,8 +157,8 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
         tick()
 
 
-def _ledger(folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space) -> Ledger:
-    return Ledger(
+def _make_queue(folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space) -> TrialQueue:
+    return TrialQueue(
         folder,
         database,
         compile_space(space.params),

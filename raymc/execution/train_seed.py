@@ -1,11 +1,12 @@
-"""The real body of a unit: one training, in this process or on several Ray workers."""
+"""What a task of ours trains: one training, in this process or on several Ray workers."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,10 +21,13 @@ from raymc.study.records import Row
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 
+if TYPE_CHECKING:  # the driver needs Optuna, a training does not
+    from raymc.execution.driver import Slots
+
 
 @dataclass(frozen=True)
 class TrainSeed:
-    """Trains a point of `space` with one seed (see `raymc.execution.trial.Body`).
+    """Trains a point of `space` with one seed (see `raymc.execution.trial.Trainable`).
 
     Args:
         storage: where stage results are shared; `data`: the datasets' folder.
@@ -66,6 +70,11 @@ class TrainSeed:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    def on(self, slots: Slots) -> TrainSeed:
+        """The same with as many workers as its space asks for, on what a slot gives each of them."""
+        needs, gpus, cpus = needs_of(self.space), slots.gpus_per_worker, slots.cpus_per_worker
+        return replace(self, workers=needs.workers, min_workers=needs.min_workers, gpus=gpus, cpus=cpus)
+
     def _seeds(self, seed: int) -> dict[str, Seed]:
         varies = self.space.config().varies
         return seeds_of(tuple(self.space.stage_settings), seed, self.base_seed, self.seeds_from, varies)
@@ -75,3 +84,9 @@ class TrainSeed:
         stages = METHODS[self.space.method].stages(config)
         epochs = {stage.name: config.stages[stage.name].epochs for stage in stages if stage.clusters}
         return {name: min(count, 2) if self.smoke else count for name, count in epochs.items()}
+
+
+def needs_of(space: Space) -> Needs:
+    """What one training of the space takes."""
+    resources = space.resources
+    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker, resources.min_workers)

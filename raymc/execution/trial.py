@@ -21,7 +21,19 @@ from raymc.storage.mirror import Mirror
 from raymc.study import files, groups
 from raymc.study.events import EVENTS, EventLog
 from raymc.study.objective import Objective
-from raymc.study.records import COLLAPSED, FAILED, FINISHED, PRUNED, RUNNING, Record, Resources, Row, SeedRun, Unit
+from raymc.study.records import (
+    COLLAPSED,
+    FAILED,
+    FINISHED,
+    PRUNED,
+    RUNNING,
+    Record,
+    Resources,
+    Row,
+    SeedRun,
+    Task,
+    numbers,
+)
 
 Report = Callable[[Row], None]
 
@@ -29,7 +41,7 @@ LIVE_SECONDS = 1.0
 """The least time between two reports that only feed the live table."""
 
 
-class Body(Protocol):
+class Trainable(Protocol):
     """Trains one configuration with one seed."""
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
@@ -46,7 +58,7 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What all units of a study share: its folder, what they are scored by, and what a trial is stopped after.
+    """What all tasks of a study share: its folder, what they are scored by, and what a trial is stopped after.
 
     `resources` are what a training is given. Where the study is in an object store, at `uri`, `folder` is this
     process's own and `mirror` connects the two.
@@ -70,8 +82,8 @@ class Pruned(Exception):
     """The scheduler stopped this trial; raised inside its training so that leases and files are given back."""
 
 
-def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Record:
-    """Run the seeds of `unit` that have no result yet and return the record of its group.
+def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Record:
+    """Run the seeds of `task` that have no result yet and return the record of its group.
 
     `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the score so far) where the
     scheduler may judge, and one last row with the final state; all have the `seconds` of training so far. A trial
@@ -79,7 +91,7 @@ def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Record:
     that says nothing of the trial.
     """
     try:
-        return _UnitRun(plan, unit, body, report).run()
+        return _TaskRun(plan, task, trainable, report).run()
     except Exception as error:
         if (refused := storage_error(error, plan.folder)) is None:
             raise
@@ -115,12 +127,12 @@ class Clock:
             self._noted = now
 
 
-class _UnitRun:
-    def __init__(self, plan: Plan, unit: Unit, body: Body, report: Report) -> None:
-        self.plan, self.unit, self.body = plan, unit, body
+class _TaskRun:
+    def __init__(self, plan: Plan, task: Task, trainable: Trainable, report: Report) -> None:
+        self.plan, self.task, self.trainable = plan, task, trainable
         self._send = report
         self._done: list[SeedRun] = []
-        self._prunable = unit.kind == "search" and plan.fidelity != "none"
+        self._prunable = task.kind == "search" and plan.fidelity != "none"
         self._resource = 0
         self._sent = -math.inf
         self._clock: Clock | None = None
@@ -128,7 +140,7 @@ class _UnitRun:
     def run(self) -> Record:
         self._write(RUNNING)
         record = self._group()
-        search = self.unit.kind == "search"
+        search = self.task.kind == "search"
         last = record if search else self._done[-1]
         score = record.score if search else last.metrics.get(self.plan.objective.metric)
         self._report({"state": last.state, "score": score})
@@ -136,7 +148,7 @@ class _UnitRun:
 
     def _group(self) -> Record:
         try:
-            for seed in self.unit.seeds:
+            for seed in self.task.seeds:
                 self._seed(seed)
                 record = self._write()
                 if record.state != RUNNING:
@@ -147,27 +159,27 @@ class _UnitRun:
         return record
 
     def _seed(self, seed: int) -> None:
-        run = files.read_seed(self.plan.folder, self.unit, seed)
+        run = files.read_seed(self.plan.folder, self.task, seed)
         if run is None:
             run = self._train(seed)
-            files.write_seed(self.plan.folder, self.unit, run)
+            files.write_seed(self.plan.folder, self.task, run)
         self._done.append(run)
 
     def _train(self, seed: int) -> SeedRun:
-        unit, folder = self.unit, self.plan.folder
+        task, folder = self.task, self.plan.folder
         clock = self._clock = Clock()
         row: Row = {"seed": seed, "state": FINISHED}
-        out = files.seed_folder(folder, unit.kind, unit.trial, seed)
+        out = files.seed_folder(folder, task.kind, task.trial, seed)
         with EventLog(out / EVENTS) as log:
 
-            def heard(event: Row) -> None:
+            def on_event(event: Row) -> None:
                 clock.note(event.pop("workers", None))
                 log.append(event)
-                self._heard(seed, event)
+                self._on_event(seed, event)
 
             try:
-                result = self.body(unit.params, seed, out, heard)
-                row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
+                result = self.trainable(task.params, seed, out, on_event)
+                row |= self._passing(numbers(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
             except Exception as error:
@@ -189,7 +201,7 @@ class _UnitRun:
             return {"metrics": metrics, "state": FAILED, "error": f"the training gave no finite {missing[0]}"}
         return {"metrics": metrics}
 
-    def _heard(self, seed: int, event: Row) -> None:
+    def _on_event(self, seed: int, event: Row) -> None:
         """An event of the training: score the trial by it where epochs count, else show it now and then."""
         if event.get("event") == "stage" and event.get("cached"):
             self._live({"seed": seed, "stage": event["name"], "epoch": event["epochs"], "epochs": event["epochs"]})
@@ -215,7 +227,7 @@ class _UnitRun:
             self._resource = resource
             row["resource"] = resource
         self._report(row)
-        if prunable and self.plan.is_stopped(self.unit.trial):
+        if prunable and self.plan.is_stopped(self.task.trial):
             raise Pruned
 
     def _live(self, place: Row) -> None:
@@ -231,7 +243,7 @@ class _UnitRun:
         """What fidelity counts: seeds that ended, or epochs over all seeds, whether trained or taken from the store."""
         if self.plan.fidelity != "epochs":
             return len(self._done)
-        epochs = self.body.epochs(self.unit.params)
+        epochs = self.trainable.epochs(self.task.params)
         names = list(epochs)
         before = sum(epochs[name] for name in names[: names.index(stage)]) if stage in epochs and stage else 0
         return len(self._done) * sum(epochs.values()) + before + epoch
@@ -244,15 +256,10 @@ class _UnitRun:
 
     def _write(self, state: str | None = None) -> Record:
         stopped = self._clock.seconds if self._clock else 0.0
-        record = groups.make_record(self.plan.folder, self.unit, self.plan.objective, state, stopped=stopped)
-        if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
+        record = groups.make_record(self.plan.folder, self.task, self.plan.objective, state, stopped=stopped)
+        if self.task.kind == "search":  # the driver writes the others: their seeds run in several processes
             files.write_record(self.plan.folder, record)
         return record
-
-
-def _finite(metrics: Mapping[str, object]) -> dict[str, float]:
-    numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _error_text(error: Exception) -> str:

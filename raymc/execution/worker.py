@@ -130,7 +130,7 @@ def _mentor() -> Any:
 
 
 def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The body of one worker: no Ray call below `run`. What rank 0 returns is what the run returns.
+    """What one worker does: no Ray call below `run`. What rank 0 returns is what the run returns.
 
     With it come the files of the training, where the storage is an object store and the machines share no folder.
     """

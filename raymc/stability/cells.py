@@ -12,15 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from raymc.errors import InputError
 from raymc.metrics.seeds import summary
-from raymc.study.files import load_json, read_seeds, trial_folder
+from raymc.stability.reader import ended_seeds
+from raymc.study.files import load_json
 from raymc.study.groups import seed_values
-from raymc.study.records import FINISHED, SeedRun
-
-Facts = dict[str, Any]
+from raymc.study.records import FINISHED, Row, SeedRun
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class CellResult:
     """One configuration of a cell: `facts` is its cell.json, `seeds` the results of those seeds that ended."""
 
     folder: Path
-    facts: Facts
+    facts: Row
     seeds: tuple[SeedRun, ...]
 
     @property
@@ -49,7 +47,7 @@ class CellResult:
         ended = {run.seed for run in self.seeds}
         return [seed for seed in self.facts["seeds"] if seed not in ended]
 
-    def statistics(self) -> dict[str, Facts]:
+    def statistics(self) -> dict[str, Row]:
         """Of every metric that all finished seeds have, as `raymc.metrics.seeds.summary`, with its `values`.
 
         `error_rate` is 1 - acc.
@@ -74,7 +72,7 @@ def read_cell(folder: Path) -> CellResult | None:
     facts = load_json(folder / "cell.json")
     if facts is None or not {"settings", "seeds", "smoke", "updated"} <= set(facts):
         return None
-    return CellResult(folder, facts, read_seeds(trial_folder(folder, "stability", 0)))
+    return CellResult(folder, facts, ended_seeds(folder))
 
 
 def read_cells(folder: Path) -> list[CellResult]:

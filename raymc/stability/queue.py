@@ -13,14 +13,14 @@ from typing import Any, Self
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
 from raymc.execution.remote import driving, shared
-from raymc.execution.session import needs_of
+from raymc.execution.train_seed import needs_of
 from raymc.execution.worker import Needs
-from raymc.stability.groups import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
+from raymc.stability.seed_group import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.study.folder import Busy, locked
 from raymc.study.queue import SeedQueue, Work
-from raymc.study.records import Record, Unit
+from raymc.study.records import Record, Task
 from raymc.tracking.study import CLOSE_SECONDS
 
 
@@ -49,28 +49,28 @@ class GroupQueue:
         self._left = {group.name: len(seeds_missing(request, group)) for group in groups}
         self._begun: dict[str, tuple[ExitStack, Work]] = {}
         self._handed_out: Counter[str] = Counter()
-        self._in_flight: list[Unit] = []
+        self._in_flight: list[Task] = []
         self._answers = True
 
-    def next(self) -> Unit | None:
+    def next(self) -> Task | None:
         while names := [name for name in self._groups if self._left[name]]:
             name = min(names, key=lambda one: self._handed_out[one]) if self.in_turn else names[0]
             if name not in self._begun:
                 self._begin(name)
-            elif (unit := self._work(name).next()) is not None:
-                self._in_flight.append(replace(unit, configuration=name))
+            elif (task := self._work(name).next()) is not None:
+                self._in_flight.append(replace(task, configuration=name))
                 self._handed_out[name] += 1
                 self._left[name] = self._work(name).left
                 return self._in_flight[-1]
         return None
 
-    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
-        self._work(unit.configuration).heard(unit, row)
+    def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
+        self._work(task.configuration).on_report(task, row)
 
-    def ended(self, unit: Unit, error: str | None = None) -> Record:
-        record = self._work(unit.configuration).ended(unit, error)
-        self._in_flight.remove(unit)
-        self._end_if_over(unit.configuration)
+    def ended(self, task: Task, error: str | None = None) -> Record:
+        record = self._work(task.configuration).ended(task, error)
+        self._in_flight.remove(task)
+        self._end_if_over(task.configuration)
         return record
 
     @property
@@ -82,7 +82,7 @@ class GroupQueue:
 
     def _busy(self) -> set[int]:
         """What one configuration computes for a seed may be what another needs for it."""
-        return {unit.seeds[0] for unit in self._in_flight} if self.in_turn else set()
+        return {task.seeds[0] for task in self._in_flight} if self.in_turn else set()
 
     def _begin(self, name: str) -> None:
         stack = ExitStack()
@@ -97,7 +97,7 @@ class GroupQueue:
         self._end_if_over(name)  # another process may have run what was missing
 
     def _end_if_over(self, name: str) -> None:
-        if not self._left[name] and not any(unit.configuration == name for unit in self._in_flight):
+        if not self._left[name] and not any(task.configuration == name for task in self._in_flight):
             self._begun[name][0].close()
             del self._begun[name]
             self.on_end(self._groups.pop(name))

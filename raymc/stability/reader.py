@@ -19,16 +19,13 @@ from pathlib import Path
 from raymc.errors import InputError
 from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
 from raymc.stability.comparison import common_seeds, compare_groups, shared_stages
-from raymc.study.files import load_json, read_seeds
+from raymc.study.files import load_json, read_seeds, trial_folder
 from raymc.study.groups import labels_of, seed_values
 from raymc.study.records import Record, Row, SeedRun
 
 FACTS = "stability.json"
 DATED = "-stability-"
 """What stands in a run's name between what was run and when."""
-
-SEEDS = Path("runs") / "0000"
-"""Where a configuration's seeds have their folders."""
 
 NOT_SHOWN = ("numerics",)
 """What `stability.json` says for those who go on with the run, and no report."""
@@ -84,7 +81,7 @@ def read_stability(folder: Path) -> StabilityResult:
 
 def ended_seeds(folder: Path) -> tuple[SeedRun, ...]:
     """The results of a configuration's seeds, in their order. A torn one is left out."""
-    return read_seeds(folder / SEEDS)
+    return read_seeds(trial_folder(folder, "stability", 0))
 
 
 def seed_statistics(runs: Sequence[SeedRun]) -> Row:
@@ -116,9 +113,7 @@ def _group(folder: Path, facts: Row) -> GroupResult:
         "folder": str(folder),
     }
     error = next((run.error for run in runs if run.error), None)
-    return GroupResult(
-        result, replace(Record.of({"trial": 0, "error": error}, folder / SEEDS, "stability"), seeds=runs)
-    )
+    return GroupResult(result, replace(Record.of({"trial": 0, "error": error}, folder, "stability"), seeds=runs))
 
 
 def _together(folder: Path, facts: Row, groups: Sequence[GroupResult]) -> Row:

@@ -19,10 +19,10 @@ from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.stability.configurations import Configuration, common_data, configurations, run_by
-from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
 from raymc.stability.queue import run_groups
 from raymc.stability.reader import DATED, FACTS
 from raymc.stability.request import StabilityRequest, seeds_to_run
+from raymc.stability.seed_group import SeedGroup, make_folder, seeds_missing
 from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
 from raymc.study import files
 from raymc.study.records import Row

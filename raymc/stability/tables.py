@@ -20,10 +20,10 @@ from raymc.methods import METHODS
 from raymc.space.seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
 from raymc.stability.configurations import NO_NUMBERS, Configuration, overrides_by_method, run_by
-from raymc.stability.groups import SeedGroup, Skipped, make_folder
 from raymc.stability.paper_tables import PaperTable, TableRow
 from raymc.stability.queue import run_groups
 from raymc.stability.request import StabilityRequest, seeds_to_run
+from raymc.stability.seed_group import SeedGroup, Skipped, make_folder
 from raymc.study import files
 from raymc.study.manifest import check_data, load_data
 from raymc.study.records import Row

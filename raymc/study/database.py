@@ -23,7 +23,7 @@ Database = optuna.Study
 """A study's trials as Optuna has them."""
 
 WAIT_SECONDS = 60  # for a database file that another process is writing
-MADE = "raymc.made"
+WHOLE = "raymc.made"
 PATIENCE_SECONDS = 180.0  # for a server that is being started again
 
 
@@ -57,7 +57,7 @@ def create(storage: optuna.storages.RDBStorage, name: str, mode: str, metrics: S
     """A new Optuna study. Raises InputError where the database has one of that name."""
     directions = optuna.study.StudyDirection
     direction = directions.MAXIMIZE if mode == "max" else directions.MINIMIZE
-    _discard_unmade(storage, name)
+    _discard_incomplete(storage, name)
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=[direction] * len(metrics))
     except optuna.exceptions.DuplicatedStudyError as error:
@@ -82,15 +82,15 @@ def load(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
         raise StorageError(f"the study's database: {_line(error)}") from error
 
 
-def mark_made(study: optuna.Study) -> None:
+def mark_complete(study: optuna.Study) -> None:
     """Note that the study's folder is there too."""
-    study.set_user_attr(MADE, True)
+    study.set_user_attr(WHOLE, True)
 
 
-def _discard_unmade(storage: optuna.storages.RDBStorage, name: str) -> None:
+def _discard_incomplete(storage: optuna.storages.RDBStorage, name: str) -> None:
     """Remove what a process left that was killed before the study's folder was there."""
     for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
-        if study.study_name == name and MADE not in study.user_attrs:
+        if study.study_name == name and WHOLE not in study.user_attrs:
             optuna.delete_study(study_name=name, storage=storage)
 
 
@@ -102,16 +102,16 @@ def patient(method: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        began, told = time.monotonic(), False
+        began, warned = time.monotonic(), False
         while True:
             try:
                 return method(*args, **kwargs)
             except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 if not _may_return(error) or time.monotonic() - began > PATIENCE_SECONDS:
                     raise StorageError(f"the study's database: {_line(error)}") from error
-                if not told:
+                if not warned:
                     print(f"raymc: the study's database does not answer, trying again: {_line(error)}", file=sys.stderr)
-                told = True
+                warned = True
             time.sleep(1.0)
 
     return call

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raymc.atomic import write_json
-from raymc.study.records import ENDED, Record, Row, SeedRun, Unit, number
+from raymc.study.records import ENDED, Record, Row, SeedRun, Task, number
 
 FOLDERS = {"search": "trials", "confirm": "confirm", "stability": "runs"}
 
@@ -29,9 +29,9 @@ def seed_folder(study: Path, kind: str, trial: int, seed: int) -> Path:
     return trial_folder(study, kind, trial) / f"seed-{seed}"
 
 
-def read_seed(study: Path, unit: Unit, seed: int) -> SeedRun | None:
-    """What an earlier sitting left of one seed, if it came to an end."""
-    folder = seed_folder(study, unit.kind, unit.trial, seed)
+def read_seed(study: Path, task: Task, seed: int) -> SeedRun | None:
+    """What an earlier session left of one seed, if it came to an end."""
+    folder = seed_folder(study, task.kind, task.trial, seed)
     run = _ended(read_json(folder / "result.json"), folder)
     return run if run is not None and run.seed == seed else None
 
@@ -42,8 +42,8 @@ def read_seeds(folder: Path) -> tuple[SeedRun, ...]:
     return tuple(sorted((run for run in found if run is not None), key=lambda run: run.seed))
 
 
-def write_seed(study: Path, unit: Unit, run: SeedRun) -> None:
-    write_json(seed_folder(study, unit.kind, unit.trial, run.seed) / "result.json", run.row)
+def write_seed(study: Path, task: Task, run: SeedRun) -> None:
+    write_json(seed_folder(study, task.kind, task.trial, run.seed) / "result.json", run.row)
 
 
 def read_record(study: Path, kind: str, trial: int) -> Record | None:

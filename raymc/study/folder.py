@@ -79,8 +79,8 @@ def create_study(
     if mirror := mirror_of(storage, folder):
         mirror.push()
     if url is not None:
-        with open_database(folder, url) as made:
-            database.mark_made(made)
+        with open_database(folder, url) as opened:
+            database.mark_complete(opened)
 
 
 def find_study(storage: str, name: str) -> Path:

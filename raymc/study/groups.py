@@ -10,38 +10,38 @@ from raymc.metrics.clustering import Labels
 from raymc.metrics.seeds import agreement, summary
 from raymc.study import files
 from raymc.study.objective import Objective
-from raymc.study.records import BAD, FAILED, FINISHED, RUNNING, Record, Row, SeedRun, Unit
+from raymc.study.records import BAD, FAILED, FINISHED, RUNNING, Record, Row, SeedRun, Task
 from raymc.training.outputs import read_labels
 
 
 def make_record(
     study: Path,
-    unit: Unit,
+    task: Task,
     objective: Objective,
     state: str | None = None,
     error: str | None = None,
     stopped: float = 0.0,
 ) -> Record:
-    """The record of a unit's group as its seeds stand in the folder.
+    """The record of a task's group as its seeds stand in the folder.
 
     `state` None works it out: running until every seed of the group has ended, then finished, with the first of the
     objective's `scores` as its score. One bad seed names the state of the whole group, which has no scores then: a
     mean over the seeds that happened to survive would flatter it. In the search it also ends the group.
     `stopped` are the seconds of a training that did not come to its end.
     """
-    runs = tuple(run for seed in unit.group if (run := files.read_seed(study, unit, seed)) is not None)
-    state = state or _state(unit, runs)
+    runs = tuple(run for seed in task.group if (run := files.read_seed(study, task, seed)) is not None)
+    state = state or _state(task, runs)
     # Pairs of seeds are many, so those of a confirmation or a stability run are compared once, at the end.
-    group = group_metrics(runs) if unit.kind == "search" or state == FINISHED else {}
+    group = group_metrics(runs) if task.kind == "search" or state == FINISHED else {}
     scores = objective.scores(seed_values(runs), group) if state == FINISHED else None
     if state == FINISHED and scores is None and not objective.ranks:
         state, error = FAILED, error or f"the seeds give no {' and '.join(objective.metrics)} together"
-    before = files.read_record(study, unit.kind, unit.trial)
+    before = files.read_record(study, task.kind, task.trial)
     return Record(
-        trial=unit.trial,
-        kind=unit.kind,
+        trial=task.trial,
+        kind=task.kind,
         state=state,
-        params=dict(unit.params),
+        params=dict(task.params),
         score=scores[0] if scores else None,
         metrics={name: statistics.fmean(values) for name, values in seed_values(runs).items()} | group,
         seeds=runs,
@@ -50,7 +50,7 @@ def make_record(
         error=error or next((run.error for run in runs if run.error), None),
         run_id=before.run_id if before else None,
         scores=tuple(scores or ()),
-        group=unit.group,
+        group=task.group,
     )
 
 
@@ -64,11 +64,6 @@ def seed_values(runs: Sequence[SeedRun]) -> dict[str, list[float]]:
 def statistics_of(runs: Sequence[SeedRun]) -> dict[str, Row]:
     """Mean, spread and interval of every metric that all finished seeds have."""
     return {name: summary(values) for name, values in seed_values(runs).items()}
-
-
-def agreement_of(record: Record) -> dict[str, Row]:
-    """What a record's seeds agree by, as a statistic over them; its mean is None with fewer than two seeds."""
-    return {"pairwise_ari": {"mean": record.metrics.get("stability")}}
 
 
 def labels_of(runs: Sequence[SeedRun]) -> dict[int, Labels]:
@@ -85,9 +80,9 @@ def group_metrics(runs: Sequence[SeedRun]) -> dict[str, float]:
     return {} if agreed is None else {"stability": agreed["mean"]}
 
 
-def _state(unit: Unit, runs: Sequence[SeedRun]) -> str:
+def _state(task: Task, runs: Sequence[SeedRun]) -> str:
     bad = [run.state for run in runs if run.state in BAD]
-    ended = len(runs) == len(unit.group)
-    if bad and (ended or unit.kind == "search"):
+    ended = len(runs) == len(task.group)
+    if bad and (ended or task.kind == "search"):
         return bad[0]
     return FINISHED if ended else RUNNING

@@ -90,8 +90,8 @@ def check_data(space: Space, config: Config, dataset: Dataset, objective: bool =
         metric = next(name for name in (goal.metric, goal.second) if name in LABEL_METRICS)
         raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
     if objective and not goal.uses_labels and config.n_clusters is None and dataset.train.y is not None:
-        told = f"objective {goal.metric} looks at no labels"
-        raise InputError(f"{told}, and the number of clusters would come from them: give n_clusters")
+        which = f"objective {goal.metric} looks at no labels"
+        raise InputError(f"{which}, and the number of clusters would come from them: give n_clusters")
     if objective and goal.gates and goal.gates.rank > config.feature_dim:
         raise InputError(f"objective.gates.rank {goal.gates.rank} is above feature_dim {config.feature_dim}")
     check_sizes(METHODS[space.method], config, dataset, clusters_of(config, dataset))

@@ -1,7 +1,7 @@
-"""Which unit is next and how each one ended: the search as bookkeeping over an Optuna study, without Ray.
+"""Which task is next and how each one ended: the search as bookkeeping over an Optuna study, without Ray.
 
 The study's database says which trials there are; the records say how they ended. A record is written before
-Optuna is told, so whatever moment a process is killed at, `Ledger` finds every trial either told, or with a final
+Optuna is told, so whatever moment a process is killed at, `TrialQueue` finds every trial either told, or with a final
 record that is told now, or running: then it is taken up again under its own number, before anything new.
 """
 
@@ -21,7 +21,7 @@ from raymc.study import files, groups
 from raymc.study.database import patient
 from raymc.study.distributions import Distributions, suggest
 from raymc.study.objective import Objective
-from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Unit
+from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Task
 from raymc.study.sampler import next_number, reseed
 
 LOST = "its process was lost"
@@ -30,24 +30,24 @@ STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromk
 
 
 class Work(Protocol):
-    """Hands out units and takes their ends; the search, a confirmation, or the seeds of a stability run."""
+    """Hands out tasks and takes their ends; the search, a confirmation, or the seeds of a stability run."""
 
-    def next(self) -> Unit | None:
-        """The unit to start now; None where one must end first, or all have been handed out."""
+    def next(self) -> Task | None:
+        """The task to start now; None where one must end first, or all have been handed out."""
 
-    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
-        """A report of a running unit."""
+    def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
+        """A report of a running task."""
 
-    def ended(self, unit: Unit, error: str | None = None) -> Record:
-        """A unit came to its end; `error` says why where its process was lost. Returns its group's record."""
+    def ended(self, task: Task, error: str | None = None) -> Record:
+        """A task came to its end; `error` says why where its process was lost. Returns its group's record."""
 
     @property
     def left(self) -> int:
-        """At most as many units are still to be handed out."""
+        """At most as many tasks are still to be handed out."""
 
 
 class SeedQueue:
-    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs.
+    """Configurations on seeds of their own, each seed a task: the confirmation, and stability runs.
 
     `busy()` are seeds that come last, since somebody else may be computing what they need.
     """
@@ -65,44 +65,44 @@ class SeedQueue:
         group = tuple(seeds)
         # Seed by seed, so that the configurations have about as many seeds each at any moment.
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
-        units = [Unit(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
-        self._queue = deque(unit for unit in units if files.read_seed(folder, unit, unit.seeds[0]) is None)
-        for unit in units[: len(configurations)]:
-            before = files.read_record(folder, kind, unit.trial)
+        tasks = [Task(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
+        self._queue = deque(task for task in tasks if files.read_seed(folder, task, task.seeds[0]) is None)
+        for task in tasks[: len(configurations)]:
+            before = files.read_record(folder, kind, task.trial)
             if before is not None and before.state in FINAL and before.group == group:
                 continue
-            self._record(unit)
+            self._record(task)
 
-    def next(self) -> Unit | None:
+    def next(self) -> Task | None:
         if not self._queue:
             return None
         busy = self._busy()
-        unit = next((unit for unit in self._queue if unit.seeds[0] not in busy), self._queue[0])
-        self._queue.remove(unit)
-        return unit
+        task = next((task for task in self._queue if task.seeds[0] not in busy), self._queue[0])
+        self._queue.remove(task)
+        return task
 
-    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+    def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
         pass
 
-    def ended(self, unit: Unit, error: str | None = None) -> Record:
-        (seed,) = unit.seeds
-        if files.read_seed(self.folder, unit, seed) is None:
-            place = files.seed_folder(self.folder, unit.kind, unit.trial, seed)
-            files.write_seed(self.folder, unit, SeedRun.of({"seed": seed, "error": error or LOST}, place))
-        return self._record(unit)
+    def ended(self, task: Task, error: str | None = None) -> Record:
+        (seed,) = task.seeds
+        if files.read_seed(self.folder, task, seed) is None:
+            place = files.seed_folder(self.folder, task.kind, task.trial, seed)
+            files.write_seed(self.folder, task, SeedRun.of({"seed": seed, "error": error or LOST}, place))
+        return self._record(task)
 
     @property
     def left(self) -> int:
         return len(self._queue)
 
-    def _record(self, unit: Unit) -> Record:
-        record = groups.make_record(self.folder, unit, self.objective)
+    def _record(self, task: Task) -> Record:
+        record = groups.make_record(self.folder, task, self.objective)
         files.write_record(self.folder, record)
         return record
 
 
-class Ledger:
-    """The units of a search up to `trials` trials, then those of the confirmation of its `top` best.
+class TrialQueue:
+    """The tasks of a search up to `trials` trials, then those of the confirmation of its `top` best.
 
     Args:
         seeds: what every trial runs; `fresh`: what the best are confirmed on.
@@ -130,36 +130,36 @@ class Ledger:
         self._interrupted = deque(self._settle())
 
     @patient
-    def next(self) -> Unit | None:
+    def next(self) -> Task | None:
         if self._interrupted:
             return self._start(self._interrupted.popleft())
         for trial in self._half_asked():
-            return self._start(self._unit(self._completed(trial)))
+            return self._start(self._task(self._completed(trial)))
         if self._asked() < self.trials:
             number = next_number(self.study)
             self._reseed(number)
-            return self._start(self._unit(self.study.ask(self.distributions)))
+            return self._start(self._task(self.study.ask(self.distributions)))
         return self._confirm().next() if not self._running else None
 
     @patient
-    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
-        if unit.kind != "search" or "resource" not in row:
+    def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
+        if task.kind != "search" or "resource" not in row:
             return
-        trial = self._frozen(unit.trial)
+        trial = self._frozen(task.trial)
         if row["resource"] not in trial.intermediate_values:  # a trial taken up again repeats what it has
             optuna.trial.Trial(self.study, trial._trial_id).report(row["running"], row["resource"])
 
     @patient
-    def ended(self, unit: Unit, error: str | None = None) -> Record:
-        if unit.kind != "search":
+    def ended(self, task: Task, error: str | None = None) -> Record:
+        if task.kind != "search":
             assert self._confirmation is not None
-            return self._confirmation.ended(unit, error)
-        record = files.read_record(self.folder, "search", unit.trial)
+            return self._confirmation.ended(task, error)
+        record = files.read_record(self.folder, "search", task.trial)
         if record is None or record.state not in FINAL:
-            record = groups.make_record(self.folder, unit, self.objective, FAILED, error or LOST)
+            record = groups.make_record(self.folder, task, self.objective, FAILED, error or LOST)
             files.write_record(self.folder, record)
-        self._tell(unit.trial, record)
-        self._running.discard(unit.trial)
+        self._tell(task.trial, record)
+        self._running.discard(task.trial)
         return record
 
     @property
@@ -172,7 +172,7 @@ class Ledger:
 
     @patient
     def counts(self) -> dict[str, int]:
-        """Trials by how they ended, over all sittings."""
+        """Trials by how they ended, over all sessions."""
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         names = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         return {name: states.count(state) for name, state in names.items()}
@@ -207,15 +207,15 @@ class Ledger:
         return self._confirmation
 
     @patient
-    def _settle(self) -> list[Unit]:
-        """Tell what a killed driver could not; the units that were interrupted, in the order of their numbers."""
+    def _settle(self) -> list[Task]:
+        """Tell what a killed driver could not; the tasks that were interrupted, in the order of their numbers."""
         interrupted = []
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             record = files.read_record(self.folder, "search", trial.number)
             if record is not None and record.state in FINAL:
                 self._tell(trial.number, record)
             else:
-                interrupted.append(self._unit(self._completed(trial)))
+                interrupted.append(self._task(self._completed(trial)))
         return interrupted
 
     def _completed(self, trial: FrozenTrial) -> optuna.trial.Trial:
@@ -232,12 +232,12 @@ class Ledger:
     def _reseed(self, number: int) -> None:
         reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None)
 
-    def _unit(self, trial: optuna.trial.Trial) -> Unit:
-        return Unit("search", trial.number, dict(trial.params), self.seeds, self.seeds)
+    def _task(self, trial: optuna.trial.Trial) -> Task:
+        return Task("search", trial.number, dict(trial.params), self.seeds, self.seeds)
 
-    def _start(self, unit: Unit) -> Unit:
-        self._running.add(unit.trial)
-        return unit
+    def _start(self, task: Task) -> Task:
+        self._running.add(task.trial)
+        return task
 
     def _half_asked(self) -> Iterator[FrozenTrial]:
         """Trials that the database has and nobody runs: its answer to the question for them was lost."""

@@ -26,16 +26,16 @@ FINAL = (FINISHED, PRUNED, *BAD)
 """How a trial ends."""
 
 REFUSED = "refused"
-"""What a unit reports, and never records, that has stopped because the study's files cannot be written."""
+"""What a task reports, and never records, that has stopped because the study's files cannot be written."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Unit:
+class Task:
     """Work that one trial of Ray Tune does: a configuration over `seeds`, one after the other.
 
-    `group` are all seeds of the configuration's record: a unit of the search runs the whole group, one of the
+    `group` are all seeds of the configuration's record: a task of the search runs the whole group, one of the
     confirmation or of a stability run a single seed of it. `configuration` names it where a run has several.
     """
 
@@ -55,15 +55,15 @@ class Unit:
         return f"{head} seed {self.seeds[0]}".lstrip()
 
 
-def unit_row(unit: Unit) -> Row:
-    """The unit as plain JSON types, as a trial of Tune carries it."""
-    return {**vars(unit), "params": dict(unit.params), "seeds": list(unit.seeds), "group": list(unit.group)}
+def task_row(task: Task) -> Row:
+    """The task as plain JSON types, as a trial of Tune carries it."""
+    return {**vars(task), "params": dict(task.params), "seeds": list(task.seeds), "group": list(task.group)}
 
 
-def unit_of(row: Mapping[str, Any]) -> Unit:
-    """The inverse of `unit_row`."""
+def task_of(row: Mapping[str, Any]) -> Task:
+    """The inverse of `task_row`."""
     lists = {key: tuple(row[key]) for key in ("seeds", "group")}
-    return Unit(**{**row, **lists, "params": dict(row["params"])})
+    return Task(**{**row, **lists, "params": dict(row["params"])})
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,11 @@ def existing_study(request: Request) -> Path:
         folder = study.find_study(request.storage, request.name)
     else:
         folder = study.newest_study(request.storage, name)
-    made_for = study.stored_manifest(request.storage, folder.name).get("space", {}).get("name")
-    if made_for is None:
+    before = study.stored_manifest(request.storage, folder.name).get("space", {}).get("name")
+    if before is None:
         raise InputError(f"study.json of {folder.name} cannot be read")
-    if made_for != name:
-        raise InputError(f"study {folder.name} searches {made_for}, not {name}")
+    if before != name:
+        raise InputError(f"study {folder.name} searches {before}, not {name}")
     return folder
 
 

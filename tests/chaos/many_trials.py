@@ -26,7 +26,7 @@ from raymc.space.space import load_space
 from raymc.study import files
 from raymc.study.distributions import compile_space
 from raymc.study.objective import Objective
-from raymc.study.queue import Ledger
+from raymc.study.queue import TrialQueue
 from raymc.tracking.study import StudyTracker
 from tests.chaos.command import tell
 
@@ -58,8 +58,8 @@ def process_facts() -> dict[str, float]:
 class Watch(Board):
     """Notes after every trial when it was, and how the driver stands."""
 
-    def __init__(self, units: int) -> None:
-        super().__init__("many trials", "acc", units, stream=io.StringIO())
+    def __init__(self, tasks: int) -> None:
+        super().__init__("many trials", "acc", tasks, stream=io.StringIO())
         self.rows: list[dict[str, float]] = []
         self.tick = lambda: self.rows.append({"at": time.monotonic(), **process_facts()})
 
@@ -70,17 +70,17 @@ def search(folder: Path, trials: int) -> list[dict[str, Any]]:
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
     study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
     objective = Objective("acc")
-    ledger = Ledger(
+    queue = TrialQueue(
         folder, study, distributions, objective=objective, trials=trials, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
     )  # fmt: skip
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
     slots = plan_slots(Needs(), [{"CPU": 1.0}], None, fixed=True)
     try:
         with StudyTracker(folder, study="s", space="short", tracking_uri=uri) as tracker:
-            with Watch(ledger.left) as board:
-                run_work(ledger, {"": (Plan(folder, objective), Short())}, slots, board)
+            with Watch(queue.left) as board:
+                run_work(queue, {"": (Plan(folder, objective), Short())}, slots, board)
             assert tracker.flush(600), "MLflow lags behind"
-        assert ledger.counts() == {"finished": trials, "pruned": 0, "failed": 0}
+        assert queue.counts() == {"finished": trials, "pruned": 0, "failed": 0}
     finally:
         storage.engine.dispose()
     return [_row(folder, number, board.rows) for number in range(trials)]

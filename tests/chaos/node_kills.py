@@ -102,22 +102,22 @@ def of_a_search(cluster: Machines, folder: Path) -> Row:
     """Kill the machine on which the only worker of a search's trial is; another one takes the trial up."""
     cluster.fill(2)
     content = {"method": "nmce", "dataset": "digits", "fixed": SMALL}
-    body = Slow(make_space(folder / "small.yaml", content), str(folder / "store"), "", 0, "pretrain")
+    trainable = Slow(make_space(folder / "small.yaml", content), str(folder / "store"), "", 0, "pretrain")
     folder.mkdir(parents=True, exist_ok=True)
     queue = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, (0,))
     out = seed_folder(folder, "stability", 0, 0)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(_search, queue, folder, body)
+        running = pool.submit(_search, queue, folder, trainable)
         wait_until(lambda: len(_epochs(out / "told.jsonl")) >= KILL_AFTER, running)
         killed = cluster.kill((out / "machine").read_text())
         running.result(PATIENCE)
     return _summary("alone", _epochs(out / "told.jsonl"), killed, curve(out))
 
 
-def _search(queue: SeedQueue, folder: Path, body: TrainSeed) -> None:
+def _search(queue: SeedQueue, folder: Path, trainable: TrainSeed) -> None:
     slots = plan_slots(Needs(), [{"CPU": 1.0}], 1, fixed=True)
     with Board("node kills", "acc", queue.left, stream=io.StringIO()) as board:
-        run_work(queue, {"": (Plan(folder, Objective("acc")), body)}, slots, board)
+        run_work(queue, {"": (Plan(folder, Objective("acc")), trainable)}, slots, board)
 
 
 class Slow(TrainSeed):

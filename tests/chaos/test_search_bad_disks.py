@@ -17,7 +17,7 @@ import torch
 from raymc.errors import StorageError
 from raymc.execution import session
 from raymc.execution.driver import Slots
-from raymc.execution.trial import run_unit
+from raymc.execution.trial import run_task
 from raymc.storage.stage_store import Store
 from raymc.study.files import read_json
 from raymc.study.request import Request
@@ -26,7 +26,7 @@ from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle
 from tests.chaos.command import PATIENCE, short_folder
 from tests.chaos.disks import FAULTS, Disk, Refused, small_disk
 from tests.chaos.driver_kills import Search
-from tests.search_fakes import FakeBody, tune
+from tests.search_fakes import FakeTrainable, tune
 from tests.test_search_study import SPACE, Tracker
 
 MOMENTS = {
@@ -39,7 +39,7 @@ MOMENTS = {
 """When it happens: at which of the search's moments of one kind."""
 
 
-class Stages(FakeBody):
+class Stages(FakeTrainable):
     """Leaves what a training leaves: a checkpoint at every epoch, a stage, labels."""
 
     def __init__(self, storage: Path, happen: Callable[[str], None]) -> None:
@@ -81,18 +81,18 @@ def big(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Runs the study `s` in a storage with a body that trains nothing; `happen` is told of every moment."""
+    """Runs the study `s` in a storage with a training that does nothing; `happen` is told of every moment."""
     (tmp_path / "mine.yaml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "StudyTracker", Tracker)
 
-    def run(storage: Path, happen: Callable[[str], None], body: Stages, resume: bool = False) -> dict[str, Any]:
+    def run(storage: Path, happen: Callable[[str], None], trainable: Stages, resume: bool = False) -> dict[str, Any]:
         def here(work: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
             plan, _ = make(Slots(1, {}, 0.0, 1.0))[""]
-            while (unit := (happen("ask"), work.next())[1]) is not None:
-                run_unit(plan, unit, body, lambda row: None)
-                happen(f"tell {unit.trial}")
-                work.ended(unit)
+            while (task := (happen("ask"), work.next())[1]) is not None:
+                run_task(plan, task, trainable, lambda row: None)
+                happen(f"tell {task.trial}")
+                work.ended(task)
                 tick()
 
         monkeypatch.setattr(session, "run_on_ray", here)

@@ -13,7 +13,7 @@ from raymc.study.request import Request
 from raymc.tracking import study as tracking
 from tests.chaos.mlflow_away import compared, faults, outage
 from tests.mlflow_server import Server, wait_for
-from tests.search_fakes import FakeBody, driver_here, tune
+from tests.search_fakes import FakeTrainable, driver_here, tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -34,17 +34,17 @@ def test_a_server_killed_in_the_middle_costs_no_trial_and_no_metric(tmp_path: Pa
 
 
 @pytest.fixture
-def untrained(monkeypatch: pytest.MonkeyPatch) -> FakeBody:
-    """What units run instead of a training; they run here, one after the other."""
-    body = FakeBody()
+def untrained(monkeypatch: pytest.MonkeyPatch) -> FakeTrainable:
+    """What tasks run instead of a training; they run here, one after the other."""
+    trainable = FakeTrainable()
 
-    monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real: body))
-    return body
+    monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real: trainable))
+    return trainable
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_server_that_was_never_there_gets_all_of_a_finished_study_by_resume(
-    tmp_path: Path, untrained: FakeBody, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, untrained: FakeTrainable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(SPACE)

@@ -14,7 +14,7 @@ from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
 from raymc.study import files
 from raymc.study.folder import write_manifest
-from raymc.study.queue import Ledger
+from raymc.study.queue import TrialQueue
 from raymc.study.reader import Study, read_study
 from raymc.study.records import BAD, FINISHED, Row
 from raymc.study.request import report_folder
@@ -26,14 +26,14 @@ from raymc.tracking.study import StudyTracker
 FLUSH_SECONDS = 30.0
 
 
-def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, tracking_uri: str, place: str) -> Row:
-    """Write the report of a study whose trainings have all ended, print its outcome, return the JSON of `tune`.
+def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker, tracking_uri: str, place: str) -> Row:
+    """Write the report of a study whose tasks have all ended, print its outcome, return the JSON of `tune`.
 
     `place` is where the study is, which may be a URI. Raises TrainingError, with that JSON, when no trial finished.
     """
     study = read_study(folder)
     facts = gather(study)
-    counts = ledger.counts()
+    counts = queue.counts()
     chosen = _confirmed(facts)
     log_outcome(study, facts, chosen, counts, tracker)
     sent = tracker.flush(FLUSH_SECONDS)

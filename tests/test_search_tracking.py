@@ -16,14 +16,14 @@ from raymc.study.reader import read_study
 from raymc.tracking.outcome import log_outcome, study_tags
 from raymc.tracking.study import StudyTracker
 from tests.mlflow_database import DEPRECATED, new_database, query, table
-from tests.search_fakes import FakeBody, make_ledger, new_study, run_here
+from tests.search_fakes import FakeTrainable, make_queue, new_study, run_here
 
 pytest.importorskip("mlflow", reason="mlflow is not installed: nothing to ship to")
 
 pytestmark = pytest.mark.filterwarnings(DEPRECATED)
 
 
-class FullBody(FakeBody):
+class FullTrainable(FakeTrainable):
     """Has all that a label-free objective asks for; two of three seeds agree in every label."""
 
     def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
@@ -43,14 +43,14 @@ def _ended(folder: Path, **objective: Any) -> dict[str, dict[str, float]]:
     write_json(folder / "study.json", manifest)
     tags = study_tags(manifest | facts)
     uri = f"sqlite:///{database}"
-    ledger = make_ledger(folder, new_study(["maximize"] * len(goal.metrics)), objective=goal, fresh=(1000, 1001, 1002))
-    run_here(ledger, folder, FullBody(), objective=goal)
+    queue = make_queue(folder, new_study(["maximize"] * len(goal.metrics)), objective=goal, fresh=(1000, 1001, 1002))
+    run_here(queue, folder, FullTrainable(), objective=goal)
     for _ in range(2):  # the second time as a resume of a complete study: nothing is doubled
         study = read_study(folder)
         facts = gather(study)
         chosen = next(one for one in facts["confirmation"] if one["trial"] == facts["winner"]["trial"])
         with StudyTracker(folder, study="a study", space="space", tracking_uri=uri, tags=tags) as tracker:
-            log_outcome(study, facts, chosen, ledger.counts(), tracker)
+            log_outcome(study, facts, chosen, queue.counts(), tracker)
     found: dict[str, dict[str, float]] = {}
     sql = "select r.name, m.key, m.value from latest_metrics m join runs r using (run_uuid)"
     for run, key, value in query(database, sql):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from raymc.errors import InputError
 from raymc.execution.driver import Slots
-from raymc.execution.session import needs_of
-from raymc.execution.train_seed import TrainSeed
+from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.stability.configurations import Configuration
@@ -83,18 +82,8 @@ class SeedGroup:
         plan = Plan(
             self.folder, self.objective, uri=mirror.uri if mirror else None, resources=slots.resources(needs.workers)
         )
-        return plan, TrainSeed(
-            space=own.space,
-            storage=request.storage,
-            data=request.data,
-            base_seed=own.base_seed,
-            seeds_from=own.seeds_from,
-            smoke=own.smoke,
-            workers=needs.workers,
-            min_workers=needs.min_workers,
-            gpus=slots.gpus_per_worker,
-            cpus=slots.cpus_per_worker,
-        )
+        training = TrainSeed(own.space, request.storage, request.data, own.base_seed, own.seeds_from, own.smoke)
+        return plan, training.on(slots)
 
 
 def make_folder(folder: Path, new: bool = False) -> Path:
