@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_sessionfinish() -> None:
+    if not ABSENT:
+        from tests import shared_ray
+
+        shared_ray.end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,6 +75,38 @@ def need_data(data_root: Path) -> Callable[[str], Path]:
         return place
 
     return need
+
+
+@pytest.fixture
+def ray_here() -> None:
+    """A Ray on this machine that this process has joined and shares among its tests: see `tests.shared_ray`."""
+    pytest.importorskip("ray")
+    from tests import shared_ray
+
+    shared_ray.start()
+
+
+Command = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def command(ray_here: None, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`command("tune", *words)` runs that command here, on the shared Ray: the JSON that it ends with.
+
+    Beside its keys are `told`, what went to standard error, and `shown`, to standard output.
+    """
+
+    def run(name: str, *words: str) -> dict[str, Any]:
+        from raymc.cli import execute
+
+        door = importlib.import_module(f"raymc.commands.{name}")
+        capsys.readouterr()
+        code = execute(door.parser(), door.run, [*words, "--json"])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return json.loads(out.splitlines()[-1]) | {"shown": out, "told": err}
+
+    return run
 
 
 @pytest.fixture

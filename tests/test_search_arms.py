@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +24,7 @@ from raymc.reporting.stability.comparison_sentences import comparison_lines, sha
 from raymc.search import arms, steadiness
 from raymc.search.arms import compare
 from raymc.search.steady_request import StabilityRequest
+from tests.mlflow_database import new_database
 from tests.search_fakes import FakeBody
 from tests.test_metrics_seeds import MLC, NMCE
 
@@ -324,17 +323,16 @@ def test_a_stage_is_shared_only_where_each_seed_had_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_two_arms_for_real_share_their_pretraining(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # Ray's and MLflow's own
+def test_two_arms_for_real_share_their_pretraining(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
     text = "method: nmce\ndataset: digits\nfixed: {heads.epochs: 1, seeds_from: heads, heads.eps_sq: 0.5}\n"
     (tmp_path / "mine.yaml").write_text(text)
-    words = "nmce_digits --vs mine.yaml finetune.epochs=0 --seeds 2 --smoke --json --storage storage"
-    environment = {**os.environ, "PYTHONPATH": str(Path(stability.__file__).parents[1])}
-    ended = subprocess.run(
-        [sys.executable, "-m", "raymc.stability", *words.split()],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    result = json.loads(ended.stdout.splitlines()[-1])
+    new_database(tmp_path)
+    words = "nmce_digits --vs mine.yaml finetune.epochs=0 --seeds 2 --smoke --storage storage"
+    result = command("stability", *words.split())
     assert [arm["name"] for arm in result["arms"]] == ["nmce_digits", "mine"]
     assert result["shared_stages"] == ["pretrain"] and result["comparisons"][0]["n"] == 2
     spent = json.loads(Path(result["report"]).with_suffix(".json").read_text())["arms"][1]["per_seed"]

@@ -14,11 +14,14 @@ from pathlib import Path
 import optuna
 import pytest
 
+from raymc.commands import tune
+from tests import shared_ray
+from tests.mlflow_database import new_database
 from tests.mlflow_server import Server, wait_for
 from tests.object_store import BUCKET, ObjectStore, object_store, program
 from tests.postgres import PASSWORD, Postgres, binaries, postgres
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's and MLflow's own
 
 SPACE = """
 method: gcml
@@ -71,12 +74,6 @@ class Machine:
                 start_new_session=True,
             )
 
-    def tune(self, *words: str) -> dict[str, object]:
-        process = self.start(*words)
-        out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, self.log()
-        return dict(json.loads(out.splitlines()[-1]))
-
     def kill_when_told(self, what: str) -> None:
         """Start, and end the whole process group at once when the line appears for the first time."""
         process = self.start()
@@ -101,9 +98,15 @@ class Machine:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The same search in a folder, never interrupted: its result."""
-    folder = tmp_path_factory.mktemp("whole") / "here"
-    machine = Machine(folder, str(folder / "st"), {})
-    return machine.tune()
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(SPACE)
+    new_database(folder)
+    shared_ray.start()
+    words = ["tiny.yaml", "--name", "one", "--concurrent", "1", "--storage", str(folder / "st")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result: dict[str, object] = json.loads(json.dumps(tune.run(tune.parser().parse_intermixed_args(words))))
+    return result
 
 
 def same(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
