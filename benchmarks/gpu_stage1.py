@@ -29,6 +29,7 @@ from torch import nn
 
 from benchmarks.machine import facts
 from raymc import datasets
+from raymc.atomic import write_json
 from raymc.cli import Parser, execute, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import Dataset, data_root, fingerprint, load
@@ -42,7 +43,6 @@ from raymc.training import evaluate, loop
 from raymc.training.checkpoints.export import export
 from raymc.training.loop import Hooks, Progress, Row
 from raymc.training.obtain import obtain
-from raymc.training.outputs import write_json
 from raymc.training.smoke import limited
 from raymc.training.stages import seeds_of, stage_key
 from raymc.training.training import ALONE, Training, pick_device

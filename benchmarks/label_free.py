@@ -18,7 +18,7 @@ from raymc.errors import InputError
 from raymc.metrics.names import RANKED, STUDY_METRICS
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.view import data_name
-from raymc.reporting.study_reader import read_study
+from raymc.study.reader import read_study
 
 SCORES = (*RANKED, *STUDY_METRICS)
 

@@ -38,7 +38,6 @@ from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.methods.nmce import tcr_loss
-from raymc.ops.gram import product
 from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
@@ -157,13 +156,13 @@ def rates(times: list[Seconds], row: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large product by the library that the nets use, the best of ten."""
+    """Operations a second of a large product, the best of ten."""
     n = MATRIX[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(12):
         begun = time.perf_counter()
-        product(a, b)[0, 0].item()
+        (a @ b)[0, 0].item()
         seconds.append(time.perf_counter() - begun)
     return float(2 * n**3 / min(seconds[2:]))
 

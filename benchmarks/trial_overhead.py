@@ -25,7 +25,7 @@ from raymc.execution.live import Board
 from raymc.execution.trial import Plan, run_unit
 from raymc.execution.worker import Needs
 from raymc.provenance import versions
-from raymc.search.judge import Judge
+from raymc.study.objective import Objective
 from raymc.study.queue import SeedQueue
 
 EPOCHS = 5
@@ -80,10 +80,10 @@ class Clock(Board):
 
 def bare(folder: Path, units: int) -> list[float]:
     """Seconds of each unit in this process."""
-    queue, times = SeedQueue(folder, "stability", Judge("acc"), {0: {}}, range(units)), []
+    queue, times = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(units)), []
     while (unit := queue.next()) is not None:
         begun = time.monotonic()
-        run_unit(Plan(folder, Judge("acc")), unit, Nothing(), lambda row: None)
+        run_unit(Plan(folder, Objective("acc")), unit, Nothing(), lambda row: None)
         queue.ended(unit)
         times.append(time.monotonic() - begun)
     return times
@@ -91,10 +91,10 @@ def bare(folder: Path, units: int) -> list[float]:
 
 def through_ray(folder: Path, units: int, body: Nothing, workers: int) -> list[float]:
     """Seconds of each unit through Tune; Ray is running."""
-    queue, needs = SeedQueue(folder, "stability", Judge("acc"), {0: {}}, range(units)), Needs(workers=workers)
+    queue, needs = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, range(units)), Needs(workers=workers)
     slots = plan_slots(needs, node_resources(), 1, fixed=True)
     with Clock(units) as clock:
-        run_work(queue, Plan(folder, Judge("acc")), body, slots, clock)
+        run_work(queue, {"": (Plan(folder, Objective("acc")), body)}, slots, clock)
     return [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
 
 

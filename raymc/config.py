@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -185,11 +187,6 @@ class Config:
         "the base seed",
     )
     workers: int = option(1, "data-parallel workers", low=1)
-    packed_seeds: int = option(
-        1,
-        "seeds of a trial in `tune` that train as one batched computation where it allows that; 1: each by itself",
-        low=1,
-    )
     precision: str = option(
         "auto", "auto: bfloat16 on a GPU that has it", choices=("auto", "float32", "bfloat16", "float64")
     )
@@ -217,6 +214,9 @@ class Config:
         return flat
 
 
+RETIRED = {"packed_seeds": "every seed trains by itself"}
+"""Keys of earlier versions that are accepted and have no effect, with what holds instead."""
+
 BARE = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("method", "dataset", "preset", "own", "stages")}
 STAGE = {f.name: f for f in dataclasses.fields(StageConfig)}
 
@@ -227,6 +227,19 @@ def known_keys(stage_keys: Mapping[str, Iterable[str]]) -> dict[str, dataclasses
     for stage, keys in stage_keys.items():
         known |= {f"{stage}.{key}": STAGE[key] for key in keys}
     return known
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line to standard error, the first time that this process says it."""
+    print(f"raymc: {line}", file=sys.stderr, flush=True)
+
+
+def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without `RETIRED` keys, of each of which a line tells."""
+    for key in RETIRED.keys() & values.keys():
+        say_once(f"{key} is accepted and has no effect any more: {RETIRED[key]}")
+    return {key: value for key, value in values.items() if key not in RETIRED}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -306,7 +319,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
         except ValueError:
             value = yaml.safe_load(text) if text in ("true", "false", "null") else text
             flat[key] = value
-    return flat
+    return without_retired(flat)
 
 
 def parts_of(varies: str) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from raymc.execution import session
+from raymc.execution.driver import Slots
 from raymc.execution.trial import Plan, run_unit
 from raymc.reporting.search.outcome import finish
-from raymc.search.judge import Judge
-from raymc.search.records import unit_of, unit_row
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger, Work
+from raymc.study.records import unit_of, unit_row
 from raymc.study.request import Request
 
 SPACE: dict[str, BaseDistribution] = {
@@ -33,7 +34,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours may catch it."""
 
 
-ACC = Judge("acc")
+ACC = Objective("acc")
 
 
 class FakeBody:
@@ -80,7 +81,7 @@ def accuracy(params: Mapping[str, Any], seed: int) -> float:
 
 def make_ledger(folder: Path, study: optuna.Study, **changes: Any) -> Ledger:
     settings: dict[str, Any] = {
-        "judge": Judge("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
+        "objective": Objective("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
     }  # fmt: skip
     return Ledger(folder, study, SPACE, **settings | changes)
 
@@ -97,11 +98,11 @@ def run_here(
     body: FakeBody,
     fidelity: str = "none",
     hear: Callable[[Any, dict[str, Any]], None] | None = None,
-    judge: Judge = ACC,
+    objective: Objective = ACC,
 ) -> list[Any]:
     """Run all units in turn; the units in the order in which they started. `hear(unit, row)` gets each report."""
     units = []
-    plan = Plan(folder, judge, fidelity)
+    plan = Plan(folder, objective, fidelity)
     while (unit := work.next()) is not None:
         unit = unit_of(unit_row(unit))
         units.append(unit)
@@ -115,3 +116,55 @@ def run_here(
         work.ended(unit)
     assert work.left == 0
     return units
+
+
+def driver_here(choose: Callable[[Any], Any], slots: int = 1, flights: list[list[Any]] | None = None) -> Any:
+    """Stands for `run_on_ray`: units run in this process, as many begun as there are slots, the first begun first.
+
+    `choose` gives what a unit runs for the real training; `flights` gets the units that were in flight, at each start.
+    """
+
+    def run(work: Any, make: Any, place: Any, title: str, tick: Any = lambda: None, scheduler: Any = None) -> None:
+        trainings, running = make(Slots(slots, {}, 0.0, 1.0)), []
+        while True:
+            while len(running) < slots and (unit := work.next()) is not None:
+                running.append(unit)
+                if flights is not None:
+                    flights.append(list(running))
+            if not running:
+                return
+            unit = running[0]
+            plan, real = trainings[unit.configuration]
+            run_unit(plan, unit, choose(real), lambda row: None)
+            work.ended(running.pop(0))
+            tick()
+
+    return run
+
+
+class FakeTracker:
+    """Stands for MLflow; `begun` are the runs that were asked for, `kept` the files of each."""
+
+    begun: list[dict[str, Any]] = []  # noqa: RUF012
+    kept: list[tuple[str, str]] = []  # noqa: RUF012
+
+    def __init__(self, folder: Path, **facts: Any) -> None:
+        assert folder.is_dir()
+        self.begun.append(facts)
+        self.study = facts["study"]
+
+    def start(self) -> None:
+        pass
+
+    def close(self, timeout: float = 0.0) -> bool:
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        assert path.is_file() and folder == "report"
+        self.kept.append((self.study, path.name))
+
+    def log_statistics(self, statistics: Mapping[str, Any], step: int) -> None:
+        pass

@@ -48,7 +48,9 @@ def test_distributed_data_parallel_averages_to_one_process_s_gradient(name: str,
             np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mlc", "mlc_published", "nmce", "sinkhorn_columns", "sinkhorn_rows"])
+@pytest.mark.parametrize(
+    "name", ["mlc", "mlc_published", "nmce", "sinkhorn_alike", "sinkhorn_columns", "sinkhorn_rows"]
+)
 def test_a_worker_with_few_rows_and_one_with_none(name: str) -> None:
     x = views()
     loss, gradients = work.loss_and_gradients(None, x, name)

@@ -1,4 +1,4 @@
-"""The update on all samples holds a block of rows at a time: with the same gradients, workers, autocast and vmap."""
+"""The update on all samples holds a block of rows at a time: same gradients, also with workers and under autocast."""
 
 from __future__ import annotations
 
@@ -81,38 +81,6 @@ def test_under_autocast_the_gradients_of_blocks_are_summed_up_in_float32() -> No
         found.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
     for wanted, summed in zip(*found, strict=True):
         torch.testing.assert_close(summed, wanted, rtol=1e-4, atol=1e-7)
-
-
-def test_packed_seeds_have_the_gradients_of_separate_ones() -> None:
-    model, batch = everything()
-    other = tiny()[0]
-    with torch.no_grad():
-        for p in other.parameters():
-            p.add_(0.1)
-    separate = [gradients(one, batch) for one in (model, other)]
-    names = [name for name, _ in model.named_parameters() if not name.startswith("decoder")]
-    each = [dict(one.named_parameters()) for one in (model, other)]
-    stacked = {f"model.{n}": torch.stack([one[n].detach() for one in each]).requires_grad_() for n in names}
-
-    def loss(parameters: dict[str, Tensor]) -> Tensor:
-        value: Tensor = torch.func.functional_call(_Structure(model, batch), parameters, ())
-        return value
-
-    torch.func.vmap(loss)(stacked).sum().backward()
-    for at, wanted in enumerate(separate):
-        for name, gradient in zip(names, wanted, strict=True):
-            found = stacked[f"model.{name}"].grad
-            assert found is not None
-            torch.testing.assert_close(found[at], gradient, atol=1e-10, rtol=1e-10)
-
-
-class _Structure(nn.Module):
-    def __init__(self, model: nn.ModuleDict, batch: Batch) -> None:
-        super().__init__()
-        self.model, self.batch = model, batch
-
-    def forward(self) -> Tensor:
-        return gcml.structure_loss(self.model, self.batch, SETTINGS, None)[0]
 
 
 def blocked_losses(group: ProcessGroup | None, rows: np.ndarray) -> dict[str, work.Result]:

@@ -12,7 +12,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    ("config", "errors", "masking", "provenance", "rng"),
+    ("atomic", "config", "errors", "masking", "provenance", "rng"),
     ("distributed",),
     ("ops",),
     ("clusterers",),
@@ -40,7 +40,7 @@ TYPES = {"torch.distributed.ProcessGroup"}  # what formulas are given, and hand 
 
 
 def module_of(path: Path) -> str:
-    """`raymc.search.study` of `raymc/search/study.py`; a package's own name of its `__init__.py`."""
+    """`raymc.study.folder` of `raymc/study/folder.py`; a package's own name of its `__init__.py`."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -30,7 +30,6 @@ from raymc.training.feature_bank import Bank, Behind
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, over_batches
 from raymc.training.smoke import limit
-from raymc.training.stacked import PackedUpdates
 from raymc.training.stages import enter, module_names, prepare
 
 META = torch.device("meta")
@@ -142,41 +141,27 @@ def test_no_batch_of_nmce_and_mlc_waits_for_the_device(method: str, over: dict[s
 @pytest.mark.usefixtures("meta")
 @pytest.mark.parametrize("method", ["nmce", "mlc"])
 def test_no_batch_behind_a_bank_waits_for_the_device(method: str, tmp_path: Path) -> None:
-    watch, steps = run_epoch_behind_bank(method, tmp_path, ({},))
+    watch, steps = run_epoch_behind_bank(method, tmp_path)
     # The order once an epoch and the bank's views once; the choice of views in one copy a step, and each view's noise.
     assert watch.copies <= 2 + steps * (1 + (2 if method == "nmce" else 0))
 
 
-@pytest.mark.usefixtures("meta")
-@pytest.mark.parametrize("method", ["nmce", "mlc"])
-def test_no_batch_of_a_pack_waits_for_the_device(method: str, tmp_path: Path) -> None:
-    numbers = {"nmce": ("eps_sq", "similarity_weight", "temperature"), "mlc": ("eps_sq", "gamma", "eta")}[method]
-    settings = tuple({name: 0.1 + 0.1 * at for name in numbers} for at in range(3))
-    watch, steps = run_epoch_behind_bank(method, tmp_path, settings)
-    # As one training, and the numbers that differ once.
-    assert watch.copies <= 2 + len(numbers) + steps * (1 + (2 if method == "nmce" else 0))
-
-
-def run_epoch_behind_bank(method: str, folder: Path, settings: tuple[dict[str, float], ...]) -> tuple[Watch, int]:
-    """An epoch of heads behind a bank, of as many trainings in one as there are settings."""
+def run_epoch_behind_bank(method: str, folder: Path) -> tuple[Watch, int]:
+    """An epoch of heads behind a bank."""
     config = config_of(method, heads__feature_bank=3, heads__frozen_statistics=True)
     stage = list(METHODS[method].stages(config))[1]
-    common = config.stages[stage.name]
+    settings = config.stages[stage.name]
     if method == "mlc":
-        common = dataclasses.replace(common, projection_iterations=5)
-    configs = [dataclasses.replace(common, **own) for own in settings]
-    updates, feed, state = begun(config, stage, common, 1, META)
+        settings = dataclasses.replace(settings, projection_iterations=5)
+    updates, feed, state = begun(config, stage, settings, 1, META)
     images = dataclasses.replace(feed, device=torch.device("cpu"), samples=feed.data.train.x)
-    models = [updates.model] + [copy.deepcopy(updates.model) for _ in settings[1:]]
     net = nn.ModuleDict({"backbone": copy.deepcopy(updates.model["backbone"])}).to_empty(device="cpu")
-    bank = Bank(net, config, common, images, Store(str(folder)), None)
-    behind = [Behind(model, feed, bank) for model in models]
-    updates = Updates(behind[0].model, stage, configs[0], Workers(), None)
-    if len(settings) > 1:
-        updates = PackedUpdates([one.model for one in behind], stage, configs, behind[0].feed, None, shared=True)
-    _ = behind[0].feed, bank.views
+    bank = Bank(net, config, settings, images, Store(str(folder)), None)
+    behind = Behind(updates.model, feed, bank)
+    updates = Updates(behind.model, stage, settings, Workers(), None)
+    _ = behind.feed, bank.views
     with Watch() as watch:
-        sums, steps = over_batches(updates, behind[0].feed, 0, 1, state)
+        sums, steps = over_batches(updates, behind.feed, 0, 1, state)
     assert steps == BATCHES and all(value.is_meta for value in sums.values())
     return watch, steps
 

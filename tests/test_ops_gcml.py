@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from raymc import ops
-from raymc.ops import gram
 
 K = 3
 
@@ -172,31 +171,6 @@ def test_means_by_label_and_of_nothing() -> None:
     assert size.tolist() == [2, 0, 4, 0]
     torch.testing.assert_close(means[2], x[labels == 2].mean(0))
     assert bool((means[[1, 3]] == 0).all())
-
-
-@pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_dense_layer_is_a_linear_one_with_its_gradients(relu: bool, dtype: torch.dtype) -> None:
-    inputs = [points(9, 5), points(4, 5, 1), points(1, 4, 2)[0]]
-    ours, theirs = ([t.to(dtype).requires_grad_() for t in inputs] for _ in range(2))
-    found = ops.dense(*ours, relu)
-    plain = torch.nn.functional.linear(*theirs)
-    wanted = plain.relu() if relu else plain
-    weights = points(9, 4, 3).to(dtype)
-    (found * weights).sum().backward()
-    (wanted * weights).sum().backward()
-    torch.testing.assert_close(found, wanted)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_dense_in_autocast_and_without_onednn_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, w, b = (t.float() for t in (points(9, 5), points(4, 5, 1), points(1, 4, 2)[0]))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert ops.dense(x, w, b, True).dtype == torch.bfloat16
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    torch.testing.assert_close(ops.dense(x, w, b, False), torch.nn.functional.linear(x, w, b))
-    assert gram.product(x, w.mT).shape == (9, 4)
 
 
 def test_unknown_scales_are_named() -> None:

@@ -199,44 +199,6 @@ def test_strips_of_outer_products_make_the_plain_gram_and_gradients(n: int, d: i
     assert torch.equal(upstream, before)
 
 
-def matrices() -> dict[str, Tensor]:
-    """`[13, 29]` each, by how it lies in memory."""
-    wide = torch.randn(40, 70, generator=torch.Generator().manual_seed(0))
-    return {
-        "contiguous": wide[:13, :29].contiguous(),
-        "transposed": wide[:29, :13].contiguous().mT,
-        "columns of a wider one": wide[:13, 5:34],
-        "transposed columns": wide[3:32, 7:20].mT,
-        "every third row": wide[1:40:3, :29],
-        "every second column": wide[:13, 1:59:2],
-        "one row for all": wide[:1, :29].expand(13, 29),
-        "one column for all": wide[:13, :1].expand(13, 29),
-    }
-
-
-@pytest.mark.parametrize("left", matrices())
-@pytest.mark.parametrize("right", matrices())
-def test_product_is_the_matrix_product_however_the_numbers_lie(left: str, right: str) -> None:
-    a, b = matrices()[left], matrices()[right].mT
-    found = gram.product(a, b)
-    assert found.dtype == torch.float32 and found.shape == (13, 13)
-    torch.testing.assert_close(found.double(), a.double() @ b.double(), rtol=1e-6, atol=3e-6)
-    assert torch.equal(gram.product(a.double(), b.double()), a.double() @ b.double())
-
-
-@pytest.mark.parametrize(("n", "m", "k"), [(0, 4, 3), (4, 0, 3), (3, 4, 0), (1, 5, 1), (1, 1, 1), (200, 1, 7)])
-def test_product_of_thin_and_empty_matrices(n: int, m: int, k: int) -> None:
-    a, b = torch.randn(n, m), torch.randn(m, k)
-    torch.testing.assert_close(gram.product(a, b), a @ b)
-
-
-def test_product_keeps_what_is_not_finite() -> None:
-    a = torch.eye(4)
-    a[1, 2] = math.nan
-    assert gram.product(a, torch.ones(4, 4)).isnan()[1].all()
-    assert gram.product(torch.full((2, 2), math.inf), torch.ones(2, 2)).isinf().all()
-
-
 def test_no_clusters_and_no_rows_have_no_rate() -> None:
     """As on a worker that holds none."""
     z = unit_rows(5, 3).float().requires_grad_()

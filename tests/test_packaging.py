@@ -40,7 +40,7 @@ def test_names_resolve_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import raymc, raymc.paper_table as tables, raymc.space.space as space\n"
+        "import raymc, raymc.stability.paper_tables as tables, raymc.space.space as space\n"
         f"assert raymc.__file__.startswith({str(site)!r}), raymc.__file__\n"
         "for name in space.space_names(): print(space.load_space(name) and name)\n"
         "for name in tables.table_names(): print(tables.load_table(name) and name)"

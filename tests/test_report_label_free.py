@@ -14,7 +14,7 @@ from scipy.stats import rankdata, spearmanr
 from benchmarks import label_free as benchmark
 from raymc.reporting.search.label_free import chance_bound, label_free, words_of
 from raymc.reporting.search.page import write_report
-from raymc.reporting.study_reader import read_study
+from raymc.study.reader import read_study
 from tests.fabricated_study import fabricate
 
 SCORES = ("stability", "rate_reduction", "probe", "silhouette")

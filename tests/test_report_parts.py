@@ -14,17 +14,20 @@ import pytest
 from PIL import Image
 
 from raymc.config import parse_overrides
+from raymc.metrics.seeds import detectable
 from raymc.reporting.charts.confusion import confusion_matrix
 from raymc.reporting.charts.curves import learning_curves
 from raymc.reporting.charts.gallery import build_gallery
 from raymc.reporting.charts.svg import Axis, axis, thinned
-from raymc.reporting.records import Record, SeedRun, StageRun, Study, winner
 from raymc.reporting.search.cautions import cautions, edge
 from raymc.reporting.search.commands import reproduce
-from raymc.reporting.search.cost import stage_use
+from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
-from raymc.reporting.study_reader import read_study
-from raymc.reporting.words import count, detectable, duration, listing, score, seeds_varied
+from raymc.reporting.search.sentences import cost
+from raymc.reporting.words import count, listing, score, seeds_varied
+from raymc.study.reader import Study, read_study, winner
+from raymc.study.records import Record, Resources, SeedRun, StageRun
+from raymc.study.words import duration
 from tests.fabricated_study import SEARCHED, fabricate
 
 
@@ -70,8 +73,51 @@ def test_reuse_saves_what_the_study_spent_on_the_key() -> None:
     assert (found["computed"], found["reused"], found["unknown"]) == (3, 2, 1)
     assert found["seconds_saved"] == pytest.approx(59.5)
     assert found["by_stage"]["heads"] == {
-        "computed": 2, "reused": 0, "seconds": 15.0, "seconds_saved": 0.0, "unknown": 0,
+        "computed": 2, "reused": 0, "seconds": 15.0, "waited": 0.0, "seconds_saved": 0.0, "unknown": 0,
     }  # fmt: skip
+
+
+def test_waiting_for_a_stage_is_no_training_and_keeps_what_the_reuse_saved() -> None:
+    first = run_of(StageRun("pretrain", 9, False, 60.0, "a"))
+    found = stage_use([record_of(0, first, run_of(StageRun("pretrain", 9, True, 40.5, "a", waited=40.0)))])
+    assert (found["seconds"], found["waited"], found["seconds_saved"]) == (60.5, 40.0, 59.5)
+
+
+HOUR = 3600.0
+QUARTER = Resources(2, cpus_per_worker=0.5, gpus_per_worker=0.25)
+
+
+@pytest.mark.parametrize(("had", "seconds", "hours", "waiting", "words"), [
+    ([QUARTER, QUARTER], 2 * HOUR, (1.5, 0.75), (0.5, 0.25), "by what each training had."),
+    ([QUARTER, None], 2 * HOUR, (6.75, 3.375), (2.25, 1.125), "for 1 of 2 trainings that do not say it"),
+    ([None, None], 2 * HOUR, (12.0, 6.0), (4.0, 2.0), "by what was asked for: the trainings do not say"),
+    ([QUARTER], 3 * HOUR, (2.75, 1.375), (0.25, 0.125), "by what each training had."),  # one was stopped, after 2 h
+])  # fmt: skip
+def test_hours_are_of_what_each_training_had_and_waiting_stands_apart(
+    study: Study,
+    had: list[Resources | None],
+    seconds: float,
+    hours: tuple[float, float],
+    waiting: tuple[float, float],
+    words: str,
+) -> None:
+    """Each seed took an hour and waited a quarter of it; asked for were 4 workers with 2 CPUs and a GPU."""
+    stage = StageRun("pretrain", 9, True, HOUR / 2, "a", waited=HOUR / 4)
+    runs = tuple(SeedRun(i, "finished", {}, (stage,), HOUR, Path(), resources=one) for i, one in enumerate(had))
+    asked = {"workers": 4, "cpus_per_worker": 2.0, "gpus_per_worker": 1.0}
+    own = dataclasses.replace(
+        study,
+        manifest={**study.manifest, "resources": asked},
+        trials=(dataclasses.replace(record_of(0, *runs), seconds=seconds),),
+        confirmations=(),
+    )
+    found = time_spent(own)
+    assert (found["core_hours"], found["gpu_hours"]) == pytest.approx(hours)
+    assert (found["waiting_core_hours"], found["waiting_gpu_hours"]) == pytest.approx(waiting)
+    assert found["waited_seconds"] == len(had) * HOUR / 4
+    lines = cost({"time": found, "stages": stage_use(own.trials)})
+    for told in (words, "of waiting for stages that other processes"):
+        assert sum(told in line for line in lines) == 1
 
 
 def test_weights_of_a_checkpoint_are_told(study: Study) -> None:

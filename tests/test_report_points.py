@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from raymc.metrics.rank_isometry import rank_and_isometry
-from raymc.reporting.artefacts import read_geometry, read_snapshots
 from raymc.reporting.charts.rank_isometry import build_rank_isometry
 from raymc.reporting.charts.stages import BUDGET, FINE, MARGIN, SIDE, build_stages
-from raymc.reporting.records import SeedRun
 from raymc.reporting.search.page import write_report
-from raymc.training.outputs import write_arrays
+from raymc.study.records import SeedRun
+from raymc.training.outputs import read_geometry, read_snapshots, write_arrays
 from tests.fabricated_study import fabricate
 
 STYLE = (Path(__file__).parents[1] / "raymc" / "reporting" / "templates" / "report.css").read_text(encoding="utf-8")
@@ -103,9 +102,9 @@ def test_points_in_one_place_stand_in_the_middle(points: np.ndarray) -> None:
 ])  # fmt: skip
 def test_snapshots_that_do_not_fit_are_not_shown(tmp_path: Path, change: dict[str, Any]) -> None:
     np.savez(tmp_path / "snapshots.npz", **snapshots())
-    assert build_stages(read_snapshots(run_in(tmp_path))) is not None
+    assert build_stages(read_snapshots(tmp_path)) is not None
     np.savez(tmp_path / "snapshots.npz", **(snapshots() | change))
-    assert read_snapshots(run_in(tmp_path)) == {}
+    assert read_snapshots(tmp_path) == {}
     assert build_stages({}) is None
 
 
@@ -173,9 +172,9 @@ def test_the_histogram_has_its_shares_and_says_what_they_mean() -> None:
 ])  # fmt: skip
 def test_a_geometry_that_does_not_fit_is_not_shown(tmp_path: Path, change: dict[str, Any]) -> None:
     write_arrays(tmp_path / "geometry.npz", {name: torch.as_tensor(array) for name, array in geometry().items()})
-    assert build_rank_isometry(read_geometry(run_in(tmp_path))) is not None
+    assert build_rank_isometry(read_geometry(tmp_path)) is not None
     np.savez(tmp_path / "geometry.npz", **(geometry() | change))
-    assert read_geometry(run_in(tmp_path)) == {}
+    assert read_geometry(tmp_path) == {}
     assert build_rank_isometry({}) is None
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raymc.reporting.artefacts import read_similarity
 from raymc.reporting.charts.rates import rate_charts
 from raymc.reporting.charts.similarity import RAMP, build_similarity, png
-from raymc.reporting.records import SeedRun
 from raymc.reporting.search.page import write_report
+from raymc.study.records import SeedRun
+from raymc.training.outputs import read_similarity
 from tests.fabricated_study import fabricate
 
 
@@ -81,9 +81,9 @@ def test_names_of_small_clusters_are_left_out_and_a_noisy_map_stays_small() -> N
 def test_a_map_that_does_not_fit_itself_is_not_shown(tmp_path: Path, change: dict[str, Any]) -> None:
     whole = {"map": np.zeros((4, 4), np.uint8), "bounds": np.array([0, 2, 4]), "clusters": np.array([0, 1])}
     np.savez(tmp_path / "similarity.npz", **whole)
-    assert build_similarity(read_similarity(run_in(tmp_path))) is not None
+    assert build_similarity(read_similarity(tmp_path)) is not None
     np.savez(tmp_path / "similarity.npz", **(whole | change))
-    assert read_similarity(run_in(tmp_path)) == {}
+    assert read_similarity(tmp_path) == {}
     assert build_similarity({}) is None
 
 

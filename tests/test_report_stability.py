@@ -19,7 +19,7 @@ from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import heat_map, seed_strips
 from raymc.reporting.stability.page import write_stability
 from raymc.reporting.stability.sentences import may, may_not, varied
-from raymc.reporting.steady import read_stability
+from raymc.stability.reader import read_stability
 from tests.fabricated_stability import fabricate_run, write
 from tests.test_metrics_seeds import MLC, NMCE
 
@@ -64,7 +64,7 @@ def test_what_may_be_concluded_and_what_may_not(tmp_path: Path) -> None:
     assert "measured with the labels: 0.7961" in yes
     assert "All seeds share one result of the stage pretrain: what another seed of it would change" in no
     assert "weak" not in no and "smoke" not in no and "no labels" not in no
-    assert varied(run.arms[0]) == "The seeds vary the stage heads."
+    assert varied(run.groups[0]) == "The seeds vary the stage heads."
 
 
 def test_weights_of_a_checkpoint_are_told(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_few_seeds_smoke_and_lost_seeds_are_told(tmp_path: Path) -> None:
     assert no[0].startswith("This is a smoke run") and no[1].startswith("2 seeds are weak evidence")
     assert "1 of 5 seeds collapsed: not in these figures." in no and "1 of 5 seeds unfinished" in " ".join(no)
     assert "The seeds have initialisation and augmentation in common: what others would change" in " ".join(no)
-    assert "in their order and noise alone" in varied(run.arms[0])
+    assert "in their order and noise alone" in varied(run.groups[0])
     assert run.result["collapsed_share"] == 0.25 and run.result["missing"] == [4]
     facts = json.loads((folder / "stability.json").read_text())
     write(folder / "stability.json", facts | {"varies": "all", "chosen_by": {"metric": "acc", "uses_labels": True}})
@@ -130,26 +130,26 @@ def _json(tmp_path: Path) -> Any:
 
 def test_the_figures_show_every_seed(tmp_path: Path) -> None:
     run = read_stability(fabricate_run(tmp_path, "r-stability-1", TABLE6))
-    strip = drawn(seed_strips(run.arms, "acc"))
+    strip = drawn(seed_strips(run.groups, "acc"))
     dots = [mark for mark in strip.iter("circle")]
     assert len(dots) == 2 * (10 + 1) and "mlc: mean 0.8448 of 10" in strip.attrib["aria-label"]
     assert len({(dot.attrib["cx"], dot.attrib["cy"]) for dot in dots}) == len(dots), "no dot hides another"
-    assert str(seed_strips(run.arms, "acc")) == str(seed_strips(run.arms, "acc"))
-    cells = list(drawn(heat_map(run.arms[0])).iter("rect"))
+    assert str(seed_strips(run.groups, "acc")) == str(seed_strips(run.groups, "acc"))
+    cells = list(drawn(heat_map(run.groups[0])).iter("rect"))
     assert len(cells) == 90 + 1  # all pairs, both ways, and the frame
-    ((caption, panel),) = seed_curves(run.arms[0], "acc")  # not pretrain: it is one result for all
+    ((caption, panel),) = seed_curves(run.groups[0], "acc")  # not pretrain: it is one result for all
     assert caption.startswith("heads: acc, 10 seeds") and "middle half" in caption
     assert len(drawn(panel).findall("path[@class='curve']")) == 10
     assert (
         len(drawn(panel).findall("path[@class='band']")) == len(drawn(panel).findall("path[@class='curve best']")) == 1
     )
-    ((caption, _),) = seed_curves(run.arms[0], "ari")
+    ((caption, _),) = seed_curves(run.groups[0], "ari")
     assert caption.startswith("heads: loss"), "where the metric has no curve, the loss"
 
 
 def test_hundreds_of_seeds_have_a_heat_map_without_figures(tmp_path: Path) -> None:
     run = read_stability(fabricate_run(tmp_path, "r-stability-1", {"many": [0.5 + i / 100 for i in range(40)]}))
-    plot = drawn(heat_map(run.arms[0]))
+    plot = drawn(heat_map(run.groups[0]))
     assert len(list(plot.iter("text"))) < 90 and float(plot.attrib["width"]) < 800
 
 

@@ -184,6 +184,22 @@ def test_a_loss_that_is_not_finite_is_a_divergence_and_stores_nothing(tmp_path: 
     assert not list((tmp_path / "s" / "stages").glob("*/result.json"))
 
 
+def test_a_stage_says_how_long_it_waited_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    key = train(config, tmp_path / "s", tmp_path / "a")["stages"][2]["key"]
+    theirs = Store(str(tmp_path / "s")).load(key)
+    assert theirs is not None
+    Store(str(tmp_path / "s")).discard(key, "result")
+    with Store(str(tmp_path / "s")).lease(key) as lease:
+        assert lease.try_acquire()
+        # They have it when we look for the second time.
+        monkeypatch.setattr("time.sleep", lambda s: Store(str(tmp_path / "s")).save(key, theirs.state, theirs.meta))
+        stages = train(config, tmp_path / "s", tmp_path / "b")["stages"]
+    assert [stage["cached"] for stage in stages] == [True] * 3
+    assert [stage["waited"] > 0 for stage in stages] == [False, False, True]
+    assert stages[2]["waited"] <= stages[2]["seconds"]
+
+
 def test_smoke_shortens_and_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "LIGHT_ROWS", 64)
     config = make_config({"pretrain.epochs": 500})

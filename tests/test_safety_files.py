@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from raymc.errors import InputError
-from raymc.reporting.artefacts import labels_in
-from raymc.search.records import read_json
 from raymc.space.space import load_space
 from raymc.storage.stage_store import Store
+from raymc.study.files import read_json
 from raymc.tracking.sender import Sender
 from raymc.tracking.spool import Spool, is_record
 from raymc.tracking.tail import Tail
+from raymc.training.outputs import read_labels
 
 KEY = "0" * 16
 
@@ -79,7 +79,7 @@ def test_a_stage_leads_to_no_file_elsewhere(tmp_path: Path, file: str) -> None:
 @pytest.mark.parametrize("name", ["labels.npz", "gallery.npz"])
 def test_objects_among_a_trainings_arrays_are_not_made(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / name, allow_pickle=True, labels=np.asarray([Harm()], object))
-    assert labels_in(tmp_path) == {}
+    assert read_labels(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

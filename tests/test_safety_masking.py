@@ -107,10 +107,11 @@ def test_commands_tell_errors_without_passwords(error: Exception, capsys: pytest
 
 
 def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from raymc import stability, train
+    from raymc import train
+    from raymc.commands.stability import interrupted
 
     monkeypatch.setattr(sys, "argv", ["raymc", "digits", "--tracking-uri", "http://me:p@ss/w@host"])
-    assert "p@ss" not in str(stability._interrupted()) and "http://me:***@host" in str(stability._interrupted())
+    assert "p@ss" not in str(interrupted()) and "http://me:***@host" in str(interrupted())
 
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -119,9 +120,9 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
     out = Path(sys.argv[0])
     args = SimpleNamespace(space="nmce_digits", seed=0, workers=None, overrides=[], start_from=None, out=out)
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
-    with pytest.raises(Interrupted) as interrupted:
+    with pytest.raises(Interrupted) as stopping:
         train.run(args)  # type: ignore[arg-type]
-    assert shlex.split(str(interrupted.value))[-1] == "http://me:***@host"
+    assert shlex.split(str(stopping.value))[-1] == "http://me:***@host"
 
 
 def test_a_resume_asks_for_the_password_and_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from raymc.execution.driver import UNKNOWN, describe, plan_slots
-from raymc.execution.live import Board, duration
+from raymc.execution.live import Board
 from raymc.execution.worker import Needs
-from raymc.search.records import Unit
+from raymc.study.records import Record, Resources, Unit
 
 HEAD = {"node:__internal_head__": 0.001}
 
@@ -101,11 +102,16 @@ def _board(**settings: object) -> tuple[Board, io.StringIO]:
 
 UNIT = Unit("search", 4, {"heads.weight_decay": 0.00123456, "heads.epochs": 3}, (0, 1), (0, 1))
 DONE = {
+    "trial": 4,
     "state": "finished",
-    "metrics": {"acc": 0.9},
-    "error": None,
-    "per_seed": [{"seed": 0, "state": "finished", "metrics": {}}, {"seed": 1, "state": "finished", "metrics": {}}],
+    "score": 0.9,
+    "seconds": 19.9,
+    "per_seed": [{"seed": 0, "state": "finished"}, {"seed": 1, "state": "finished"}],
 }
+
+
+def _record(**changed: object) -> Record:
+    return Record.of(DONE | changed, Path(), "search")
 
 
 def test_without_a_terminal_each_event_is_one_line() -> None:
@@ -115,23 +121,22 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
         board.started(UNIT)
         board.heard(UNIT, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 1, "epochs": 9})
         board.heard(UNIT, {"state": "running", "seeds_done": 1, "running": 0.8})
-        board.ended(UNIT, DONE)
+        board.ended(UNIT, _record())
     lines = stream.getvalue().splitlines()
     assert lines[:3] == [
         "study s",
         "trial 4 started: heads.weight_decay=0.001235, heads.epochs=3",
         "trial 4: 1 of 2 seeds acc 0.8000",
     ]
-    assert lines[3].startswith("trial 4 finished acc 0.9000 in ") and "1 of 3, about" in lines[3]
+    # The seconds of `record.json` and `trials.csv`: of training, however long the unit's process took to start.
+    assert lines[3].startswith("trial 4 finished acc 0.9000 after 19.9 s of training, 1 of 3, about ")
     assert len(lines) == 4 and ticks == [1]
 
 
 def test_a_failure_says_why_in_its_line() -> None:
     board, stream = _board()
     board.started(UNIT)
-    board.ended(
-        UNIT, DONE | {"state": "failed", "metrics": {}, "error": "Traceback\n  …\nValueError: oh", "per_seed": []}
-    )
+    board.ended(UNIT, _record(state="failed", error="Traceback\n  …\nValueError: oh", per_seed=[]))
     assert "trial 4 failed (ValueError: oh)" in stream.getvalue()
 
 
@@ -141,14 +146,15 @@ def test_on_a_terminal_a_table_shows_running_units_last() -> None:
     board.started(other)
     board.started(UNIT)
     board.heard(other, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 2, "epochs": 9})
-    board.ended(UNIT, DONE)
+    board.ended(UNIT, _record())
     screen = io.StringIO()
     Console(file=screen, width=120, force_terminal=True, no_color=True).print(board.table())
     text = screen.getvalue()
     assert text.index("trial 4") < text.index("confirm 1 seed 1000")
     assert "heads 2/9" in text and "0/1" in text and "2/2" in text and "0.9000" in text and "the preset" in text
-    assert "1 of 3, about" in text.splitlines()[0]
+    assert "1 of 3, about" in text.splitlines()[0] and "training" in text.splitlines()[1] and "19.9 s" in text
 
 
-def test_durations() -> None:
-    assert [duration(s) for s in (3.4, 61, 3599.6, 7620)] == ["3 s", "1:01 min", "1:00 h", "2:07 h"]
+def test_a_training_is_given_what_its_slot_has() -> None:
+    slots = plan_slots(Needs(2, 1.0, 4.0), [{"CPU": 2, "GPU": 1}], 2, fixed=True)
+    assert slots.resources(2) == Resources(2, cpus_per_worker=0.5, gpus_per_worker=0.25)

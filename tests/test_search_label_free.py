@@ -13,12 +13,12 @@ from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan, run_unit
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting.search.facts import gather
-from raymc.reporting.study_reader import read_study
-from raymc.search.judge import judge_of
 from raymc.space.space import load_space
 from raymc.study import folder as studies
 from raymc.study.distributions import compile_space
 from raymc.study.manifest import load_data, make_manifest, plan_budget
+from raymc.study.objective import Objective
+from raymc.study.reader import read_study
 
 SPACE = """
 method: gcml
@@ -54,9 +54,8 @@ def _searched(folder: Path, metric: str, y: np.ndarray[Any, Any] | None) -> dict
         data=str(folder),
         base_seed=0,
         seeds_from=manifest["seeds_from"],
-        seeds=budget.seeds,
     )
-    plan = Plan(place, judge_of(manifest["objective"]))
+    plan = Plan(place, Objective.of(manifest["objective"]))
     with studies.open_database(place) as database:
         ledger = _ledger(place, manifest, budget, database, space)
         while (unit := ledger.next()) is not None:

@@ -13,9 +13,9 @@ import pytest
 from optuna.trial import TrialState
 
 from raymc.errors import CollapsedError, DeviceMemoryError, DivergedError
-from raymc.search import records
-from raymc.search.judge import Judge
+from raymc.study import files
 from raymc.study.distributions import enqueue
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger, SeedQueue
 from tests.search_fakes import FIRST, SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
@@ -35,13 +35,13 @@ def test_every_trial_runs_all_seeds_and_the_best_are_confirmed_on_fresh_ones(tmp
     best = [trial.number for trial in ledger.best(2)]
     assert [(unit.trial, unit.seeds) for unit in units[5:]] == [(n, (seed,)) for seed in (1000, 1001) for n in best]
     for trial in study.get_trials():
-        record = records.read_record(tmp_path, "search", trial.number)
-        assert record is not None and record["state"] == "finished" and record["score"] == trial.value
-        assert [row["seed"] for row in record["per_seed"]] == [0, 1]
-        assert record["params"] == trial.params
-    confirmed = records.read_record(tmp_path, "confirm", best[0])
-    assert confirmed is not None and confirmed["state"] == "finished" and confirmed["params"] == units[5].params
-    assert confirmed["score"] == pytest.approx(sum(row["metrics"]["acc"] for row in confirmed["per_seed"]) / 2)
+        record = files.read_record(tmp_path, "search", trial.number)
+        assert record is not None and record.state == "finished" and record.score == trial.value
+        assert [run.seed for run in record.seeds] == [0, 1]
+        assert record.params == trial.params
+    confirmed = files.read_record(tmp_path, "confirm", best[0])
+    assert confirmed is not None and confirmed.state == "finished" and confirmed.params == units[5].params
+    assert confirmed.score == pytest.approx(sum(run.metrics["acc"] for run in confirmed.seeds) / 2)
 
 
 def _killing(moment: int) -> tuple[FakeBody, list[int]]:
@@ -144,9 +144,9 @@ def test_a_trial_that_went_wrong_has_a_named_state_and_no_score(tmp_path: Path, 
     enqueue(study, [FIRST], SPACE)
     ledger = make_ledger(tmp_path, study, top=1)
     run_here(ledger, tmp_path, body)
-    record = records.read_record(tmp_path, "search", 0)
-    assert record is not None and record["state"] == state and record["score"] is None and record["metrics"] == {}
-    assert str(error) in record["error"]
+    record = files.read_record(tmp_path, "search", 0)
+    assert record is not None and record.state == state and record.score is None and record.metrics == {}
+    assert str(error) in record.error
     assert study.get_trials()[0].user_attrs["state"] == state
     assert _states(study)[0] == TrialState.FAIL and TrialState.RUNNING not in _states(study)
     assert ledger.counts()["failed"] >= 1 and sum(ledger.counts().values()) == 5
@@ -165,8 +165,8 @@ def test_a_training_without_a_finite_objective_is_a_failed_trial(tmp_path: Path,
     units = run_here(ledger, tmp_path, Blind())
     assert [unit.kind for unit in units] == ["search"] * 2, "nothing is there to confirm"
     assert _states(study) == [TrialState.FAIL] * 2
-    record = records.read_record(tmp_path, "search", 0)
-    assert record is not None and "no finite acc" in record["error"] and record["score"] is None
+    record = files.read_record(tmp_path, "search", 0)
+    assert record is not None and "no finite acc" in record.error and record.score is None
 
 
 def test_one_bad_fresh_seed_is_named_and_leaves_no_score(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_one_bad_fresh_seed_is_named_and_leaves_no_score(tmp_path: Path) -> None
     study = new_study()
     ledger = make_ledger(tmp_path, study, top=1, fresh=(1000, 1001, 1002))
     run_here(ledger, tmp_path, FakeBody(before))
-    record = records.read_record(tmp_path, "confirm", ledger.best(1)[0].number)
-    assert record is not None and record["state"] == "collapsed" and record["score"] is None
-    assert [row["state"] for row in record["per_seed"]] == ["finished", "collapsed", "finished"]
+    record = files.read_record(tmp_path, "confirm", ledger.best(1)[0].number)
+    assert record is not None and record.state == "collapsed" and record.score is None
+    assert [run.state for run in record.seeds] == ["finished", "collapsed", "finished"]
 
 
 def test_a_lost_unit_is_a_failed_trial(tmp_path: Path) -> None:
@@ -188,18 +188,18 @@ def test_a_lost_unit_is_a_failed_trial(tmp_path: Path) -> None:
     unit = ledger.next()
     assert unit is not None and ledger.next() is None, "nothing is confirmed while a trial runs"
     record = ledger.ended(unit, "its worker died")
-    assert (record["state"], record["error"]) == ("failed", "its worker died")
+    assert (record.state, record.error) == ("failed", "its worker died")
     assert _states(study) == [TrialState.FAIL] and ledger.next() is None
 
-    queue = SeedQueue(tmp_path, "stability", Judge("acc"), {0: {}}, (5, 6))
+    queue = SeedQueue(tmp_path, "stability", Objective("acc"), {0: {}}, (5, 6))
     first = queue.next()
     assert first is not None
-    assert queue.ended(first)["per_seed"][0]["error"] == "its process was lost"
+    assert queue.ended(first).seeds[0].error == "its process was lost"
 
 
 def test_minimising_confirms_the_smallest_and_ties_go_to_the_earlier(tmp_path: Path) -> None:
     study = new_study("minimize")
-    ledger = make_ledger(tmp_path, study, trials=6, top=3, judge=Judge("acc", "min"))
+    ledger = make_ledger(tmp_path, study, trials=6, top=3, objective=Objective("acc", "min"))
     run_here(ledger, tmp_path, FakeBody())
     values = [trial.value for trial in ledger.best(6)]
     assert values == sorted(values)
@@ -214,7 +214,7 @@ def test_minimising_confirms_the_smallest_and_ties_go_to_the_earlier(tmp_path: P
 def test_a_space_without_parameters_is_one_trial_of_the_preset(tmp_path: Path) -> None:
     study = new_study()
     ledger = Ledger(
-        tmp_path, study, {}, judge=Judge("acc"), trials=1, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
+        tmp_path, study, {}, objective=Objective("acc"), trials=1, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
     )  # fmt: skip
     units = run_here(ledger, tmp_path, FakeBody())
     assert [(unit.kind, dict(unit.params)) for unit in units] == [("search", {}), ("confirm", {})]

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from raymc.execution.train_seed import TrainSeed
-from raymc.search import records
 from raymc.space.space import load_space
+from raymc.study import files
 from tests.chaos import node_kills
 from tests.chaos.machines import PATIENCE, Machines, machines
 
@@ -60,11 +60,11 @@ def test_four_trials_of_two_workers_at_once_end_on_two_machines_of_one_core(clus
     assert not list(study.glob(".probe-*")) and not list(study.glob("trials/*/seed-0/ray"))
     alone = TrainSeed(load_space(tmp_path / "small.yaml"), str(tmp_path / "alone"), "", 0, "heads")
     for number in (0, 3):
-        record = records.read_record(study, "search", number)
+        record = files.read_record(study, "search", number)
         assert record is not None
         out = tmp_path / f"out-{number}"
-        alone(record["params"], 0, out, lambda row: None)
-        found = node_kills.curve(records.seed_folder(study, "search", number, 0))
+        alone(record.params, 0, out, lambda row: None)
+        found = node_kills.curve(files.seed_folder(study, "search", number, 0))
         assert node_kills.apart(found, node_kills.curve(out)) < 1e-9
 
 

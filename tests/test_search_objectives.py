@@ -15,19 +15,19 @@ from optuna.samplers import TPESampler
 from optuna.trial import create_trial
 from sklearn.metrics import adjusted_rand_score
 
+from raymc.atomic import write_json
 from raymc.errors import InputError
 from raymc.execution.trial import Plan, run_unit
 from raymc.metrics.gates import Gates
 from raymc.metrics.ranking import rank_means
-from raymc.reporting.records import winner
 from raymc.reporting.search.pareto import pareto
-from raymc.reporting.study_reader import read_study
-from raymc.search import records
-from raymc.search.judge import Judge, judge_of
 from raymc.space.space import load_space
+from raymc.study import files, groups
 from raymc.study.manifest import check_data, load_data, plan_budget
+from raymc.study.objective import Objective
+from raymc.study.reader import read_study, winner
+from raymc.study.records import Unit
 from raymc.study.sampler import sampler_seed
-from raymc.training.outputs import write_json
 from tests.search_fakes import SPACE, FakeBody, Killed, make_ledger, new_study, run_here
 
 VALUES = [0.9, 0.7, 0.8, 0.4]
@@ -35,22 +35,22 @@ VALUES = [0.9, 0.7, 0.8, 0.4]
 
 def test_aggregates_are_mean_lower_and_worst_seed() -> None:
     mean, error = statistics.fmean(VALUES), np.std(VALUES, ddof=1) / 2
-    assert Judge("acc").scores({"acc": VALUES}, {}) == pytest.approx([mean])
-    assert Judge("acc", aggregate="lower").scores({"acc": VALUES}, {}) == pytest.approx([mean - error])
-    assert Judge("acc", aggregate="min").scores({"acc": VALUES}, {}) == [0.4]
-    assert Judge("acc", "min", "lower").scores({"acc": VALUES}, {}) == pytest.approx([mean + error])
-    assert Judge("acc", "min", "min").scores({"acc": VALUES}, {}) == [0.9]
-    assert Judge("acc", aggregate="lower").scores({"acc": [0.5]}, {}) == [0.5]
+    assert Objective("acc").scores({"acc": VALUES}, {}) == pytest.approx([mean])
+    assert Objective("acc", aggregate="lower").scores({"acc": VALUES}, {}) == pytest.approx([mean - error])
+    assert Objective("acc", aggregate="min").scores({"acc": VALUES}, {}) == [0.4]
+    assert Objective("acc", "min", "lower").scores({"acc": VALUES}, {}) == pytest.approx([mean + error])
+    assert Objective("acc", "min", "min").scores({"acc": VALUES}, {}) == [0.9]
+    assert Objective("acc", aggregate="lower").scores({"acc": [0.5]}, {}) == [0.5]
 
 
 def test_two_metrics_have_two_scores_and_a_missing_one_has_none() -> None:
-    judge = Judge("acc", second="stability")
-    assert judge.scores({"acc": [0.5, 0.7]}, {"stability": 0.3}) == pytest.approx([0.6, 0.3])
-    assert judge.scores({"acc": [0.5, 0.7]}, {}) is None
-    assert judge.scores({}, {"stability": 0.3}) is None
-    assert Judge("rank_mean").scores({"probe": [0.5]}, {"stability": 0.3}) is None
-    assert judge.needed == ("acc",) and Judge("stability").needed == ()
-    assert set(Judge("rank_mean").needed) == {"rate_reduction", "probe", "silhouette"}
+    objective = Objective("acc", second="stability")
+    assert objective.scores({"acc": [0.5, 0.7]}, {"stability": 0.3}) == pytest.approx([0.6, 0.3])
+    assert objective.scores({"acc": [0.5, 0.7]}, {}) is None
+    assert objective.scores({}, {"stability": 0.3}) is None
+    assert Objective("rank_mean").scores({"probe": [0.5]}, {"stability": 0.3}) is None
+    assert objective.needed == ("acc",) and Objective("stability").needed == ()
+    assert set(Objective("rank_mean").needed) == {"rate_reduction", "probe", "silhouette"}
 
 
 def test_gates_close_on_small_large_and_empty_clusters_and_low_rank() -> None:
@@ -91,36 +91,38 @@ class Clusterer(FakeBody):
 
 
 def _agreements(folder: Path, trial: int, seeds: tuple[int, ...]) -> list[float]:
-    found = [np.load(records.seed_folder(folder, "search", trial, seed) / "labels.npz")["labels"] for seed in seeds]
+    found = [np.load(files.seed_folder(folder, "search", trial, seed) / "labels.npz")["labels"] for seed in seeds]
     return [adjusted_rand_score(a, b) for i, a in enumerate(found) for b in found[i + 1 :]]
 
 
 def test_stability_is_the_mean_agreement_of_the_seeds_and_chooses_the_steadiest(tmp_path: Path) -> None:
     study = new_study()
-    ledger = make_ledger(tmp_path, study, trials=8, seeds=(0, 1, 2), judge=Judge("stability"))
-    run_here(ledger, tmp_path, Clusterer(), judge=Judge("stability"))
+    ledger = make_ledger(tmp_path, study, trials=8, seeds=(0, 1, 2), objective=Objective("stability"))
+    run_here(ledger, tmp_path, Clusterer(), objective=Objective("stability"))
     for trial in study.get_trials():
-        record = records.read_record(tmp_path, "search", trial.number)
+        record = files.read_record(tmp_path, "search", trial.number)
         expected = statistics.fmean(_agreements(tmp_path, trial.number, (0, 1, 2)))
         assert record is not None
-        assert record["score"] == trial.value == pytest.approx(expected)
-        assert record["metrics"]["stability"] == record["score"]
+        assert record.score == trial.value == pytest.approx(expected)
+        assert record.metrics["stability"] == record.score
     best = ledger.best(1)[0]
     assert best.value == max(trial.value for trial in study.get_trials())
 
 
 def test_stability_is_judged_from_the_second_seed_on(tmp_path: Path) -> None:
-    ledger = make_ledger(tmp_path, new_study(), trials=1, seeds=(0, 1, 2, 3), judge=Judge("stability"), top=0)
+    ledger = make_ledger(tmp_path, new_study(), trials=1, seeds=(0, 1, 2, 3), objective=Objective("stability"), top=0)
     heard: list[dict[str, Any]] = []
-    run_here(ledger, tmp_path, Clusterer(), "seeds", lambda unit, row: heard.append(row), judge=Judge("stability"))
+    run_here(
+        ledger, tmp_path, Clusterer(), "seeds", lambda unit, row: heard.append(row), objective=Objective("stability")
+    )
     assert [row["resource"] for row in heard if "resource" in row] == [2, 3]  # the fourth ends the trial
 
 
 def test_a_mean_rank_is_told_as_it_stands_and_chosen_by_as_it_ends(tmp_path: Path) -> None:
     study = new_study()
-    judge = Judge("rank_mean")
-    ledger = make_ledger(tmp_path, study, trials=7, judge=judge, top=2)
-    run_here(ledger, tmp_path, Clusterer(), judge=judge)
+    objective = Objective("rank_mean")
+    ledger = make_ledger(tmp_path, study, trials=7, objective=objective, top=2)
+    run_here(ledger, tmp_path, Clusterer(), objective=objective)
     found = [trial.user_attrs["metrics"] for trial in study.get_trials()]
     for n, trial in enumerate(study.get_trials(), start=1):
         assert trial.value == pytest.approx(rank_means(found[:n])[-1])
@@ -135,8 +137,9 @@ def test_a_mean_rank_is_told_as_it_stands_and_chosen_by_as_it_ends(tmp_path: Pat
 
 
 def test_the_sampler_knows_ranks_as_they_are_and_not_as_they_were_told(tmp_path: Path) -> None:
-    study, judge = new_study(), Judge("rank_mean")
-    run_here(make_ledger(tmp_path, study, trials=24, judge=judge, top=0), tmp_path, Clusterer(), judge=judge)
+    study, objective = new_study(), Objective("rank_mean")
+    ledger = make_ledger(tmp_path, study, trials=24, objective=objective, top=0)
+    run_here(ledger, tmp_path, Clusterer(), objective=objective)
     trials = study.get_trials()
 
     def asked(number: int, scores: Sequence[float | None]) -> dict[str, Any]:
@@ -154,9 +157,9 @@ def test_the_sampler_knows_ranks_as_they_are_and_not_as_they_were_told(tmp_path:
 
 def test_two_metrics_confirm_the_front_first_and_the_report_names_it(tmp_path: Path) -> None:
     study = new_study(["maximize", "maximize"])
-    judge = Judge("acc", second="stability")
-    ledger = make_ledger(tmp_path, study, trials=8, judge=judge, top=3)
-    run_here(ledger, tmp_path, Clusterer(), judge=judge)
+    objective = Objective("acc", second="stability")
+    ledger = make_ledger(tmp_path, study, trials=8, objective=objective, top=3)
+    run_here(ledger, tmp_path, Clusterer(), objective=objective)
     trials = {trial.number: tuple(trial.values) for trial in study.get_trials()}
     front = {
         n
@@ -177,16 +180,18 @@ def test_two_metrics_confirm_the_front_first_and_the_report_names_it(tmp_path: P
 
 
 def test_a_closed_gate_is_a_collapsed_trial_without_a_score(tmp_path: Path) -> None:
-    judge = Judge("stability", gates=Gates(smallest_share=1.0))
+    objective = Objective("stability", gates=Gates(smallest_share=1.0))
     study = new_study()
-    run_here(make_ledger(tmp_path, study, trials=4, judge=judge, top=0), tmp_path, Clusterer(), judge=judge)
-    found = [records.read_record(tmp_path, "search", n) for n in range(4)]
-    assert {record["state"] for record in found if record} >= {"collapsed"}
+    run_here(
+        make_ledger(tmp_path, study, trials=4, objective=objective, top=0), tmp_path, Clusterer(), objective=objective
+    )
+    found = [files.read_record(tmp_path, "search", n) for n in range(4)]
+    assert {record.state for record in found if record} >= {"collapsed"}
     for record in found:
         assert record is not None
-        if record["state"] == "collapsed":
-            assert record["score"] is None and record["metrics"] == {}
-            assert "smallest cluster" in record["error"] and "gates of the objective" in record["error"]
+        if record.state == "collapsed":
+            assert record.score is None and record.metrics == {}
+            assert "smallest cluster" in record.error and "gates of the objective" in record.error
 
 
 def _as_study(folder: Path, objective: dict[str, Any]) -> None:
@@ -229,7 +234,7 @@ def test_objectives_that_make_no_sense_are_refused_in_one_line(tmp_path: Path, t
 
 def test_gates_are_on_without_labels_off_with_them_and_can_be_set(tmp_path: Path) -> None:
     def gates(text: str) -> Gates | None:
-        return judge_of(_space(tmp_path, f"objective: {text}").objective.model_dump()).gates
+        return Objective.of(_space(tmp_path, f"objective: {text}").objective.model_dump()).gates
 
     assert gates("{metric: acc}") is None
     assert gates("{metric: stability}") == Gates()
@@ -270,12 +275,12 @@ def test_an_objective_over_seeds_gets_two_in_a_smoke_run_and_no_fewer(tmp_path: 
 
 
 def test_studies_of_before_have_the_mean_and_no_gates() -> None:
-    assert judge_of({"metric": "acc", "mode": "max", "uses_labels": True}) == Judge("acc")
+    assert Objective.of({"metric": "acc", "mode": "max", "uses_labels": True}) == Objective("acc")
 
 
 def test_a_smoke_run_has_no_gates() -> None:
     objective = {"metric": "stability", "mode": "max", "gates": {"smallest_share": 0.1, "largest_share": 5, "rank": 2}}
-    assert judge_of(objective).gates == Gates() and judge_of(objective, smoke=True).gates is None
+    assert Objective.of(objective).gates == Gates() and Objective.of(objective, smoke=True).gates is None
 
 
 def test_a_record_of_before_that_was_not_told_yet_is_told_on_resume(tmp_path: Path) -> None:
@@ -283,48 +288,49 @@ def test_a_record_of_before_that_was_not_told_yet_is_told_on_resume(tmp_path: Pa
     ledger = make_ledger(tmp_path, study, trials=1, top=0)
     unit = ledger.next()
     assert unit is not None
-    run_unit(Plan(tmp_path, Judge("acc")), unit, FakeBody(), lambda row: None)
-    record = records.read_record(tmp_path, "search", 0)
+    run_unit(Plan(tmp_path, Objective("acc")), unit, FakeBody(), lambda row: None)
+    record = files.read_record(tmp_path, "search", 0)
     assert record is not None
-    score = record["score"]
-    records.write_record(tmp_path, {key: value for key, value in record.items() if key != "scores"})
+    score = record.score
+    before = {key: value for key, value in record.row.items() if key != "scores"}
+    write_json(files.trial_folder(tmp_path, "search", 0) / "record.json", before)
     make_ledger(tmp_path, study, trials=1, top=0)  # as after a kill between the record and Optuna
     assert study.get_trials()[0].value == score
 
 
 def test_seeds_without_a_common_figure_are_a_failed_trial_not_a_fault(tmp_path: Path) -> None:
-    judge = Judge("stability")
-    ledger = make_ledger(tmp_path, new_study(), trials=1, judge=judge, top=0)
-    run_here(ledger, tmp_path, FakeBody(), judge=judge)
-    record = records.read_record(tmp_path, "search", 0)
-    assert record is not None and record["state"] == "failed"
-    assert record["error"] == "the seeds give no stability together"
+    objective = Objective("stability")
+    ledger = make_ledger(tmp_path, new_study(), trials=1, objective=objective, top=0)
+    run_here(ledger, tmp_path, FakeBody(), objective=objective)
+    record = files.read_record(tmp_path, "search", 0)
+    assert record is not None and record.state == "failed"
+    assert record.error == "the seeds give no stability together"
 
 
 def test_torn_labels_are_no_agreement_of_the_others(tmp_path: Path) -> None:
-    judge = Judge("stability")
-    ledger = make_ledger(tmp_path, new_study(), trials=1, judge=judge, top=0, seeds=(0, 1, 2))
-    run_here(ledger, tmp_path, Clusterer(), judge=judge)
-    unit = records.Unit("search", 0, {}, (0, 1, 2), (0, 1, 2))
-    assert records.make_record(tmp_path, unit, judge)["state"] == "finished"
-    (records.seed_folder(tmp_path, "search", 0, 1) / "labels.npz").write_bytes(b"torn")
-    record = records.make_record(tmp_path, unit, judge)
-    assert record["state"] == "failed" and "stability" not in record["metrics"]
+    objective = Objective("stability")
+    ledger = make_ledger(tmp_path, new_study(), trials=1, objective=objective, top=0, seeds=(0, 1, 2))
+    run_here(ledger, tmp_path, Clusterer(), objective=objective)
+    unit = Unit("search", 0, {}, (0, 1, 2), (0, 1, 2))
+    assert groups.make_record(tmp_path, unit, objective).state == "finished"
+    (files.seed_folder(tmp_path, "search", 0, 1) / "labels.npz").write_bytes(b"torn")
+    record = groups.make_record(tmp_path, unit, objective)
+    assert record.state == "failed" and "stability" not in record.metrics
 
 
 KILLED = {
-    "stability": (Judge("stability"), "maximize"),
-    "lower": (Judge("acc", aggregate="lower"), "maximize"),
-    "worst, smallest": (Judge("acc", "min", "min"), "minimize"),
-    "rank_mean": (Judge("rank_mean"), "maximize"),
-    "two": (Judge("acc", second="stability"), ["maximize", "maximize"]),
-    "gates": (Judge("silhouette", gates=Gates(smallest_share=0.8)), "maximize"),
+    "stability": (Objective("stability"), "maximize"),
+    "lower": (Objective("acc", aggregate="lower"), "maximize"),
+    "worst, smallest": (Objective("acc", "min", "min"), "minimize"),
+    "rank_mean": (Objective("rank_mean"), "maximize"),
+    "two": (Objective("acc", second="stability"), ["maximize", "maximize"]),
+    "gates": (Objective("silhouette", gates=Gates(smallest_share=0.8)), "maximize"),
 }
 
 
 @pytest.mark.parametrize("name", KILLED)
 def test_killed_again_and_again_a_study_tells_what_an_unbroken_one_does(tmp_path: Path, name: str) -> None:
-    judge, modes = KILLED[name]
+    objective, modes = KILLED[name]
     rng, kills = random.Random(3), 0
 
     def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
@@ -335,11 +341,11 @@ def test_killed_again_and_again_a_study_tells_what_an_unbroken_one_does(tmp_path
         nonlocal kills
         study = new_study(modes, storage)
         while True:
-            ledger = make_ledger(folder, study, trials=6, judge=judge, top=2, seeds=(0, 1, 2))
+            ledger = make_ledger(folder, study, trials=6, objective=objective, top=2, seeds=(0, 1, 2))
             if storage:
                 _kill_before_telling(ledger, rng)
             try:
-                run_here(ledger, folder, body, judge=judge)
+                run_here(ledger, folder, body, objective=objective)
                 break
             except Killed:
                 kills += 1

@@ -14,9 +14,9 @@ import yaml
 
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
-from raymc.search.arms import compare
-from raymc.search.steady_request import StabilityRequest
 from raymc.space.space import load_space
+from raymc.stability.request import StabilityRequest
+from raymc.stability.runs import run_stability
 from raymc.study import folder as study
 from raymc.study.manifest import load_data
 from raymc.study.request import Request, new_study, take_up
@@ -105,7 +105,7 @@ def test_arms_must_have_the_same_rows_scaled_alike(work: Path) -> None:
     request = StabilityRequest(first, {}, str(work / "store"), str(work))
     for other, words in others.items():
         with pytest.raises(InputError, match=words):
-            compare(dataclasses.replace(request, vs=(other,)))
+            run_stability(dataclasses.replace(request, vs=(other,)))
     assert not (work / "store").exists()
 
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from raymc.commands.stability import stability
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.execution import session
-from raymc.execution.trial import run_unit
-from raymc.search import steadiness
-from raymc.search.records import read_json
-from raymc.search.steadiness import stability
-from raymc.search.steady_request import StabilityRequest, configuration
 from raymc.space.space import load_space
+from raymc.stability import groups, queue
+from raymc.stability.configurations import configuration
+from raymc.stability.request import StabilityRequest
 from raymc.study import folder as study
+from raymc.study.files import read_json
 from raymc.study.manifest import fresh_seeds, plan_budget
 from raymc.study.request import Request
-from tests.search_fakes import FakeBody, Killed, tune
+from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here, tune
 
 SPACE = """
 method: nmce
@@ -83,15 +84,11 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeB
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def use(body: FakeBody) -> None:
-        def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
-            while (unit := work.next()) is not None:
-                run_unit(plan, unit, body, lambda row: None)
-                work.ended(unit)
-                tick()
-
-        for module in (session, steadiness):
-            monkeypatch.setattr(module, "run_on_ray", here)
-            monkeypatch.setattr(module, "StudyTracker", Tracker)
+        for module in (session, queue):
+            monkeypatch.setattr(module, "run_on_ray", driver_here(lambda real: body))
+        monkeypatch.setattr(session, "StudyTracker", Tracker)
+        monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+        monkeypatch.setattr(queue, "ray_session", lambda *_, **__: nullcontext())
 
     return use
 
@@ -266,7 +263,7 @@ def _stability(**changes: Any) -> StabilityRequest:
 def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> None:
     body = LeavesLabels()
     run_with(body)
-    result, record = stability(_stability(overrides={"heads.epochs": 4}))
+    result = stability(_stability(overrides={"heads.epochs": 4}))
     json.dumps(result, allow_nan=False)
     assert [seed for _, seed in body.calls] == result["seeds"] == list(range(10))
     assert set(result["acc"]) >= {"mean", "std", "min", "max", "ci95", "values"} and len(result["acc"]["values"]) == 10
@@ -277,17 +274,16 @@ def test_stability_of_a_space_runs_its_preset_on_ten_seeds(run_with: Any) -> Non
     rows = (page.parent / "stability.csv").read_text().splitlines()
     assert rows[0] == "seed,state,acc,nmi,seconds" and len(rows) == 11
     assert read_json(page.parent / "stability.json")["acc"] == result["acc"]  # type: ignore[index]
-    assert record["kind"] == "stability"
 
 
 def test_stability_of_a_study_runs_its_winner_on_seeds_that_it_has_not_used(run_with: Any) -> None:
     run_with(LeavesLabels())
     best = tune(_request())["best"]
-    chosen = configuration(_stability(target="s"))
+    chosen = configuration("s", {}, "storage")
     assert chosen.params == best["params"] and chosen.seeds_from == "heads"
-    result, _ = stability(_stability(target="s", seeds=2))
+    result = stability(_stability(target="s", seeds=2))
     assert result["seeds"] == [1003, 1004] and result["params"] == best["params"]
-    pinned = configuration(_stability(target="s", overrides={"heads.epochs": 9}))
+    pinned = configuration("s", {"heads.epochs": 9}, "storage")
     assert "heads.epochs" not in pinned.params and pinned.space.config().stages["heads"].epochs == 9
 
 
@@ -298,7 +294,7 @@ def test_seeds_that_went_wrong_are_counted_and_not_averaged(run_with: Any) -> No
 
     failing = 1
     run_with(LeavesLabels(bad))
-    result, _ = stability(_stability(seeds=3))
+    result = stability(_stability(seeds=3))
     assert result["states"] == {"collapsed": 1, "finished": 2} and result["acc"]["n"] == 2 and len(result["seeds"]) == 3
     assert "1 of 3 seeds collapsed" in Path(result["report"]).read_text()
     failing = 3

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raymc.atomic import write_json
 from raymc.reporting.search.facts import gather
-from raymc.reporting.study_reader import read_study
-from raymc.search.judge import Judge
+from raymc.study.objective import Objective
+from raymc.study.reader import read_study
 from raymc.tracking.outcome import log_outcome, study_tags
 from raymc.tracking.study import StudyTracker
-from raymc.training.outputs import write_json
 from tests.mlflow_database import DEPRECATED, new_database, query, sender, table
 from tests.search_fakes import FakeBody, make_ledger, new_study, run_here
 
@@ -36,15 +36,15 @@ class FullBody(FakeBody):
 
 def _ended(folder: Path, **objective: Any) -> dict[str, dict[str, float]]:
     """Search, confirm and ship; the newest value of each metric by run."""
-    judge = Judge(**objective)
+    goal = Objective(**objective)
     database = new_database(folder)
-    manifest = {"study": "a study", "objective": {**vars(judge), "gates": None, "uses_labels": judge.metric == "acc"}}
+    manifest = {"study": "a study", "objective": goal.row}
     facts = dict.fromkeys(("method", "dataset", "preset"), "x") | {"smoke": False}
     write_json(folder / "study.json", manifest)
     tags = study_tags(manifest | facts)
     tracker = StudyTracker(folder, study="a study", space="space", tracking_uri=f"sqlite:///{database}", tags=tags)
-    ledger = make_ledger(folder, new_study(["maximize"] * len(judge.metrics)), judge=judge, fresh=(1000, 1001, 1002))
-    run_here(ledger, folder, FullBody(), judge=judge)
+    ledger = make_ledger(folder, new_study(["maximize"] * len(goal.metrics)), objective=goal, fresh=(1000, 1001, 1002))
+    run_here(ledger, folder, FullBody(), objective=goal)
     for _ in range(2):  # the second time as a resume of a complete study: nothing is doubled
         study = read_study(folder)
         facts = gather(study)

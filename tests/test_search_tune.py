@@ -18,9 +18,9 @@ from raymc.execution.live import Board
 from raymc.execution.searcher import Halving
 from raymc.execution.trial import Plan, stop_mark
 from raymc.execution.worker import Needs
-from raymc.search import records
-from raymc.search.judge import Judge
+from raymc.study import files
 from raymc.study.distributions import enqueue
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger
 from tests import search_fakes
 from tests.search_fakes import FIRST, SPACE, FakeBody, make_ledger, new_study
@@ -76,7 +76,7 @@ class Mortal(Watched):
 def _run(ledger: Ledger, body: FakeBody, slots: Slots, fidelity: str = "none", scheduler: Any = None) -> str:
     shown = io.StringIO()
     with Board("test", "acc", ledger.left, stream=shown) as board:
-        run_work(ledger, Plan(ledger.folder, Judge("acc"), fidelity), body, slots, board, scheduler)
+        run_work(ledger, {"": (Plan(ledger.folder, Objective("acc"), fidelity), body)}, slots, board, scheduler)
     return shown.getvalue()
 
 
@@ -92,9 +92,9 @@ def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path:
     counts = ledger.counts()
     assert sum(counts.values()) == 12 and counts["failed"] == 0 and counts["pruned"] >= 1
     for number in range(12):
-        record = records.read_record(tmp_path, "search", number)
-        assert record is not None and record["error"] is None
-        assert (record["state"] == "pruned") == stop_mark(tmp_path, number).exists()
+        record = files.read_record(tmp_path, "search", number)
+        assert record is not None and record.error is None
+        assert (record.state == "pruned") == stop_mark(tmp_path, number).exists()
     pruned = next(t for t in study.get_trials() if t.state.name == "PRUNED")
     assert pruned.intermediate_values and pruned.user_attrs["state"] == "pruned"
     assert len(set(_pids(tmp_path))) <= 2, "two slots are two processes, for the search and the confirmation"
@@ -118,9 +118,9 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
 def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
     ledger = make_ledger(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
-    elsewhere = Plan(tmp_path / "elsewhere", Judge("acc"), "none")
+    elsewhere = Plan(tmp_path / "elsewhere", Objective("acc"), "none")
     with Board("test", "acc", ledger.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
-        run_work(ledger, elsewhere, Watched(), slots, board)
+        run_work(ledger, {"": (elsewhere, Watched())}, slots, board)
     assert re.fullmatch(
         rf"{tmp_path}/elsewhere is not on [\d.]+: the storage must be a folder that .*", str(told.value)
     )

@@ -6,15 +6,16 @@ import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raymc.errors import InputError, StorageError
 from raymc.execution.trial import Plan, run_unit, stop_mark
-from raymc.search import records
-from raymc.search.judge import Judge
-from raymc.search.records import Unit, unit_of, unit_row
+from raymc.study import files
+from raymc.study.objective import Objective
+from raymc.study.records import Record, Resources, Unit, unit_of, unit_row
 from tests.search_fakes import FIRST, FakeBody, Killed, accuracy
 
 SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))
@@ -22,40 +23,60 @@ SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))
 
 def _run(folder: Path, body: Any, fidelity: str = "none", unit: Unit = SEARCH) -> tuple[Any, list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
-    return run_unit(Plan(folder, Judge("acc"), fidelity), unit, body, rows.append), rows
+    return run_unit(Plan(folder, Objective("acc"), fidelity), unit, body, rows.append), rows
 
 
 def test_a_unit_leaves_results_and_a_record_and_reports_them(tmp_path: Path) -> None:
     record, rows = _run(tmp_path, FakeBody())
     expected = [accuracy(FIRST, seed) for seed in (3, 4, 5)]
-    assert record["state"] == "finished" and record["score"] == pytest.approx(sum(expected) / 3)
-    assert record == json.loads((tmp_path / "trials/0007/record.json").read_text())
-    assert set(record) >= {"trial", "kind", "state", "params", "score", "metrics", "per_seed", "started", "seconds"}
-    assert set(record) >= {"error", "run_id"} and record["metrics"]["nmi"] == 0.5
-    assert [row["metrics"]["acc"] for row in record["per_seed"]] == expected
-    assert rows[-1] == {"state": "finished", "score": record["score"], "seeds_done": 3}
+    assert record.state == "finished" and record.score == pytest.approx(sum(expected) / 3)
+    kept = json.loads((tmp_path / "trials/0007/record.json").read_text())
+    assert record.row == kept and record == files.read_record(tmp_path, "search", 7)
+    assert set(kept) >= {"trial", "kind", "state", "params", "score", "metrics", "per_seed", "started", "seconds"}
+    assert set(kept) >= {"error", "run_id"} and record.metrics["nmi"] == 0.5
+    assert [run.metrics["acc"] for run in record.seeds] == expected
+    assert rows[-1] == {"state": "finished", "score": record.score, "seeds_done": 3, "seconds": record.seconds}
     assert all(row["state"] == "running" and "resource" not in row for row in rows[:-1])
+
+
+def test_a_result_says_what_its_training_had_and_a_mean_where_workers_came_and_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("raymc.execution.trial.time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    class Elastic(FakeBody):
+        def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+            for workers in {3: (4, 2), 4: (2,), 5: ()}[seed]:
+                report({"event": "other", "workers": workers})
+            return super().__call__(params, seed, out, report)
+
+    plan = Plan(tmp_path, Objective("acc"), resources=Resources(4, 0.5, 0.25))
+    record = run_unit(plan, SEARCH, Elastic(), lambda row: None)
+    assert [run.resources for run in record.seeds] == [Resources(n, 0.5, 0.25) for n in (3, 2, 4)]
+    kept = json.loads((tmp_path / "trials/0007/seed-3/result.json").read_text())
+    assert kept["resources"] == {"workers": 3, "cpus_per_worker": 0.5, "gpus_per_worker": 0.25}
 
 
 def test_the_record_of_a_running_trial_says_so(tmp_path: Path) -> None:
     seen = []
 
     def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
-        seen.append(records.read_record(tmp_path, "search", 7))
+        seen.append(files.read_record(tmp_path, "search", 7))
 
     _run(tmp_path, FakeBody(before))
-    assert {record["state"] for record in seen if record} == {"running"}
-    assert [len(record["per_seed"]) for record in seen if record] == [0] * 3 + [1] * 3 + [2] * 3
+    assert {record.state for record in seen if record} == {"running"}
+    assert [len(record.seeds) for record in seen if record] == [0] * 3 + [1] * 3 + [2] * 3
 
 
 def test_seeds_with_a_result_are_not_run_again(tmp_path: Path) -> None:
     _run(tmp_path, FakeBody())
-    (records.seed_folder(tmp_path, "search", 7, 4) / "result.json").write_text('{"seed": 4, "sta')
-    (records.seed_folder(tmp_path, "search", 7, 5) / "result.json").unlink()
+    (files.seed_folder(tmp_path, "search", 7, 4) / "result.json").write_text('{"seed": 4, "sta')
+    (files.seed_folder(tmp_path, "search", 7, 5) / "result.json").unlink()
     body = FakeBody()
     record, _ = _run(tmp_path, body)
     assert [seed for _, seed in body.calls] == [4, 5]
-    assert [row["seed"] for row in record["per_seed"]] == [3, 4, 5]
+    assert [run.seed for run in record.seeds] == [3, 4, 5]
 
 
 def test_with_fidelity_seeds_the_running_mean_is_reported_after_each(tmp_path: Path) -> None:
@@ -97,9 +118,9 @@ def test_a_stop_unwinds_the_training_and_is_recorded(tmp_path: Path) -> None:
         if row.get("resource") == 5:
             stop_mark(tmp_path, 7).write_text("{}")
 
-    record = run_unit(Plan(tmp_path, Judge("acc"), "epochs"), SEARCH, Careful(), report)
-    assert record["state"] == "pruned" and record["score"] is None and left == [3, 4]
-    assert [row["seed"] for row in record["per_seed"]] == [3], "the seed that was stopped has no result"
+    record = run_unit(Plan(tmp_path, Objective("acc"), "epochs"), SEARCH, Careful(), report)
+    assert record.state == "pruned" and record.score is None and left == [3, 4]
+    assert [run.seed for run in record.seeds] == [3], "the seed that was stopped has no result"
     assert rows[-1]["state"] == "pruned" and "resource" not in rows[-1]
     lines = (tmp_path / "spool/trial-0007.seed-4.jsonl").read_text().splitlines()
     assert json.loads(lines[-1]) | {"time": 0} == {"kind": "end", "time": 0, "status": "KILLED"}
@@ -110,7 +131,7 @@ def test_only_trials_of_the_search_are_stopped(tmp_path: Path) -> None:
     stop_mark(tmp_path, 7).parent.mkdir(parents=True)
     stop_mark(tmp_path, 7).write_text("{}")
     record, rows = _run(tmp_path, FakeBody(), "epochs", unit)
-    assert record["state"] == "finished" and not [row for row in rows if "resource" in row]
+    assert record.state == "finished" and not [row for row in rows if "resource" in row]
 
 
 def test_a_fault_keeps_its_trace_and_a_user_s_mistake_its_line(tmp_path: Path) -> None:
@@ -118,13 +139,13 @@ def test_a_fault_keeps_its_trace_and_a_user_s_mistake_its_line(tmp_path: Path) -
         raise ZeroDivisionError("oh")
 
     record, _ = _run(tmp_path / "a", FakeBody(fault))
-    assert record["error"].startswith("Traceback") and record["error"].endswith("ZeroDivisionError: oh")
+    assert record.error.startswith("Traceback") and record.error.endswith("ZeroDivisionError: oh")
 
     def mistake(*_: Any) -> None:
         raise InputError("no such file")
 
     record, _ = _run(tmp_path / "b", FakeBody(mistake))
-    assert record["error"] == "no such file" and record["state"] == "failed"
+    assert record.error == "no such file" and record.state == "failed"
 
 
 def test_epochs_and_statistics_are_in_the_spool(tmp_path: Path) -> None:
@@ -156,20 +177,20 @@ def test_a_full_disk_is_no_end_of_a_trial(tmp_path: Path, error: Exception) -> N
     assert json.loads((tmp_path / "trials/0007/record.json").read_text())["state"] == "running"
     body = FakeBody()
     record, _ = _run(tmp_path, body)
-    assert record["state"] == "finished" and [seed for _, seed in body.ended] == [4, 5]
+    assert record.state == "finished" and [seed for _, seed in body.ended] == [4, 5]
 
 
 def test_the_spool_has_a_trial_s_statistics_before_its_record_is_final(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = records.write_record
+    write = files.write_record
 
-    def killed(study: Path, record: dict[str, Any]) -> None:
-        if record["state"] == "finished":
+    def killed(study: Path, record: Record) -> None:
+        if record.state == "finished":
             raise Killed
         write(study, record)
 
-    monkeypatch.setattr(records, "write_record", killed)
+    monkeypatch.setattr(files, "write_record", killed)
     with pytest.raises(Killed):
         _run(tmp_path, FakeBody())
     lines = [json.loads(line) for line in (tmp_path / "spool/trial-0007.jsonl").read_text().splitlines()]
@@ -179,7 +200,7 @@ def test_the_spool_has_a_trial_s_statistics_before_its_record_is_final(
 
 def test_a_result_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
     _run(tmp_path, FakeBody())
-    path = records.seed_folder(tmp_path, "search", 7, 4) / "result.json"
+    path = files.seed_folder(tmp_path, "search", 7, 4) / "result.json"
     path.unlink()
     path.mkdir()  # as good as a file that may not be read, also for root
     body = FakeBody()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raymc.search import records
+from raymc.study import files
 from tests.search_fakes import FakeBody, accuracy, make_ledger, new_study, run_here
 
 SEARCHES, TRIALS = 40, 6
@@ -49,11 +49,11 @@ def winners(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[float, float
         ledger = make_ledger(folder, new_study(), trials=TRIALS, seeds=SEEDS, seed=search, top=1, fresh=FRESH)
         run_here(ledger, folder, body)
         (best,) = ledger.best(1)
-        confirmed = records.read_record(folder, "confirm", best.number)
-        assert confirmed is not None and [row["seed"] for row in confirmed["per_seed"]] == list(FRESH)
+        confirmed = files.read_record(folder, "confirm", best.number)
+        assert confirmed is not None and [run.seed for run in confirmed.seeds] == list(FRESH)
         assert len(body.calls) == TRIALS * len(SEEDS) + len(FRESH)
         assert best.value is not None
-        found.append((truth(best.params), best.value, confirmed["score"]))
+        found.append((truth(best.params), best.value, confirmed.score))
     return found
 
 

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from raymc.config import parse_overrides, say_once
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space import docs as space_docs
@@ -309,6 +310,20 @@ def test_a_key_given_on_the_command_line_is_no_longer_searched(tmp_path: Path) -
     assert space.pinned({"heads.temperature": 1.0}).first == ()
     with pytest.raises(InputError, match="did you mean"):
         space.pinned({"heads.epoch": 3})
+
+
+def test_a_retired_key_is_accepted_and_said_once_and_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a space, on the command line, and as a study made before holds the command line's."""
+    say_once.cache_clear()
+    plain, space = load(tmp_path, ""), load(tmp_path, "fixed: {packed_seeds: 3, feature_dim: 8}")
+    before = space.pinned({"packed_seeds": 2, "feature_dim": plain.config().feature_dim})
+    assert space.fixed == {"feature_dim": 8} and before.config() == plain.config()
+    assert parse_overrides(["packed_seeds=4", "seed=5"]) == {"seed": 5}
+    said = "raymc: packed_seeds is accepted and has no effect any more: every seed trains by itself"
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert "packed_seeds" in complaint(tmp_path, "space: {packed_seeds: {choices: [1, 2]}}")
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from fsspec import AbstractFileSystem
 
 from raymc.errors import InputError
 from raymc.storage import lease as lease_module
-from raymc.storage.lease import Lease
+from raymc.storage import stage_store
+from raymc.storage.objects import write
 from raymc.storage.stage_store import Store
 
 KEY = "0123456789abcdef"
@@ -88,55 +87,43 @@ def test_unwritable_storage_is_the_users_error(tmp_path: Path) -> None:
         Store("foo://bucket")
 
 
-def _hold(root: str, ready: object, seconds: float) -> None:
-    lease = Store(root).lease(KEY)
+@pytest.fixture(params=["folder", "objects"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}"
+
+
+def _take_over(store: Store) -> None:
+    """The lease, from a process of this machine that is gone."""
+    lease = store.lease(KEY)
+    write(store.fs, f"{lease.path}/dead.{lease_module._machine()}.{2**22 + 1}", b"0")
     assert lease.try_acquire()
-    with lease:
-        ready.set()  # type: ignore[attr-defined]
-        time.sleep(seconds)
+    lease.release()
 
 
-def test_one_of_two_processes_holds_the_lease_and_a_killed_one_loses_it(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    holder = context.Process(target=_hold, args=(str(tmp_path), ready, 120.0))
-    holder.start()
-    try:
-        assert ready.wait(60)
-        lease = Store(str(tmp_path)).lease(KEY)
-        assert not lease.try_acquire()
-        holder.kill()
-        holder.join()
-        assert lease.try_acquire()
-    finally:
-        holder.kill()
-
-
-def test_a_silent_holder_elsewhere_is_taken_over_and_a_beating_one_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_who_takes_a_lease_over_takes_nothing_that_another_is_about_to_publish(
+    root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_module, "STALE_SECONDS", 0.3)
-    store = Store(str(tmp_path))
-    waiter = store.lease(KEY)
-    path = Path(waiter.path)
-    path.parent.mkdir(parents=True)
+    put, moments = stage_store.write, ["result.json", "result.json", "epoch.json"]
 
-    def beat(number: int) -> None:
-        path.write_text(json.dumps({"owner": "far", "beat": number, "place": "elsewhere", "pid": os.getpid()}))
+    def late(fs: AbstractFileSystem, path: str, content: bytes) -> None:
+        if moments and path.endswith(moments[0]):
+            del moments[0]
+            _take_over(Store(root))
+        put(fs, path, content)
 
-    for number in range(5):
-        beat(number)
-        assert not waiter.try_acquire()
-        time.sleep(0.15)
-    time.sleep(0.3)
-    assert waiter.try_acquire()
+    monkeypatch.setattr(stage_store, "write", late)
+    store = Store(root)
+    for name in ("result", "epoch"):
+        store.save(KEY, _state(2.0), {}, name)
+        assert store.load(KEY, name) is not None
+    assert not moments
+    assert sum(path.endswith(".pt") for path in store.fs.ls(f"{store.root}/{KEY}", detail=False)) == 2
 
 
-def test_a_lease_is_given_back_once_and_only_by_its_owner(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    first, second = store.lease(KEY), store.lease(KEY)
-    assert first.try_acquire()
-    with first:
-        second.release()
-        assert not second.try_acquire()
-    assert isinstance(second, Lease) and second.try_acquire()
+def test_what_is_published_while_it_is_swept_away_comes_back(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, sweeper, seen = Store(root), Store(root), iter([None])
+    store.save(KEY, _state(2.0), {})
+    # What it saw the first time was a moment before it was published.
+    monkeypatch.setattr(sweeper, "_published", lambda *words: next(seen, store._published(*words)))
+    _take_over(sweeper)
+    assert next(seen, "asked") == "asked" and store.load(KEY) is not None

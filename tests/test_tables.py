@@ -13,9 +13,9 @@ from raymc import report
 from raymc.cli import execute
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.paper_table import PaperTable, load_table, table_names
-from raymc.reporting.cells import choose, read_cells, tables_root
 from raymc.reporting.tables.page import table_facts, text, write_table
+from raymc.stability.cells import choose, read_cells, tables_root
+from raymc.stability.paper_tables import PaperTable, load_table, table_names
 
 TINY = """
 title: A tiny table
@@ -390,7 +390,7 @@ def test_torn_and_foreign_files_are_passed_over(tiny: PaperTable) -> None:
     (folder / "b").mkdir()
     (folder / "b/cell.json").write_text('{"settings"')
     (one,) = read_cells(folder)
-    assert [row["seed"] for row in one.seeds] == [0] and one.missing == [1]
+    assert [run.seed for run in one.seeds] == [0] and one.missing == [1]
 
 
 def _report(*words: str) -> int:

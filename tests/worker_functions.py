@@ -58,6 +58,7 @@ def objectives() -> dict[str, Callable[[list[Tensor], list[Tensor], ProcessGroup
         "sinkhorn_rows_5": lambda z, pi, group: _rows(z, 5, group),
         "sinkhorn_rows_4": lambda z, pi, group: _rows(z, 4, group),
         "sinkhorn_symmetric": lambda z, pi, group: _symmetric_rows(z[0], group),
+        "sinkhorn_alike": lambda z, pi, group: _symmetric_rows(z[0], group, vouched=False),
         "sinkhorn_columns": lambda z, pi, group: _columns(z[0], None, group),
         "sinkhorn_columns_5": lambda z, pi, group: _columns(z[0], 5, group),
         "sinkhorn_columns_4": lambda z, pi, group: _columns(z[0], 4, group),
@@ -74,8 +75,8 @@ def _rows(z: list[Tensor], iterations: int | None, group: ProcessGroup | None) -
     return _by_place(ops.sinkhorn(z[0] @ gather_rows(z[1], group).mT, 0.3, iterations, group), group)
 
 
-def _symmetric_rows(z: Tensor, group: ProcessGroup | None) -> Tensor:
-    return _by_place(ops.sinkhorn(ops.affinity_rows(z, group), 0.3, group=group, symmetric=True), group)
+def _symmetric_rows(z: Tensor, group: ProcessGroup | None, vouched: bool = True) -> Tensor:
+    return _by_place(ops.sinkhorn(ops.affinity_rows(z, group), 0.3, group=group, symmetric=vouched), group)
 
 
 def _columns(z: Tensor, iterations: int | None, group: ProcessGroup | None) -> Tensor:

@@ -16,9 +16,9 @@ from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.reporting.search.page import write_report
 from raymc.reporting.stability.page import write_stability
-from raymc.reporting.steady import FACTS
+from raymc.stability.reader import FACTS
 from raymc.storage.mirror import fetched
-from raymc.storage.objects import LOOK_SECONDS, filesystem, folders, patiently
+from raymc.storage.objects import START_SECONDS, filesystem, folders, patiently
 
 
 def parser() -> Parser:
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _table(args: argparse.Namespace) -> dict[str, Any]:
-    from raymc.paper_table import load_table
     from raymc.reporting.tables.page import table_facts, text, write_table
+    from raymc.stability.paper_tables import load_table
 
     table, storage = load_table(args.table), storage_root(args)
     out = (args.out or Path("reports") / f"table-{table.name}").expanduser().resolve()
@@ -73,13 +73,13 @@ def find_run(storage: str, name: str) -> str:
     fs, root = filesystem(storage)
     known: dict[str, str] = {}
 
-    def look() -> None:
+    def find() -> None:
         for part, file in (("stability", FACTS), ("studies", "study.json")):
             for folder in folders(fs, f"{root}/{part}"):
                 if fs.exists(f"{root}/{part}/{folder}/{file}"):
                     known[folder] = f"{part}/{folder}"
 
-    patiently(look, storage, LOOK_SECONDS)
+    patiently(find, fs, storage, START_SECONDS)
     if name in known:
         return known[name]
     if not known:

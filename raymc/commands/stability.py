@@ -8,19 +8,18 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
-from raymc.errors import InputError, Interrupted
+from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.masking import masked_words
 
 if TYPE_CHECKING:
-    from raymc.search.steady_request import StabilityRequest
+    from raymc.stability.request import StabilityRequest
 
-SEEDS = 10
+Row = dict[str, Any]
 
 
 def parser() -> Parser:
@@ -44,100 +43,106 @@ def parser() -> Parser:
         metavar="PATTERN",
         help="of the table these cells alone, e.g. 'gcml/*' or '*/usps' (ROW/DATASET)",
     )
-    parser.add_argument("--seeds", type=int, help=f"how many (default: {SEEDS}; of a table, as many as it says)")
+    parser.add_argument("--seeds", type=int, help="how many (default: 10; of a table, as many as it says)")
     parser.add_argument("--seed", type=int, help="the first one (default: 0; for a study, one that it has not used)")
+    parser.add_argument("--resume", action="store_true", help="go on with a run of the same words; begin none")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
     parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
     return parser
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> Row:
     """Train the seeds, print the figures, and return what `--json` prints."""
-    if args.table:
-        return _table(args)
-    if args.target is None:
+    # KEY=VALUE may stand where the parser looks for a target, or after the patterns.
+    words = [args.target] if args.target is not None else []
+    words += [*args.overrides, *(word for word in args.only if "=" in word)] if args.table else args.overrides
+    targets = [word for word in words if "=" not in word] if args.table else []
+    if args.table and (targets or args.vs):
+        raise InputError(f"give {targets[0] if targets else '--vs'} or --table {args.table}, not both")
+    if not args.table and args.target is None:
         raise InputError("name a search space or a study, or a table by --table")
-    if args.only:
+    if not args.table and args.only:
         raise InputError("--only picks cells of a table: name it by --table")
-    from raymc.search.steady_request import StabilityRequest
+    from raymc.stability.request import StabilityRequest
 
     request = StabilityRequest(
-        target=args.target,
-        overrides=parse_overrides(args.overrides),
+        target=args.table or args.target,
+        overrides=parse_overrides(words if args.table else args.overrides),
         storage=storage_root(args),
         data=str(data_root(args.data)),
-        seeds=SEEDS if args.seeds is None else args.seeds,
-        first_seed=args.seed,
-        concurrent=args.concurrent,
-        address=args.address,
-        tracking_uri=args.tracking_uri,
-        smoke=args.smoke,
-        vs=tuple(args.vs),
-    )
-    try:
-        return _several(request) if request.vs else _one(request)
-    except KeyboardInterrupt as error:  # finished stages are in the store: the same command takes them from there
-        raise _interrupted() from error
-
-
-def _table(args: argparse.Namespace) -> dict[str, Any]:
-    # KEY=VALUE may stand where the parser looks for a target, or after the patterns.
-    given = ([args.target] if args.target is not None else []) + args.overrides
-    target = next((word for word in given if "=" not in word), None)
-    if target is not None or args.vs:
-        raise InputError(f"give {target or '--vs'} or --table {args.table}, not both")
-    from raymc.paper_table import load_table
-    from raymc.reporting.tables.page import table_facts, text
-    from raymc.search.tables import TableRequest, fill_table
-
-    request = TableRequest(
-        table=args.table,
-        overrides=parse_overrides([*given, *(word for word in args.only if "=" in word)]),
-        storage=storage_root(args),
-        data=str(data_root(args.data)),
-        only=tuple(word for word in args.only if "=" not in word),
         seeds=args.seeds,
         first_seed=args.seed,
         concurrent=args.concurrent,
         address=args.address,
         tracking_uri=args.tracking_uri,
         smoke=args.smoke,
+        vs=tuple(args.vs),
+        only=tuple(word for word in args.only if "=" not in word),
+        resume=args.resume,
     )
     try:
-        result = fill_table(request)
-    except KeyboardInterrupt as error:
-        raise _interrupted() from error
-    table = load_table(args.table)
-    asked = {cell["dataset"] for cell in (*result["cells"], *result["skipped"])}
-    shown = [dataset for dataset in table.columns if dataset in asked]
-    print(text(table, table_facts(table, request.storage), shown))
-    print(f"report: {result['report']}")
-    return result
+        return table(request) if args.table else stability(request)
+    except KeyboardInterrupt as error:  # the same command goes on with what is missing
+        raise interrupted() from error
 
 
-def _interrupted() -> Interrupted:
+def interrupted() -> Interrupted:
+    """What tells the words to go on with."""
     return Interrupted(shlex.join(["python", "-m", "raymc.stability", *masked_words(sys.argv[1:])]))
 
 
-def _one(request: StabilityRequest) -> dict[str, Any]:
-    from raymc.reporting.stability.text import terminal_text
-    from raymc.reporting.steady import read_stability
-    from raymc.search.steadiness import stability
+def stability(request: StabilityRequest) -> Row:
+    """Run configurations on seeds, write and print the report; what `stability --json` prints.
 
-    result, _ = stability(request)
-    print(terminal_text(read_stability(Path(result["folder"]))))
+    Raises TrainingError, with that, where one has no finished seed.
+    """
+    from raymc.reporting.stability.page import write_stability
+    from raymc.reporting.stability.text import terminal_text
+    from raymc.stability.reader import read_stability
+    from raymc.stability.runs import keep_report, run_stability
+
+    done = run_stability(request)
+    report = {"report": str(write_stability(done.folder, done.out))}
+    keep_report(done)
+    found = read_stability(done.folder)
+    result = found.result | report
+    if found.several:
+        result["arms"] = [group.result | report for group in found.groups]
+    print(terminal_text(found))
+    print(f"report: {result['report']}")
+    lost = [group for group in found.groups if not group.result["states"].get("finished")]
+    if lost:
+        whose = f" of {' and '.join(group.name for group in lost)}" if found.several else ""
+        error = str(lost[0].record.error).splitlines()[-1]
+        raise _failure(f"no seed{whose} finished; the first error: {error}", result)
+    return result
+
+
+def table(request: StabilityRequest) -> Row:
+    """Run what is missing of a paper's table, write and print it; what `stability --table --json` prints.
+
+    Raises TrainingError, with that, where all seeds of a cell went wrong.
+    """
+    from raymc.reporting.tables.page import table_facts, text, write_table
+    from raymc.stability.paper_tables import load_table
+    from raymc.stability.tables import fill_table
+    from raymc.study.request import report_folder
+
+    found = load_table(request.target)
+    out = report_folder(f"table-{found.name}")
+    result = fill_table(request, found, lambda: write_table(found, request.storage, out))
+    result["report"] = str(write_table(found, request.storage, out))
+    asked = {cell["dataset"] for cell in (*result["cells"], *result["skipped"])}
+    lost = [f"{cell['row']}/{cell['dataset']}" for cell in result["cells"] if not cell["states"].get("finished")]
+    if lost:
+        raise _failure(f"no seed of {', '.join(lost)} finished", result)
+    print(text(found, table_facts(found, request.storage), [name for name in found.columns if name in asked]))
     print(f"report: {result['report']}")
     return result
 
 
-def _several(request: StabilityRequest) -> dict[str, Any]:
-    from raymc.reporting.stability.text import terminal_text
-    from raymc.reporting.steady import read_stability
-    from raymc.search.arms import check_finished, compare
-
-    result, found = compare(request)
-    print(terminal_text(read_stability(Path(result["folder"]))))
-    print(f"report: {result['report']}")
-    check_finished(result, found)
-    return result
+def _failure(why: str, result: Row) -> TrainingError:
+    error = TrainingError(f"{why}; report: {result['report']}")
+    error.result = result
+    return error

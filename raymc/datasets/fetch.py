@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from raymc.atomic import put
 from raymc.datasets.source import Source
 from raymc.errors import InputError
 
@@ -34,8 +35,7 @@ def fetch(source: Source, root: Path) -> Path | None:
         with tempfile.TemporaryDirectory(prefix=".get-", dir=root) as place:
             _download(source, place)
             _discard_archives(Path(place) / source.folders[0])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(Path(place) / source.folders[0], target)
+            put(Path(place) / source.folders[0], target)
     except OSError as error:  # urllib's errors and a full disk among them
         raise InputError(f"{source.name}: no download to {root}: {_reason(error)}") from error
     return target

@@ -9,23 +9,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import raymc
 from raymc.errors import InputError, StorageError
 from raymc.execution.cluster import ray_session
 from raymc.execution.live import Board
+from raymc.execution.nodes import check_shared
 from raymc.execution.remote import at_work
 from raymc.execution.trial import Body, Plan, run_unit
 from raymc.execution.worker import Needs
-from raymc.scale.shared import check_shared, require_folder
-from raymc.search.records import REFUSED, Row, unit_of
+from raymc.storage.shared_folder import require_folder
 from raymc.study.queue import Work
+from raymc.study.records import REFUSED, Resources, Row, unit_of
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-B = TypeVar("B", bound=Body)
+Trainings = Mapping[str, tuple[Plan, Body]]
+"""Where units of a configuration leave their results and how they train, by the configuration's name."""
 
 UNKNOWN = 8
 """Trainings at a time on a cluster of which no machine holds one yet."""
@@ -65,6 +67,10 @@ class Slots:
     cpus_per_worker: float
     assumed: bool = False
 
+    def resources(self, workers: int) -> Resources:
+        """What a training of so many workers is given."""
+        return Resources(workers, self.cpus_per_worker, self.gpus_per_worker)
+
 
 def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: int | None, fixed: bool) -> Slots:
     """Slots of the machines with the resources `nodes` (`CPU`, `GPU`).
@@ -101,12 +107,11 @@ class Place:
 
 def run_on_ray(
     work: Work,
-    plan: Plan,
-    make_body: Callable[[Slots], B],
+    make_trainings: Callable[[Slots], Trainings],
     place: Place,
     title: str,
-    tick: Callable[[], None],
-    make_scheduler: Callable[[B], TrialScheduler | None],
+    tick: Callable[[], None] = lambda: None,
+    make_scheduler: Callable[[Trainings], TrialScheduler | None] = lambda trainings: None,
 ) -> None:
     """Start or join Ray, run all units of `work` with a live table, and leave Ray again.
 
@@ -115,12 +120,16 @@ def run_on_ray(
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
     with ray_session(place.address, dashboard=place.needs.workers > 1):
-        if plan.uri is None:
-            check_shared(plan.folder)
         slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
-        body = make_body(slots)
-        with Board(f"{title}, {describe(slots, place.needs)}", plan.judge.metric, work.left, tick=tick) as board:
-            run_work(work, plan, body, slots, board, make_scheduler(body))
+        trainings = make_trainings(slots)
+        plans = [plan for plan, _ in trainings.values()]
+        if folders := [plan.folder for plan in plans if plan.uri is None]:
+            above = Path(os.path.commonpath(folders))
+            check_shared(next(path for path in (above, *above.parents) if path.is_dir()))
+        with Board(
+            f"{title}, {describe(slots, place.needs)}", plans[0].objective.metric, work.left, tick=tick
+        ) as board:
+            run_work(work, trainings, slots, board, make_scheduler(trainings))
 
 
 def quiet_environment() -> None:
@@ -134,20 +143,20 @@ def quiet_environment() -> None:
 
 
 def run_work(
-    work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
+    work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
 ) -> None:
     """Run all units of `work`. Ray must be initialised after `quiet_environment`.
 
     Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
-    the folder of `plan`; RuntimeError when units stay unfinished although Tune says that it is done.
+    the folder of a plan; RuntimeError when units stay unfinished although Tune says that it is done.
     """
     if work.left:
-        _fit(work, plan, body, slots, board, scheduler)
+        _fit(work, trainings, slots, board, scheduler)
     if work.left:
         raise RuntimeError(f"Ray Tune ended with {work.left} units still to run")
 
 
-def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
+def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
     from ray import tune
 
     from raymc.execution.searcher import UnitSearch, Watch
@@ -156,7 +165,7 @@ def _fit(work: Work, plan: Plan, body: Body, slots: Slots, board: Board, schedul
     search = UnitSearch(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(plan, body), dict(slots.reserved)),
+            tune.with_resources(_trainable(trainings), dict(slots.reserved)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,
@@ -188,19 +197,20 @@ def _keep_keys_here() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
 
 
-def _trainable(plan: Plan, body: Body) -> Callable[[Row], None]:
+def _trainable(trainings: Trainings) -> Callable[[Row], None]:
     """The function that Tune runs for each unit, in a process that it uses for one unit after the other."""
 
     def raymc_unit(config: Row) -> None:
-        from ray import tune
+        from ray import tune, util
 
         def report(row: Row) -> None:
             tune.report(row)
 
         unit = unit_of(config["unit"])
+        plan, body = trainings[unit.configuration]
         try:
             with at_work(plan, unit) as here:
-                require_folder(here.folder)
+                require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
                 run_unit(here, unit, body, report)
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raymc.reporting.words import configured
-from raymc.search.records import FINISHED, RUNNING, Unit
+from raymc.study.records import FINISHED, RUNNING, Record, Unit
+from raymc.study.words import configured, duration
 
 SHOWN = 12
 COLOURS = {RUNNING: "cyan", FINISHED: "green", "pruned": "yellow"}
@@ -31,10 +31,13 @@ class Line:
     score: float | None = None
     done: int = 0
     place: str = ""
+    heard: float | None = None
+    trained: float = 0.0
     ended: float | None = None
 
     def seconds(self, now: float) -> float:
-        return (self.ended or now) - self.begun
+        """Of training, as the unit last told: the start of its process is none."""
+        return self.trained if self.heard is None or self.ended else self.trained + now - self.heard
 
 
 @dataclass
@@ -82,21 +85,22 @@ class Board:
             return
         if line.done < row.get("seeds_done", 0) < len(unit.seeds):
             self._say(f"{unit.name}: {row['seeds_done']} of {len(unit.seeds)} seeds {self._shown(row.get('running'))}")
+        line.heard, line.trained = time.monotonic(), row.get("seconds", line.trained)
         line.done = row.get("seeds_done", line.done)
         line.score = row.get("running", line.score)
         line.place = f"{row['stage']} {row['epoch']}/{row['epochs']}" if "stage" in row else ""
 
-    def ended(self, unit: Unit, record: Mapping[str, Any]) -> None:
+    def ended(self, unit: Unit, record: Record) -> None:
         """The unit's group stands as `record` says."""
         line = self.lines[unit.name]
         line.ended, line.place = time.monotonic(), ""
-        own = next((row for row in record["per_seed"] if (row["seed"],) == unit.seeds), record)
-        line.state = own["state"]
-        line.score = own.get("score", own["metrics"].get(self.metric))
-        line.done = sum(row["seed"] in unit.seeds for row in record["per_seed"])
-        why = f" ({str(record['error']).splitlines()[-1]})" if record.get("error") else ""
-        took = f"{line.seconds(line.ended):.1f} s"
-        self._say(f"{unit.name} {line.state}{why} {self._shown(line.score)} in {took}, {self.remaining()}")
+        own = None if unit.kind == "search" else next(run for run in record.seeds if run.seed in unit.seeds)
+        line.score = record.score if own is None else own.metrics.get(self.metric)
+        line.state, line.trained = (own or record).state, (own or record).seconds
+        line.done = sum(run.seed in unit.seeds for run in record.seeds)
+        why = f" ({record.error.splitlines()[-1]})" if record.error else ""
+        took = f"after {line.trained:.1f} s of training"
+        self._say(f"{unit.name} {line.state}{why} {self._shown(line.score)} {took}, {self.remaining()}")
         self.tick()
 
     def remaining(self) -> str:
@@ -111,7 +115,7 @@ class Board:
     def table(self) -> Group:
         """The running units and the last ones that ended."""
         table = Table(box=None, pad_edge=False)
-        for name in ("unit", "state", "parameters", self.metric, "seeds", "at", "time"):
+        for name in ("unit", "state", "parameters", self.metric, "seeds", "at", "training"):
             table.add_column(name, no_wrap=name != "parameters")
         now = time.monotonic()
         for line in sorted(self.lines.values(), key=lambda line: (line.ended or math.inf, line.begun))[-SHOWN:]:
@@ -137,13 +141,3 @@ class Board:
 
     def _shown(self, score: float | None) -> str:
         return "" if score is None else f"{self.metric} {score:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3:05 min` or `2:07 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

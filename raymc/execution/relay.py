@@ -34,7 +34,7 @@ def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
 
 
 def _relay(events: Path) -> Any:
-    """A Ray Train callback that appends rank 0's reports to a file.
+    """A Ray Train callback that appends rank 0's reports to a file, each with the number of `workers` at work.
 
     It runs in Train's controller, a process of its own that Ray keeps on the machine of the one that waits here.
     """
@@ -43,7 +43,7 @@ def _relay(events: Path) -> Any:
     class Relay(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Row], checkpoint: Any) -> None:
             with events.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics[0]) + "\n")
+                file.write(json.dumps({**metrics[0], "workers": len(metrics)}) + "\n")
 
     return Relay()
 

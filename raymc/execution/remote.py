@@ -15,11 +15,13 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.execution.trial import Plan
 from raymc.masking import masked
-from raymc.search.records import FOLDERS, Row, Unit
-from raymc.storage.lease import STALE_SECONDS, Lease
+from raymc.storage.lease import STALE_SECONDS, Lease, lease_at
 from raymc.storage.mirror import Mirror, mirror_of
 from raymc.storage.objects import filesystem
+from raymc.study.files import FOLDERS
+from raymc.study.folder import Busy
 from raymc.study.queue import Work
+from raymc.study.records import Record, Unit
 from raymc.tracking.runs import run_name
 
 
@@ -44,7 +46,7 @@ class Mirrored:
         if "resource" in row:  # the scheduler may have left its verdict, for which the unit looks next
             self.mirror.push()
 
-    def ended(self, unit: Unit, error: str | None = None) -> Row:
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
         self.mirror.pull(trial_part(unit))
         record = self.work.ended(unit, error)
         self.mirror.push()
@@ -75,14 +77,14 @@ def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
 def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
     """Keep other drivers, on whatever machine, off a study in an object store, and bring its folder up to date.
 
-    None where the storage is a folder. Raises InputError where another driver is at work.
+    None where the storage is a folder. Raises Busy where another driver is at work.
     """
     mirror = mirror_of(storage, folder)
     if mirror is None:
         yield None
         return
     fs, root = filesystem(mirror.uri)
-    lease = Lease(fs, f"{root}/driver.lease")
+    lease = lease_at(fs, f"{root}/driver.lease")
     _take(lease, folder.name)
     with lease:
         _clear(folder)
@@ -117,5 +119,5 @@ def _take(lease: Lease, name: str) -> None:
     while not lease.try_acquire():
         # A driver that was killed on another machine is known by its silence.
         if time.monotonic() - began > STALE_SECONDS + 5:
-            raise InputError(f"study {name} is being run by another process")
+            raise Busy(f"{name} is being run by another process")
         time.sleep(1.0)

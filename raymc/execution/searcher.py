@@ -12,13 +12,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from raymc.atomic import write_json
 from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
 from raymc.execution.trial import stop_mark
 from raymc.masking import masked
-from raymc.search.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 from raymc.study.queue import Work
-from raymc.training.outputs import write_json
+from raymc.study.records import REFUSED, RUNNING, Row, Unit, unit_of, unit_row
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
@@ -72,6 +72,9 @@ class UnitSearch(Searcher):
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).write_bytes(b"")
+
+    def __getstate__(self) -> Row:
+        return {}
 
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a search is resumed from its study, not from Tune's snapshots")

@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
-from raymc.execution.driver import Place, Slots, run_on_ray
+from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
 from raymc.execution.remote import Mirrored, driving
 from raymc.execution.train_seed import TrainSeed
-from raymc.execution.trial import Plan
+from raymc.execution.trial import Body, Plan
 from raymc.execution.worker import Needs
-from raymc.search import records
-from raymc.search.judge import judge_of
-from raymc.search.records import Row
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
+from raymc.study import files
 from raymc.study import folder as study
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import Budget, budget_of
+from raymc.study.manifest import StudyBudget, budget_of
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger
+from raymc.study.records import Row
 from raymc.study.request import (
     Request,
     database_again,
@@ -105,11 +106,13 @@ def _run(
     needs = needs_of(space)
     # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
-    plan = Plan(folder, judge_of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None)
+    plan = Plan(
+        folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
+    )
     work = Mirrored(ledger, mirror) if mirror else ledger
 
-    def body(slots: Slots) -> TrainSeed:
-        return TrainSeed(
+    def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
+        training = TrainSeed(
             space=space,
             storage=request.storage,
             data=request.data,
@@ -120,23 +123,23 @@ def _run(
             min_workers=needs.min_workers,
             gpus=slots.gpus_per_worker,
             cpus=slots.cpus_per_worker,
-            seeds=budget.seeds,
         )
+        return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
-    def scheduler(body: TrainSeed) -> Halving | None:
-        return _halving(plan, body, budget, ledger, space)
+    def scheduler(trainings: Trainings) -> Halving | None:
+        return _halving(*trainings[""], budget, ledger, space)
 
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(work, plan, body, place, f"study {folder.name}", tick, scheduler)
+    run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
 
 
-def _halving(plan: Plan, body: TrainSeed, budget: Budget, ledger: Ledger, space: Space) -> Halving | None:
+def _halving(plan: Plan, training: Body, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
     """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.execution.searcher import Halving
 
     mode, seeds = space.objective.mode, len(budget.seeds)
     if plan.fidelity == "epochs":
-        epochs = max(1, sum(body.epochs({}).values()))
+        epochs = max(1, sum(training.epochs({}).values()))
         first = max(1, epochs // EPOCH_FACTOR**2)
         scheduler = Halving(plan.folder, mode, first, epochs * seeds, EPOCH_FACTOR)
     elif plan.fidelity == "seeds" and seeds > 1:
@@ -157,7 +160,7 @@ def needs_of(space: Space) -> Needs:
 def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
     """Note this sitting in the manifest; the function given brings its seconds up to date."""
     begun = time.monotonic()
-    sitting: Row = {"started": records.now(), "seconds": 0.0}
+    sitting: Row = {"started": files.now(), "seconds": 0.0}
     manifest["sittings"].append(sitting)
 
     def tick() -> None:
@@ -171,12 +174,12 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
         tick()
 
 
-def _ledger(folder: Path, manifest: Row, budget: Budget, database: Database, space: Space) -> Ledger:
+def _ledger(folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space) -> Ledger:
     return Ledger(
         folder,
         database,
         compile_space(space.params),
-        judge=judge_of(manifest["objective"], manifest["smoke"]),
+        objective=Objective.of(manifest["objective"], manifest["smoke"]),
         trials=budget.trials,
         seeds=budget.seeds,
         seed=manifest["seed"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,9 +15,8 @@ from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
 from raymc.methods import METHODS
 from raymc.rng import Seed
-from raymc.search.records import Row
 from raymc.space.space import Space
-from raymc.training.packed import fill_store
+from raymc.study.records import Row
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 
@@ -30,8 +29,6 @@ class TrainSeed:
         storage: where stage results are shared; `data`: the datasets' folder.
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
-        seeds: those that follow one another in one process, which `packed_seeds` of them at a time share.
-        made: what this process computed for seeds that are still to come (see `fill_store`).
     """
 
     space: Space
@@ -44,8 +41,6 @@ class TrainSeed:
     min_workers: int | None = None
     gpus: float = 0.0
     cpus: float = 1.0
-    seeds: tuple[int, ...] = ()
-    made: dict[str, float] = field(default_factory=dict, compare=False)
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         config = self.space.config({"seed": seed}, params)
@@ -55,18 +50,6 @@ class TrainSeed:
             return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
         torch.set_num_threads(max(1, int(self.cpus)))
         try:
-            pack = _pack(self.seeds, seed, config.packed_seeds)
-            if len(pack) > 1:
-                self.made.update(
-                    fill_store(
-                        [(config, self._seeds(one)) for one in pack],
-                        storage=job.storage,
-                        data=job.data,
-                        report=report,
-                        smoke=self.smoke,
-                        device="cpu" if self.gpus == 0 else None,
-                    )
-                )
             return run(
                 config,
                 storage=job.storage,
@@ -76,7 +59,6 @@ class TrainSeed:
                 report=report,
                 smoke=self.smoke,
                 device="cpu" if self.gpus == 0 else None,
-                made=self.made,
             )
         finally:
             # The process goes on with other trials, and others may share its GPU.
@@ -93,11 +75,3 @@ class TrainSeed:
         stages = METHODS[self.space.method].stages(config)
         epochs = {stage.name: config.stages[stage.name].epochs for stage in stages if stage.clusters}
         return {name: min(count, 2) if self.smoke else count for name, count in epochs.items()}
-
-
-def _pack(seeds: tuple[int, ...], seed: int, size: int) -> tuple[int, ...]:
-    """`seed` and those after it of the run of `size` seeds that it is in; nothing where it is in none."""
-    if size == 1 or seed not in seeds:
-        return ()
-    at = seeds.index(seed)
-    return seeds[at : at - at % size + size]

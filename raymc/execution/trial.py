@@ -10,17 +10,17 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from raymc.config import Value
 from raymc.errors import RaymcError, TrainingError, storage_error
 from raymc.masking import masked
-from raymc.search import records
-from raymc.search.judge import Judge
-from raymc.search.records import FINISHED, PRUNED, RUNNING, Row, Unit
 from raymc.storage.mirror import Mirror
+from raymc.study import files, groups
+from raymc.study.objective import Objective
+from raymc.study.records import COLLAPSED, FAILED, FINISHED, PRUNED, RUNNING, Record, Resources, Row, SeedRun, Unit
 from raymc.tracking import runs
 from raymc.tracking.spool import Spool
 
@@ -47,16 +47,18 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What all units of a study share: its folder, what they are judged by, and what a trial is stopped after.
+    """What all units of a study share: its folder, what they are scored by, and what a trial is stopped after.
 
-    Where the study is in an object store, at `uri`, `folder` is this process's own and `mirror` connects the two.
+    `resources` are what a training is given. Where the study is in an object store, at `uri`, `folder` is this
+    process's own and `mirror` connects the two.
     """
 
     folder: Path
-    judge: Judge
+    objective: Objective
     fidelity: str = "none"
     uri: str | None = None
     mirror: Mirror | None = None
+    resources: Resources | None = None
 
     def is_stopped(self, trial: int) -> bool:
         """Whether the scheduler wants no more of a trial of the search."""
@@ -69,12 +71,13 @@ class Pruned(Exception):
     """The scheduler stopped this trial; raised inside its training so that leases and files are given back."""
 
 
-def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Row:
+def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Record:
     """Run the seeds of `unit` that have no result yet and return the record of its group.
 
     `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the score so far) where the
-    scheduler may judge, and one last row with the final state. A trial that went wrong is no exception: the
-    record names its state. Raises StorageError where files cannot be written: that says nothing of the trial.
+    scheduler may judge, and one last row with the final state; all have the `seconds` of training so far. A trial
+    that went wrong is no exception: the record names its state. Raises StorageError where files cannot be written:
+    that says nothing of the trial.
     """
     try:
         return _UnitRun(plan, unit, body, report).run()
@@ -86,19 +89,44 @@ def run_unit(plan: Plan, unit: Unit, body: Body, report: Report) -> Row:
 
 def stop_mark(folder: Path, trial: int) -> Path:
     """The file by which the scheduler stops a trial of the search."""
-    return records.trial_folder(folder, "search", trial) / "stop.json"
+    return files.trial_folder(folder, "search", trial) / "stop.json"
+
+
+class Clock:
+    """The seconds of a training, and over them the mean number of its workers."""
+
+    def __init__(self) -> None:
+        self._begun = self._noted = time.monotonic()
+        self._worked = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    @property
+    def workers(self) -> float | None:
+        """None where no event told their number."""
+        return self._worked / (self._noted - self._begun) if self._worked else None
+
+    def note(self, workers: int | None) -> None:
+        """So many have been at work since the last note, where an event says so."""
+        if workers is not None:
+            now = time.monotonic()
+            self._worked += workers * (now - self._noted)
+            self._noted = now
 
 
 class _UnitRun:
     def __init__(self, plan: Plan, unit: Unit, body: Body, report: Report) -> None:
         self.plan, self.unit, self.body = plan, unit, body
-        self._report = report
-        self._done: list[Row] = []
-        self._judged = unit.kind == "search" and plan.fidelity != "none"
+        self._send = report
+        self._done: list[SeedRun] = []
+        self._prunable = unit.kind == "search" and plan.fidelity != "none"
         self._resource = 0
-        self._told = -math.inf
+        self._sent = -math.inf
+        self._clock: Clock | None = None
 
-    def run(self) -> Row:
+    def run(self) -> Record:
         self._write(RUNNING)
         if self.unit.kind == "search":
             with runs.open_trial(self.plan.folder, self.unit.trial, params=self.unit.params) as log:
@@ -107,38 +135,38 @@ class _UnitRun:
             record = self._group(None)
         search = self.unit.kind == "search"
         last = record if search else self._done[-1]
-        score = record["score"] if search else last["metrics"].get(self.plan.judge.metric)
-        self._report({"state": last["state"], "score": score, "seeds_done": len(self._done)})
+        score = record.score if search else last.metrics.get(self.plan.objective.metric)
+        self._report({"state": last.state, "score": score})
         return record
 
-    def _group(self, log: Spool | None) -> Row:
-        record: Row = {}
+    def _group(self, log: Spool | None) -> Record:
         try:
             for seed in self.unit.seeds:
                 self._seed(seed)
                 record = self._write(log=log)
-                if record["state"] != RUNNING:
+                if record.state != RUNNING:
                     break
-                self._judge(self._score(), self._passed())
+                self._score_so_far(self._score(), self._passed())
         except Pruned:
             record = self._write(PRUNED, log)
         return record
 
     def _seed(self, seed: int) -> None:
-        row = records.read_seed(self.plan.folder, self.unit, seed)
-        if row is None:
-            row = self._train(seed)
-            records.write_seed(self.plan.folder, self.unit, row)
-        self._done.append(row)
+        run = files.read_seed(self.plan.folder, self.unit, seed)
+        if run is None:
+            run = self._train(seed)
+            files.write_seed(self.plan.folder, self.unit, run)
+        self._done.append(run)
 
-    def _train(self, seed: int) -> Row:
+    def _train(self, seed: int) -> SeedRun:
         unit, folder = self.unit, self.plan.folder
-        begun = time.monotonic()
-        row: Row = {"seed": seed, "state": FINISHED, "metrics": {}, "stages": [], "error": None}
+        clock = self._clock = Clock()
+        row: Row = {"seed": seed, "state": FINISHED}
         trial = None if unit.kind == "stability" else unit.trial
         with runs.open_seed(folder, seed, trial=trial, kind=unit.kind) as log:
 
             def heard(event: Row) -> None:
+                clock.note(event.pop("workers", None))
                 if event["event"] == "resumed" and self.plan.mirror is not None:
                     # Its lines may have been lost with the machine that wrote them; a line that was not counts once.
                     for epoch in event["curve"]:
@@ -146,7 +174,7 @@ class _UnitRun:
                 runs.log_event(log, event)
                 self._heard(seed, event)
 
-            out = records.seed_folder(folder, unit.kind, unit.trial, seed)
+            out = files.seed_folder(folder, unit.kind, unit.trial, seed)
             try:
                 result = self.body(unit.params, seed, out, heard)
                 row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
@@ -158,55 +186,60 @@ class _UnitRun:
             except Exception as error:
                 if storage_error(error) is not None:
                     raise
-                row |= {"state": "failed", "error": _told(error)}
+                row |= {"state": FAILED, "error": _error_text(error)}
             runs.close_run(log, row["state"])
-        return row | {"seconds": time.monotonic() - begun}
+        self._clock = None
+        resources = self.plan.resources and self.plan.resources.over(clock.workers)
+        return replace(SeedRun.of(row | {"seconds": clock.seconds}, out), resources=resources)
 
     def _passing(self, metrics: dict[str, float], result: Row) -> Row:
         """The row of a training that came to its end: finished, unless a metric is missing or a gate is closed."""
-        judge = self.plan.judge
-        closed = judge.gates.closed(metrics, result["n_clusters"]) if judge.gates else None
+        objective = self.plan.objective
+        closed = objective.gates.closed(metrics, result["n_clusters"]) if objective.gates else None
         if closed:
-            return {"metrics": metrics, "state": "collapsed", "error": f"{closed} (gates of the objective)"}
-        missing = [name for name in judge.needed if name not in metrics]
+            return {"metrics": metrics, "state": COLLAPSED, "error": f"{closed} (gates of the objective)"}
+        missing = [name for name in objective.needed if name not in metrics]
         if missing:
-            return {"metrics": metrics, "state": "failed", "error": f"the training gave no finite {missing[0]}"}
+            return {"metrics": metrics, "state": FAILED, "error": f"the training gave no finite {missing[0]}"}
         return {"metrics": metrics}
 
     def _heard(self, seed: int, event: Row) -> None:
-        """An event of the training: judge by it where epochs count, else show it now and then."""
+        """An event of the training: score the trial by it where epochs count, else show it now and then."""
         if event.get("event") == "stage" and event.get("cached"):
             self._live({"seed": seed, "stage": event["name"], "epoch": event["epochs"], "epochs": event["epochs"]})
         if event.get("event") != "epoch":
             return
         place = {"seed": seed, "stage": event["stage"], "epoch": event["epoch"], "epochs": event["epochs"]}
-        metric = self.plan.judge.metric
+        metric = self.plan.objective.metric
         value = event.get(metric)
         if self.plan.fidelity == "epochs" and isinstance(value, float) and math.isfinite(value):
-            values = [*(row["metrics"][metric] for row in self._done), value]
-            scores = self.plan.judge.scores({metric: values}, {})
-            self._judge(scores[0] if scores else None, self._passed(event["stage"], event["epoch"]), place)
+            values = [*(run.metrics[metric] for run in self._done), value]
+            scores = self.plan.objective.scores({metric: values}, {})
+            self._score_so_far(scores[0] if scores else None, self._passed(event["stage"], event["epoch"]), place)
         else:
             self._live(place)
 
-    def _judge(self, score: float | None, resource: int, place: Row | None = None) -> None:
+    def _score_so_far(self, score: float | None, resource: int, place: Row | None = None) -> None:
         """Report the score so far. Raises Pruned if the scheduler then wants no more of this trial."""
-        row: Row = {"state": RUNNING, "seeds_done": len(self._done), **(place or {})}
+        row: Row = {"state": RUNNING, **(place or {})}
         if score is not None:
             row["running"] = score
-        judged = self._judged and score is not None and resource > self._resource
-        if judged:
+        prunable = self._prunable and score is not None and resource > self._resource
+        if prunable:
             self._resource = resource
             row["resource"] = resource
-        self._told = time.monotonic()
         self._report(row)
-        if judged and self.plan.is_stopped(self.unit.trial):
+        if prunable and self.plan.is_stopped(self.unit.trial):
             raise Pruned
 
     def _live(self, place: Row) -> None:
-        if time.monotonic() - self._told >= LIVE_SECONDS:
-            self._told = time.monotonic()
-            self._report({"state": RUNNING, "seeds_done": len(self._done), **place})
+        if time.monotonic() - self._sent >= LIVE_SECONDS:
+            self._report({"state": RUNNING, **place})
+
+    def _report(self, row: Row) -> None:
+        self._sent = time.monotonic()
+        seconds = sum(run.seconds for run in self._done) + (self._clock.seconds if self._clock else 0.0)
+        self._send({**row, "seeds_done": len(self._done), "seconds": seconds})
 
     def _passed(self, stage: str | None = None, epoch: int = 0) -> int:
         """What fidelity counts: seeds that ended, or epochs over all seeds, whether trained or taken from the store."""
@@ -218,21 +251,22 @@ class _UnitRun:
         return len(self._done) * sum(epochs.values()) + before + epoch
 
     def _score(self) -> float | None:
-        """The objective over the seeds so far; None where there is none to judge by."""
-        group = records.group_metrics(self.plan.folder, self.unit, self._done)
-        scores = self.plan.judge.scores(records.seed_values(self._done), group)
+        """The objective over the seeds so far; None where there is none to compare."""
+        group = groups.group_metrics(self._done)
+        scores = self.plan.objective.scores(groups.seed_values(self._done), group)
         return scores[0] if scores else None
 
-    def _write(self, state: str | None = None, log: Spool | None = None) -> Row:
-        record = records.make_record(self.plan.folder, self.unit, self.plan.judge, state)
+    def _write(self, state: str | None = None, log: Spool | None = None) -> Record:
+        stopped = self._clock.seconds if self._clock else 0.0
+        record = groups.make_record(self.plan.folder, self.unit, self.plan.objective, state, stopped=stopped)
         if log is not None:
             if state is None:
-                runs.log_statistics(log, records.statistics_of(self._done), step=len(self._done))
-                runs.log_statistics(log, records.agreement_of(record), step=len(self._done))
-            if record["state"] != RUNNING:  # before the record: a trial with a final one is not taken up again
-                runs.close_run(log, record["state"])
+                runs.log_statistics(log, groups.statistics_of(self._done), step=len(self._done))
+                runs.log_statistics(log, groups.agreement_of(record), step=len(self._done))
+            if record.state != RUNNING:  # before the record: a trial with a final one is not taken up again
+                runs.close_run(log, record.state)
         if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
-            records.write_record(self.plan.folder, record)
+            files.write_record(self.plan.folder, record)
         return record
 
 
@@ -241,7 +275,7 @@ def _finite(metrics: Mapping[str, object]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """One line for what the user can mend, the whole trace for what is a fault of ours."""
     if isinstance(error, RaymcError):
         return masked(str(error))

@@ -11,13 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from raymc.atomic import write_bytes, write_json
 from raymc.config import Config
 from raymc.errors import RaymcError
 from raymc.rng import Seed
-from raymc.scale.shared import require_folder
 from raymc.storage.objects import is_uri
+from raymc.storage.shared_folder import require_folder
 from raymc.training.checkpoints import find
-from raymc.training.outputs import write_bytes, write_json
 
 COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
 
@@ -135,6 +135,7 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     With it come the files of the training, where the storage is an object store and the machines share no folder.
     """
     import ray.train
+    import ray.util
     import torch
 
     from raymc.distributed import all_workers
@@ -145,7 +146,7 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     find.take_over(settings["checkpoints"])
     apart = is_uri(job.storage)
     if not apart:
-        require_folder(job.out)
+        require_folder(job.out, ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(settings["cpus"])))
     rank, size = context.get_world_rank(), context.get_world_size()

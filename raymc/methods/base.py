@@ -90,14 +90,12 @@ class Group:
 class Step:
     """One update: a loss and the optimiser groups that it trains.
 
-    `active(config, epoch)` says in which epochs it is made. `packs` says that the loss runs under `torch.func.vmap`,
-    so that several seeds can train as one batched computation (`raymc.training.packed`).
+    `active(config, epoch)` says in which epochs it is made.
     """
 
     loss: Loss
     groups: tuple[Group, ...]
     active: Callable[[StageConfig, int], bool] = lambda config, epoch: True
-    packs: bool = False
 
     @property
     def modules(self) -> tuple[str, ...]:

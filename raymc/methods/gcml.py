@@ -114,10 +114,9 @@ def structure_loss(
 def embedded(encoder: nn.Module, x: Tensor) -> Tensor:
     """z `[n, m]` of samples x `[n, d]`, keeping the activations of no more than `WHOLE_ROWS` of them for the gradient.
 
-    Those of a block of rows are computed again when the gradient comes to it, which costs one more forward pass. Not
-    for packed seeds: what is computed again is computed outside of `torch.func.vmap`.
+    Those of a block of rows are computed again when the gradient comes to it, which costs one more forward pass.
     """
-    if len(x) <= WHOLE_ROWS or torch._C._functorch.maybe_current_level() is not None:
+    if len(x) <= WHOLE_ROWS:
         z: Tensor = encoder(x)
         return z
 
@@ -155,7 +154,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         parts: tuple[str, ...] = ("encoder",)
     else:
         parts = ("encoder", "decoder")
-    first = Stage("pretrain", Step(denoising_loss, (Group(parts),), packs=True), keys=STAGE_KEYS["pretrain"])
+    first = Stage("pretrain", Step(denoising_loss, (Group(parts),)), keys=STAGE_KEYS["pretrain"])
     if config.clustering != "head":
         if finetune.epochs:
             raise InputError(f"clustering {config.clustering} is on pretrain's z: finetune.epochs must be 0")
@@ -167,16 +166,12 @@ def stages(config: Config) -> tuple[Stage, ...]:
     _check_epochs(finetune)
     decodes = finetune.reconstruction_weight > 0
     trained = ("encoder", *(("decoder",) if decodes else ()), "centers")
-    whole = Step(
-        structure_loss, (Group(("encoder", "centers"), "whole_"),), lambda c, epoch: epoch >= c.start_epoch, packs=True
-    )
-    # The neighbours within a batch are found cluster by cluster, in shapes that differ between seeds.
-    packs = finetune.alternating or not has_structure(finetune)
+    whole = Step(structure_loss, (Group(("encoder", "centers"), "whole_"),), lambda c, epoch: epoch >= c.start_epoch)
     return (
         first,
         Stage(
             "finetune",
-            Step(clustering_loss, (Group(trained),), _updates_batches, packs),
+            Step(clustering_loss, (Group(trained),), _updates_batches),
             keys=STAGE_KEYS["finetune"],
             fresh=("centers",),
             drop=() if decodes else ("decoder",),

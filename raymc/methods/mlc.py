@@ -110,8 +110,8 @@ def _step(config: StageConfig, features: tuple[str, ...], cluster: tuple[str, ..
     keys = read_keys(STAGE_KEYS["heads"], config)
     if config.optimizer == "adam":
         keys = tuple(key for key in keys if key not in nmce.CLUSTER_SGD)
-        return Step(mlc_loss, (Group((*features, *cluster)),), packs=True), keys
-    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_")), packs=True), keys
+        return Step(mlc_loss, (Group((*features, *cluster)),)), keys
+    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_"))), keys
 
 
 METHOD = Method(

@@ -154,8 +154,8 @@ def _pre_features(model: nn.ModuleDict, x: Tensor) -> Tensor:
 def _clustering_step(config: StageConfig, *modules: str) -> Step:
     """The cluster head has an SGD of its own, but under Adam: there the published code has one for all."""
     if config.optimizer == "adam":
-        return Step(nmce_loss, (Group((*modules, "cluster")),), packs=True)
-    return Step(nmce_loss, (Group(modules), Group(("cluster",), prefix="cluster_")), packs=True)
+        return Step(nmce_loss, (Group((*modules, "cluster")),))
+    return Step(nmce_loss, (Group(modules), Group(("cluster",), prefix="cluster_")))
 
 
 def _keys(stage: str, config: StageConfig) -> tuple[str, ...]:

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from raymc.ops.dense import dense
+from torch.nn import functional
 
 AUTOENCODERS: dict[str, tuple[int, ...]] = {
     "dense_2000": (500, 500, 500, 2000),  # GCML as published: one layer of 500 more than DEC and IDEC
@@ -27,9 +26,9 @@ class Dense(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """`[b, i] -> [b, o]`; the last layer of a net in float32 at least, since distances are taken of it."""
         if self.relu:
-            return dense(x, self.weight, self.bias, True)
+            return functional.relu(super().forward(x))
         with torch.autocast(x.device.type, enabled=False):
-            return dense(x.to(self.weight.dtype), self.weight, self.bias, False)
+            return super().forward(x.to(self.weight.dtype))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, relu={self.relu}"

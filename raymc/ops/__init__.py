@@ -1,7 +1,6 @@
 """Formulas as pure functions: tensors in, tensors out."""
 
 from raymc.ops.assignment import assignment_divergence, student_t_assignment, target_distribution
-from raymc.ops.dense import dense
 from raymc.ops.gumbel import gumbel_softmax
 from raymc.ops.isometry import alignment_loss, cluster_means, isometry_loss, neighbours_within, ranking_loss
 from raymc.ops.objectives import affinity_rows, mlc_objective, nmce_objective, tcr_objective
@@ -18,7 +17,6 @@ __all__ = [
     "coding_rate",
     "coding_rates",
     "cosine_similarity_mean",
-    "dense",
     "gumbel_softmax",
     "isometry_loss",
     "mlc_objective",

@@ -39,23 +39,15 @@ def logdet_plus_identity(gram: Tensor, scale: Tensor) -> Tensor:
     By Cholesky; NaN where a matrix is not positive definite (which exact arithmetic excludes). Once
     differentiable.
     """
-    return cast(Tensor, _LogDet.apply(gram, scale)[0])
+    return cast(Tensor, _LogDet.apply(gram, scale))
 
 
 class _WeightedGram(torch.autograd.Function):
     @staticmethod
-    def forward(z: Tensor, pi: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, pi: Tensor) -> Tensor:
+        ctx.save_for_backward(z, pi)
         with torch.autocast(z.device.type, enabled=False):
             return _gram(z, pi)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-        # One after another: each has features of its own, which its clusters share.
-        return torch.stack([weighted_gram(*one) for one in each(info.batch_size, in_dims, tensors)]), 0
 
     @staticmethod
     @once_differentiable
@@ -65,21 +57,12 @@ class _WeightedGram(torch.autograd.Function):
             return _gram_gradients(z, pi, grads[0], *ctx.needs_input_grad)
 
 
-def each(count: int, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-    """The arguments of each of `count` calls that `torch.vmap` asks for at once; None: the same in all of them."""
-    many = (
-        (tensor,) * count if at is None else tensor.movedim(at, 0).unbind(0)
-        for tensor, at in zip(tensors, in_dims, strict=False)
-    )
-    return zip(*many, strict=True)
-
-
 def _gram(z: Tensor, pi: Tensor) -> Tensor:
     d, k = z.shape[1], pi.shape[1]
     gram = z.new_empty(k, d, d)
     if k >= MANY:
         for low, high, outer in _strips(z, BLOCK):
-            gram[:, low:high, low:] = product(pi.mT, outer).view(k, high - low, d - low)
+            gram[:, low:high, low:] = (pi.mT @ outer).view(k, high - low, d - low)
             gram[:, high:, low:high] = gram[:, low:high, high:].mT
         return gram
     block = FEW_BLOCK if z.device.type == "cpu" else d
@@ -88,7 +71,7 @@ def _gram(z: Tensor, pi: Tensor) -> Tensor:
         left, right = z[:, low:high], z[:, low:]
         for some in _chunks(z, k, block):
             weighted = (pi[:, some].unsqueeze(2) * left.unsqueeze(1)).flatten(1)
-            gram[some, low:high, low:] = product(weighted.mT, right).view(-1, high - low, d - low)
+            gram[some, low:high, low:] = (weighted.mT @ right).view(-1, high - low, d - low)
         gram[:, high:, low:high] = gram[:, low:high, high:].mT
     return gram
 
@@ -111,12 +94,12 @@ def _strip_by_strip(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | No
         height = high - low
         upper = upstream[:, low:high, low:].clone(memory_format=torch.contiguous_format)
         if grad_z is not None:
-            mixed = product(pi, upper.view(k, -1)).view(len(z), height, -1)  # sum_j pi_ij U_j, these rows of it
+            mixed = (pi @ upper.view(k, -1)).view(len(z), height, -1)  # sum_j pi_ij U_j, these rows of it
             grad_z[:, low:high] += torch.einsum("nab,nb->na", mixed, z[:, low:])
             grad_z[:, high:] += torch.einsum("nab,na->nb", mixed[:, :, height:], z[:, low:high])
         if grad_pi is not None:
             upper[:, :, height:] *= 2  # stands for the mirrored block too
-            grad_pi += product(outer, upper.view(k, -1).mT)
+            grad_pi += outer @ upper.view(k, -1).mT
 
 
 def _strips(z: Tensor, block: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -130,7 +113,7 @@ def _strips(z: Tensor, block: int) -> Iterator[tuple[int, int, Tensor]]:
 def _cluster_by_cluster(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None, grad_pi: Tensor | None) -> None:
     """For CPUs: the product with one matrix stays in the cache while it is read again."""
     for j, matrix in enumerate(upstream):
-        moved = product(z, matrix)
+        moved = z @ matrix
         if grad_z is not None:
             grad_z.addcmul_(moved, pi[:, j : j + 1])
         if grad_pi is not None:
@@ -148,23 +131,6 @@ def _many_at_once(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None
             grad_z += moved.mul_(pi[:, some].unsqueeze(2)).sum(1)
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b for matrices, without gradients.
-
-    On a CPU float32 goes to oneDNN, which torch's own `@` asks for half precision only: the same digits, and more
-    than twice as fast where MKL does not use the processor's widest vectors (it does so on Intel's alone).
-    """
-    known = a.device.type == "cpu" and a.dtype == torch.float32 and a.shape[1] > 0  # of no columns oneDNN makes nothing
-    if known and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b).mT, None, "none", [], ""))
-    return a @ b
-
-
-def _dense(matrix: Tensor) -> Tensor:
-    """The matrix or a copy of it, without gaps in memory: over those oneDNN falls back to a slow loop."""
-    return matrix if matrix.is_contiguous() or matrix.mT.is_contiguous() else matrix.contiguous()
-
-
 def _chunks(z: Tensor, k: int, width: int) -> list[slice]:
     """Runs of clusters so that n * width numbers of each stay in a CPU's cache, or fill a GPU."""
     room = 2**17 if z.device.type == "cpu" else 2**26
@@ -173,10 +139,8 @@ def _chunks(z: Tensor, k: int, width: int) -> list[slice]:
 
 
 class _LogDet(torch.autograd.Function):
-    """The values, and the factors that the gradient needs."""
-
     @staticmethod
-    def forward(gram: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, gram: Tensor, scale: Tensor) -> Tensor:
         factor = torch.empty_like(gram).mT  # LAPACK's own order: nothing is copied
         failed = torch.empty(len(gram), dtype=torch.int32, device=gram.device)
         with _one_thread(gram):
@@ -185,28 +149,12 @@ class _LogDet(torch.autograd.Function):
                 shifted.diagonal(dim1=1, dim2=2).add_(1)
                 torch.linalg.cholesky_ex(shifted, upper=True, out=(factor[some], failed[some]))
         value = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
-        return torch.where(failed > 0, torch.nan, value), factor
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(output[1], inputs[1])
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], gram: Tensor, scale: Tensor
-    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        many = zip(*each(info.batch_size, in_dims, (gram, scale)), strict=True)
-        value, factor = _LogDet.apply(*(torch.cat(matrices) for matrices in many))  # all are matrices of one batch
-        size = (info.batch_size, -1)
-        return (value.unflatten(0, size), factor.unflatten(0, size)), (0, 0)
+        ctx.save_for_backward(factor, scale)
+        return torch.where(failed > 0, torch.nan, value)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        if grads[0] is None:
-            return None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         factor, scale = ctx.saved_tensors
         weight = grads[0] * scale
         grad_gram = torch.empty_like(factor, memory_format=torch.contiguous_format)

@@ -97,7 +97,7 @@ def _check(z: Tensor, eps_sq: float) -> None:
     check_positive("eps_sq", eps_sq)
 
 
-def check_positive(name: str, value: float | Tensor) -> None:
-    """Raises ValueError for a number that is not; a tensor, the numbers of packed trainings, is not looked at."""
-    if not isinstance(value, Tensor) and not value > 0:
+def check_positive(name: str, value: float) -> None:
+    """Raises ValueError for a number that is not."""
+    if not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")

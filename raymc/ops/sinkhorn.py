@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -18,7 +19,6 @@ from torch.distributed import ProcessGroup
 
 from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers, world
 from raymc.errors import DivergedError
-from raymc.ops.gram import each
 from raymc.ops.rates import at_least_float32, check_positive
 
 CHECK_EVERY = 10
@@ -45,7 +45,8 @@ def sinkhorn(
         group: workers over which the rows are sharded; the rows of the result are this worker's.
         symmetric: the caller vouches for a symmetric affinity with a large diagonal, |C C^T| say. Then the result is
             symmetric too, the projection halves its error at every iteration whatever eta is, and the gradient is
-            that among symmetric matrices.
+            that among symmetric matrices. Not vouched for, an affinity that equals its transpose to rounding is
+            projected so too, or as any other where that does not settle; the gradient is that among all matrices.
 
     Raises:
         ValueError: not a square matrix, eta not positive, or no iterations.
@@ -113,30 +114,12 @@ def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
 
 class _Projection(torch.autograd.Function):
     @staticmethod
-    def forward(log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
-        solve = _symmetric if symmetric else _alternating
+    def forward(ctx: Any, log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
+        ctx.symmetric, ctx.group = symmetric, group
         with torch.autocast(log_kernel.device.type, enabled=False):
-            _, pi = solve(log_kernel, eta, group)
+            _, pi = (_symmetric if symmetric else _any)(log_kernel, eta, group)
+        ctx.save_for_backward(pi)
         return pi
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, bool, float, ProcessGroup | None], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-        _, ctx.symmetric, _, ctx.group = inputs
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        log_kernel: Tensor,
-        symmetric: bool,
-        eta: float | Tensor,
-        group: ProcessGroup | None,
-    ) -> tuple[Tensor, int]:
-        # One after another: each is done after iterations of its own.
-        etas = eta.tolist() if isinstance(eta, Tensor) else [eta] * info.batch_size
-        calls = zip(each(info.batch_size, in_dims[:1], (log_kernel,)), etas, strict=True)
-        return torch.stack([_settled_or_nan(one, symmetric, own, group) for (one,), own in calls]), 0
 
     @staticmethod
     @once_differentiable
@@ -144,14 +127,6 @@ class _Projection(torch.autograd.Function):
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
             return _gradient(pi, grads[0], ctx.symmetric, ctx.group), None, None, None
-
-
-def _settled_or_nan(log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
-    """The projection, or NaN where it does not settle: of several at once the others go on."""
-    try:
-        return cast(Tensor, _Projection.apply(log_kernel, symmetric, eta, group))
-    except DivergedError:
-        return torch.full_like(log_kernel, math.nan)
 
 
 def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None) -> Tensor:
@@ -191,6 +166,19 @@ def _symmetric(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tu
         if _settled(gather_rows(pi.sum(1), group, counts), log_kernel.dtype):
             return f, pi
     raise _too_small(eta)
+
+
+def _any(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """g `[n]` and this worker's rows of the projection of any kernel; a symmetric one settles at smaller eta."""
+    whole = gather_rows(log_kernel, group)
+    # C C^T is not quite its own transpose: a product's blocks are summed up in different orders.
+    rounding = 16 * torch.finfo(whole.dtype).eps * whole.abs().max()
+    if bool((whole - whole.mT).abs().max() <= rounding):
+        with suppress(DivergedError):  # with an eigenvalue of Pi near -1, rows and columns in turn settle sooner
+            f, pi = _symmetric(log_kernel, eta, group)
+            if _settled(sum_over_workers(pi.sum(0), group), pi.dtype):
+                return f, pi
+    return _alternating(log_kernel, eta, group)
 
 
 def _alternating(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raymc.reporting import words
+from raymc.study.words import duration, setting
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,7 +27,7 @@ def render(template: str, view: Mapping[str, Any], styles: Sequence[str] = ("rep
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": words.score, "setting": words.setting, "duration": words.duration, "state": words.state,
+        "score": words.score, "setting": setting, "duration": duration, "state": words.state,
         "correlation": words.correlation, "coded": coded,
     }  # fmt: skip
     return environment.get_template(template).render({**view, **_inlined(styles)})
@@ -47,10 +47,3 @@ def _inlined(styles: Sequence[str]) -> dict[str, Markup]:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found |= {name: Markup(text), f"{name}_hash": Markup(digest)}
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A whole file or the one before, never a torn one."""
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
-    passing.write_text(text, encoding="utf-8")
-    passing.replace(path)

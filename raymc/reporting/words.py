@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raymc.metrics.gates import Gates
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
-from raymc.reporting.records import Study
+from raymc.metrics.seeds import detectable
+from raymc.study.reader import Study
+from raymc.study.words import setting
 
 METRIC_WORDS = {
     "acc": "clustering accuracy (clusters matched to classes by the Hungarian method)",
@@ -37,33 +39,6 @@ def score(value: float | None) -> str:
 def correlation(value: float | None) -> str:
     """A rank correlation: two decimals, since more are never known; a dash where undefined."""
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
-
-
-def setting(value: object) -> str:
-    """A hyperparameter's value."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def configured(params: Mapping[str, Any]) -> str:
-    """`heads.eps_sq=0.2, …`; `the preset` of none."""
-    return ", ".join(f"{key}={setting(value)}" for key, value in params.items()) or "the preset"
-
-
-def duration(seconds: float | None) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `4.2 s`; a dash where absent."""
-    if seconds is None:
-        return "–"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02d} min"
 
 
 def count(n: int, noun: str, plural: str = "") -> str:
@@ -129,11 +104,11 @@ def objective(study: Study) -> str:
     )
 
 
-def _gates(gates: Mapping[str, float]) -> str:
-    smallest, largest = setting(gates.get("smallest_share")), setting(gates.get("largest_share"))
+def _gates(gates: Gates) -> str:
+    smallest, largest = setting(gates.smallest_share), setting(gates.largest_share)
     return (
         f"A training whose smallest cluster had fewer than {smallest} n/k points, whose largest had more than "
-        f"{largest} n/k, or whose embedding had a rank below {setting(gates.get('rank'))}, counted as collapsed."
+        f"{largest} n/k, or whose embedding had a rank below {setting(gates.rank)}, counted as collapsed."
     )
 
 
@@ -212,11 +187,3 @@ def _of_several(metric: str, found: Mapping[str, Any]) -> list[str]:
     if metric in LABEL_METRICS and high > 1:
         said.append(f"That the interval passes 1, which {metric} cannot, shows how little {n} seeds say.")
     return said
-
-
-def detectable(std: float, n: int) -> float:
-    """Difference of two means that a two-sided 5 % test finds with 80 % power, `n` seeds on each side.
-
-    Normal approximation: (1.960 + 0.842) std sqrt(2 / n).
-    """
-    return (1.959964 + 0.841621) * std * math.sqrt(2 / n)

@@ -15,7 +15,6 @@ NOT_SEARCHED = (
     "seeds_from",
     "varies",
     "workers",
-    "packed_seeds",
     "evaluate_every",
     "probes",
     "probe_views",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, OwnData, Value, check_value, known_keys, nearest, resolve
+from raymc.config import Config, OwnData, Value, check_value, known_keys, nearest, resolve, without_retired
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
@@ -73,12 +73,11 @@ class Space:
 
     def pinned(self, overrides: Params) -> Space:
         """This space with the keys of `overrides` fixed, and no longer searched where they were."""
+        overrides = without_retired(overrides)
         self.config(overrides)
         params = {key: parameter for key, parameter in self.params.items() if key not in overrides}
         first = [{key: point[key] for key in params} for point in self.first] if params else []
-        return dataclasses.replace(
-            self, fixed=dict(self.fixed) | dict(overrides), params=params, first=tuple(_unique(first))
-        )
+        return dataclasses.replace(self, fixed=dict(self.fixed) | overrides, params=params, first=tuple(_unique(first)))
 
     def corners(self) -> dict[str, Params]:
         """The points that a check tries: the preset, all parameters low, all high, and those of `first`."""
@@ -164,9 +163,9 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         content = dict(content) | {"dataset": dict(content["dataset"]) | {"path": own.path}}
     presets = _presets(method, dataset, own, methods)
     preset = presets[_known("preset", file.preset, presets)]
-    known = known_keys(method.stage_keys)
+    known, fixed = known_keys(method.stage_keys), without_retired(file.fixed)
     sections = [
-        ("fixed", file.fixed),
+        ("fixed", fixed),
         ("space", file.space),
         *(("first", point) for point in file.first or ()),
     ]
@@ -183,7 +182,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         question=file.question,
         stage_keys=method.stage_keys,
         preset_values=preset,
-        fixed={key: check_value(f"fixed.{key}", value, known[key]) for key, value in file.fixed.items()},
+        fixed={key: check_value(f"fixed.{key}", value, known[key]) for key, value in fixed.items()},
         params={key: make_parameter(key, spec, known[key]) for key, spec in file.space.items()},
         first=(),
         objective=file.objective,

@@ -1,4 +1,4 @@
-"""`python -m raymc.stability SPACE|STUDY [--vs OTHER ...] [KEY=VALUE ...]`: configurations on many seeds."""
+"""The door: `python -m raymc.stability`."""
 
 import sys
 

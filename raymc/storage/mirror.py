@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from raymc.atomic import replaced
 from raymc.errors import StorageError
 from raymc.storage.objects import filesystem, home, is_uri, listing, mark, patiently
 
@@ -25,7 +24,7 @@ OWN = ("driver.lock", "driver.lease", "sent", "ray")
 """Names that mean something on one machine only."""
 
 SECONDS = 2.0
-"""Between two looks at what is new."""
+"""Between two rounds, while a block runs."""
 AT_ONCE = 8
 
 
@@ -47,12 +46,12 @@ class Mirror:
     def pull(self, *beginnings: str) -> None:
         """Get the files that are new or changed there and whose paths in the folder begin so (by default all)."""
         for begin in beginnings or ("",):
-            patiently(functools.partial(self._pull, begin), self.uri)
+            patiently(functools.partial(self._pull, begin), self._fs, self.uri)
 
     def push(self) -> None:
         """Give all files that are new or changed here. Raises StorageError where they are another's by now."""
         self.check_ours()
-        patiently(self._push, self.uri)
+        patiently(self._push, self._fs, self.uri)
 
     def check_ours(self) -> None:
         """Raises StorageError where another process has taken over what this one was to write (`is_lost`)."""
@@ -61,7 +60,7 @@ class Mirror:
 
     def exists(self, name: str) -> bool:
         """Whether the store has the file."""
-        return bool(patiently(lambda: self._fs.exists(f"{self._root}/{name}"), self.uri))
+        return bool(patiently(lambda: self._fs.exists(f"{self._root}/{name}"), self._fs, self.uri))
 
     @contextlib.contextmanager
     def pushing(self) -> Iterator[None]:
@@ -114,15 +113,10 @@ class Mirror:
 
     def _get(self, name: str, entry: tuple[int, object]) -> None:
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         content = self._fs.cat_file(f"{self._root}/{name}")
-        try:
-            aside.write_bytes(content)
-            stamp = _stamp(aside)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replaced(path) as temporary:
+            temporary.write_bytes(content)
+            stamp = _stamp(temporary)
         self._there[name] = entry
         if stamp:
             self._here[name] = stamp

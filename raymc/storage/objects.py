@@ -6,6 +6,7 @@ Object stores are reached through pyarrow, which comes with both, takes credenti
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -17,11 +18,12 @@ import fsspec
 import platformdirs
 from fsspec import AbstractFileSystem
 
+from raymc.atomic import write_bytes
 from raymc.errors import InputError, StorageError
 
 BY_ARROW = ("s3", "gs")
 PATIENCE_SECONDS = 120.0
-LOOK_SECONDS = 10.0  # before anything has begun
+START_SECONDS = 10.0  # before anything has begun
 
 T = TypeVar("T")
 
@@ -51,8 +53,8 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return "file" in fs.protocol
 
 
-def patiently(do: Callable[[], T], storage: str, seconds: float | None = None) -> T:
-    """`do()`, called again while the object store at `storage` does not answer.
+def patiently(do: Callable[[], T], fs: AbstractFileSystem, storage: str, seconds: float | None = None) -> T:
+    """`do()`, called again while the object store at `storage` does not answer; a folder is not waited for.
 
     Raises StorageError, naming it, after `seconds` (None: PATIENCE_SECONDS); FileNotFoundError at once.
     """
@@ -61,14 +63,32 @@ def patiently(do: Callable[[], T], storage: str, seconds: float | None = None) -
     while True:
         try:
             return do()
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if is_local(fs) or isinstance(error, FileNotFoundError):
+                raise
             if time.monotonic() - began > patience:
-                why = " ".join(str(error.strerror or error).split())
-                raise StorageError(f"storage {storage} does not answer: {why}") from error
+                raise StorageError(f"storage {storage} does not answer: {reason(error)}") from error
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
+
+
+def reason(error: OSError) -> str:
+    """What the system says of it, in one line."""
+    return " ".join(str(error.strerror or error).split())
+
+
+def write(fs: AbstractFileSystem, path: str, content: bytes) -> None:
+    """Write a file whole or not at all: in a folder by a name of its own before, in an object store by one request."""
+    if is_local(fs):
+        write_bytes(Path(path), content)
+    else:
+        fs.pipe_file(path, content)
+
+
+def remove(fs: AbstractFileSystem, path: str) -> None:
+    """Remove a file or a folder, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True) if is_local(fs) else fs.rm_file(path)
 
 
 def home(storage: str) -> Path:
@@ -85,7 +105,8 @@ def listing(fs: AbstractFileSystem, path: str) -> Listing:
         from pyarrow.fs import FileSelector, FileType
 
         found = fs.fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-        return {one.path: (one.size, one.mtime_ns) for one in found if one.type == FileType.File}
+        return {one.path: (one.size, one.mtime.timestamp()) for one in found if one.type == FileType.File}
+    fs.invalidate_cache()
     infos = fs.find(path, detail=True)
     return {name: _entry(info) for name, info in infos.items()}
 
@@ -103,11 +124,6 @@ def folders(fs: AbstractFileSystem, path: str) -> list[str]:
 
 def mark(fs: AbstractFileSystem, path: str) -> tuple[int, object]:
     """The entry of one file in `listing`. Raises FileNotFoundError."""
-    if hasattr(fs, "fs"):
-        [info] = fs.fs.get_file_info([path])
-        if info.size is None:
-            raise FileNotFoundError(path)
-        return info.size, info.mtime_ns
     return _entry(fs.info(path))
 
 

@@ -1,27 +1,25 @@
 """Content-addressed stage results: a folder, an NFS path or an object-store URI.
 
-`stages/<key>/result.json` names a payload by the hash of its content. The payload is written whole before the name is
-published: in a folder under a temporary name that is then renamed, in an object store by one request. So a torn or
-foreign file is never loaded.
+`stages/<key>/result.json` names a payload, with the hash of its content. The payload is written whole, under a name of
+its own, before it is published by that file. So a torn or foreign file is never loaded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import pickle
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from raymc.errors import StorageError
-from raymc.storage.lease import Lease
-from raymc.storage.objects import T, filesystem, is_local, patiently
+from raymc.storage.lease import Lease, lease_at
+from raymc.storage.objects import filesystem, is_local, patiently, reason, remove, write
 
 State = dict[str, Any]
 
@@ -35,33 +33,31 @@ class Entry:
 
 
 class Store:
-    """Stage results and epoch checkpoints under `<root>/stages`."""
+    """Stage results and epoch checkpoints under `<root>/stages`; an object store that is away is waited for."""
 
     def __init__(self, root: str, wait: bool = False) -> None:
         """Raises InputError for a place that cannot be; `wait` says whether one that does not answer is waited for."""
         self.fs, path = filesystem(root)
         self.root = f"{path}/stages"
-        probe = f"{self.root}/.{uuid.uuid4().hex}"
         try:
-            self._surely(lambda: self._probe(probe)) if wait else self._probe(probe)
+            patiently(self._probe, self.fs, root) if wait else self._probe()
         except OSError as error:
-            why = " ".join(str(error.strerror or error).split())
-            raise StorageError(f"storage {root} cannot be written: {why}") from error
+            raise StorageError(f"storage {root} cannot be written: {reason(error)}") from error
 
-    def _probe(self, path: str) -> None:
+    def _probe(self) -> None:
+        probe = f"{self.root}/.{uuid.uuid4().hex}"
         self.fs.makedirs(self.root, exist_ok=True)
-        self.fs.pipe_file(path, b"")
-        self._remove(path)
+        self.fs.pipe_file(probe, b"")
+        remove(self.fs, probe)
 
     def load(self, key: str, name: str = "result", mapped: bool = False) -> Entry | None:
         """The entry `name` of `key`, or None when it is absent, torn or not ours.
 
         With `mapped`, the tensors of a store in a folder stay in their file, and processes share its pages.
         """
-        return self._surely(lambda: self._load(key, name, mapped))
+        return patiently(partial(self._load, key, name, mapped and is_local(self.fs)), self.fs, self.root)
 
     def _load(self, key: str, name: str, mapped: bool) -> Entry | None:
-        mapped = mapped and is_local(self.fs)
         try:
             facts = json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))
             path = self._path(key, facts["file"])
@@ -83,38 +79,41 @@ class Store:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getvalue()
-        digest = hashlib.sha256(payload).hexdigest()
-        facts = {"file": f"{name}-{digest[:16]}.pt", "sha256": digest, "bytes": len(payload), "meta": meta}
-        self._surely(lambda: self._publish(key, name, payload, facts))
+        # Named by no other save: once it is replaced it is named never again, and can go.
+        file = f"{name}-{uuid.uuid4().hex[:16]}.pt"
+        facts = {"file": file, "sha256": hashlib.sha256(payload).hexdigest(), "bytes": len(payload), "meta": meta}
+        patiently(partial(self._publish, key, name, payload, facts), self.fs, self.root)
 
     def _publish(self, key: str, name: str, payload: bytes, facts: dict[str, Any]) -> None:
-        file = facts["file"]
-        self.fs.makedirs(self._path(key), exist_ok=True)
-        former = self._former(key, name)
-        self._write(self._path(key, file), payload)
-        self._write(self._path(key, f"{name}.json"), json.dumps(facts).encode())
-        if former is not None and former != file:
-            self._remove(self._path(key, former))
+        former, path = self._published(key, name), self._path(key, facts["file"])
+        for again in (True, True, False):
+            try:
+                write(self.fs, path, payload)
+                write(self.fs, self._path(key, f"{name}.json"), json.dumps(facts).encode())
+                if self.fs.exists(path):
+                    break
+            # Who takes the lease over from one that stood still for long sweeps away what it was about to publish.
+            except FileNotFoundError:
+                if not again:
+                    raise
+        if former is not None and former != facts["file"]:
+            remove(self.fs, self._path(key, former))
 
     def discard(self, key: str, name: str) -> None:
         """Remove an entry, the published name first."""
-        self._surely(lambda: self._discard(key, name))
+        patiently(partial(self._discard, key, name), self.fs, self.root)
 
     def _discard(self, key: str, name: str) -> None:
-        former = self._former(key, name)
+        former = self._published(key, name)
         if former is not None:
-            self._remove(self._path(key, f"{name}.json"))
-            self._remove(self._path(key, former))
+            remove(self.fs, self._path(key, f"{name}.json"))
+            remove(self.fs, self._path(key, former))
 
     def lease(self, key: str) -> Lease:
         """The lease on computing `key`; who takes it over from a killed process clears away what that one left."""
-        return Lease(self.fs, self._path(key, "lease"), lambda: self._sweep(key))
+        return lease_at(self.fs, self._path(key, "held"), partial(self._sweep, key))
 
-    def _surely(self, do: Callable[[], T]) -> T:
-        """`do()`, which may be done again; an object store that is away for a moment is waited for."""
-        return do() if is_local(self.fs) else patiently(do, self.root)
-
-    def _former(self, key: str, name: str) -> str | None:
+    def _published(self, key: str, name: str) -> str | None:
         try:
             file = str(json.loads(self.fs.cat_file(self._path(key, f"{name}.json")))["file"])
             return file if self._path(key, file) else None
@@ -122,44 +121,38 @@ class Store:
             return None
 
     def _sweep(self, key: str) -> None:
-        """Remove files half written, and payloads that were never published or should have gone."""
+        """Remove files half written, and payloads that were never published or should have gone.
+
+        Others may be writing: one that was taken for dead, and one that imports a checkpoint and needs no lease.
+        """
         self.fs.invalidate_cache()
-        files = {path.rsplit("/", 1)[-1] for path in self.fs.ls(self._path(key), detail=False)}
-        named = {self._former(key, file.removesuffix(".json")) for file in files if file.endswith(".json")}
-        for file in files - named:
-            if file.endswith((".tmp", ".pt")) or file.startswith("lease."):
-                self._remove(self._path(key, file))
+        for path in self.fs.ls(self._path(key), detail=False):
+            file = str(path).rpartition("/")[2]
+            if file.endswith(".tmp") or file.startswith("lease"):
+                remove(self.fs, self._path(key, file))
+            elif file.endswith(".pt"):
+                self._sweep_payload(key, file)
+
+    def _sweep_payload(self, key: str, file: str) -> None:
+        """Move it aside, and back if it was published meanwhile; who publishes it later finds it gone."""
+        path, name = self._path(key, file), file.rpartition("-")[0]
+        if self._published(key, name) == file:
+            return
+        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            self.fs.mv(path, aside)
+        except FileNotFoundError:
+            return
+        if self._published(key, name) == file:
+            self.fs.mv(aside, path)
+        else:
+            remove(self.fs, aside)
 
     def _path(self, key: str, *names: str) -> str:
         """The path of a file of `key`. Raises ValueError for a name, read from a file, that leads elsewhere."""
         if any("/" in name or "\\" in name or name in ("", ".", "..") for name in names):
             raise ValueError(f"{names} is no file of {key}")
         return "/".join((self.root, key, *names))
-
-    def _write(self, path: str, payload: bytes) -> None:
-        if not is_local(self.fs):
-            self.fs.pipe_file(path, payload)
-            return
-        for again in (True, False):
-            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-            try:
-                with self.fs.open(temporary, "wb") as file:
-                    file.write(payload)
-                self.fs.mv(temporary, path)
-                return
-            except OSError as error:
-                with contextlib.suppress(OSError):  # a full disk is not to be filled with halves
-                    self._remove(temporary)
-                # One that stood still so long that it was taken for dead finds its file swept away.
-                if not (again and isinstance(error, FileNotFoundError)):
-                    error.filename = error.filename or path
-                    raise
-
-    def _remove(self, path: str) -> None:
-        try:
-            self.fs.rm_file(path)
-        except FileNotFoundError:
-            pass
 
 
 def _digest(path: str) -> str:

@@ -4,7 +4,7 @@
 studies/<name>/study.json       what was asked, of what data, with which versions (`raymc.study.manifest`)
 studies/<name>/<space>.yaml     the search space as it was; a resume reads this one
 studies/<name>/optuna.db        trials, parameters, scores
-studies/<name>/trials, confirm  see `raymc.search.records`
+studies/<name>/trials, confirm  see `raymc.study.files`
 studies/<name>/spool            see `raymc.tracking`
 ```
 """
@@ -12,10 +12,8 @@ studies/<name>/spool            see `raymc.tracking`
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,16 +22,17 @@ import optuna
 import yaml
 from filelock import FileLock, Timeout
 
+from raymc.atomic import replaced, write_json, write_text
 from raymc.config import Value, nearest
 from raymc.errors import InputError
-from raymc.search.judge import judge_of
-from raymc.search.records import Row, read_json
 from raymc.space.space import Space, load_space
 from raymc.storage.mirror import mirror_of
-from raymc.storage.objects import LOOK_SECONDS, filesystem, folders, home, is_uri, patiently
+from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.study import database
 from raymc.study.distributions import Distributions, enqueue
-from raymc.training.outputs import write_bytes, write_json
+from raymc.study.files import read_json
+from raymc.study.objective import Objective
+from raymc.study.records import Row
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 DATABASE = "optuna.db"
@@ -66,23 +65,18 @@ def create_study(
     it exists, when storage or database cannot be written, and when a point of `first` does not fit.
     """
     check_new(storage, folder)
-    making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        making.mkdir(parents=True)
-        write_bytes(making / f"{space.name}.yaml", yaml.safe_dump(dict(space.content), sort_keys=False).encode())
-        write_json(making / "study.json", manifest)
-        _make_database(making, manifest, space, distributions, url)
-        if is_uri(storage):
-            shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
-        os.rename(making, folder)
+        with replaced(folder) as making:
+            making.mkdir()
+            write_text(making / f"{space.name}.yaml", yaml.safe_dump(dict(space.content), sort_keys=False))
+            write_json(making / "study.json", manifest)
+            _make_database(making, manifest, space, distributions, url)
+            if is_uri(storage):
+                shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
     except OSError as error:
-        shutil.rmtree(making, ignore_errors=True)
         if folder.exists():
             raise InputError(f"study {folder.name} exists: another process has just made it") from error
         raise InputError(f"--storage: {folder.parent} cannot be written: {error.strerror}") from error
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
     if mirror := mirror_of(storage, folder):
         mirror.push()
     if url is not None:
@@ -116,10 +110,10 @@ def study_names(storage: str) -> list[str]:
         return sorted(path.parent.name for path in studies_root(storage).glob("[!.]*/study.json"))
     fs, root = filesystem(storage)
 
-    def look() -> list[str]:
+    def find() -> list[str]:
         return [name for name in folders(fs, f"{root}/studies") if fs.exists(f"{root}/studies/{name}/study.json")]
 
-    return patiently(look, storage, LOOK_SECONDS)
+    return patiently(find, fs, storage, START_SECONDS)
 
 
 def stored_manifest(storage: str, name: str) -> Row:
@@ -128,7 +122,7 @@ def stored_manifest(storage: str, name: str) -> Row:
         return read_json(studies_root(storage) / name / "study.json") or {}
     fs, root = filesystem(storage)
     try:
-        return dict(json.loads(patiently(lambda: fs.cat_file(f"{root}/studies/{name}/study.json"), storage)))
+        return dict(json.loads(patiently(lambda: fs.cat_file(f"{root}/studies/{name}/study.json"), fs, storage)))
     except (FileNotFoundError, ValueError):
         return {}
 
@@ -163,15 +157,19 @@ def open_database(folder: Path, url: str | None = None) -> Iterator[optuna.Study
         storage.engine.dispose()
 
 
+class Busy(InputError):
+    """Another driver is at work on the same folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other drivers off the study. Raises InputError where one is at work."""
+    """Keep other drivers off the folder. Raises Busy where one is at work, else InputError."""
     lock = FileLock(folder / "driver.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"study {folder.name} is being run by another process") from error
+        raise Busy(f"{folder.name} is being run by another process") from error
     except OSError as error:
         raise InputError(f"--storage: {folder} cannot be written: {error.strerror}") from error
     try:
@@ -181,10 +179,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None) -> None:
-    judge = judge_of(manifest["objective"])
+    objective = Objective.of(manifest["objective"])
     storage = database.connect(url or database.file_url(making / DATABASE))
     try:
-        study = database.create(storage, manifest["study"], judge.mode, judge.metrics)
+        study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
         enqueue(study, space.first, distributions)
     finally:
         storage.engine.dispose()

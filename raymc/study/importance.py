@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from raymc.reporting.records import Record, Study
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 
 def importance(study: Study, trials: Sequence[Record]) -> dict[str, float]:

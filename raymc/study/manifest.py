@@ -12,11 +12,11 @@ from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
-from raymc.search import records
-from raymc.search.records import Row
 from raymc.space.objective import several_seeds
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space
+from raymc.study import files
+from raymc.study.records import Row
 from raymc.tracking.uri import masked
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of
@@ -25,7 +25,7 @@ SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
 
 
 @dataclass(frozen=True)
-class Budget:
+class StudyBudget:
     """How much a study runs; `top` of 0 means no confirmation."""
 
     trials: int
@@ -35,7 +35,7 @@ class Budget:
     fidelity: str
 
 
-def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, smoke: bool) -> Budget:
+def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, smoke: bool) -> StudyBudget:
     """The space's budget, with what the command line says instead, shortened for a smoke run.
 
     The seeds of the search are `seed`, `seed` + 1, …; the fresh ones begin a thousand later, or after the last of
@@ -50,7 +50,7 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     _check_seeds(space, count, fresh)
     if not space.params and trials not in (None, 1) and not smoke:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
-    return Budget(
+    return StudyBudget(
         trials=(trials or space.budget.trials) if space.params else 1,
         seeds=tuple(range(seed, seed + count)),
         top=top,
@@ -101,7 +101,7 @@ def make_manifest(
     name: str,
     space: Space,
     overrides: Mapping[str, Value],
-    budget: Budget,
+    budget: StudyBudget,
     dataset: Dataset,
     *,
     seed: int,
@@ -137,7 +137,7 @@ def make_manifest(
         "git": provenance.revision(),
         "hardware": provenance.hardware(),
         "command": provenance.command("tune", words),
-        "created": records.now(),
+        "created": files.now(),
         "smoke": smoke,
         "tracking_uri": masked(tracking_uri),
         "experiment_id": None,
@@ -154,8 +154,10 @@ def _scaled_as_searched(space: Space, dataset: Dataset) -> Row:
     return {"split": dataset.split.replace(known, words), "source": dataset.source.replace(known, words)}
 
 
-def budget_of(manifest: Row) -> Budget:
+def budget_of(manifest: Row) -> StudyBudget:
     """The budget of an existing study."""
     asked = manifest["budget"]
     confirm = manifest["confirm"]
-    return Budget(asked["trials"], tuple(manifest["seeds"]), confirm["top"], tuple(confirm["seeds"]), asked["fidelity"])
+    return StudyBudget(
+        asked["trials"], tuple(manifest["seeds"]), confirm["top"], tuple(confirm["seeds"]), asked["fidelity"]
+    )

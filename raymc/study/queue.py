@@ -8,7 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +17,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raymc.config import Value
 from raymc.metrics.ranking import rank_means
-from raymc.search import records
-from raymc.search.judge import Judge
-from raymc.search.records import BAD, FINAL, FINISHED, PRUNED, Row, Unit
+from raymc.study import files, groups
 from raymc.study.database import patient
 from raymc.study.distributions import Distributions, suggest
+from raymc.study.objective import Objective
+from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Unit
 from raymc.study.sampler import next_number, reseed
 from raymc.tracking import runs
+
+LOST = "its process was lost"
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
 
@@ -37,7 +39,7 @@ class Work(Protocol):
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
         """A report of a running unit."""
 
-    def ended(self, unit: Unit, error: str | None = None) -> Row:
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
         """A unit came to its end; `error` says why where its process was lost. Returns its group's record."""
 
     @property
@@ -46,26 +48,30 @@ class Work(Protocol):
 
 
 class SeedQueue:
-    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs."""
+    """Configurations on seeds of their own, each seed a unit: the confirmation, and stability runs.
+
+    `busy()` are seeds that come last, since somebody else may be computing what they need.
+    """
 
     def __init__(
         self,
         folder: Path,
         kind: str,
-        judge: Judge,
+        objective: Objective,
         configurations: Mapping[int, Mapping[str, Value]],
         seeds: Sequence[int],
+        busy: Callable[[], Collection[int]] = tuple,
     ) -> None:
-        self.folder, self.judge = folder, judge
+        self.folder, self.objective, self._busy = folder, objective, busy
         group = tuple(seeds)
         # Seed by seed, so that the configurations have about as many seeds each at any moment.
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
         units = [Unit(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
-        self._queue = deque(unit for unit in units if records.read_seed(folder, unit, unit.seeds[0]) is None)
+        self._queue = deque(unit for unit in units if files.read_seed(folder, unit, unit.seeds[0]) is None)
         self._untold: set[int] = set()
         for unit in units[: len(configurations)]:
-            before = records.read_record(folder, kind, unit.trial)
-            if before is not None and before["state"] in FINAL and before["seeds"] == list(group):
+            before = files.read_record(folder, kind, unit.trial)
+            if before is not None and before.state in FINAL and before.group == group:
                 continue
             if kind == "confirm":
                 self._untold.add(unit.trial)
@@ -73,36 +79,41 @@ class SeedQueue:
             self._record(unit)
 
     def next(self) -> Unit | None:
-        return self._queue.popleft() if self._queue else None
+        if not self._queue:
+            return None
+        busy = self._busy()
+        unit = next((unit for unit in self._queue if unit.seeds[0] not in busy), self._queue[0])
+        self._queue.remove(unit)
+        return unit
 
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
         pass
 
-    def ended(self, unit: Unit, error: str | None = None) -> Row:
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
         (seed,) = unit.seeds
-        if records.read_seed(self.folder, unit, seed) is None:
-            lost = {"seed": seed, "state": "failed", "metrics": {}, "stages": [], "seconds": 0.0}
-            records.write_seed(self.folder, unit, lost | {"error": error or "its process was lost"})
+        if files.read_seed(self.folder, unit, seed) is None:
+            place = files.seed_folder(self.folder, unit.kind, unit.trial, seed)
+            files.write_seed(self.folder, unit, SeedRun.of({"seed": seed, "error": error or LOST}, place))
         return self._record(unit)
 
     @property
     def left(self) -> int:
         return len(self._queue)
 
-    def _record(self, unit: Unit) -> Row:
-        record = records.make_record(self.folder, unit, self.judge)
-        if record["state"] in FINAL and unit.trial in self._untold:
+    def _record(self, unit: Unit) -> Record:
+        record = groups.make_record(self.folder, unit, self.objective)
+        if record.state in FINAL and unit.trial in self._untold:
             self._tell(unit, record)  # first: with a final record nothing is written again
-        records.write_record(self.folder, record)
+        files.write_record(self.folder, record)
         return record
 
-    def _tell(self, unit: Unit, record: Row) -> None:
+    def _tell(self, unit: Unit, record: Record) -> None:
         self._untold.remove(unit.trial)
-        ended = len(record["per_seed"])
+        ended = len(record.seeds)
         with runs.open_trial(self.folder, unit.trial, kind=unit.kind, params=unit.params) as log:
-            runs.log_statistics(log, records.statistics_of(record["per_seed"]), step=ended)
-            runs.log_statistics(log, records.agreement_of(record), step=ended)
-            runs.close_run(log, record["state"])
+            runs.log_statistics(log, groups.statistics_of(record.seeds), step=ended)
+            runs.log_statistics(log, groups.agreement_of(record), step=ended)
+            runs.close_run(log, record.state)
 
 
 class Ledger:
@@ -119,7 +130,7 @@ class Ledger:
         study: optuna.Study,
         distributions: Distributions,
         *,
-        judge: Judge,
+        objective: Objective,
         trials: int,
         seeds: Sequence[int],
         seed: int,
@@ -127,7 +138,7 @@ class Ledger:
         fresh: Sequence[int],
     ) -> None:
         self.folder, self.study, self.distributions = folder, study, dict(distributions)
-        self.judge, self.trials, self.seeds, self.seed = judge, trials, tuple(seeds), seed
+        self.objective, self.trials, self.seeds, self.seed = objective, trials, tuple(seeds), seed
         self.top, self.fresh = top, tuple(fresh)
         self._running: set[int] = set()
         self._confirmation: SeedQueue | None = None
@@ -154,15 +165,14 @@ class Ledger:
             optuna.trial.Trial(self.study, trial._trial_id).report(row["running"], row["resource"])
 
     @patient
-    def ended(self, unit: Unit, error: str | None = None) -> Row:
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
         if unit.kind != "search":
             assert self._confirmation is not None
             return self._confirmation.ended(unit, error)
-        record = records.read_record(self.folder, "search", unit.trial)
-        if record is None or record["state"] not in FINAL:
-            lost = error or "its process was lost"
-            record = records.make_record(self.folder, unit, self.judge, "failed", lost)
-            records.write_record(self.folder, record)
+        record = files.read_record(self.folder, "search", unit.trial)
+        if record is None or record.state not in FINAL:
+            record = groups.make_record(self.folder, unit, self.objective, FAILED, error or LOST)
+            files.write_record(self.folder, record)
         self._tell(unit.trial, record)
         self._running.discard(unit.trial)
         return record
@@ -189,9 +199,9 @@ class Ledger:
         With two metrics the Pareto front comes first, in the order of the first metric.
         """
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        front = {trial.number for trial in self.study.best_trials} if self.judge.second else set()
-        scores = _ranks(done) if self.judge.ranks else [trial.values[0] for trial in done]
-        sign = -1 if self.judge.mode == "max" else 1
+        front = {trial.number for trial in self.study.best_trials} if self.objective.second else set()
+        scores = _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
+        sign = -1 if self.objective.mode == "max" else 1
         order = {
             trial.number: (trial.number not in front, sign * score, trial.number)
             for trial, score in zip(done, scores, strict=True)
@@ -208,7 +218,7 @@ class Ledger:
     def _confirm(self) -> SeedQueue:
         if self._confirmation is None:
             best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
-            self._confirmation = SeedQueue(self.folder, "confirm", self.judge, best, self.fresh)
+            self._confirmation = SeedQueue(self.folder, "confirm", self.objective, best, self.fresh)
         return self._confirmation
 
     @patient
@@ -216,8 +226,8 @@ class Ledger:
         """Tell what a killed driver could not; the units that were interrupted, in the order of their numbers."""
         interrupted = []
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            record = records.read_record(self.folder, "search", trial.number)
-            if record is not None and record["state"] in FINAL:
+            record = files.read_record(self.folder, "search", trial.number)
+            if record is not None and record.state in FINAL:
                 self._tell(trial.number, record)
             else:
                 interrupted.append(self._unit(self._completed(trial)))
@@ -235,7 +245,7 @@ class Ledger:
         return again
 
     def _reseed(self, number: int) -> None:
-        reseed(self.study, self.seed, number, _ranks if self.judge.ranks else None)
+        reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None)
 
     def _unit(self, trial: optuna.trial.Trial) -> Unit:
         return Unit("search", trial.number, dict(trial.params), self.seeds, self.seeds)
@@ -256,22 +266,23 @@ class Ledger:
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
 
-    def _tell(self, number: int, record: Mapping[str, Any]) -> None:
+    def _tell(self, number: int, record: Record) -> None:
         trial = self._frozen(number)
         if trial.state.is_finished():
             return
-        state = STATES[record["state"]]
+        state = STATES[record.state]
         handle = optuna.trial.Trial(self.study, trial._trial_id)
-        handle.set_user_attr("state", record["state"])
-        handle.set_user_attr("metrics", dict(record["metrics"]))
+        handle.set_user_attr("state", record.state)
+        handle.set_user_attr("metrics", dict(record.metrics))
         self.study.tell(number, self._values(record) if state == TrialState.COMPLETE else None, state=state)
 
-    def _values(self, record: Mapping[str, Any]) -> list[float]:
+    def _values(self, record: Record) -> list[float]:
         """What Optuna learns of a finished trial; of a rank, what it is among those that have finished by now."""
-        if not self.judge.ranks:
-            return list(record.get("scores") or [record["score"]])  # a record of before there were two
+        if not self.objective.ranks:
+            scores = record.scores or (record.score,)  # a record of before there were two
+            return [score for score in scores if score is not None]
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return rank_means([*(trial.user_attrs["metrics"] for trial in done), record["metrics"]])[-1:]
+        return rank_means([*(trial.user_attrs["metrics"] for trial in done), record.metrics])[-1:]
 
 
 def _ranks(done: Sequence[FrozenTrial]) -> list[float]:

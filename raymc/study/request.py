@@ -13,7 +13,6 @@ from raymc.config import Value
 from raymc.errors import InputError
 from raymc.masking import masked_words
 from raymc.provenance import data_facts
-from raymc.search.records import Row
 from raymc.space.space import Space, load_space
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
@@ -21,6 +20,7 @@ from raymc.study import folder as study
 from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
 from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget
+from raymc.study.records import Row
 from raymc.tracking import uri
 
 

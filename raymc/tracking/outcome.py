@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raymc.reporting.records import Record, Study
-from raymc.search.judge import judge_of
-from raymc.search.records import FINISHED, Row
+from raymc.study.objective import Objective
+from raymc.study.reader import Study
+from raymc.study.records import FINISHED, Record, Row
 from raymc.tracking import runs
 from raymc.tracking.study import StudyTracker
 
@@ -17,12 +17,11 @@ SCORES = {"search": "search_score", "confirm": "confirmed_score"}
 
 def study_tags(manifest: Mapping[str, Any]) -> Row:
     """Tags of a study's run from `study.json`: what is clustered how, and what decides."""
-    objective = manifest["objective"]
+    objective = Objective.of(manifest["objective"])
     tags = {f"raymc.{key}": manifest[key] for key in ("method", "dataset", "preset", "smoke")}
-    judge = judge_of(objective)
-    tags["raymc.objective"] = judge.metric
-    named = {"mode": judge.mode, "aggregate": judge.aggregate, "uses_labels": objective["uses_labels"]}
-    named |= {} if judge.second is None else {"second": judge.second}
+    tags["raymc.objective"] = objective.metric
+    named = {"mode": objective.mode, "aggregate": objective.aggregate, "uses_labels": objective.uses_labels}
+    named |= {} if objective.second is None else {"second": objective.second}
     return tags | {f"raymc.objective.{key}": value for key, value in named.items()}
 
 

@@ -6,8 +6,9 @@ import hashlib
 import uuid
 from pathlib import Path
 
+from raymc.atomic import write_text
 from raymc.tracking.store import Away, Forgotten, Point, Store
-from raymc.tracking.tail import Record, Tail, replace
+from raymc.tracking.tail import Record, Tail
 
 
 class Sender:
@@ -53,7 +54,7 @@ class Sender:
 
     def _connect(self) -> None:
         self.store.connect()
-        replace(self._sent / "experiment", str(self.store.experiment_id))
+        write_text(self._sent / "experiment", str(self.store.experiment_id))
         known = next(iter(self.run_ids().values()), None)
         if known is not None and not self.store.knows(known):
             raise Forgotten("it does not know the study's runs")
@@ -139,5 +140,5 @@ def _identity(folder: Path) -> str:
     """The id of a spool folder, made when it is first asked for."""
     file = folder / "id"
     if not file.exists():
-        replace(file, uuid.uuid4().hex)
+        write_text(file, uuid.uuid4().hex)
     return file.read_text().strip()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
+from raymc.atomic import write_text
 from raymc.tracking.spool import is_record
 
 Record = dict[str, Any]
@@ -128,15 +128,7 @@ class Tail:
         return []
 
     def _save(self) -> None:
-        replace(self._state, json.dumps({"run_id": self.run_id, "offset": self.offset}))
-
-
-def replace(file: Path, text: str) -> None:
-    """Write a small file in one step: whoever reads it finds all of it, or what it was before."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(".new")
-    new.write_text(text)
-    os.replace(new, file)
+        write_text(self._state, json.dumps({"run_id": self.run_id, "offset": self.offset}))
 
 
 def _news(record: Record, seen: dict[str, set[int]]) -> dict[str, float]:

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -32,8 +31,6 @@ from raymc.storage.stage_store import Store
 from raymc.training.feed import Drawing, Feed
 from raymc.training.stages import BANK_NUMERICS, digest_of
 from raymc.training.transfer import moved
-
-POLL_SECONDS = 0.5
 
 Make = Callable[[], Tensor]
 
@@ -109,20 +106,14 @@ class Bank:
         What is there is put into `kept`; what is torn is missing.
         """
 
-        def absent() -> list[str]:
+        def whole() -> dict[str, Tensor] | None:
             for name in names:
                 entry = None if name in kept else self._store.load(self.key, name, mapped=True)
                 kept.update({} if entry is None else {name: entry.state["outputs"]})
-            return [name for name in names if name not in kept]
+            return kept if len(kept) == len(names) else None
 
-        while absent():
-            if lease.try_acquire():
-                left = absent()
-                if not left:
-                    lease.release()
-                return left
-            time.sleep(POLL_SECONDS)
-        return []
+        lease.acquire_unless(whole)
+        return [name for name in names if name not in kept]
 
     def _read(self, name: str) -> Tensor:
         entry = self._store.load(self.key, name, mapped=True)
@@ -218,11 +209,6 @@ class Behind:
     def feed(self) -> BankFeed:
         """The batches of the bank."""
         return BankFeed.of(self._samples, self.bank)
-
-    def share(self, other: Behind) -> None:
-        """Have what another stage behind the same backbone has read."""
-        self.bank = other.bank
-        self.feed = other.feed
 
 
 def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:

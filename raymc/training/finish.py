@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from raymc import clusterers
+from raymc.atomic import write_json
 from raymc.datasets.scaling import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
@@ -50,7 +51,7 @@ def finish(
     effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
     effective |= {"own": asdict(config.own)} if config.own else {}
     effective |= config.flat(training.method.stage_keys)
-    outputs.write_json(out / "config.json", effective)
+    write_json(out / "config.json", effective)
     labels = dict(arrays)
     if data.train.y is not None:
         labels["y"] = data.train.y
@@ -66,7 +67,7 @@ def finish(
     if keep_model:
         content = {"config": effective, "weights": weights_of(model), "scaling": _figures(data.scaling)}
         outputs.write_model(out / "model.pt", content)
-    outputs.write_json(out / "metrics.json", result)
+    write_json(out / "metrics.json", result)
     return result
 
 

@@ -5,6 +5,7 @@ Its parts carry names (`record_function`) under which a profiler shows them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,8 +90,7 @@ def fit(
             hooks.look(model, 0)
     pace = _Pace()
     for epoch in range(start, settings.epochs):
-        numbers = train_epoch(updates, feed, seed, epoch)
-        row = end_epoch(model, updates, epoch, {name: float(value) for name, value in numbers.items()}, hooks)
+        row = end_epoch(model, updates, epoch, train_epoch(updates, feed, seed, epoch), hooks)
         curve.append(row)
         # Told first: an epoch that is told twice is recorded once, one that is never told is a gap.
         hooks.report({"event": "epoch", **row})
@@ -101,17 +101,21 @@ def fit(
     return curve
 
 
-def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[str, Tensor]:
-    """Make the updates of an epoch, counted from 0; means of the loss and its terms, float64, in the losses' shape."""
+def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[str, float]:
+    """Make the updates of an epoch, counted from 0; means of the loss and its terms.
+
+    Raises DivergedError where one is not finite.
+    """
     stage, settings = updates.stage, updates.settings
     updates.start_epoch(epoch)
     state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
     sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
-    row = {name: value.cpu().double() / steps for name, value in sums.items()} or {"loss": torch.zeros(())}
+    row = {name: float(value) / steps for name, value in sums.items()} or {"loss": 0.0}
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
-        row |= {"whole_loss" if name == "loss" else name: value.cpu().double() for name, value in found.items()}
-    updates.check(row)
+        row |= {"whole_loss" if name == "loss" else name: float(value) for name, value in found.items()}
+    if not all(map(math.isfinite, row.values())):
+        raise DivergedError(f"stage {stage.name}: the loss is not finite")
     return row
 
 
@@ -163,28 +167,16 @@ class Updates:
     def make(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One update; the loss and its terms, detached."""
         prefix = "last." if step is self.stage.last else ""
-        self.zero_grad(prefix)
+        self._of[prefix].zero_grad()
         with record_function("forward"):
             with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
         with record_function("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
-        self.step(prefix)
-        return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
-
-    def zero_grad(self, prefix: str) -> None:
-        self._of[prefix].zero_grad()
-
-    def step(self, prefix: str) -> None:
-        with record_function("backward"):
             average_gradients(self._parameters[prefix], self.workers.group)
         with record_function("optimiser"):
             self._of[prefix].step()
-
-    def check(self, row: Mapping[str, Tensor]) -> None:
-        """Raises DivergedError where a number of an epoch is not finite."""
-        if not all(bool(value.isfinite().all()) for value in row.values()):
-            raise DivergedError(f"stage {self.stage.name}: the loss is not finite")
+        return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
 
     def start_epoch(self, epoch: int) -> None:
         for optimisers in self._of.values():

@@ -18,8 +18,6 @@ from raymc.training.loop import Row
 from raymc.training.stages import place, stage_facts
 from raymc.training.training import Training
 
-POLL_SECONDS = 0.5
-
 
 def obtain(
     training: Training, stage: Stage, model: nn.ModuleDict, key: str, *, anew: bool, needed: bool
@@ -50,10 +48,9 @@ def _found(
     training: Training, stage: Stage, model: nn.ModuleDict, key: str, lease: Lease, anew: bool, needed: bool
 ) -> Entry | InputError | None:
     """The result, from the store or a checkpoint; None once the lease is ours; what every worker has to raise."""
-    if anew:
-        return _wait(training, key, lease, anew)
     try:
-        return training.load(key) or _import(training, stage, model, key, needed) or _wait(training, key, lease, anew)
+        entry = None if anew else training.load(key) or _import(training, stage, model, key, needed)
+        return entry or _wait(training, key, lease, anew)
     except InputError as error:
         return error
 
@@ -78,14 +75,8 @@ def _import(training: Training, stage: Stage, model: nn.ModuleDict, key: str, ne
 
 def _wait(training: Training, key: str, lease: Lease, anew: bool) -> Entry | None:
     """The stored result, waiting while another process computes it; None once the lease is ours."""
-    while True:
-        entry = None if anew else training.load(key)
-        if entry is not None:
-            return entry
-        if lease.try_acquire():
-            # It may have been published between the look and the lease.
-            entry = None if anew else training.load(key)
-            if entry is not None:
-                lease.release()
-            return entry
-        time.sleep(POLL_SECONDS)
+    begun = time.monotonic()
+    try:
+        return lease.acquire_unless(lambda: None if anew else training.load(key))
+    finally:
+        training.waited = time.monotonic() - begun

@@ -1,18 +1,20 @@
-"""Files that a training leaves in its output folder; each is written whole or not at all."""
+"""Files that a training leaves in its output folder: each is written whole or not at all, and read as empty where it is
+absent or torn."""
 
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from raymc.atomic import replaced, write_text
 
 GALLERY_COMPONENTS = 6
 GALLERY_IMAGES = 8
@@ -20,33 +22,33 @@ GALLERY_SIDE = 32  # pixels: larger images are reduced, so that a report stays s
 GALLERY_CLUSTERS = 20
 MAP_POINTS = 512  # of a similarity map: as many pixels as a report shows one to one
 
+Arrays = Mapping[str, npt.NDArray[Any]]
 
-def write_json(path: Path, content: object) -> None:
-    """Write strict JSON (no NaN) atomically."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+SNAPSHOTS = [(1, "i"), (3, "f"), (1, "i")]
+"""Axes and kind of `epochs`, `points` and `labels`."""
+
+GEOMETRY = {
+    "clusters": (1, "i"), "rank_input": (2, "i"), "rank_latent": (2, "i"), "difference_edges": (1, "f"),
+    "difference_counts": (1, "i"), "difference_quartiles": (1, "f"), "input_distance": (0, "f"),
+}  # fmt: skip
+"""Axes and kind of its arrays."""
 
 
 def write_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one JSON object a line."""
-    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
     """Write tensors as a compressed npz."""
-    with _renamed(path) as temporary, temporary.open("wb") as file:
+    with replaced(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
 
 
 def write_model(path: Path, content: Mapping[str, Any]) -> None:
     """Write weights and their configuration, to be read with `torch.load(path, weights_only=True)`."""
-    with _renamed(path) as temporary:
+    with replaced(path) as temporary:
         torch.save(dict(content), temporary)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name and rename."""
-    with _renamed(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
 
 
 def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -121,19 +123,76 @@ def _reduced(images: Tensor) -> Tensor:
     return small.round().clamp(0, 255).to(torch.uint8)
 
 
-@contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which it gets when all is on the disk; a half that did not fit is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+def read_curve(folder: Path) -> list[dict[str, Any]]:
+    """The epoch events of one training. A torn line, the last one of a killed process, is dropped."""
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)
-        raise
+        text = (folder / "curve.jsonl").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    events = []
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "stage" in event and isinstance(event.get("epoch"), int):
+            events.append(event)
+    return events
+
+
+def read_labels(folder: Path) -> Arrays:
+    """`labels` int `[n]`, and `y` int `[n]` where the true labels are known."""
+    found = _arrays(folder / "labels.npz", ("labels", "y"))
+    return found if "labels" in found and all(a.ndim == 1 and a.size for a in found.values()) else {}
+
+
+def read_gallery(folder: Path) -> Arrays:
+    """`images` uint8 `[k, components, m, h, w, c]` with c 1 or 3, `shares` `[k]` of the samples, `clusters` `[k]`."""
+    found = dict(_arrays(folder / "gallery.npz", ("images", "shares", "clusters")))
+    images = found.get("images")
+    if images is None or images.ndim != 6 or images.shape[-1] not in (1, 3) or not images.size:
+        return {}
+    k = len(images)
+    found.setdefault("shares", np.full(k, np.nan))
+    found.setdefault("clusters", np.arange(k))
+    return found if len(found["shares"]) == len(found["clusters"]) == k else {}
+
+
+def read_similarity(folder: Path) -> Arrays:
+    """`map` uint8 `[m, m]`, `bounds` int `[k + 1]` from 0 to m, `clusters` int `[k]`."""
+    found = _arrays(folder / "similarity.npz", ("map", "bounds", "clusters"))
+    if [(array.ndim, array.dtype.kind) for array in found.values()] != [(2, "u"), (1, "i"), (1, "i")]:
+        return {}
+    (m, across), bounds = found["map"].shape, found["bounds"]
+    fits = m == across and len(bounds) == len(found["clusters"]) + 1 > 1 and (bounds[0], bounds[-1]) == (0, m)
+    return found if fits and (np.diff(bounds) > 0).all() else {}
+
+
+def read_snapshots(folder: Path) -> Arrays:
+    """`epochs` int `[e]`, rising, `points` float `[e, n, m]`, `labels` int `[n]`, and `y` int `[n]` where known."""
+    found = dict(_arrays(folder / "snapshots.npz", ("epochs", "points", "labels", "y")))
+    if [(array.ndim, array.dtype.kind) for array in found.values()] not in (SNAPSHOTS, [*SNAPSHOTS, (1, "i")]):
+        return {}
+    (e, n, across), epochs = found["points"].shape, found["epochs"]
+    fits = e == len(epochs) and {n} == {len(found[name]) for name in ("labels", "y") if name in found}
+    rises = (epochs[:1] >= 0).all() and (np.diff(epochs) > 0).all()
+    return found if fits and across > 1 and e * n and rises and np.isfinite(found["points"]).all() else {}
+
+
+def read_geometry(folder: Path) -> Arrays:
+    """What `raymc.metrics.rank_isometry` found: C clusters and their ranks, and a histogram of b bins."""
+    found = _arrays(folder / "geometry.npz", tuple(GEOMETRY))
+    if [(array.ndim, array.dtype.kind) for array in found.values()] != list(GEOMETRY.values()):
+        return {}
+    clusters, edges, counts = (found[name] for name in ("clusters", "difference_edges", "difference_counts"))
+    square = {found[name].shape for name in ("rank_input", "rank_latent")} == {(len(clusters), len(clusters))}
+    fits = square and len(clusters) and len(edges) == len(counts) + 1 > 1 and found["difference_quartiles"].size == 3
+    return found if fits and (np.diff(edges) > 0).all() and (counts >= 0).all() else {}
+
+
+def _arrays(path: Path, names: tuple[str, ...]) -> Arrays:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names if name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}

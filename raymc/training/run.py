@@ -35,7 +35,6 @@ def run(
     start_from: str | None = None,
     smoke: bool = False,
     keep_model: bool = False,
-    made: dict[str, float] | None = None,
 ) -> Row:
     """Train `config`, leave the results in `out` and return the content of `metrics.json`.
 
@@ -47,8 +46,6 @@ def run(
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model.pt`.
-        made: seconds of stages, by key, that a pack has just computed: they count as computed by who asks first, and
-            are taken out.
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
@@ -57,14 +54,14 @@ def run(
         config, dataset = shorten(config, dataset)
     try:
         training = Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke)
-        return _run(training, out, start_from, keep_model, made or {})
+        return _run(training, out, start_from, keep_model)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
 
 
-def _run(training: Training, out: Path, start_from: str | None, keep_model: bool, made: dict[str, float]) -> Row:
+def _run(training: Training, out: Path, start_from: str | None, keep_model: bool) -> Row:
     started = time.monotonic()
-    model, records, curve = _stages(training, start_from, made)
+    model, records, curve = _stages(training, start_from)
     if training.behind:
         _ = training.behind.data  # by all workers: the first one evaluates alone
     result = finish(training, model, out, records, curve, keep_model) if training.leads else None
@@ -76,9 +73,7 @@ def _run(training: Training, out: Path, start_from: str | None, keep_model: bool
     return result
 
 
-def _stages(
-    training: Training, start_from: str | None, made: dict[str, float]
-) -> tuple[nn.ModuleDict, list[Row], list[Row]]:
+def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, list[Row], list[Row]]:
     """The model after all stages, a record of each, and their curve."""
     weights: Weights = {}
     key: str | None = None
@@ -91,17 +86,16 @@ def _stages(
         training.begin(stage, model)
         seed = training.seeds[stage.name]
         key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, key)
-        begun = time.monotonic()
+        begun, training.waited = time.monotonic(), 0.0
         rows, cached = obtain(training, stage, model, key, anew=start_from is not None and anew, needed=not anew)
         weights = weights_of(model)
-        packed = made.pop(key, None)
-        cached = cached and packed is None
         record = {
             "name": stage.name,
             "epochs": training.config.stages[stage.name].epochs,
             "cached": cached,
-            "seconds": time.monotonic() - begun if packed is None else packed,
+            "seconds": time.monotonic() - begun,
             "key": key,
+            "waited": training.waited,
             **({"checkpoint": training.checkpoint} if training.checkpoint else {}),
         }
         records.append(record)

@@ -70,6 +70,7 @@ class Training:
         self.behind: Behind | None = None
         self.read: str | None = None  # what the present stage only reads
         self.checkpoint: str | None = None  # from which the present weights come
+        self.waited = 0.0  # seconds, for another process to compute the present stage
         compiled = config.compile and self.device.type == "cuda"
         self.feed = Feed.build(
             dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers, compiled

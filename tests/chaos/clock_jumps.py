@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raymc.training.outputs import write_bytes
+from raymc.atomic import write_bytes
 from tests.chaos.command import PATIENCE, ROOT, short_folder, tell
 from tests.chaos.driver_kills import Search
 from tests.mlflow_database import query

@@ -22,10 +22,10 @@ from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Needs, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
 from raymc.execution.trial import Plan
-from raymc.search import records
-from raymc.search.judge import Judge
 from raymc.space.space import load_space
+from raymc.study import files
 from raymc.study.distributions import compile_space
+from raymc.study.objective import Objective
 from raymc.study.queue import Ledger
 from raymc.tracking.study import StudyTracker
 from tests.chaos.command import tell
@@ -69,16 +69,16 @@ def search(folder: Path, trials: int) -> list[dict[str, Any]]:
     distributions = compile_space(load_space("nmce_digits").params)
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
     study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
-    judge = Judge("acc")
+    objective = Objective("acc")
     ledger = Ledger(
-        folder, study, distributions, judge=judge, trials=trials, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
+        folder, study, distributions, objective=objective, trials=trials, seeds=(0, 1), seed=0, top=1, fresh=(1000,)
     )  # fmt: skip
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
     slots = plan_slots(Needs(), [{"CPU": 1.0}], None, fixed=True)
     try:
         with StudyTracker(folder, study="s", space="short", tracking_uri=uri) as tracker:
             with Watch(ledger.left) as board:
-                run_work(ledger, Plan(folder, judge), Short(), slots, board)
+                run_work(ledger, {"": (Plan(folder, objective), Short())}, slots, board)
             assert tracker.flush(600), "MLflow lags behind"
         assert ledger.counts() == {"finished": trials, "pruned": 0, "failed": 0}
     finally:
@@ -88,10 +88,10 @@ def search(folder: Path, trials: int) -> list[dict[str, Any]]:
 
 def _row(folder: Path, number: int, driver: list[dict[str, float]]) -> dict[str, Any]:
     """How the driver and the worker stood at the end of a trial, and the files that it has."""
-    record = records.read_record(folder, "search", number)
+    record = files.read_record(folder, "search", number)
     assert record is not None
-    metrics = record["per_seed"][-1]["metrics"]
-    own = [path for path in records.trial_folder(folder, "search", number).rglob("*") if path.is_file()]
+    metrics = record.seeds[-1].metrics
+    own = [path for path in files.trial_folder(folder, "search", number).rglob("*") if path.is_file()]
     told = [path for path in (folder / "spool").rglob(f"trial-{number:04d}*") if path.is_file()]
     row = {f"driver_{key}": round(driver[number][key], 2) for key in ("rss", "handles")}
     row |= {f"worker_{key}": round(metrics[key], 2) for key in ("rss", "handles", "pid")}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
+from raymc.atomic import write_json
 from raymc.config import Config, Value, resolve
 from raymc.execution.driver import plan_slots, run_work
 from raymc.execution.live import Board
@@ -29,11 +30,10 @@ from raymc.execution.trial import Plan, Report
 from raymc.execution.worker import Job, Needs, run_workers
 from raymc.methods import METHODS
 from raymc.provenance import versions
-from raymc.search.judge import Judge
-from raymc.search.records import seed_folder
 from raymc.space.space import make_space
+from raymc.study.files import seed_folder
+from raymc.study.objective import Objective
 from raymc.study.queue import SeedQueue
-from raymc.training.outputs import write_json
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 from tests.chaos.machines import PATIENCE, Machines, machines, wait_until
@@ -104,7 +104,7 @@ def of_a_search(cluster: Machines, folder: Path) -> Row:
     content = {"method": "nmce", "dataset": "digits", "fixed": SMALL}
     body = Slow(make_space(folder / "small.yaml", content), str(folder / "store"), "", 0, "pretrain")
     folder.mkdir(parents=True, exist_ok=True)
-    queue = SeedQueue(folder, "stability", Judge("acc"), {0: {}}, (0,))
+    queue = SeedQueue(folder, "stability", Objective("acc"), {0: {}}, (0,))
     out = seed_folder(folder, "stability", 0, 0)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(_search, queue, folder, body)
@@ -117,7 +117,7 @@ def of_a_search(cluster: Machines, folder: Path) -> Row:
 def _search(queue: SeedQueue, folder: Path, body: TrainSeed) -> None:
     slots = plan_slots(Needs(), [{"CPU": 1.0}], 1, fixed=True)
     with Board("node kills", "acc", queue.left, stream=io.StringIO()) as board:
-        run_work(queue, Plan(folder, Judge("acc")), body, slots, board)
+        run_work(queue, {"": (Plan(folder, Objective("acc")), body)}, slots, board)
 
 
 class Slow(TrainSeed):

@@ -47,8 +47,8 @@ def test_a_lease_at_work_stays_and_a_silent_one_goes(
             assert not waiter.try_acquire()
             clock.jump += jump
             time.sleep(0.1)
-    path = Path(waiter.path)
-    path.write_text(json.dumps({"owner": "far", "beat": 0, "place": "elsewhere", "pid": 1}))
+    Path(waiter.path).mkdir()
+    (Path(waiter.path) / "far.elsewhere.1").touch()
     monkeypatch.setattr(lease_module, "STALE_SECONDS", 0.3)
     assert not waiter.try_acquire(), "what is seen for the first time is not stale yet"
     clock.jump = -clock.jump

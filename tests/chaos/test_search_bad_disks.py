@@ -16,9 +16,10 @@ import torch
 
 from raymc.errors import StorageError
 from raymc.execution import session
+from raymc.execution.driver import Slots
 from raymc.execution.trial import run_unit
-from raymc.search.records import read_json
 from raymc.storage.stage_store import Store
+from raymc.study.files import read_json
 from raymc.study.request import Request
 from raymc.training.outputs import write_arrays
 from tests.chaos.bad_disks import MEGABYTES, TRIALS, in_the_middle
@@ -85,7 +86,8 @@ def searching(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
     monkeypatch.setattr(session, "StudyTracker", Tracker)
 
     def run(storage: Path, happen: Callable[[str], None], body: Stages, resume: bool = False) -> dict[str, Any]:
-        def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+        def here(work: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+            plan, _ = make(Slots(1, {}, 0.0, 1.0))[""]
             while (unit := (happen("ask"), work.next())[1]) is not None:
                 run_unit(plan, unit, body, lambda row: None)
                 happen(f"tell {unit.trial}")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raymc.execution import session
-from raymc.execution.trial import run_unit
 from raymc.reporting.search import outcome
 from raymc.study.request import Request
 from raymc.tracking import study as tracking
 from tests.chaos.mlflow_away import compared, faults, outage
 from tests.mlflow_server import Server, wait_for
-from tests.search_fakes import FakeBody, tune
+from tests.search_fakes import FakeBody, driver_here, tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -40,13 +38,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> FakeBody:
     """What units run instead of a training; they run here, one after the other."""
     body = FakeBody()
 
-    def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
-        while (unit := work.next()) is not None:
-            run_unit(plan, unit, body, lambda row: None)
-            work.ended(unit)
-            tick()
-
-    monkeypatch.setattr(session, "run_on_ray", here)
+    monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real: body))
     return body
 
 

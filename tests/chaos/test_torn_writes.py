@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from raymc.storage import lease as lease_module
 from raymc.storage.stage_store import Store
 from tests.chaos import torn_writes
 from tests.chaos.torn_writes import KEY
@@ -22,32 +23,30 @@ def test_twenty_kills_in_the_middle_of_a_write(tmp_path: Path) -> None:
 
 def test_who_takes_a_lease_over_clears_away_what_the_killed_holder_left(tmp_path: Path) -> None:
     store, folder = Store(str(tmp_path)), tmp_path / "stages" / KEY
-    dead = store.lease(KEY)
-    assert dead.try_acquire()
-    held = json.loads((folder / "lease").read_text())
-    (folder / "lease").write_text(json.dumps(held | {"pid": 2**22 + 1}))  # above all that Linux gives
+    (folder / "held").mkdir(parents=True)
+    (folder / "held" / f"dead.{lease_module._machine()}.{2**22 + 1}").touch()  # above all that Linux gives
     store.save(KEY, {"weights": {"w": torch.ones(3)}}, {}, "epoch")
     kept = {path.name for path in folder.iterdir()}
-    for name in ("epoch-0123.pt", "result.json.0123.tmp", "result-0123.pt.0123.tmp", "lease.0123"):
+    for name in ("epoch-0123.pt", ".result.json.0123.tmp", "result-0123.pt.0123.tmp", "lease"):
         (folder / name).write_text("half")
+    (folder / ".held.0123.tmp").mkdir()
     assert store.lease(KEY).try_acquire()
     assert {path.name for path in folder.iterdir()} == kept and store.load(KEY, "epoch") is not None
 
 
-def test_a_holder_that_was_taken_for_dead_writes_again_what_was_swept_away(tmp_path: Path) -> None:
+def test_a_holder_that_was_taken_for_dead_writes_again_what_was_swept_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(str(tmp_path))
-    rename, swept = store.fs.mv, []
+    rename, swept = os.replace, []
 
-    def late(path: str, target: str) -> None:
+    def late(path: Path, target: Path) -> None:
         if not swept:
             swept.append(path)
-            store.fs.rm_file(path)
+            path.unlink()
         rename(path, target)
 
-    store.fs.mv = late
-    try:
-        store.save(KEY, {"weights": {"w": torch.ones(3)}}, {})
-    finally:
-        del store.fs.mv  # file systems are shared between stores
+    monkeypatch.setattr(os, "replace", late)
+    store.save(KEY, {"weights": {"w": torch.ones(3)}}, {})
     assert swept and store.load(KEY) is not None
     assert not list((tmp_path / "stages" / KEY).glob("*.tmp"))

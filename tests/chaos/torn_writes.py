@@ -14,12 +14,14 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from fsspec.implementations.local import LocalFileSystem
 
 from raymc.storage.stage_store import Store
 from tests.chaos.command import tell
@@ -36,12 +38,17 @@ WHOLE, HALF = 5, 3
 beside them at most: a temporary file, a payload that is not published yet, and the former one that should go."""
 
 
-class SlowDisk(LocalFileSystem):
-    """Writes what it is given in pieces, and takes its time."""
+@contextmanager
+def slow_disk() -> Iterator[None]:
+    """What is written in the block is written in pieces, and takes its time."""
+    fast = Path.open
 
-    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        file = super().open(path, mode, **options)
+    def slow(path: Path, mode: str = "r", **options: Any) -> Any:
+        file = fast(path, mode, **options)
         return SlowFile(file) if mode == "wb" else file
+
+    with mock.patch.object(Path, "open", slow):
+        yield
 
 
 class SlowFile:
@@ -65,10 +72,9 @@ class SlowFile:
 def write(root: str, number: int, log: str) -> None:
     """What the process does until it is killed; it notes in `log` what it has saved. `number` rises in every save."""
     store = Store(root)
-    store.fs = SlowDisk()
     lease = store.lease(KEY)
     assert lease.try_acquire(), "the lease of a killed process must be taken over at once"
-    with lease:
+    with lease, slow_disk():
         done = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(done, f"lease {number}\n".encode())
         while True:
@@ -92,9 +98,9 @@ class Writers:
         self.folder = root / "stages" / KEY
         self.store = Store(str(root))
         self.looks, self.seen = 0, set[str]()
-        slow, begun = Store(str(root)), time.monotonic()
-        slow.fs = SlowDisk()
-        slow.save("another", _state(0), {})
+        begun = time.monotonic()
+        with slow_disk():
+            self.store.save("another", _state(0), {})
         self.pace = time.monotonic() - begun
 
     def round(self, saves: float) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from raymc.metrics import confusion, hungarian_match
-from raymc.reporting.artefacts import read_labels
 from raymc.reporting.charts.svg import picture
-from raymc.reporting.records import SeedRun
 from raymc.reporting.words import listing
+from raymc.study.records import SeedRun
+from raymc.training.outputs import read_labels
 
 Numbers = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ class Confusion:
 
 def confusion_matrix(run: SeedRun) -> Confusion | None:
     """The matrix of one training; None where its labels or the true ones are not there."""
-    found = read_labels(run)
+    found = read_labels(run.folder)
     if "y" not in found or len(found["y"]) != len(found["labels"]):
         return None
     counts, classes, clusters = matched(found["y"], found["labels"])

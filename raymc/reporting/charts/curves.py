@@ -7,9 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from raymc.reporting.artefacts import read_curve
 from raymc.reporting.charts.svg import Axis, Panel, Point, axis, thinned
-from raymc.reporting.records import Study, number
+from raymc.study.reader import Study
+from raymc.study.records import number
+from raymc.training.outputs import read_curve
 
 STAGES = 2
 """The last stages are shown: they are what a search varies, as a rule."""
@@ -36,7 +37,7 @@ def learning_curves(study: Study, best: int | None) -> list[tuple[str, Markup]]:
 
 
 def _first_curve(seeds: Sequence[Any]) -> list[dict[str, Any]]:
-    return next((found for run in seeds if (found := read_curve(run))), [])
+    return next((found for run in seeds if (found := read_curve(run.folder))), [])
 
 
 def curve_points(events: Sequence[dict[str, Any]], stage: str, measure: str) -> list[Point]:

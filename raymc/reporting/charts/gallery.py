@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from raymc.reporting.artefacts import Arrays
+from raymc.training.outputs import Arrays
 
 BUDGET = 2_000_000
 """Characters that all sprites of a report may take."""

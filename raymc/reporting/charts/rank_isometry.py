@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from raymc.reporting.artefacts import Arrays
 from raymc.reporting.charts.svg import Axis, Panel, picture
+from raymc.training.outputs import Arrays
 
 SMALL = 12
 """Clusters up to which each cell says its ranks on hovering."""

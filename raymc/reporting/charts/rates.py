@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from raymc.reporting.artefacts import read_curve
 from raymc.reporting.charts.curves import STAGES, curve_points
 from raymc.reporting.charts.svg import Axis, Panel, Point, axis, thinned
-from raymc.reporting.records import SeedRun
+from raymc.study.records import SeedRun
+from raymc.training.outputs import read_curve
 
 MOST = 200
 """Points of a line."""
@@ -43,7 +43,7 @@ class Chart:
 def rate_charts(runs: Sequence[SeedRun]) -> tuple[int, list[Chart]] | None:
     """Seed and charts of the first run whose curve has any; a chart whose keys are absent is left out."""
     for run in runs:
-        events = read_curve(run)
+        events = read_curve(run.folder)
         charts = [chart for stage in _clustering(events) for chart in _of_stage(events, stage)]
         if charts:
             return run.seed, charts

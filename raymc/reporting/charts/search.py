@@ -10,9 +10,11 @@ from markupsafe import Markup
 
 from raymc.reporting import words
 from raymc.reporting.charts.svg import Axis, Panel, axis, picture
-from raymc.reporting.records import Record, Study
 from raymc.reporting.search.cautions import edge
 from raymc.reporting.search.label_free import Points, scored
+from raymc.study.reader import Study
+from raymc.study.records import Record
+from raymc.study.words import setting
 
 
 def fresh_seeds(study: Study, confirmed: Sequence[Mapping[str, Any]], best: int) -> Markup | None:
@@ -110,7 +112,7 @@ def slices(study: Study, best: int) -> list[Markup]:
 def _slice(study: Study, key: str, spec: Mapping[str, Any], y: Axis, best: int) -> Markup:
     choices = list(spec.get("choices") or ())
     if choices:
-        x = Axis(-0.5, len(choices) - 0.5, names=tuple(words.setting(choice) for choice in choices))
+        x = Axis(-0.5, len(choices) - 0.5, names=tuple(setting(choice) for choice in choices))
     else:
         x = Axis(float(spec["low"]), float(spec["high"]), log=bool(spec.get("log")))
     panel = Panel(x, y, height=210)
@@ -126,7 +128,7 @@ def _slice(study: Study, key: str, spec: Mapping[str, Any], y: Axis, best: int) 
 
 
 def _trial_dot(panel: Panel, x: float, trial: Record, best: int, key: str = "") -> Markup:
-    value = f", {key} = {words.setting(trial.params.get(key))}" if key else ""
+    value = f", {key} = {setting(trial.params.get(key))}" if key else ""
     tip = f"trial {trial.trial}: {words.score(trial.score)}{value}"
     chosen = trial.trial == best
     css, radius = ("best", 5.5) if chosen else ("plain soft", 3.5)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from raymc.reporting.artefacts import read_curve
 from raymc.reporting.charts.curves import curve_points
 from raymc.reporting.charts.svg import Axis, Panel, Point, axis, thinned
-from raymc.reporting.steady import Arm
+from raymc.stability.reader import GroupResult
+from raymc.training.outputs import read_curve
 
 QUARTILES = 8
 """Seeds from which the band is the middle half of them; of fewer it holds all."""
@@ -22,15 +22,15 @@ MOST = 120
 Lines = Mapping[int, Sequence[Point]]
 
 
-def seed_curves(arm: Arm, metric: str | None) -> list[tuple[str, Markup]]:
+def seed_curves(group: GroupResult, metric: str | None) -> list[tuple[str, Markup]]:
     """`(caption, panel)` of each stage that the seeds vary: `metric` by epoch where it was evaluated, else the loss.
 
     Stages before `seeds_from` are one result for all seeds: they have no band.
     """
-    runs = [run for run in arm.runs.seeds if run.state == "finished"]
-    events = {run.seed: found for run in runs if (found := read_curve(run))}
+    runs = group.record.finished
+    events = {run.seed: found for run in runs if (found := read_curve(run.folder))}
     order = list(dict.fromkeys(event["stage"] for found in events.values() for event in found))
-    first = arm.result["seeds_from"]
+    first = group.result["seeds_from"]
     panels = []
     for stage in order[order.index(first) if first in order else 0 :]:
         for measure in filter(None, (metric, "loss")):

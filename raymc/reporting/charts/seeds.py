@@ -9,9 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from raymc.reporting.charts.svg import Axis, Panel, axis, picture
-from raymc.reporting.comparison import finished
-from raymc.reporting.steady import Arm
 from raymc.reporting.words import score
+from raymc.stability.reader import GroupResult
 
 ROW, HEAD, FOOT = 66, 10, 44
 """Pixels of a row of a strip plot, and of what is above and below all rows."""
@@ -34,16 +33,16 @@ class Strip:
     ci95: tuple[float, float] | None
 
 
-def seed_strips(arms: Sequence[Arm], metric: str) -> Markup:
+def seed_strips(groups: Sequence[GroupResult], metric: str) -> Markup:
     """Each seed a dot, the mean and its 95 % interval, arms one under the other on one axis."""
-    rows = [_strip(arm, metric) for arm in arms if metric in arm.result]
+    rows = [_strip(group, metric) for group in groups if metric in group.result]
     told = "; ".join(f"{row.name}: mean {score(row.mean)} of {len(row.values)}" for row in rows)
-    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {told}", named=len(arms) > 1)
+    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {told}", named=len(groups) > 1)
 
 
-def difference_strips(comparisons: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> Markup | None:
+def difference_strips(comparisons: Sequence[Mapping[str, Any]], groups: Sequence[GroupResult]) -> Markup | None:
     """Per pair of arms the difference on each common seed, its mean and interval; a line marks no difference."""
-    values = {arm.name: {row["seed"]: row["metrics"] for row in finished(arm.record)} for arm in arms}
+    values = {group.name: {run.seed: run.metrics for run in group.record.finished} for group in groups}
     rows = []
     for pair in comparisons:
         metric, a, b = pair["metric"], values[pair["a"]], values[pair["b"]]
@@ -70,10 +69,10 @@ def strips(rows: Sequence[Strip], label: str, title: str, *, named: bool, zero: 
     return panel.draw(marks, title)
 
 
-def _strip(arm: Arm, metric: str) -> Strip:
-    found = arm.result[metric]
-    values = tuple((f"seed {row['seed']}", row["metrics"][metric]) for row in finished(arm.record))
-    return Strip(arm.name, values, found["mean"], tuple(found["ci95"]) if found["n"] > 1 else None)
+def _strip(group: GroupResult, metric: str) -> Strip:
+    found = group.result[metric]
+    values = tuple((f"seed {seed}", value) for seed, value in group.record.values(metric).items())
+    return Strip(group.name, values, found["mean"], tuple(found["ci95"]) if found["n"] > 1 else None)
 
 
 def _row(panel: Panel, place: int, row: Strip, named: bool) -> Iterator[Markup]:
@@ -89,9 +88,9 @@ def _row(panel: Panel, place: int, row: Strip, named: bool) -> Iterator[Markup]:
     yield panel.dot(row.mean, place - 0.3, "best", f"{row.name}, mean: {score(row.mean)}", radius=5)
 
 
-def heat_map(arm: Arm) -> Markup | None:
+def heat_map(group: GroupResult) -> Markup | None:
     """The adjusted Rand index between each two seeds' clusters; None where fewer than two have any."""
-    found = arm.result.get("agreement")
+    found = group.result.get("agreement")
     if found is None:
         return None
     seeds, matrix = found["seeds"], found["ari"]
@@ -113,8 +112,8 @@ def heat_map(arm: Arm) -> Markup | None:
         )
     side = len(seeds) * size
     frame = Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, top, side, side)
-    mean, least = (score(arm.result["pairwise_ari"][key]) for key in ("mean", "min"))
-    title = f"Adjusted Rand index between each two of {len(seeds)} seeds of {arm.name}: mean {mean}, least {least}"
+    mean, least = (score(group.result["pairwise_ari"][key]) for key in ("mean", "min"))
+    title = f"Adjusted Rand index between each two of {len(seeds)} seeds of {group.name}: mean {mean}, least {least}"
     return picture(left + side + 4, top + side + 4, Markup("").join([*marks, frame]), title)
 
 

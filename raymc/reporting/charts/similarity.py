@@ -15,8 +15,8 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from raymc.reporting.artefacts import Arrays
 from raymc.reporting.charts.svg import picture
+from raymc.training.outputs import Arrays
 
 LEVELS = 64
 """Shades of the picture: more are not told apart and would double its size."""

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from raymc.clusterers.tsne import tsne_series
-from raymc.reporting.artefacts import Arrays
 from raymc.reporting.charts.svg import picture
 from raymc.reporting.words import count
+from raymc.training.outputs import Arrays
 
 BUDGET = 12_000
 """Points of all pictures together, about 10 bytes each."""

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raymc.reporting.records import Record, Study
-from raymc.reporting.words import count, from_checkpoints, listing, score, setting, state
+from raymc.reporting.words import count, from_checkpoints, listing, score, state
+from raymc.study.reader import Study
+from raymc.study.records import BAD, Record
+from raymc.study.words import setting
 
 EDGE = 0.05
 """Share of a range's width that counts as its edge."""
 
 ENOUGH_SEEDS = 10
 """Confirmation seeds below which an interval is called weak."""
-
-LOST = ("collapsed", "diverged", "out_of_memory", "failed")
 
 Caution = tuple[str, str]
 
@@ -70,7 +70,7 @@ def _of_confirmation(study: Study, best: Record | None, confirmed: Mapping[str, 
             "The winner was not run on fresh seeds. Its search score is the best of many, so optimistic.",
         )
         return
-    lost = {name: n for name, n in confirmed["states"].items() if name in LOST}
+    lost = {name: n for name, n in confirmed["states"].items() if name in BAD}
     for name, n in lost.items():
         among = count(len(confirmed["seeds"]), "fresh seed")
         yield name, f"{n} of the winner's {among} ended {state(name)}. The statistics leave them out and flatter it."
@@ -121,7 +121,7 @@ def _edges(study: Study, best: Record) -> Iterator[Caution]:
 def _of_trials(study: Study) -> Iterator[Caution]:
     n = len(study.trials)
     states = Counter(trial.state for trial in study.trials)
-    lost = [f"{states[name]} {state(name)}" for name in LOST if states[name]]
+    lost = [f"{states[name]} {state(name)}" for name in BAD if states[name]]
     if lost:
         yield "lost_trials", f"Of {count(n, 'trial')}, {listing(lost)}: the space reaches where training breaks down."
     if n and states["pruned"] / n > 0.5:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
-from raymc.reporting.records import Record, Study
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 
 def reproduce(study: Study, best: Record | None) -> dict[str, str]:

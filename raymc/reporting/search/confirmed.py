@@ -9,8 +9,9 @@ from typing import Any
 from raymc.metrics import seeds
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
 from raymc.metrics.seeds import summary
-from raymc.reporting.artefacts import read_labels
-from raymc.reporting.records import Record, SeedRun, Study, best_of, confirmation_of
+from raymc.study.groups import labels_of
+from raymc.study.reader import Study, best_of, confirmation_of
+from raymc.study.records import Record, SeedRun
 
 
 def confirmation(study: Study, record: Record) -> dict[str, Any]:
@@ -50,8 +51,7 @@ def statistics(values: Sequence[float]) -> dict[str, Any]:
 
 def agreement(runs: Sequence[SeedRun]) -> dict[str, float] | None:
     """Adjusted Rand index between the labellings of each two finished seeds; None where there is none."""
-    found = [read_labels(run).get("labels") for run in runs if run.state == "finished"]
-    return seeds.agreement([one for one in found if one is not None])
+    return seeds.agreement(list(labels_of(runs).values()))
 
 
 def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:

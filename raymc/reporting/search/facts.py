@@ -11,7 +11,6 @@ from urllib.parse import quote, urlsplit
 
 from raymc.masking import masked
 from raymc.reporting import words
-from raymc.reporting.records import Record, Study, confirmation_of, winner
 from raymc.reporting.search.cautions import cautions
 from raymc.reporting.search.commands import reproduce
 from raymc.reporting.search.confirmed import comparison, confirmation, direction
@@ -19,6 +18,8 @@ from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.label_free import label_free
 from raymc.reporting.search.pareto import pareto
+from raymc.study.reader import Study, confirmation_of, winner
+from raymc.study.records import Record
 
 SERVED_AT = "http://127.0.0.1:5000"
 """Where `make ui` serves a store that is a file."""
@@ -37,7 +38,7 @@ def gather(study: Study) -> dict[str, Any]:
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **{key: study.get(key) for key in COPIED},
         "space": study.get("space", "name"),
-        "objective": vars(study.objective),
+        "objective": study.objective.row,
         "searched": {key: dict(spec) for key, spec in study.searched.items()},
         "fixed": study.get("fixed") or {},
         "trials": {"planned": study.get("budget", "trials"), **Counter(trial.state for trial in study.trials)},

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raymc.reporting.records import Record, Study
 from raymc.reporting.words import count
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 ENOUGH = 5
 """Finished trials below which a split of the variance would be noise."""

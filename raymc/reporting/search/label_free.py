@@ -15,8 +15,9 @@ from raymc.metrics.label_free import (
 )
 from raymc.metrics.names import RANKED, STUDY_METRICS
 from raymc.metrics.ranking import rank_means
-from raymc.reporting.records import Record, Study
 from raymc.reporting.words import count, listing, score
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 Facts = Mapping[str, Any]
 Points = list[tuple[Record, float]]
@@ -111,7 +112,7 @@ def _gated(study: Study, trial: Record) -> bool:
 def _gates(study: Study) -> Gates | None:
     """The study's own, else what a search without labels has by default; None where such a search was told so."""
     default = Gates() if study.objective.uses_labels else None
-    return Gates.of(study.objective.gates) or default
+    return study.objective.gates or default
 
 
 def words_of(facts: Facts) -> list[str]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from raymc.errors import TrainingError
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
-from raymc.reporting.study_reader import read_study
-from raymc.reporting.words import configured
-from raymc.search import records
-from raymc.search.records import BAD, FINISHED, Row
+from raymc.study import files
 from raymc.study.folder import write_manifest
 from raymc.study.queue import Ledger
+from raymc.study.reader import Study, read_study
+from raymc.study.records import BAD, FINISHED, Row
 from raymc.study.request import report_folder
+from raymc.study.words import configured
 from raymc.tracking import runs
 from raymc.tracking.outcome import log_outcome
 from raymc.tracking.study import StudyTracker
@@ -55,7 +56,7 @@ def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, t
         "tracking_uri": masked(tracking_uri),
     }
     if best is None:
-        error = TrainingError(_why(folder, counts))
+        error = TrainingError(_why(study, counts))
         error.result = result
         raise error
     _tell(facts, result)
@@ -86,20 +87,19 @@ def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
     manifest |= {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     write_manifest(folder, manifest)
     for kind in ("search", "confirm"):
-        for path in sorted((folder / records.FOLDERS[kind]).glob("*/record.json")):
-            record = records.read_json(path)
+        for path in sorted((folder / files.FOLDERS[kind]).glob("*/record.json")):
+            record = files.read_record(folder, kind, int(path.parent.name))
             run = known.get(runs.run_name(int(path.parent.name), kind=kind))
-            if record is not None and run is not None and record.get("run_id") != run:
-                records.write_record(folder, record | {"run_id": run})
+            if record is not None and run is not None and record.run_id != run:
+                files.write_record(folder, replace(record, run_id=run))
 
 
-def _why(folder: Path, counts: dict[str, int]) -> str:
+def _why(study: Study, counts: dict[str, int]) -> str:
     """One line: how the trials ended, and the first error."""
-    found = [records.read_json(path) for path in sorted((folder / "trials").glob("*/record.json"))]
-    bad = [record for record in found if record is not None and record["state"] in BAD]
-    states = Counter(record["state"] for record in bad)
+    bad = [record for record in study.trials if record.state in BAD]
+    states = Counter(record.state for record in bad)
     told = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"
-    errors = [str(record["error"]).strip().splitlines()[-1] for record in bad if record.get("error")]
+    errors = [record.error.strip().splitlines()[-1] for record in bad if record.error]
     return f"no trial finished ({told})" + (f"; the first error: {errors[0]}" if errors else "")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raymc.reporting.page import render, write_whole
+from raymc.atomic import write_text
+from raymc.reporting.page import render
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.trials_table import write_csv
 from raymc.reporting.search.view import build_view
-from raymc.reporting.study_reader import read_study
+from raymc.study.reader import read_study
 
 
 def write_report(study_dir: Path, out: Path) -> Path:
@@ -22,6 +23,6 @@ def write_report(study_dir: Path, out: Path) -> Path:
     page = render("report.html.j2", build_view(study, facts))
     out.mkdir(parents=True, exist_ok=True)
     write_csv(study, facts, out / "trials.csv")
-    write_whole(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    write_whole(out / "index.html", page)
+    write_text(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_text(out / "index.html", page)
     return out / "index.html"

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from raymc.reporting import words
 from raymc.reporting.charts.svg import Panel, Point, axis
-from raymc.reporting.records import Record, Study
 from raymc.reporting.search.confirmed import direction
+from raymc.study.reader import Study
+from raymc.study.records import Record
 
 
 def pareto(study: Study) -> dict[str, Any] | None:

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from raymc.metrics.names import LABEL_FREE_METRICS
 from raymc.reporting import words
-from raymc.reporting.words import count, duration, listing, score
+from raymc.reporting.words import count, listing, score
+from raymc.study.words import duration
 
 Facts = Mapping[str, Any]
 
@@ -127,11 +128,16 @@ def cost(facts: Facts) -> list[str]:
         several = f" in {len(each)} sittings ({listing(each)})" if len(each) > 1 else ""
         lines.append(f"Wall clock: {duration(time['wall_seconds'])}{several}.")
     lines.append(
-        f"Trials took {duration(time['trial_seconds'])} in sum, confirmation {duration(time['confirmation_seconds'])}; "
-        "what ran at the same time counts in full."
+        f"Trials took {duration(time['trial_seconds'])} in sum, confirmation {duration(time['confirmation_seconds'])}: "
+        "from the start of each training to its end, so what ran at the same time counts in full."
     )
-    gpus = f", {time['gpu_hours']:.3g} GPU-hours" if time["gpu_hours"] else ""
-    lines.append(f"That is {time['core_hours']:.3g} core-hours{gpus}, by what each training was given.")
+    lines.append(f"That is {_hours(time['core_hours'], time['gpu_hours'])} of training, {_by_what(time)}.")
+    if time["waited_seconds"]:
+        held = _hours(time["waiting_core_hours"], time["waiting_gpu_hours"])
+        lines.append(
+            f"A further {held} were held in {duration(time['waited_seconds'])} of waiting for stages that other "
+            "processes computed."
+        )
     total = stages["computed"] + stages["reused"]
     if stages["reused"]:
         lines.append(
@@ -141,6 +147,19 @@ def cost(facts: Facts) -> list[str]:
     elif total:
         lines.append(f"All {count(total, 'stage')} were computed: none could be reused.")
     return lines
+
+
+def _hours(cores: float, gpus: float) -> str:
+    return f"{cores:.3g} core-hours" + (f" and {gpus:.3g} GPU-hours" if gpus else "")
+
+
+def _by_what(time: Facts) -> str:
+    if not time["assumed"]:
+        return "by what each training had"
+    if time["assumed"] == time["trainings"]:
+        return "by what was asked for: the trainings do not say what they had"
+    some = f"{time['assumed']} of {count(time['trainings'], 'training')}"
+    return f"by what each training had, for {some} that do not say it by what was asked for"
 
 
 def tracking(facts: Facts) -> str:

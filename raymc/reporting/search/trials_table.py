@@ -11,8 +11,10 @@ from urllib.parse import quote
 
 from raymc.metrics.names import LABEL_METRICS, RANKED
 from raymc.reporting import words
-from raymc.reporting.records import Record, Study
 from raymc.reporting.search.cost import stage_use
+from raymc.study.reader import Study
+from raymc.study.records import Record
+from raymc.study.words import setting
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,21 @@ def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list
 
 
 def write_csv(study: Study, facts: Mapping[str, Any], path: Path) -> None:
-    """All search trials, numbers unrounded, absent values empty."""
+    """All search trials, numbers unrounded, absent values empty.
+
+    `seconds` are of training: from the start of each seed's training to its end, summed, `waited` of them for stages
+    that other processes computed.
+    """
     metrics = sorted({name for trial in study.trials for name in trial.metrics})
     base = ["trial", "state", "score", "started", "seconds", "seeds", "stages_computed", "stages_reused"]
-    base += ["run_id", "error"]
+    base += ["run_id", "error", "waited"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*base, *(f"param.{key}" for key in study.searched), *(f"metric.{name}" for name in metrics)])
         for trial in study.trials:
             used = stage_use([trial])
             fixed = [trial.trial, trial.state, trial.score, trial.started, trial.seconds, len(trial.seeds)]
-            fixed += [used["computed"], used["reused"], trial.run_id, trial.error]
+            fixed += [used["computed"], used["reused"], trial.run_id, trial.error, used["waited"]]
             params = [trial.params.get(key) for key in study.searched]
             writer.writerow([*fixed, *params, *(trial.metrics.get(name) for name in metrics)])
 
@@ -84,7 +90,7 @@ def _score(value: float | None) -> Cell:
 
 def _setting(value: Any) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(words.setting(value), value if is_number else str(value), kind="number" if is_number else "text")
+    return Cell(setting(value), value if is_number else str(value), kind="number" if is_number else "text")
 
 
 def _on_fresh_seeds(one: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:

@@ -7,14 +7,6 @@ from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import words
-from raymc.reporting.artefacts import (
-    Arrays,
-    read_gallery,
-    read_geometry,
-    read_labels,
-    read_similarity,
-    read_snapshots,
-)
 from raymc.reporting.charts.confusion import confusion_matrix
 from raymc.reporting.charts.curves import learning_curves
 from raymc.reporting.charts.gallery import build_gallery
@@ -23,12 +15,14 @@ from raymc.reporting.charts.rates import rate_charts
 from raymc.reporting.charts.search import against_acc, course, fresh_seeds, importance_bars, slices
 from raymc.reporting.charts.similarity import build_similarity
 from raymc.reporting.charts.stages import build_stages
-from raymc.reporting.records import Record, SeedRun, Study, confirmation_of
 from raymc.reporting.search import sentences as telling
 from raymc.reporting.search.cautions import edge
 from raymc.reporting.search.label_free import words_of
 from raymc.reporting.search.pareto import pareto_plot, pareto_words
 from raymc.reporting.search.trials_table import trial_table
+from raymc.study.reader import Study, confirmation_of
+from raymc.study.records import Record, SeedRun
+from raymc.training.outputs import Arrays, read_gallery, read_geometry, read_labels, read_similarity, read_snapshots
 
 Facts = Mapping[str, Any]
 
@@ -122,10 +116,10 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _clusters(study: Study, best: int | None) -> dict[str, Any]:
     """Pictures of the winner's clusters, from its first fresh seed that finished, else its first search seed."""
     runs = _runs(study, best)
-    shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run))), None)
-    similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run))), None)
-    stages = next(((run.seed, arrays) for run in runs if (arrays := read_snapshots(run))), None)
-    kept = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run))), None)
+    shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run.folder))), None)
+    similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run.folder))), None)
+    stages = next(((run.seed, arrays) for run in runs if (arrays := read_snapshots(run.folder))), None)
+    kept = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run.folder))), None)
     confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
@@ -144,7 +138,7 @@ def _clusters(study: Study, best: int | None) -> dict[str, Any]:
 
 
 def _gallery_of(run: SeedRun, arrays: Arrays) -> str:
-    drawn, found = len(arrays["images"]), len(set(read_labels(run).get("labels", [])))
+    drawn, found = len(arrays["images"]), len(set(read_labels(run.folder).get("labels", [])))
     return f"From seed {run.seed}" + (f", the {drawn} largest of {found} clusters." if found > drawn else ".")
 
 

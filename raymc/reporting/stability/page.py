@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raymc.reporting.comparison import Row
-from raymc.reporting.page import render, write_whole
+from raymc.atomic import write_text
+from raymc.reporting.page import render
 from raymc.reporting.stability.tables import all_seeds, csv_text, metric_names, seed_rows
 from raymc.reporting.stability.text import markdown
 from raymc.reporting.stability.view import build_view
-from raymc.reporting.steady import Steady, read_stability
+from raymc.stability.reader import StabilityResult, read_stability
+from raymc.study.records import Row
 
 STYLES = ("report.css", "stability.css")
 
@@ -24,22 +25,22 @@ def write_stability(folder: Path, out: Path) -> Path:
     run = read_stability(folder)
     page = out / "stability.html"
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "stability.csv", csv_text(_seeds(run)))
-    write_whole(out / "stability.json", json.dumps(_content(run, page), indent=1, allow_nan=False) + "\n")
-    write_whole(out / "stability.md", markdown(run))
-    write_whole(page, render("stability.html.j2", build_view(run), STYLES))
+    write_text(out / "stability.csv", csv_text(_seeds(run)))
+    write_text(out / "stability.json", json.dumps(_content(run, page), indent=1, allow_nan=False) + "\n")
+    write_text(out / "stability.md", markdown(run))
+    write_text(page, render("stability.html.j2", build_view(run), STYLES))
     return page
 
 
-def _seeds(run: Steady) -> list[list[str]] | list[tuple[str, ...]]:
+def _seeds(run: StabilityResult) -> list[list[str]] | list[tuple[str, ...]]:
     names = metric_names(run.records)
-    rows = all_seeds(run.arms, names) if run.several else seed_rows(run.arms[0].record, names, digits=None)
+    rows = all_seeds(run.groups, names) if run.several else seed_rows(run.groups[0].record, names, digits=None)
     return [tuple(row) for row in rows]
 
 
-def _content(run: Steady, page: Path) -> Row:
+def _content(run: StabilityResult, page: Path) -> Row:
     """What `--json` prints, with each seed's results."""
     if not run.several:
-        return run.result | {"report": str(page), "per_seed": run.records[0]["per_seed"]}
-    arms = [arm.result | {"report": str(page), "per_seed": arm.record["per_seed"]} for arm in run.arms]
-    return run.result | {"report": str(page), "arms": arms}
+        return run.result | {"report": str(page), "per_seed": run.records[0].row["per_seed"]}
+    groups = [group.result | {"report": str(page), "per_seed": group.record.row["per_seed"]} for group in run.groups]
+    return run.result | {"report": str(page), "arms": groups}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raymc.metrics.names import LABEL_METRICS
+from raymc.metrics.seeds import detectable
 from raymc.reporting import words
-from raymc.reporting.comparison import METRICS, Row
 from raymc.reporting.stability.comparison_sentences import better, comparison_lines
 from raymc.reporting.stability.tables import ORDER
-from raymc.reporting.steady import Arm, Steady
 from raymc.reporting.words import count, listing, score
 from raymc.rng import PARTS
+from raymc.stability.comparison import METRICS
+from raymc.stability.reader import GroupResult, StabilityResult
+from raymc.study.records import Row
 
 WEAK = 10
 """Seeds below which the word is "weak"."""
@@ -22,21 +24,21 @@ ENOUGH = 6
 SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
 
 
-def main_metric(arm: Arm) -> str | None:
+def main_metric(group: GroupResult) -> str | None:
     """What an arm is judged by: ACC, else the first metric that needs no labels."""
-    return next((name for name in METRICS if name in arm.result), None)
+    return next((name for name in METRICS if name in group.result), None)
 
 
-def verdict(run: Steady) -> str:
+def verdict(run: StabilityResult) -> str:
     """What was found: of one arm its figures, of several which are better."""
     if not run.several:
-        return _found(run.arms[0])
-    lost = [f"{arm.name}: no seed finished." for arm in run.arms if main_metric(arm) is None]
+        return _found(run.groups[0])
+    lost = [f"{group.name}: no seed finished." for group in run.groups if main_metric(group) is None]
     return " ".join(_better(run) + lost) or "There is nothing to compare."
 
 
-def _found(arm: Arm) -> str:
-    result, metric = arm.result, main_metric(arm)
+def _found(group: GroupResult) -> str:
+    result, metric = group.result, main_metric(group)
     who = f"{result['method']} on {result['dataset']}"
     if metric is None:
         return f"{who}: no seed finished."
@@ -49,7 +51,7 @@ def _found(arm: Arm) -> str:
     )
 
 
-def _better(run: Steady) -> list[str]:
+def _better(run: StabilityResult) -> list[str]:
     """The pairs of arms that can be told apart, and those that cannot."""
     beaten: dict[str, list[str]] = {}
     alike = []
@@ -67,25 +69,25 @@ def _better(run: Steady) -> list[str]:
     return [*lines, f"Not told apart: {', '.join(alike)}."] if alike else lines
 
 
-def may(run: Steady) -> list[str]:
+def may(run: StabilityResult) -> list[str]:
     """What may be concluded, in words."""
-    each = [_mean(arm) + _resolved(arm, run.several) + _certified(arm) for arm in run.arms]
-    return [*_conclusions(run, told_apart=True), *_by_arm(run, each)] or ["Nothing: no two seeds finished."]
+    each = [_mean(group) + _resolved(group, run.several) + _certified(group) for group in run.groups]
+    return [*_conclusions(run, told_apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
 
 
-def may_not(run: Steady) -> list[str]:
+def may_not(run: StabilityResult) -> list[str]:
     """What must not be concluded: what the seeds did not vary, how few they are, what was lost."""
     lines = [SMOKE] if run.result["smoke"] else []
     if run.result.get("missing_arms"):
         lines.append(f"The run was interrupted before it came to {listing(run.result['missing_arms'])}.")
     lines += _few(run) + _conclusions(run, told_apart=False)
-    lines += _by_arm(run, [[*lost_lines(arm.result), *_hidden(arm), *_chosen(arm)] for arm in run.arms])
-    if not any(arm.labelled for arm in run.arms) and any(main_metric(arm) for arm in run.arms):
+    lines += _by_group(run, [[*lost_lines(group.result), *_hidden(group), *_chosen(group)] for group in run.groups])
+    if not any(group.labelled for group in run.groups) and any(main_metric(group) for group in run.groups):
         lines.append("There are no labels: nothing here says whether the clusters are the right ones.")
     return [*lines, "Nothing here speaks of other data, other lengths of training or other settings."]
 
 
-def _conclusions(run: Steady, told_apart: bool) -> list[str]:
+def _conclusions(run: StabilityResult, told_apart: bool) -> list[str]:
     """Of each pair of arms that is told apart, or that is not, the sentence that says so."""
     if not run.several:
         return []
@@ -97,24 +99,24 @@ def _conclusions(run: Steady, told_apart: bool) -> list[str]:
     return lines
 
 
-def _by_arm(run: Steady, each: Sequence[Sequence[str]]) -> list[str]:
+def _by_group(run: StabilityResult, each: Sequence[Sequence[str]]) -> list[str]:
     """The arms' lines, each with its arm's name; what is so for all of them is said once, first."""
     shared = [line for line in each[0] if all(line in lines for lines in each)]
     own = [
-        f"{arm.name}: {line}."
-        for arm, lines in zip(run.arms, each, strict=True)
+        f"{group.name}: {line}."
+        for group, lines in zip(run.groups, each, strict=True)
         for line in lines
         if line not in shared
     ]
     return [f"{line[:1].upper()}{line[1:]}." for line in shared] + own
 
 
-def varied(arm: Arm) -> str:
+def varied(group: GroupResult) -> str:
     """What differed between the seeds of an arm."""
-    stages, first = _stages(arm), str(arm.result["seeds_from"])
+    stages, first = _stages(group), str(group.result["seeds_from"])
     later = stages[stages.index(first) :] if first in stages else [first]
     which = f"the {'stage' if len(later) == 1 else 'stages'} {listing(later)}" if later != stages else "every stage"
-    return f"The seeds vary {which}{words.parts_varied(arm.result.get('varies'))}."
+    return f"The seeds vary {which}{words.parts_varied(group.result.get('varies'))}."
 
 
 def statistics_lines(result: Row) -> list[str]:
@@ -148,8 +150,8 @@ def lost_lines(result: Row) -> list[str]:
     return lines
 
 
-def _mean(arm: Arm) -> list[str]:
-    metric, found = _main(arm)
+def _mean(group: GroupResult) -> list[str]:
+    metric, found = _main(group)
     if found.get("n", 0) < 2:
         return []
     if found["std"] == 0:
@@ -162,9 +164,9 @@ def _mean(arm: Arm) -> list[str]:
     ]
 
 
-def _resolved(arm: Arm, several: bool) -> list[str]:
+def _resolved(group: GroupResult, several: bool) -> list[str]:
     """How large a difference so many seeds find; with several arms the comparisons say it in the metric's own units."""
-    _, found = _main(arm)
+    _, found = _main(group)
     n = found.get("n", 0)
     if n < 2 or not found["std"]:
         return []
@@ -172,31 +174,31 @@ def _resolved(arm: Arm, several: bool) -> list[str]:
         return [
             f"{n} seeds a side are too few for the test used here, which needs {ENOUGH} to tell two apart (5 % level)"
         ]
-    own = "" if several else f"{score(words.detectable(found['std'], n))} on, "
+    own = "" if several else f"{score(detectable(found['std'], n))} on, "
     return [
         f"{n} seeds a side with this spread tell two configurations apart (5 % level, 80 % power) from a difference of "
-        f"{own}{words.detectable(1.0, n):.2f} standard deviations{' on' if several else ''}"
+        f"{own}{detectable(1.0, n):.2f} standard deviations{' on' if several else ''}"
     ]
 
 
-def _main(arm: Arm) -> tuple[str | None, Row]:
-    metric = main_metric(arm)
-    return metric, arm.result[metric] if metric else {}
+def _main(group: GroupResult) -> tuple[str | None, Row]:
+    metric = main_metric(group)
+    return metric, group.result[metric] if metric else {}
 
 
-def _certified(arm: Arm) -> list[str]:
-    found = arm.result.get("certificate")
+def _certified(group: GroupResult) -> list[str]:
+    found = group.result.get("certificate")
     if found is None:
         return []
-    measured = f"; measured with the labels: {score(arm.result['acc']['mean'])}" if arm.labelled else ""
+    measured = f"; measured with the labels: {score(group.result['acc']['mean'])}" if group.labelled else ""
     return [
         f"two seeds disagree on {100 * found['mean_disagreement']:.1f} % of the samples on average, clusters matched; "
         f"so whatever the true classes are, the mean ACC is at most {score(found['acc_at_most'])} (1 − d/2){measured}"
     ]
 
 
-def _few(run: Steady) -> list[str]:
-    finished = [sum(seed.state == "finished" for seed in arm.runs.seeds) for arm in run.arms]
+def _few(run: StabilityResult) -> list[str]:
+    finished = [len(group.record.finished) for group in run.groups]
     n = min(filter(None, finished), default=WEAK)
     if n >= WEAK:
         return []
@@ -205,9 +207,9 @@ def _few(run: Steady) -> list[str]:
     ]
 
 
-def _hidden(arm: Arm) -> list[str]:
+def _hidden(group: GroupResult) -> list[str]:
     """Whose own variance the figures leave out."""
-    stages, first = _stages(arm), str(arm.result["seeds_from"])
+    stages, first = _stages(group), str(group.result["seeds_from"])
     shared = stages[: stages.index(first)] if first in stages else []
     lines = []
     if shared:
@@ -216,26 +218,26 @@ def _hidden(arm: Arm) -> list[str]:
             f"all seeds share one result of {'the stages' if many else 'the stage'} {listing(shared)}: what another "
             f"seed of {'them' if many else 'it'} would change is not in the spread"
         )
-    if _kept(arm):
-        what = f"the seeds have {listing(_kept(arm))} in common"
+    if _in_common(group):
+        what = f"the seeds have {listing(_in_common(group))} in common"
         lines.append(
-            f"{what}: what {'another' if len(_kept(arm)) == 1 else 'others'} would change is not in the spread"
+            f"{what}: what {'another' if len(_in_common(group)) == 1 else 'others'} would change is not in the spread"
         )
-    if arm.runs.checkpoints:
-        halved = words.from_checkpoints(arm.runs.checkpoints)
+    if group.record.checkpoints:
+        halved = words.from_checkpoints(group.record.checkpoints)
         lines.append(f"trainings started from weights that were rounded to float16: {halved}")
     return lines
 
 
-def _kept(arm: Arm) -> list[str]:
+def _in_common(group: GroupResult) -> list[str]:
     """The parts of a seed that are the same for all seeds (the key `varies`)."""
-    varies = arm.result.get("varies", "all")
+    varies = group.result.get("varies", "all")
     return [] if varies == "all" else [name for name in PARTS if name not in varies.split(",")]
 
 
-def _chosen(arm: Arm) -> list[str]:
+def _chosen(group: GroupResult) -> list[str]:
     """By what a study chose its winner."""
-    found = arm.result.get("chosen_by")
+    found = group.result.get("chosen_by")
     if not found or not found["uses_labels"]:
         return []
     return [
@@ -244,6 +246,6 @@ def _chosen(arm: Arm) -> list[str]:
     ]
 
 
-def _stages(arm: Arm) -> list[str]:
-    runs = [[stage.name for stage in run.stages if stage.epochs] for run in arm.runs.seeds]
+def _stages(group: GroupResult) -> list[str]:
+    runs = [[stage.name for stage in run.stages if stage.epochs] for run in group.record.seeds]
     return max(runs, key=len, default=[])

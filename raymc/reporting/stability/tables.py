@@ -6,31 +6,29 @@ import csv
 import html
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting import words
-from raymc.reporting.comparison import finished, in_all
-from raymc.reporting.steady import Arm
-
-Row = dict[str, Any]
+from raymc.stability.reader import GroupResult
+from raymc.study.groups import seed_values
+from raymc.study.records import FINISHED, Record, Row, SeedRun
 
 ORDER = (*LABEL_METRICS, *(f"test_{name}" for name in LABEL_METRICS), *LABEL_FREE_METRICS)
 """The metrics of the tables. What else was measured is in the JSON and in the page's details."""
 
 
-def metric_names(found: Sequence[Row]) -> list[str]:
+def metric_names(found: Sequence[Record]) -> list[str]:
     """The metrics of a table on the seeds of these records, in its order."""
-    has = {name for record in found for row in record["per_seed"] for name in row["metrics"]}
+    has = {name for record in found for run in record.seeds for name in run.metrics}
     return [name for name in ORDER if name in has]
 
 
-def seed_rows(record: Row, names: Sequence[str], digits: int | None) -> list[Sequence[str]]:
+def seed_rows(record: Record, names: Sequence[str], digits: int | None) -> list[Sequence[str]]:
     """A head and one row per seed: its state, the metrics `names` with `digits` (None: all of them), seconds."""
     rows: list[Sequence[str]] = [("seed", "state", *names, "seconds")]
-    for row in record["per_seed"]:
-        values = [shown(row["metrics"].get(name), digits) for name in names]
-        rows.append((str(row["seed"]), row["state"], *values, f"{row['seconds']:.1f}"))
+    for run in record.seeds:
+        values = [shown(run.metrics.get(name), digits) for name in names]
+        rows.append((str(run.seed), run.state, *values, f"{run.seconds:.1f}"))
     return rows
 
 
@@ -53,44 +51,47 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def by_arm(arms: Sequence[Arm], seeds: Sequence[int]) -> list[list[str]]:
+def by_group(groups: Sequence[GroupResult], seeds: Sequence[int]) -> list[list[str]]:
     """A head, then a row per metric and arm with a column per seed, mean and standard deviation, as MLC's Table 6."""
-    names = metric_names([arm.record for arm in arms])
+    names = metric_names([group.record for group in groups])
     rows = [["arm", "metric", *map(str, seeds), "mean", "std"]]
     for name in names or ["–"]:
-        for arm in arms:
-            by_seed = {row["seed"]: _cell(row, name) for row in arm.record["per_seed"]}
-            found = arm.result.get(name)
+        for group in groups:
+            by_seed = {run.seed: _cell(run, name) for run in group.record.seeds}
+            found = group.result.get(name)
             ends = [shown(found[key], 4) for key in ("mean", "std")] if found else ["", ""]
-            rows.append([arm.name, name, *(by_seed.get(seed, "") for seed in seeds), *ends])
+            rows.append([group.name, name, *(by_seed.get(seed, "") for seed in seeds), *ends])
     return rows
 
 
-def by_seed(arms: Sequence[Arm], seeds: Sequence[int], metric: str) -> list[Sequence[str]]:
+def by_seed(groups: Sequence[GroupResult], seeds: Sequence[int], metric: str) -> list[Sequence[str]]:
     """A line per seed and a column per arm."""
-    cells = [{row["seed"]: _cell(row, metric) for row in arm.record["per_seed"]} for arm in arms]
-    rows: list[Sequence[str]] = [("seed", *(f"{arm.name} {metric}" for arm in arms))]
+    cells = [{run.seed: _cell(run, metric) for run in group.record.seeds} for group in groups]
+    rows: list[Sequence[str]] = [("seed", *(f"{group.name} {metric}" for group in groups))]
     return rows + [(str(seed), *(column.get(seed, "") for column in cells)) for seed in seeds]
 
 
-def _cell(row: Row, name: str) -> str:
+def _cell(run: SeedRun, name: str) -> str:
     """A seed's figure, or its state where it has none."""
-    return shown(row["metrics"].get(name), 4) if row["state"] == "finished" else words.state(row["state"])
+    return shown(run.metrics.get(name), 4) if run.state == FINISHED else words.state(run.state)
 
 
-def all_seeds(arms: Sequence[Arm], names: Sequence[str]) -> list[Sequence[str]]:
+def all_seeds(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Sequence[str]]:
     """The table of seeds of every arm, one under the other, every digit."""
-    tables = [seed_rows(arm.record, names, digits=None) for arm in arms]
+    tables = [seed_rows(group.record, names, digits=None) for group in groups]
     rows: list[Sequence[str]] = [("arm", *tables[0][0])]
-    for arm, table in zip(arms, tables, strict=True):
-        rows += [(arm.name, *row) for row in table[1:]]
+    for group, table in zip(groups, tables, strict=True):
+        rows += [(group.name, *row) for row in table[1:]]
     return rows
 
 
-def statistics_rows(arms: Sequence[Arm], names: Sequence[str]) -> list[Row]:
+def statistics_rows(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Row]:
     """The statistics of these metrics, metric by metric and arm by arm, each with the names of both."""
     return [
-        {"metric": name, "arm": arm.name, **arm.result[name]} for name in names for arm in arms if name in arm.result
+        {"metric": name, "arm": group.name, **group.result[name]}
+        for name in names
+        for group in groups
+        if name in group.result
     ]
 
 
@@ -105,7 +106,7 @@ def statistics_text(rows: Sequence[Row]) -> list[Sequence[str]]:
     return text
 
 
-def other_metrics(arms: Sequence[Arm]) -> list[str]:
+def other_metrics(groups: Sequence[GroupResult]) -> list[str]:
     """What was measured beside `ORDER`."""
-    found = dict.fromkeys(name for arm in arms for name in in_all(finished(arm.record)))
+    found = dict.fromkeys(name for group in groups for name in seed_values(group.record.finished))
     return sorted(name for name in found if name not in ORDER)

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raymc.paper_table import METRICS, Figure, PaperTable, TableRow
+from raymc.atomic import write_text
 from raymc.reporting import words
 from raymc.reporting.aligned import aligned
-from raymc.reporting.cells import CellResult, choose, read_cells, tables_root
-from raymc.reporting.page import write_whole
+from raymc.stability.cells import CellResult, choose, read_cells, tables_root
+from raymc.stability.paper_tables import METRICS, Figure, PaperTable, TableRow
+from raymc.study.words import duration, setting
 
 WIDE = 2
 """So many metrics share a cell, with a column per dataset; more of them have a column each."""
@@ -30,8 +31,8 @@ def write_table(table: PaperTable, storage: str, folder: Path) -> Path:
     facts = table_facts(table, storage)
     page = folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(page, markdown(table, facts))
-    write_whole(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text(page, markdown(table, facts))
+    write_text(folder / "table.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return page
 
 
@@ -112,7 +113,7 @@ def _notes(cell: CellResult, others: Sequence[CellResult]) -> list[str]:
         ]
     if cell.smoke:
         notes.insert(0, "A smoke run: every length is shortened, and the figures mean nothing.")
-    for name in dict.fromkeys(s["checkpoint"] for row in cell.finished for s in row["stages"] if "checkpoint" in s):
+    for name in dict.fromkeys(s.checkpoint for run in cell.finished for s in run.stages if s.checkpoint):
         notes.append(f"Started from the float16 weights of checkpoint `{name}`.")
     if changed := _changed(facts):
         notes.append(f"Not the table's own configuration, but with {changed}.")
@@ -138,7 +139,7 @@ def _changed(facts: Mapping[str, Any]) -> str:
 
 def _keys(changed: Mapping[str, Any]) -> str:
     """`finetune.kappa=1, seeds_from=finetune`."""
-    told = ", ".join(f"`{key}={words.setting(value)}`" for key, value in changed.items())
+    told = ", ".join(f"`{key}={setting(value)}`" for key, value in changed.items())
     return told or "without changes by the command line"
 
 
@@ -157,7 +158,7 @@ def _letter(i: int) -> str:
 def _ours(cell: CellResult, root: Path, notes: list[str]) -> Facts:
     return {
         "metrics": cell.statistics(),
-        "seeds": [row["seed"] for row in cell.finished],
+        "seeds": [run.seed for run in cell.finished],
         "states": cell.states,
         "missing": cell.missing,
         "seeds_from": cell.facts["seeds_from"],
@@ -165,7 +166,7 @@ def _ours(cell: CellResult, root: Path, notes: list[str]) -> Facts:
         "smoke": cell.smoke,
         "notes": notes,
         "clusters_by": cell.facts["clusters_by"],
-        "seconds": sum(row["seconds"] for row in cell.seeds),
+        "seconds": sum(run.seconds for run in cell.seeds),
         "updated": cell.facts["updated"],
         "folder": os.path.relpath(cell.folder, root.parent.parent),
     }
@@ -199,8 +200,8 @@ def _where(cells: Sequence[CellResult]) -> list[str]:
         git = f" ({sitting['git'][:12]}{'-dirty' * sitting['git'].endswith('-dirty')})" if sitting["git"] else ""
         told = f"{hardware['cpu']}, {words.count(hardware['cores'], 'core')}{gpus}; raymc {versions['raymc']}{git}"
         machines[f"{told}, torch {versions['torch']}, Python {versions['python']}"] = None
-    seconds = sum(row["seconds"] for cell in cells for row in cell.seeds)
-    spent = [f"The seeds took {words.duration(seconds)} in sum; stages from the store cost nothing."] if cells else []
+    seconds = sum(run.seconds for cell in cells for run in cell.seeds)
+    spent = [f"The seeds took {duration(seconds)} in sum; stages from the store cost nothing."] if cells else []
     return [*(f"Run on {machine}." for machine in machines), *spent]
 
 
@@ -217,7 +218,7 @@ def _row(row: TableRow) -> str:
     """What a row is, in words."""
     every = {tuple(sorted(own.items())) for own in row.own.values()}
     own = dict(every.pop()) if len(every) == 1 else {}
-    fixed = "".join(f", `{key}={words.setting(value)}`" for key, value in own.items())
+    fixed = "".join(f", `{key}={setting(value)}`" for key, value in own.items())
     where = "" if set(row.datasets) == set(row.own) else f", on {words.listing(row.datasets)} alone"
     return f"`{row.key}`, {row.method} with preset `{row.preset}`{fixed}{', keys by dataset' if every else ''}{where}"
 

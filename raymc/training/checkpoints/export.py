@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from raymc import datasets, provenance
+from raymc.atomic import write_bytes, write_json
 from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.errors import InputError
@@ -30,7 +31,6 @@ from raymc.training.checkpoints.find import CARD
 from raymc.training.checkpoints.load import FORMAT
 from raymc.training.checkpoints.model_card import model_card
 from raymc.training.checkpoints.weights import read_digest, write
-from raymc.training.outputs import write_bytes, write_json
 from raymc.training.smoke import limited
 from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
 

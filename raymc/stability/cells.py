@@ -8,7 +8,6 @@ tables/<table>/<row>/<dataset>/<key>/runs/0000/…    a folder per seed, as of a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any
 
 from raymc.errors import InputError
 from raymc.metrics.seeds import summary
-
-ENDED = ("finished", "diverged", "collapsed", "out_of_memory", "failed")
+from raymc.study.files import load_json, read_seeds, trial_folder
+from raymc.study.groups import seed_values
+from raymc.study.records import FINISHED, SeedRun
 
 Facts = dict[str, Any]
 
@@ -29,24 +29,24 @@ class CellResult:
 
     folder: Path
     facts: Facts
-    seeds: tuple[Facts, ...]
+    seeds: tuple[SeedRun, ...]
 
     @property
     def smoke(self) -> bool:
         return bool(self.facts["smoke"])
 
     @property
-    def finished(self) -> list[Facts]:
-        return [row for row in self.seeds if row["state"] == "finished"]
+    def finished(self) -> list[SeedRun]:
+        return [run for run in self.seeds if run.state == FINISHED]
 
     @property
     def states(self) -> dict[str, int]:
-        return dict(Counter(row["state"] for row in self.seeds))
+        return dict(Counter(run.state for run in self.seeds))
 
     @property
     def missing(self) -> list[int]:
         """Seeds that were asked for and have not ended."""
-        ended = {row["seed"] for row in self.seeds}
+        ended = {run.seed for run in self.seeds}
         return [seed for seed in self.facts["seeds"] if seed not in ended]
 
     def statistics(self) -> dict[str, Facts]:
@@ -54,9 +54,7 @@ class CellResult:
 
         `error_rate` is 1 - acc.
         """
-        found = [row["metrics"] for row in self.finished]
-        names = [name for name in found[0] if all(name in metrics for metrics in found)] if found else []
-        values = {name: [metrics[name] for metrics in found] for name in names}
+        values = seed_values(self.seeds)
         if "acc" in values:
             values["error_rate"] = [1 - value for value in values["acc"]]
         return {name: {**summary(those), "values": those} for name, those in values.items()}
@@ -73,12 +71,10 @@ def tables_root(storage: str) -> Path:
 
 def read_cell(folder: Path) -> CellResult | None:
     """The configuration in a folder; None where its cell.json is absent or torn."""
-    facts = _json(folder / "cell.json")
+    facts = load_json(folder / "cell.json")
     if facts is None or not {"settings", "seeds", "smoke", "updated"} <= set(facts):
         return None
-    rows = [_json(path) for path in folder.glob("runs/0000/seed-*/result.json")]
-    ended = [row for row in rows if row is not None and row.get("state") in ENDED]
-    return CellResult(folder, facts, tuple(sorted(ended, key=lambda row: int(row["seed"]))))
+    return CellResult(folder, facts, read_seeds(trial_folder(folder, "stability", 0)))
 
 
 def read_cells(folder: Path) -> list[CellResult]:
@@ -102,11 +98,3 @@ def choose(found: Sequence[CellResult]) -> CellResult | None:
 
 def _is_own(cell: CellResult) -> bool:
     return not set(cell.facts.get("overrides") or ()) - {"seeds_from", "precision"}
-
-
-def _json(path: Path) -> Facts | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

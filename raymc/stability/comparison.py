@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from raymc.metrics.seeds import holm, p_better, paired, summary
-from raymc.reporting.words import detectable
-
-Row = dict[str, Any]
+from raymc.metrics.seeds import detectable, holm, p_better, paired, summary
+from raymc.study.groups import seed_values
+from raymc.study.records import Record, Row
 
 METRICS = ("acc", "silhouette", "probe")
 """What arms are compared on: the first of these that all of them have. Of each, more is better."""
@@ -18,7 +16,7 @@ HOLM = {"p_wilcoxon": "p_holm", "p_t": "p_t_holm"}
 """The tests, each with its p value with all pairs of arms taken into account."""
 
 
-def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
+def compare_groups(names: Sequence[str], found: Sequence[Record]) -> list[Row]:
     """A row for each pair of arms in their order; `found` are the records of their seeds.
 
     `p_better` is P(A > B) over all pairs of a seed of each; `p_wilcoxon`, `mean_difference` (a - b) and its 95 %
@@ -28,7 +26,7 @@ def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
     too few seeds. `fixed` are the arms of the pair whose seeds all have one value.
     """
     metric = metric_of(found)
-    values = [_values(record, metric) for record in found]
+    values = [record.values(metric) if metric else {} for record in found]
     rows: list[Row] = [
         {"a": names[i], "b": names[j], "metric": metric} | _compared(values[i], values[j])
         for i, j in combinations(range(len(names)), 2)
@@ -42,39 +40,29 @@ def compare_arms(names: Sequence[str], found: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def metric_of(found: Sequence[Row]) -> str | None:
+def metric_of(found: Sequence[Record]) -> str | None:
     """The first of `METRICS` that every arm has which finished a seed; None where there is none."""
-    known = [in_all(finished(record)) for record in _with_finished(found)]
-    return next((name for name in METRICS if known and all(name in names for names in known)), None)
+    known = [seed_values(record.finished) for record in _with_finished(found)]
+    return next((name for name in METRICS if known and all(name in values for values in known)), None)
 
 
-def finished(record: Row) -> list[Row]:
-    """The seeds of a record that came to a good end."""
-    return [row for row in record["per_seed"] if row["state"] == "finished"]
-
-
-def in_all(rows: Sequence[Row]) -> list[str]:
-    """The metrics that all of these seeds have."""
-    return [name for name in rows[0]["metrics"] if all(name in row["metrics"] for row in rows)] if rows else []
-
-
-def common_seeds(found: Sequence[Row]) -> list[int]:
+def common_seeds(found: Sequence[Record]) -> list[int]:
     """The seeds that all arms finished; an arm that finished none is left out."""
     seeds = [set(_stages(record)) for record in _with_finished(found)]
     return sorted(set.intersection(*seeds)) if seeds else []
 
 
-def shared_stages(found: Sequence[Row]) -> dict[str, list[str]]:
+def shared_stages(found: Sequence[Record]) -> dict[str, list[str]]:
     """The stages whose result all arms had in common on each of their common seeds, each with its keys.
 
     One key: all seeds of all arms had the same result. Empty where fewer than two arms finished a seed.
     """
-    seeds, arms = common_seeds(found), [_stages(record) for record in _with_finished(found)]
-    if len(arms) < 2 or not seeds:
+    seeds, groups = common_seeds(found), [_stages(record) for record in _with_finished(found)]
+    if len(groups) < 2 or not seeds:
         return {}
     shared = {}
-    for name in arms[0][seeds[0]]:
-        keys = [[arm[seed].get(name) for arm in arms] for seed in seeds]
+    for name in groups[0][seeds[0]]:
+        keys = [[stages[seed].get(name) for stages in groups] for seed in seeds]
         if all(len(set(of_seed)) == 1 for of_seed in keys):
             shared[name] = list(dict.fromkeys(str(of_seed[0]) for of_seed in keys))
     return shared
@@ -100,14 +88,10 @@ def _compared(a: dict[int, float], b: dict[int, float]) -> Row:
     }
 
 
-def _values(record: Row, metric: str | None) -> dict[int, float]:
-    return {row["seed"]: row["metrics"][metric] for row in finished(record) if metric in row["metrics"]}
+def _with_finished(found: Sequence[Record]) -> list[Record]:
+    return [record for record in found if record.finished]
 
 
-def _with_finished(found: Sequence[Row]) -> list[Row]:
-    return [record for record in found if finished(record)]
-
-
-def _stages(record: Row) -> dict[int, dict[str, str]]:
+def _stages(record: Record) -> dict[int, dict[str, str]]:
     """The keys of the stages of each finished seed."""
-    return {row["seed"]: {stage["name"]: stage["key"] for stage in row["stages"]} for row in finished(record)}
+    return {run.seed: {stage.name: stage.key for stage in run.stages} for run in record.finished}

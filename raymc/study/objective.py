@@ -1,4 +1,4 @@
-"""What trials are judged by: a metric over a group of seeds, or two, and what counts as collapsed."""
+"""What a configuration is scored by: a metric over its seeds, or two, and what counts as collapsed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from raymc.metrics.gates import Gates
-from raymc.metrics.names import GROUP_METRICS, LABEL_FREE_METRICS, STUDY_METRICS
+from raymc.metrics.names import GROUP_METRICS, LABEL_FREE_METRICS, LABEL_METRICS, STUDY_METRICS
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The objective of a search, as its trials and its ledger apply it.
+class Objective:
+    """What a search makes large or small. In a space file it is the section `objective`, in `study.json` that key.
 
     Attributes:
         metric: what decides; `second`: what makes a Pareto front with it, None where there is one metric.
@@ -23,11 +23,32 @@ class Judge:
         gates: what a training must pass; None: nothing.
     """
 
-    metric: str
+    metric: str = "acc"
     mode: str = "max"
     aggregate: str = "mean"
     second: str | None = None
     gates: Gates | None = None
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], smoke: bool = False) -> Self:
+        """That of a space's or a manifest's `objective`; after a smoke run's two epochs nothing would pass a gate."""
+        return cls(
+            str(content.get("metric") or cls.metric),
+            str(content.get("mode") or cls.mode),
+            str(content.get("aggregate") or cls.aggregate),
+            str(content["second"]) if content.get("second") else None,
+            None if smoke else Gates.of(content.get("gates")),
+        )
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The content of the key `objective`."""
+        return {**vars(self), "gates": self.gates and vars(self.gates), "uses_labels": self.uses_labels}
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether true labels take part in a score."""
+        return any(name in LABEL_METRICS for name in self.metrics)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -64,15 +85,3 @@ class Judge:
         if self.aggregate == "lower" and len(values) > 1:
             return statistics.fmean(values) + worse * statistics.stdev(values) / math.sqrt(len(values))
         return statistics.fmean(values)
-
-
-def judge_of(objective: Mapping[str, Any], smoke: bool = False) -> Judge:
-    """The judge of a manifest's or a space's objective; nothing passes a gate after a smoke run's two epochs."""
-    gates = None if smoke else objective.get("gates")
-    return Judge(
-        objective["metric"],
-        objective["mode"],
-        objective.get("aggregate", "mean"),
-        objective.get("second"),
-        Gates.of(gates),
-    )

@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from raymc import stability
+import raymc.stability as door
 from raymc.cli import execute
+from raymc.commands.stability import table
 from raymc.errors import CollapsedError, InputError
-from raymc.execution.driver import Slots
-from raymc.execution.trial import run_unit
-from raymc.paper_table import load_table
-from raymc.reporting.cells import read_cells
-from raymc.search import steadiness, tables
-from raymc.search.tables import TableRequest, fill_table, make_cells
+from raymc.stability import configurations, groups, queue
+from raymc.stability.cells import read_cells
+from raymc.stability.paper_tables import load_table
+from raymc.stability.request import StabilityRequest
+from raymc.stability.tables import make_cells
 from tests.mlflow_database import new_database
-from tests.search_fakes import FakeBody, Killed
-from tests.test_search_arms import Tracker
+from tests.search_fakes import FakeBody, FakeTracker, Killed, driver_here
 from tests.test_tables import TINY
 
 
@@ -58,18 +57,12 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[
     """The tiny table in the working folder; its seeds run here, and `calls` lists them."""
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(TINY)
-    monkeypatch.setattr(steadiness, "StudyTracker", Tracker)
-    monkeypatch.setattr(Tracker, "begun", [])
-    monkeypatch.setattr(tables, "ray_session", lambda address, dashboard: contextlib.nullcontext())
+    monkeypatch.setattr(groups, "StudyTracker", FakeTracker)
+    monkeypatch.setattr(queue, "ray_session", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(FakeTracker, "begun", [])
 
-    def use(before: Any = lambda name, seed: None) -> None:
-        def here(work: Any, plan: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
-            body = CellBody(make(Slots(1, {}, 0.0, 1.0)), before, calls)
-            while (unit := work.next()) is not None:
-                run_unit(plan, unit, body, lambda row: None)
-                work.ended(unit)
-
-        monkeypatch.setattr(steadiness, "run_on_ray", here)
+    def use(before: Any = lambda name, seed: None, **changes: Any) -> None:
+        monkeypatch.setattr(queue, "run_on_ray", driver_here(lambda real: CellBody(real, before, calls), **changes))
 
     use()
     return use
@@ -77,7 +70,7 @@ def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[
 
 def _fill(*only: str, **changes: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"overrides": {}, "storage": "storage", "data": "data", "only": only}
-    return fill_table(TableRequest("tiny.yaml", **settings | changes))
+    return table(StabilityRequest("tiny.yaml", **settings | changes))
 
 
 DIGITS = ("*/digits",)
@@ -95,9 +88,18 @@ def test_what_has_a_result_is_not_run_again(run_with: Any, calls: list[tuple[str
     assert "| Plain | 0.0700 ± 0.0707 / 0.5000 ± 0.0000 (2) \\| 0.500/0.400*" in Path(result["report"]).read_text()
     del calls[:]
     assert _fill(*DIGITS)["cells"] == result["cells"] and calls == []
-    assert [facts["tags"]["raymc.kind"] for facts in Tracker.begun] == ["stability"] * 2
-    assert {facts["space"] for facts in Tracker.begun} == {"tiny"}
-    assert Tracker.begun[0]["study"].startswith("tiny-plain-digits-")
+    assert [facts["tags"]["raymc.kind"] for facts in FakeTracker.begun] == ["stability"] * 2
+    assert {facts["space"] for facts in FakeTracker.begun} == {"tiny"}
+    assert FakeTracker.begun[0]["study"].startswith("tiny-plain-digits-")
+
+
+def test_no_slot_idles_at_the_end_of_a_cell(run_with: Any) -> None:
+    flights: list[list[Any]] = []
+    run_with(slots=3, flights=flights)
+    _fill(*DIGITS)
+    begun = [[unit.name for unit in flight] for flight in flights]
+    assert begun[2] == ["plain/digits seed 0", "plain/digits seed 1", "whole/digits seed 0"], "a cell after the other"
+    assert [unit[-1] for unit in begun] == [*begun[2], "whole/digits seed 1"]
 
 
 def test_more_seeds_extend_a_cell(run_with: Any, calls: list[tuple[str, int]]) -> None:
@@ -132,7 +134,7 @@ def test_probes_and_a_bank_s_numbers_are_of_the_configuration(
     assert len({one["folder"] for one in (plain, probed, banked)}) == 3 and len(calls) == 6
     _fill("plain/digits", overrides=bank)
     assert len(calls) == 6
-    monkeypatch.setattr(tables, "BANK_NUMERICS", 99)
+    monkeypatch.setattr(configurations, "BANK_NUMERICS", 99)
     _fill("plain/digits")
     assert len(calls) == 6, "it has no bank"
     _fill("plain/digits", overrides=bank)
@@ -160,12 +162,14 @@ def test_a_killed_command_goes_on(run_with: Any, calls: list[tuple[str, int]]) -
         if (name, seed) == ("whole/digits", 1):
             raise Killed
 
+    with pytest.raises(InputError, match="--resume: nothing has been run of what is asked for of tiny"):
+        _fill(*DIGITS, resume=True)
     run_with(kill)
     with pytest.raises(Killed):
         _fill(*DIGITS)
     assert "| Plain | 0.0700 ±" in Path("reports/table-tiny/table.md").read_text(), "what is done is in the table"
     run_with()
-    result = _fill(*DIGITS)
+    result = _fill(*DIGITS, resume=True)
     assert [call for call in calls if calls.count(call) > 1] == [("whole/digits", 1)] * 2 and len(calls) == 5
     assert [cell["seeds"] for cell in result["cells"]] == [[0, 1]] * 2
 
@@ -208,7 +212,7 @@ def test_a_cell_that_another_process_runs_is_skipped(run_with: Any, calls: list[
 
 
 def test_small_datasets_come_first(run_with: Any) -> None:
-    request = TableRequest("tiny.yaml", {}, "storage", "data")
+    request = StabilityRequest("tiny.yaml", {}, "storage", "data")
     names = [cell.name for cell in make_cells(load_table("tiny.yaml"), request)]
     assert names == ["plain/coil20", "whole/coil20", "plain/digits", "whole/digits"]  # 1440 and 1437 + 360 samples
 
@@ -233,11 +237,11 @@ def test_all_is_checked_before_anything_is_written(run_with: Any, changes: dict[
     with pytest.raises(InputError) as refused:
         _fill(**{"only": (), **changes} if "only" not in changes else changes)
     assert told in str(refused.value)
-    assert not Path("storage").exists() and not Path("reports").exists() and not Tracker.begun
+    assert not Path("storage").exists() and not Path("reports").exists() and not FakeTracker.begun
 
 
 def _command(*words: str) -> int:
-    return execute(stability.parser(), stability.run, [*words, "--storage", "storage", "--data", "data", "--json"])
+    return execute(door.parser(), door.run, [*words, "--storage", "storage", "--data", "data", "--json"])
 
 
 def test_the_command(run_with: Any, capsys: Any, calls: list[tuple[str, int]]) -> None:

@@ -43,9 +43,9 @@ METRICS = {
     "downstream_svm": ("SVM", 4),
     "downstream_lr": ("LR", 4),
     **{
-        f"{probe}_{feature}{suffix}": (f"{PROBES[probe]} {FEATURES[feature]}{told}", 4)
+        f"{probe}_{feature}{suffix}": (f"{PROBES[probe]} {FEATURES[feature]}{ending}", 4)
         for probe in PROBES
-        for suffix, told in (("", ""), ("_averaged", " (avg)"))
+        for suffix, ending in (("", ""), ("_averaged", " (avg)"))
         for feature in FEATURES
     },
 }
@@ -181,7 +181,7 @@ def load_table(name_or_path: str | Path) -> PaperTable:
 
 
 def _folder() -> Path:
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "tables"
     return installed if installed.is_dir() else package.parent / "tables"
 

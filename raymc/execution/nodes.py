@@ -1,18 +1,13 @@
-"""A folder that all machines of a cluster must see: looked at before a search, and again where a trial runs."""
+"""Whether the other machines of a Ray cluster see a folder of this one."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 from raymc.errors import InputError
-
-LOOK_SECONDS = 5.0
-"""A network file system may show a new file late."""
+from raymc.storage.shared_folder import probe, turns_up
 
 ANSWER_SECONDS = 60.0
 
@@ -27,24 +22,10 @@ def check_shared(folder: Path) -> None:
     if not others:
         return
     print(f"{folder} must be a folder that all machines share: {len(others) + 1} of them now", file=sys.stderr)
-    probe = folder / f".probe-{uuid.uuid4().hex}"
-    probe.write_bytes(b"")
-    try:
-        blind = _without(others, probe)
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
+    with probe(folder) as file:
+        blind = _without(others, file)
     if blind:
         raise InputError(f"{folder} is not shared: {', '.join(sorted(blind))} does not see what is written here")
-
-
-def require_folder(folder: Path) -> None:
-    """Raises InputError, naming this machine, where the folder that the driver made is not there."""
-    if not folder.is_dir():
-        import ray.util
-
-        machine = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        raise InputError(f"{folder} is not on {machine}: the storage must be a folder that all machines share")
 
 
 def _other_nodes() -> dict[str, str]:
@@ -56,14 +37,14 @@ def _other_nodes() -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] != here}
 
 
-def _without(nodes: dict[str, str], probe: Path) -> set[str]:
-    """Addresses of the nodes on which `probe` does not turn up."""
+def _without(nodes: dict[str, str], file: Path) -> set[str]:
+    """Addresses of the nodes on which `file` does not turn up."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(_turns_up)
+    task = ray.remote(num_cpus=0, max_retries=0)(turns_up)
     asked: dict[Any, str] = {
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(probe)): address
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(file)): address
         for node, address in nodes.items()
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
@@ -77,12 +58,3 @@ def _answer(one: Any) -> bool | None:
         return bool(ray.get(one))
     except ray.exceptions.RayError:  # the machine has left meanwhile
         return None
-
-
-def _turns_up(path: str) -> bool:
-    end = time.monotonic() + LOOK_SECONDS
-    while not Path(path).exists():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.5)
-    return True

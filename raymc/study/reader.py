@@ -1,85 +1,21 @@
-"""What a study's folder says, as typed, frozen records; and which configuration has won."""
+"""A study's folder as typed records, for reports, for runs of its winner and for going on with it.
+
+A report of an older or a newer study, or of one that was killed in mid-air, can still be written.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raymc.errors import InputError
 from raymc.metrics.names import GROUP_METRICS, STUDY_METRICS
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One stage of one seed: computed (`cached` false) or taken from the store.
-
-    `checkpoint` names the float16 checkpoint that its weights go back to, if there is one.
-    """
-
-    name: str
-    epochs: int
-    cached: bool
-    seconds: float
-    key: str
-    checkpoint: str = ""
-
-
-@dataclass(frozen=True)
-class SeedRun:
-    """One training of a configuration; `folder` holds its curve, labels and gallery."""
-
-    seed: int
-    state: str
-    metrics: Mapping[str, float]
-    stages: tuple[StageRun, ...]
-    seconds: float
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Record:
-    """A configuration over its group of seeds, from the search or from the confirmation (`kind`).
-
-    `scores` has one number for each metric of the objective, `score` is the first.
-    """
-
-    trial: int
-    kind: str
-    state: str
-    params: Mapping[str, Any]
-    score: float | None
-    metrics: Mapping[str, float]
-    seeds: tuple[SeedRun, ...]
-    started: str
-    seconds: float
-    error: str | None
-    run_id: str | None
-    scores: tuple[float, ...] = ()
-
-    def values(self, metric: str) -> dict[int, float]:
-        """`{seed: value}` of the seeds that finished and have the metric."""
-        done = (run for run in self.seeds if run.state == "finished")
-        return {run.seed: run.metrics[metric] for run in done if metric in run.metrics}
-
-    @property
-    def checkpoints(self) -> list[str]:
-        """The checkpoints that weights of its seeds go back to."""
-        found = (stage.checkpoint for run in self.seeds for stage in run.stages)
-        return [name for name in dict.fromkeys(found) if name]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What the search made large (`mode` max) or small (min), see `raymc.search.judge.Judge`."""
-
-    metric: str
-    mode: str
-    uses_labels: bool
-    aggregate: str = "mean"
-    second: str | None = None
-    gates: Mapping[str, float] | None = None
+from raymc.metrics.ranking import rank_means
+from raymc.study.files import FOLDERS, load_json
+from raymc.study.objective import Objective
+from raymc.study.records import FINISHED, Record, mapping, number
 
 
 @dataclass(frozen=True)
@@ -105,7 +41,7 @@ class Study:
 
         Its `score` may be another aggregate, which depends on the number of seeds: not to be compared with a mean.
         """
-        if record.state != "finished":
+        if record.state != FINISHED:
             return None
         return record.metrics.get(self.objective.metric, record.score)
 
@@ -119,13 +55,37 @@ class Study:
     @property
     def finished(self) -> tuple[Record, ...]:
         """Trials with a score to compare."""
-        return tuple(r for r in self.trials if r.state == "finished" and r.score is not None)
+        return tuple(r for r in self.trials if r.state == FINISHED and r.score is not None)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages in the order in which they ran; empty before any seed has ended."""
         runs = (run for record in (*self.trials, *self.confirmations) for run in record.seeds)
         return max((tuple(stage.name for stage in run.stages) for run in runs), key=len, default=())
+
+
+def read_study(folder: Path) -> Study:
+    """The study in `folder`.
+
+    Raises InputError where there is no `study.json` or it is torn. Torn trial records are left out and named in
+    `unreadable`.
+    """
+    manifest = load_json(folder / "study.json")
+    if manifest is None:
+        raise InputError(f"{folder}: no readable study.json here")
+    objective = Objective.of(mapping(manifest.get("objective")))
+    trials, torn = _records(folder, "search")
+    confirmations, torn_too = _records(folder, "confirm")
+    return Study(
+        folder=folder,
+        name=str(manifest.get("study") or folder.name),
+        manifest=manifest,
+        objective=objective,
+        searched={str(key): mapping(spec) for key, spec in mapping(manifest.get("searched")).items()},
+        trials=_ranked(objective, trials),
+        confirmations=_ranked(objective, confirmations),
+        unreadable=(*torn, *torn_too),
+    )
 
 
 def winner(study: Study) -> Record | None:
@@ -153,15 +113,33 @@ def confirmation_of(study: Study, trial: int) -> Record | None:
 
 def best_of(records: Iterable[Record], mode: str) -> Record | None:
     """The finished record with the best score; of equal ones the first."""
-    scored = [(r.score, r) for r in records if r.state == "finished" and r.score is not None]
+    scored = [(r.score, r) for r in records if r.state == FINISHED and r.score is not None]
     if not scored:
         return None
     sign = 1.0 if mode == "max" else -1.0
     return max(scored, key=lambda pair: sign * pair[0])[1]
 
 
-def number(value: object) -> float | None:
-    """`value` as a finite float, None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
+def _ranked(objective: Objective, found: tuple[Record, ...]) -> tuple[Record, ...]:
+    """The records with their score among each other, where the objective is one that only a whole study has."""
+    if not objective.ranks:
+        return found
+    done = [record for record in found if record.state == FINISHED]
+    ranks = dict(zip((r.trial for r in done), rank_means([r.metrics for r in done]), strict=True))
+    return tuple(
+        replace(r, score=ranks[r.trial], metrics={**r.metrics, objective.metric: ranks[r.trial]})
+        if r.trial in ranks
+        else r
+        for r in found
+    )
+
+
+def _records(study: Path, kind: str) -> tuple[tuple[Record, ...], list[str]]:
+    records, torn = [], []
+    for path in sorted((study / FOLDERS[kind]).glob("*/record.json")):
+        content = load_json(path)
+        if content is None or number(content.get("trial")) is None:
+            torn.append(str(path.relative_to(study)))
+        else:
+            records.append(Record.of(content, path.parent, kind))
+    return tuple(sorted(records, key=lambda record: record.trial)), torn

@@ -1,0 +1,57 @@
+"""Files and folders that appear whole or not at all. Used by every room, also by those below `storage/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write strict JSON (no NaN)."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, for a file or a folder, which gets the name `path` at the end of the block.
+
+    A folder replaces no folder that holds anything. Nothing half written stays. An OSError names `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        put(temporary, path)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put(finished: Path, path: Path) -> None:
+    """Give a finished file or folder of the same file system its name; a file is on the disk before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if finished.is_file():
+        with finished.open("rb") as file:
+            os.fsync(file.fileno())
+    os.replace(finished, path)

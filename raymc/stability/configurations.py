@@ -1,0 +1,160 @@
+"""The configurations that `stability` puts on seeds: a space's preset, a study's winner, or several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from raymc import provenance
+from raymc.config import Config, Value, known_keys, nearest
+from raymc.datasets import Dataset
+from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.space.seeds import seeds_from
+from raymc.space.space import Space, load_space
+from raymc.stability.request import StabilityRequest
+from raymc.storage.mirror import fetched
+from raymc.study import folder as study
+from raymc.study.manifest import check_data, load_data
+from raymc.study.reader import read_study, winner
+from raymc.study.records import Row
+from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
+
+NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")
+"""Bare keys on which no figure hangs."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A point of a space, and how its seeds vary.
+
+    `used` are the seeds by which it was chosen, `overrides` those of the command line that its method knows.
+    """
+
+    name: str
+    space: Space
+    params: Mapping[str, Value]
+    base_seed: int
+    seeds_from: str
+    used: tuple[int, ...]
+    overrides: Mapping[str, Value]
+    smoke: bool = False
+
+    @property
+    def config(self) -> Config:
+        return self.space.config(params=self.params)
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """Every key but the seed."""
+        flat = self.config.flat(self.space.stage_keys)
+        return {key: value for key, value in flat.items() if key != "seed"}
+
+    @property
+    def numerics(self) -> Row:
+        """The versions of what computes its figures."""
+        config = self.config
+        stages = METHODS[self.space.method].stages(config)
+        bank = any(uses_bank(stage, config.stages[stage.name]) for stage in stages)
+        own = {stage.name: stage.numerics for stage in stages}
+        return {"loop": LOOP_NUMERICS} | own | ({"bank": BANK_NUMERICS} if bank else {})
+
+    def has(self, before: Mapping[str, object]) -> bool:
+        """Whether these are its settings. A key that came later is in one of them alone: its default counts."""
+        now, known, absent = self.settings, known_keys(self.space.stage_keys), object()
+
+        def value(settings: Mapping[str, object], key: str) -> object:
+            return settings.get(key, known[key].default if key in known else absent)
+
+        return all(value(before, key) == value(now, key) for key in (before.keys() | now.keys()).difference(NO_NUMBERS))
+
+
+def configuration(target: str, overrides: Mapping[str, Value], storage: str) -> Configuration:
+    """The winner of a study of that name in the storage, else the preset and `fixed` of a space. Raises InputError."""
+    if target in study.study_names(storage):
+        with fetched(storage, f"studies/{target}") as folder:
+            return _winner_of(folder, overrides)
+    space = load_space(target).pinned(overrides)
+    return Configuration(space.name, space, {}, 0, seeds_from(space, space.config()), (), overrides)
+
+
+def _winner_of(folder: Path, overrides: Mapping[str, Value]) -> Configuration:
+    manifest = study.read_manifest(folder)
+    best = winner(read_study(folder))
+    if best is None:
+        raise InputError(f"study {folder.name} has no winner: no trial finished")
+    space = study.read_space(folder, manifest).pinned(overrides)
+    params = {key: value for key, value in best.params.items() if key in space.params}
+    used = (*manifest["seeds"], *manifest["confirm"]["seeds"])
+    varied = str(overrides.get("seeds_from") or manifest["seeds_from"])
+    return Configuration(folder.name, space, params, manifest["seed"], varied, used, overrides)
+
+
+def configurations(request: StabilityRequest) -> list[Configuration]:
+    """What the words of the command line name, in their order, each with the overrides that its method knows.
+
+    Raises InputError for an unknown target, a key that no method knows, and a bad value.
+    """
+    targets = (request.target, *request.vs)
+    methods = [configuration(target, {}, request.storage).space.method for target in targets]
+    overrides = overrides_by_method(request.overrides, methods)
+    found: list[Configuration] = []
+    for target, method in zip(targets, methods, strict=True):
+        one = configuration(target, overrides[method], request.storage)
+        found.append(replace(one, name=_free(one.name, [other.name for other in found]), smoke=request.smoke))
+    return found
+
+
+def overrides_by_method(overrides: Mapping[str, Value], methods: Sequence[str]) -> dict[str, dict[str, Value]]:
+    """For each method those that it knows. Raises InputError for a key that none of them knows."""
+    known = {method: known_keys(METHODS[method].stage_keys) for method in methods}
+    every = sorted({key for keys in known.values() for key in keys})
+    for key in overrides:
+        if key not in every:
+            raise InputError(f"unknown key {key} of {' and '.join(known)}{nearest(key, every)}")
+    return {method: {key: overrides[key] for key in overrides if key in keys} for method, keys in known.items()}
+
+
+def _free(word: str, taken: Sequence[str]) -> str:
+    """The word, with `-2`, `-3`, … where there was one before."""
+    number, name = 1, word
+    while name in taken:
+        number += 1
+        name = f"{word}-{number}"
+    return name
+
+
+def run_by() -> Row:
+    """By what a run is run."""
+    return {
+        "command": provenance.command("stability"),
+        "versions": provenance.versions(),
+        "git": provenance.revision(),
+        "hardware": provenance.hardware(),
+    }
+
+
+def common_data(request: StabilityRequest, found: Sequence[Configuration]) -> Dataset:
+    """The samples that all configurations train on. Raises InputError where there is no such thing."""
+    first = found[0]
+    for other in found[1:]:
+        if (other.space.dataset, other.space.own) != (first.space.dataset, first.space.own):
+            raise InputError(
+                f"{first.name} is on {_place(first.space)}, {other.name} on {_place(other.space)}: two datasets cannot "
+                "be compared by seed"
+            )
+        for key in ("n_samples", "scaling"):
+            mine, theirs = getattr(first.config, key), getattr(other.config, key)
+            if mine != theirs:
+                raise InputError(
+                    f"{first.name} and {other.name} train on different samples: {key} is {mine} and {theirs}"
+                )
+    dataset = load_data(first.space, request.data, request.smoke, first.params)
+    for one in found:
+        check_data(one.space, one.config, dataset, objective=False)
+    return dataset
+
+
+def _place(space: Space) -> str:
+    return space.own.path if space.own else space.dataset

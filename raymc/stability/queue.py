@@ -1,0 +1,164 @@
+"""The seeds of several configurations as one queue, so that no slot idles while any of them has a seed to run."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
+
+from raymc.execution.cluster import ray_session
+from raymc.execution.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
+from raymc.execution.remote import Mirrored, driving
+from raymc.execution.session import needs_of
+from raymc.execution.worker import Needs
+from raymc.stability.groups import RETRIED, SeedGroup, Skipped, seeds_missing
+from raymc.stability.reader import ended_seeds
+from raymc.stability.request import StabilityRequest
+from raymc.study.folder import Busy, locked
+from raymc.study.queue import SeedQueue, Work
+from raymc.study.records import Record, Unit
+from raymc.tracking.study import CLOSE_SECONDS
+
+
+class GroupQueue:
+    """A `Work` of the seeds of all groups. A group is locked and tracked from its first seed to its last.
+
+    Args:
+        in_turn: groups get a seed each in turn, so that an interrupted comparison has about as many of each; else one
+            group comes after the other, so that there are whole ones early.
+        on_end: called with a group when its last seed has ended.
+
+    Leave it as a context manager: that gives back the groups that an exception interrupts.
+    """
+
+    def __init__(
+        self,
+        request: StabilityRequest,
+        tracking_uri: str,
+        groups: Sequence[SeedGroup],
+        in_turn: bool,
+        on_end: Callable[[SeedGroup], object],
+    ) -> None:
+        self.request, self.tracking_uri, self.in_turn, self.on_end = request, tracking_uri, in_turn, on_end
+        self.skipped: dict[str, str] = {}
+        self._groups = {group.name: group for group in groups}
+        self._left = {group.name: len(seeds_missing(request, group)) for group in groups}
+        self._begun: dict[str, tuple[ExitStack, Work]] = {}
+        self._handed_out: Counter[str] = Counter()
+        self._in_flight: list[Unit] = []
+        self._answers = True
+
+    def next(self) -> Unit | None:
+        while names := [name for name in self._groups if self._left[name]]:
+            name = min(names, key=lambda one: self._handed_out[one]) if self.in_turn else names[0]
+            if name not in self._begun:
+                self._begin(name)
+            elif (unit := self._work(name).next()) is not None:
+                self._in_flight.append(replace(unit, configuration=name))
+                self._handed_out[name] += 1
+                self._left[name] = self._work(name).left
+                return self._in_flight[-1]
+        return None
+
+    def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
+        self._work(unit.configuration).heard(unit, row)
+
+    def ended(self, unit: Unit, error: str | None = None) -> Record:
+        record = self._work(unit.configuration).ended(unit, error)
+        self._in_flight.remove(unit)
+        self._end_if_over(unit.configuration)
+        return record
+
+    @property
+    def left(self) -> int:
+        return sum(self._left[name] for name in self._groups)
+
+    def _work(self, name: str) -> Work:
+        return self._begun[name][1]
+
+    def _busy(self) -> set[int]:
+        """What one configuration computes for a seed may be what another needs for it."""
+        return {unit.seeds[0] for unit in self._in_flight} if self.in_turn else set()
+
+    def _begin(self, name: str) -> None:
+        stack = ExitStack()
+        try:
+            work = stack.enter_context(self._at_work(self._groups[name]))
+        except (Skipped, Busy) as error:
+            self.skipped[name] = "another process is running it" if isinstance(error, Busy) else str(error)
+            print(f"{name} skipped: {self.skipped[name]}".lstrip(), file=sys.stderr, flush=True)
+            del self._groups[name]
+            return
+        self._begun[name], self._left[name] = (stack, work), work.left
+        self._end_if_over(name)  # another process may have run what was missing
+
+    def _end_if_over(self, name: str) -> None:
+        if not self._left[name] and not any(unit.configuration == name for unit in self._in_flight):
+            self._begun[name][0].close()
+            del self._begun[name]
+            self.on_end(self._groups.pop(name))
+
+    @contextmanager
+    def _at_work(self, group: SeedGroup) -> Iterator[Work]:
+        with locked(group.folder), driving(self.request.storage, group.folder) as mirror:
+            seeds = group.begin()
+            for run in ended_seeds(group.folder):
+                if run.seed in group.seeds and run.state in RETRIED:
+                    (run.folder / "result.json").unlink()
+            params = {0: group.configuration.params}
+            queue = SeedQueue(group.folder, "stability", group.objective, params, seeds, self._busy)
+            tracker = group.tracker(self.tracking_uri)
+            tracker.start()
+            try:
+                yield Mirrored(queue, mirror) if mirror else queue
+                group.log_statistics(tracker)
+            except BaseException as error:
+                tracker.__exit__(type(error), error, None)
+                raise
+            # The driver waits once for an MLflow that does not answer, not once for each group.
+            self._answers = tracker.close(timeout=CLOSE_SECONDS if self._answers else 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for stack, _ in self._begun.values():
+            stack.__exit__(*error)
+
+
+def run_groups(
+    request: StabilityRequest,
+    tracking_uri: str,
+    groups: Sequence[SeedGroup],
+    title: str,
+    *,
+    in_turn: bool = True,
+    on_end: Callable[[SeedGroup], object] = lambda group: None,
+) -> dict[str, str]:
+    """Run the missing seeds of all groups; the names of groups that were skipped, each with its reason.
+
+    One queue takes all groups that need the same of a machine.
+    """
+    by_needs: dict[Needs, list[SeedGroup]] = {}
+    for group in groups:
+        if seeds_missing(request, group):
+            by_needs.setdefault(needs_of(group.configuration.space), []).append(group)
+    skipped: dict[str, str] = {}
+    with ExitStack() as stack:
+        if by_needs:
+            quiet_environment()
+            stack.enter_context(ray_session(request.address, dashboard=any(needs.workers > 1 for needs in by_needs)))
+        for needs, some in by_needs.items():
+            with GroupQueue(request, tracking_uri, some, in_turn, on_end) as queue:
+                place = Place(needs, request.concurrent, request.address)
+                run_on_ray(queue, partial(_trainings, request, some), place, title)
+            skipped |= queue.skipped
+    return skipped
+
+
+def _trainings(request: StabilityRequest, groups: Sequence[SeedGroup], slots: Slots) -> Trainings:
+    return {group.name: group.training(request, slots) for group in groups}

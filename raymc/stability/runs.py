@@ -1,0 +1,201 @@
+"""A run of `stability` in the storage: one configuration on seeds, or several on the same ones (`--vs`)."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from raymc import clusterers
+from raymc.atomic import write_json
+from raymc.config import parts_of
+from raymc.datasets import Dataset
+from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.provenance import data_facts
+from raymc.stability.configurations import Configuration, common_data, configurations, run_by
+from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
+from raymc.stability.queue import run_groups
+from raymc.stability.reader import DATED, FACTS
+from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
+from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
+from raymc.study import files
+from raymc.study.records import Row
+from raymc.study.request import check_storage, report_folder
+from raymc.tracking import uri
+
+SAME = ("arms", "space", "method", "dataset", "params", "seeds", "seeds_from", "varies", "smoke", "overrides")
+"""What the same words say again; a run of before has not all of them."""
+
+
+@dataclass(frozen=True)
+class StabilityRun:
+    """A run whose seeds have ended, for its report."""
+
+    folder: Path
+    out: Path
+    groups: tuple[SeedGroup, ...]
+    tracking_uri: str
+
+
+def run_stability(request: StabilityRequest) -> StabilityRun:
+    """Run the seeds that have no result yet, of a new run or of the newest one of the same words.
+
+    Raises InputError for what is wrong before anything is made.
+    """
+    check_numbers(request)
+    found = configurations(request)
+    dataset = common_data(request, found)
+    tracking_uri = uri.resolve(request.tracking_uri)
+    seeds = seeds_to_run(request, [seed for one in found for seed in one.used])
+    title = _title([one.name for one in found])
+    facts = _facts(request, found, dataset, seeds, tracking_uri)
+    report_folder(title)
+    check_storage(request.storage)
+    before = _begun_before(request.storage, title, found, facts)
+    if before is None and request.resume:
+        raise InputError(f"--resume: no run of {title} with these words in {request.storage.rstrip('/')}/stability")
+    name = before["name"] if before else f"{title}{DATED}{datetime.now():%Y%m%d-%H%M%S}"
+    whole = before or facts[""] | {"name": name}
+    folder = make_folder(home(request.storage) / "stability" / name, new=before is None)
+    _write(request.storage, folder, whole)
+    groups = tuple(_group(request, one, folder, dataset, facts.get(one.name, whole)) for one in found)
+    if before:
+        print(f"stability: going on with {name}", file=sys.stderr)
+    if any(seeds_missing(request, group) for group in groups):
+        begun, manifest = time.monotonic(), whole.setdefault("manifest", {})
+        if run_groups(request, tracking_uri, groups, f"stability {name}"):
+            raise InputError(f"{name} is being run by another process")
+        manifest["wall_seconds"] = manifest.get("wall_seconds", 0.0) + time.monotonic() - begun
+        _write(request.storage, folder, whole)
+    return StabilityRun(folder, report_folder(name), groups, tracking_uri)
+
+
+def keep_report(run: StabilityRun) -> None:
+    """Go on with each configuration's run in MLflow, to keep the report of all of them with it.
+
+    The runs have ended when their last seed did, so that one that is interrupted leaves those before it as they are.
+    Where MLflow does not answer, the others' runs are not waited for.
+    """
+    for group in run.groups:
+        tracker = group.tracker(run.tracking_uri)
+        tracker.start()
+        group.log_statistics(tracker)
+        for suffix in (".html", ".json", ".csv"):
+            tracker.artifact((run.out / FACTS).with_suffix(suffix), folder="report")
+        if not tracker.close():
+            break
+
+
+def _title(names: list[str]) -> str:
+    more = f"-and-{len(names) - 2}-more" if len(names) > 2 else ""
+    return "-vs-".join(names[:2]) + more
+
+
+def _group(
+    request: StabilityRequest, configuration: Configuration, folder: Path, dataset: Dataset, facts: Row
+) -> SeedGroup:
+    name = configuration.name if request.vs else ""
+    seeds, place = tuple(facts["seeds"]), folder / name
+
+    def begin() -> tuple[int, ...]:
+        if not (place / FACTS).exists():
+            write_json(place / FACTS, facts)
+        return seeds
+
+    title, labelled = "-".join(filter(None, (folder.name, name))), dataset.train.y is not None
+    return SeedGroup(name, title, configuration, place, seeds, labelled, begin)
+
+
+def _facts(
+    request: StabilityRequest,
+    found: list[Configuration],
+    dataset: Dataset,
+    seeds: tuple[int, ...],
+    tracking_uri: str,
+) -> dict[str, Row]:
+    """The content of each `stability.json` of a run, by its place in the run's folder; one has the same of its own."""
+    place = {"tracking_uri": uri.masked(tracking_uri)}
+    shared = place | {
+        "smoke": request.smoke,
+        "storage": uri.masked(request.storage),
+        "manifest": {"created": files.now(), **run_by(), "data": data_facts(dataset)},
+    }
+    each = {one.name: _facts_of(one, dataset, seeds) for one in found}
+    if len(found) == 1:
+        return {"": each[found[0].name] | shared}
+    together = {"arms": list(each), "seeds": list(seeds)}
+    return {"": together | shared} | {name: own | place for name, own in each.items()}
+
+
+def _facts_of(configuration: Configuration, dataset: Dataset, seeds: tuple[int, ...]) -> Row:
+    """What a report says of a configuration beside what its seeds say."""
+    config, goal = configuration.config, configuration.space.objective
+    return {
+        "name": configuration.name,
+        "space": configuration.space.name,
+        "method": configuration.space.method,
+        "dataset": configuration.space.dataset,
+        "split": dataset.split,
+        "n": len(dataset.train),
+        "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
+        "params": dict(configuration.params),
+        "seeds": list(seeds),
+        "seeds_from": configuration.seeds_from,
+        "varies": ",".join(parts_of(config.varies)) if config.varies != "all" else "all",
+        **({"chosen_by": {"metric": goal.metric, "uses_labels": goal.uses_labels}} if configuration.used else {}),
+        "config": configuration.settings,
+        "numerics": configuration.numerics,
+        "overrides": dict(configuration.overrides),
+        "smoke": configuration.smoke,
+    }
+
+
+def _begun_before(storage: str, title: str, found: list[Configuration], facts: Mapping[str, Row]) -> Row | None:
+    """The `stability.json` of the newest run of the same words on the same samples."""
+    fs, root = filesystem(storage)
+    named = re.compile(f"{re.escape(title)}{DATED}[0-9-]+")
+    runs, alone = [name for name in folders(fs, f"{root}/stability") if named.fullmatch(name)], len(found) == 1
+
+    def stored(*parts: str) -> Row | None:
+        try:
+            path = "/".join((root, "stability", *filter(None, parts), FACTS))
+            return dict(json.loads(patiently(lambda: fs.cat_file(path), fs, storage)))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+    for name in reversed(runs):
+        before = {part: stored(name, part) for part in facts}
+        alike = [(one, before["" if alone else one.name], facts["" if alone else one.name]) for one in found]
+        whole = before[""]
+        if whole is not None and _same(whole, facts[""]) and all(_configured(*each) for each in alike):
+            return whole | {"name": name}
+    return None
+
+
+def _same(before: Row, now: Row) -> bool:
+    samples = [facts.get("manifest", {}).get("data", {}).get("fingerprint") for facts in (before, now)]
+    return samples[0] == samples[1] and all(before[key] == now[key] for key in SAME if key in before and key in now)
+
+
+def _configured(configuration: Configuration, before: Row | None, now: Row) -> bool:
+    """Whether it is the configuration of before; one that an interrupted run did not come to has nothing there yet."""
+    return before is None or (
+        configuration.has(before.get("config", {}))
+        and before.get("numerics", now["numerics"]) == now["numerics"]
+        and all(before[key] == now[key] for key in SAME if key in before and key in now)
+    )
+
+
+def _write(storage: str, folder: Path, facts: Row) -> None:
+    """A run's own `stability.json`, here and in the storage, where that is an object store."""
+    write_json(folder / FACTS, facts)
+    if is_uri(storage):
+        fs, root = filesystem(storage)
+        content = (folder / FACTS).read_bytes()
+        patiently(lambda: fs.pipe_file(f"{root}/stability/{folder.name}/{FACTS}", content), fs, storage)

@@ -1,0 +1,42 @@
+"""A folder that all machines of a cluster must see."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from raymc.errors import InputError
+
+PATIENCE_SECONDS = 5.0
+"""A network file system may show a new file late."""
+
+
+@contextmanager
+def probe(folder: Path) -> Iterator[Path]:
+    """A new empty file in the folder, for the other machines to find."""
+    path = folder / f".probe-{uuid.uuid4().hex}"
+    path.write_bytes(b"")
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def turns_up(path: str) -> bool:
+    """Whether this machine sees the file, at once or a little later."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not Path(path).exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def require_folder(folder: Path, machine: str) -> None:
+    """Raises InputError, naming this machine, where the folder that the driver made is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not on {machine}: the storage must be a folder that all machines share")

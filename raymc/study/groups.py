@@ -1,0 +1,93 @@
+"""A configuration's group of seeds: how it stands, and what its seeds say together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from raymc.metrics.clustering import Labels
+from raymc.metrics.seeds import agreement, summary
+from raymc.study import files
+from raymc.study.objective import Objective
+from raymc.study.records import BAD, FAILED, FINISHED, RUNNING, Record, Row, SeedRun, Unit
+from raymc.training.outputs import read_labels
+
+
+def make_record(
+    study: Path,
+    unit: Unit,
+    objective: Objective,
+    state: str | None = None,
+    error: str | None = None,
+    stopped: float = 0.0,
+) -> Record:
+    """The record of a unit's group as its seeds stand in the folder.
+
+    `state` None works it out: running until every seed of the group has ended, then finished, with the first of the
+    objective's `scores` as its score. One bad seed names the state of the whole group, which has no scores then: a
+    mean over the seeds that happened to survive would flatter it. In the search it also ends the group.
+    `stopped` are the seconds of a training that did not come to its end.
+    """
+    runs = tuple(run for seed in unit.group if (run := files.read_seed(study, unit, seed)) is not None)
+    state = state or _state(unit, runs)
+    # Pairs of seeds are many, so those of a confirmation or a stability run are compared once, at the end.
+    group = group_metrics(runs) if unit.kind == "search" or state == FINISHED else {}
+    scores = objective.scores(seed_values(runs), group) if state == FINISHED else None
+    if state == FINISHED and scores is None and not objective.ranks:
+        state, error = FAILED, error or f"the seeds give no {' and '.join(objective.metrics)} together"
+    before = files.read_record(study, unit.kind, unit.trial)
+    return Record(
+        trial=unit.trial,
+        kind=unit.kind,
+        state=state,
+        params=dict(unit.params),
+        score=scores[0] if scores else None,
+        metrics={name: statistics.fmean(values) for name, values in seed_values(runs).items()} | group,
+        seeds=runs,
+        started=(before and before.started) or files.now(),
+        seconds=sum(run.seconds for run in runs) + stopped,
+        error=error or next((run.error for run in runs if run.error), None),
+        run_id=before.run_id if before else None,
+        scores=tuple(scores or ()),
+        group=unit.group,
+    )
+
+
+def seed_values(runs: Sequence[SeedRun]) -> dict[str, list[float]]:
+    """The values of every metric that all finished seeds have, in the order of the seeds."""
+    found = [run.metrics for run in runs if run.state == FINISHED]
+    names = [name for name in found[0] if all(name in metrics for metrics in found)] if found else []
+    return {name: [metrics[name] for metrics in found] for name in names}
+
+
+def statistics_of(runs: Sequence[SeedRun]) -> dict[str, Row]:
+    """Mean, spread and interval of every metric that all finished seeds have."""
+    return {name: summary(values) for name, values in seed_values(runs).items()}
+
+
+def agreement_of(record: Record) -> dict[str, Row]:
+    """What a record's seeds agree by, as a statistic over them; its mean is None with fewer than two seeds."""
+    return {"pairwise_ari": {"mean": record.metrics.get("stability")}}
+
+
+def labels_of(runs: Sequence[SeedRun]) -> dict[int, Labels]:
+    """`{seed: labels}`, int `[n]` each, of the finished seeds that left them."""
+    done = {run.seed: read_labels(run.folder) for run in runs if run.state == FINISHED}
+    return {seed: arrays["labels"] for seed, arrays in done.items() if arrays}
+
+
+def group_metrics(runs: Sequence[SeedRun]) -> dict[str, float]:
+    """`stability`, the mean adjusted Rand index of each two finished seeds' clusters; empty with fewer than two."""
+    found = labels_of(runs)
+    whole = len(found) == sum(run.state == FINISHED for run in runs)
+    agreed = agreement(list(found.values())) if whole else None
+    return {} if agreed is None else {"stability": agreed["mean"]}
+
+
+def _state(unit: Unit, runs: Sequence[SeedRun]) -> str:
+    bad = [run.state for run in runs if run.state in BAD]
+    ended = len(runs) == len(unit.group)
+    if bad and (ended or unit.kind == "search"):
+        return bad[0]
+    return FINISHED if ended else RUNNING
