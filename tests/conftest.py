@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now is garbage never: a training ends with `gc.collect()`, which would look through all of it."""
+    """What is imported by now is never garbage; the `gc.collect()` at a training's end need not look through it."""
     gc.collect()
     gc.freeze()
 
