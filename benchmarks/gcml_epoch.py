@@ -31,6 +31,7 @@ from raymc.config import Config, resolve
 from raymc.datasets import Dataset
 from raymc.distributed import Workers
 from raymc.methods import METHODS, gcml, gcml_state
+from raymc.methods.gcml_settings import Finetune
 from raymc.ops import student_t_assignment, target_distribution
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, fit
@@ -40,17 +41,23 @@ METHOD = METHODS["gcml"]
 QUIET = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
 
 
+def _finetune(config: Config) -> Finetune:
+    settings = config.stages["finetune"]
+    assert isinstance(settings, Finetune)
+    return settings
+
+
 def start(data: Dataset) -> tuple[Config, nn.ModuleDict, Feed]:
     """The configuration, a model after five epochs of pretraining with centres by k-means, and the samples."""
     preset = METHOD.presets["pendigits"]["published"]
-    config = resolve("gcml", "pendigits", "published", METHOD.stage_keys, preset)
+    config = resolve("gcml", "pendigits", "published", METHOD.stage_settings, preset)
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
     shape = tuple(data.train.x.shape[1:])
     first, second = METHOD.stages(config)
     net = enter(METHOD, first, config, shape, 10, {}, 0)
     fit(net, first, dataclasses.replace(config.stages["pretrain"], epochs=5), feed, 0, QUIET)
     model = enter(METHOD, second, config, shape, 10, weights_of(net), 0)
-    settings = dataclasses.replace(config.stages["finetune"], centers_by="kmeans")
+    settings = dataclasses.replace(_finetune(config), centers_by="kmeans")
     gcml_state.first_centers(model, feed, settings, 0)
     return config, model, feed
 
@@ -58,7 +65,7 @@ def start(data: Dataset) -> tuple[Config, nn.ModuleDict, Feed]:
 def raymc_epoch(config: Config, model: nn.ModuleDict, feed: Feed, precision: str) -> Callable[[], None]:
     """An epoch of the loop itself, with preset `published`."""
     # Constant weights, so that every loss counts in this one epoch.
-    settings = dataclasses.replace(config.stages["finetune"], epochs=1, start_epoch=0, continuation_epochs=0)
+    settings = dataclasses.replace(_finetune(config), epochs=1, start_epoch=0, continuation_epochs=0)
     stage = dataclasses.replace(METHOD.stages(config)[1], begin=None)
     autocast = torch.bfloat16 if precision == "bfloat16" else None
 

@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> Row:
     """Train until the stage or the time ends; the content of `stage1.json`. Raises InputError before any training."""
     until = time.monotonic() + 60 * (args.minutes - RESERVE)
     config, origin = _asked(args)
-    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), args.seed, 0, config.seeds_from, config.varies)
+    seeds = seeds_of(tuple(METHODS[config.method].stage_settings), args.seed, 0, config.seeds_from, config.varies)
     data, storage = str(data_root(args.data)), storage_root(args)
     dataset = limited(datasets.load_once(config, data), config)
     labels = _labels(dataset, args.probe, data)

@@ -44,7 +44,7 @@ def row(n: int, k: int, eta: float, device: str) -> dict[str, Any]:
     """One size: seconds of each part, and how good the labels are."""
     method = METHODS["mlc"]
     over: dict[str, Value] = {"heads.eta": eta}
-    config = resolve("mlc", "cifar10", "shared", method.stage_keys, method.presets["cifar10"]["shared"], over)
+    config = resolve("mlc", "cifar10", "shared", method.stage_settings, method.presets["cifar10"]["shared"], over)
     c, y = points(n, k, 1)
     new, y_new = points(4096, k, 2)
     c, new = c.to(device), new.to(device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -81,7 +81,7 @@ class TwoViews(Dataset[tuple[Tensor, Tensor]]):
         return self.view(image), self.view(image)
 
 
-def plain_loss(z1: Tensor, z2: Tensor, settings: StageConfig) -> Tensor:
+def plain_loss(z1: Tensor, z2: Tensor, settings: Any) -> Tensor:
     """NMCE's eq. 5 on unit rows `[n, d]`; MLC's where `views` is `average`."""
 
     def rate(z: Tensor) -> Tensor:
@@ -97,7 +97,8 @@ def plain_loss(z1: Tensor, z2: Tensor, settings: StageConfig) -> Tensor:
         total = rate(functional.normalize(z1 + z2, dim=1))
     else:
         total, cosine = rate((z1 + z2) / 2), cosine.abs()
-    return -total - settings.similarity_weight * cosine.mean()
+    weight: float = settings.similarity_weight
+    return -total - weight * cosine.mean()
 
 
 class PlainLoop:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 HIDDEN = "***"
 
+DATABASES = ("postgresql", "mysql", "mssql")
+"""Schemes of database servers, without their drivers."""
+
 _SCHEME = r"(?P<scheme>[A-Za-z][\w+.-]*)://"
 _URI = re.compile(_SCHEME + r"(?P<rest>\S+)")
 _URI_OF_A_WORD = re.compile(_SCHEME + r"(?P<rest>.+)", re.DOTALL)

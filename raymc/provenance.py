@@ -1,4 +1,4 @@
-"""Where figures come from: versions, revision, hardware, command line, data."""
+"""Where figures come from: versions, revision, hardware, command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 import raymc
-from raymc.datasets import Dataset, fingerprint
 from raymc.masking import masked_words
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
@@ -63,20 +62,6 @@ def hardware() -> dict[str, Any]:
 def command(module: str, words: Sequence[str] | None = None) -> str:
     """The command line of this process, as it can be typed again, with `***` for passwords."""
     return shlex.join(["python", "-m", f"raymc.{module}", *masked_words(sys.argv[1:] if words is None else words)])
-
-
-def data_facts(dataset: Dataset) -> dict[str, Any]:
-    """What a study's manifest says of its data."""
-    return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "labels": None if dataset.train.y is None else fingerprint(dataset.train.y),
-        "n": len(dataset.train),
-        "test_n": 0 if dataset.test is None else len(dataset.test),
-        "n_classes": dataset.n_classes,
-        "split": dataset.split,
-        "source": dataset.source,
-    }
 
 
 @functools.cache

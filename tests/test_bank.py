@@ -52,11 +52,11 @@ def make_config(method: str = "nmce", **overrides: Any) -> Config:
     small |= {"pretrain.batch_size": 64, "heads.batch_size": 64, "heads.feature_bank": 3}
     small |= {"finetune.epochs": 0} if method == "nmce" else {}
     keys = {name.replace("__", "."): value for name, value in overrides.items()}
-    return resolve(method, "digits", "paper", of.stage_keys, of.presets["digits"]["paper"], small | keys)
+    return resolve(method, "digits", "paper", of.stage_settings, of.presets["digits"]["paper"], small | keys)
 
 
 def train(config: Config, storage: Path, out: Path, seed: int = 0, **more: Any) -> dict[str, Any]:
-    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), seed, 0, "heads")
+    seeds = seeds_of(tuple(METHODS[config.method].stage_settings), seed, 0, "heads")
     return run(config, storage=str(storage), out=out, stage_seeds=seeds, **more)
 
 
@@ -297,7 +297,7 @@ def test_the_size_of_the_bank_is_a_setting_of_the_stage_and_no_bank_is_none() ->
         heads = method.stages(config)[1]
         model = enter(method, heads, config, (1, 8, 8), 10, {}, 0)
         keys[size] = stage_key(heads, config, model, "f", 0, "p")
-        assert ("feature_bank" in heads.keys) == (size > 0)
+        assert ("feature_bank" in config.stages["heads"].keyed()) == (size > 0)
     assert len(set(keys.values())) == 3
 
 

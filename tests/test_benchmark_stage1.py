@@ -16,10 +16,10 @@ from torch.nn import functional
 from benchmarks.plain_loop import PlainLoop, pil_transforms, plain_loss
 from benchmarks.stage1 import RaymcLoop, measure, prepared, printed, usable_cores
 from benchmarks.step_profile import PARTS, covered, profile, table
-from raymc.config import StageConfig
 from raymc.datasets.augmentation import POLICIES, ImagePolicy
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.methods.nmce import Pretrain
 from raymc.ops import tcr_objective
 from raymc.training.stages import enter
 
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def test_the_plain_loss_is_raymcs(views: str) -> None:
     draws = torch.Generator().manual_seed(0)
     z = [functional.normalize(torch.randn(40, 6, generator=draws), dim=1) for _ in range(2)]
-    settings = StageConfig(eps_sq=0.3, similarity_weight=7.0, views=views)
+    settings = Pretrain(eps_sq=0.3, similarity_weight=7.0, views=views)
     expected, _ = tcr_objective(z, 0.3, 7.0, views)
     torch.testing.assert_close(plain_loss(*z, settings), expected, rtol=1e-5, atol=1e-5)
 

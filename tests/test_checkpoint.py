@@ -44,18 +44,18 @@ Row = dict[str, Any]
 def config_of(**overrides: Any) -> Config:
     mlc = METHODS["mlc"]  # whose clusters cannot collapse, however short the training
     keys = {name.replace("__", "."): value for name, value in overrides.items()}
-    return resolve("mlc", "digits", "shared", mlc.stage_keys, mlc.presets["digits"]["shared"], SMALL, keys)
+    return resolve("mlc", "digits", "shared", mlc.stage_settings, mlc.presets["digits"]["shared"], SMALL, keys)
 
 
 def nmce_config() -> Config:
     """Three stages, of which the second keeps in the store only what it changed."""
     nmce = METHODS["nmce"]
     few = SMALL | {"finetune.batch_size": 64, "finetune.epochs": 1}
-    return resolve("nmce", "digits", "paper", nmce.stage_keys, nmce.presets["digits"]["paper"], few, {})
+    return resolve("nmce", "digits", "paper", nmce.stage_settings, nmce.presets["digits"]["paper"], few, {})
 
 
 def seeds(config: Config) -> Row:
-    return dict(seeds_of(tuple(METHODS[config.method].stage_keys), config.seed, 0, config.seeds_from))
+    return dict(seeds_of(tuple(METHODS[config.method].stage_settings), config.seed, 0, config.seeds_from))
 
 
 def go(config: Config, start_from: str | None = None, out: str = "out", storage: str = "storage") -> Row:

@@ -46,10 +46,10 @@ OF_POINTS = {"kmeans": CentreAssigner, "gmm": MixtureAssigner, "spectral": Point
 def mlc_config(**over: Value) -> Config:
     """MLC on the digits, small, with a stage 1 that spreads them in few steps."""
     small: dict[str, Value] = {"pre_feature_dim": 32, "feature_dim": 16, "heads.epochs": 2}
-    small |= {f"{stage}.batch_size": 64 for stage in MLC.stage_keys}
+    small |= {f"{stage}.batch_size": 64 for stage in MLC.stage_settings}
     small |= {"pretrain.epochs": 6, "pretrain.optimizer": "adam", "pretrain.learning_rate": 1e-3}
     dotted = {key.replace("__", "."): value for key, value in over.items()}
-    return resolve("mlc", "digits", "shared", MLC.stage_keys, MLC.presets["digits"]["shared"], small, dotted)
+    return resolve("mlc", "digits", "shared", MLC.stage_settings, MLC.presets["digits"]["shared"], small, dotted)
 
 
 def points(counts: Sequence[int], rank: int = 5, one_sided: bool = False) -> tuple[Tensor, Tensor]:
@@ -316,7 +316,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 def train(config: Config, folder: Path, **more: Any) -> dict[str, Any]:
-    seeds = dict.fromkeys(MLC.stage_keys, config.seed)
+    seeds = dict.fromkeys(MLC.stage_settings, config.seed)
     result = run(config, storage=str(folder / "store"), out=folder / "out", stage_seeds=seeds, **more)
     assert json.loads((folder / "out" / "metrics.json").read_text()) == result
     return result

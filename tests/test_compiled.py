@@ -65,7 +65,8 @@ def test_a_compiled_stage_learns_the_same(method: str) -> None:
     """Losses of three epochs, compiled and not; the weights keep their names."""
     made = METHODS[method]
     small = {"pre_feature_dim": 16, "feature_dim": 8, "pretrain.epochs": 3, "pretrain.batch_size": 20}
-    config = resolve(method, "digits", "paper", made.stage_keys, made.presets["digits"]["paper"], small)
+    preset = made.presets["digits"][made.default_preset]
+    config = resolve(method, "digits", made.default_preset, made.stage_settings, preset, small)
     stage, data = made.stages(config)[0], limit(load("digits"), 40)
     curves, names = [], []
     for compiled in (False, True):

@@ -10,107 +10,119 @@ from typing import Any
 import pytest
 import yaml
 
-from raymc.config import (
-    BARE,
-    STAGE,
-    Config,
-    check_value,
-    known_keys,
-    nearest,
-    number_hint,
-    parse_overrides,
-    resolve,
-)
+from raymc.config import Config, known_keys, nearest, parse_overrides, resolve
 from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.validation import Key, number_hint
 
-STAGE_KEYS = {
-    "pretrain": ("epochs", "learning_rate", "weight_decay", "eps_sq", "views", "frozen_statistics"),
-    "heads": ("epochs", "weight_decay", "eps_sq", "cluster_weight_decay", "temperature"),
-}
-KNOWN = known_keys(STAGE_KEYS)
-FIELDS = [*BARE.values(), *STAGE.values()]
-NUMBERS = [field for field in FIELDS if str(field.type).startswith(("int", "float"))]
+STAGES = METHODS["nmce"].stage_settings
+KNOWN = known_keys(STAGES)
+EVERY = {f"{name} {key}": one for name, m in METHODS.items() for key, one in known_keys(m.stage_settings).items()}
+KEYS = list(dict.fromkeys(EVERY.values()))
+NUMBERS = [key for key in KEYS if key.kind in ("int", "float")]
 
 
 def resolved(*layers: dict[str, Any]) -> Config:
-    return resolve("nmce", "digits", "paper", STAGE_KEYS, *layers)
+    return resolve("nmce", "digits", "paper", STAGES, *layers)
 
 
-def value_of(field: dataclasses.Field[Any], rng: random.Random) -> Any:
-    """Some value that the field may take."""
-    kind = str(field.type)
-    if field.metadata["choices"]:
-        return rng.choice(field.metadata["choices"])
-    if kind.startswith("bool"):
+def bound(key: Key, name: str) -> Any:
+    """The key's bound `ge`, `gt` or `le`; None: it has none."""
+    return next((getattr(one, name) for one in key.field.metadata if hasattr(one, name)), None)
+
+
+def value_of(key: Key, rng: random.Random) -> Any:
+    """Some value that the key may take."""
+    if key.choices:
+        return rng.choice(key.choices)
+    if key.kind == "bool":
         return rng.random() < 0.5
-    if kind.startswith("str"):
+    if key.kind == "str":
         # Texts with a rule of their own.
         known = {"seeds_from": None, "varies": "order,noise", "probe_features": "pool,subspace"}
-        return known.get(field.name, f"name{rng.randrange(99)}")
-    least = field.metadata["low"] if field.metadata["low"] is not None else field.metadata["above"]
-    most = field.metadata["high"]
+        return known.get(key.name, f"name{rng.randrange(99)}")
+    least = bound(key, "ge") if bound(key, "ge") is not None else bound(key, "gt")
+    most = bound(key, "le")
     if most is not None:
         return rng.uniform(math.nextafter(least, most), most)
-    return least + rng.randrange(1, 9) if kind.startswith("int") else least + 10 ** rng.uniform(-6, 3)
+    return least + rng.randrange(1, 9) if key.kind == "int" else least + 10 ** rng.uniform(-6, 3)
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_a_default_is_a_value_that_its_own_key_takes(field: dataclasses.Field[Any]) -> None:
-    assert check_value(field.name, field.default, field) == field.default
-    assert field.metadata["help"]
+def test_a_default_is_a_value_that_its_own_key_takes() -> None:
+    for key in KEYS:
+        assert key.check(key.name, key.default) == key.default, key
+        assert key.field.description
 
 
-@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
-def test_bounds_hold_to_the_last_digit(field: dataclasses.Field[Any]) -> None:
-    low, above = field.metadata["low"], field.metadata["above"]
-    whole = str(field.type).startswith("int")
-    assert (low is None) != (above is None), "every number has one lower bound"
-    if low is not None:
-        assert check_value("k", low, field) == low
-        with pytest.raises(InputError, match="k: .* is below"):
-            check_value("k", low - 1 if whole else math.nextafter(low, -math.inf), field)
-    else:
-        assert check_value("k", math.nextafter(above, math.inf), field) > above
-        with pytest.raises(InputError, match="k: .* is not above"):
-            check_value("k", above, field)
-    high = field.metadata["high"]
-    if high is not None:
-        assert check_value("k", high, field) == high
-        with pytest.raises(InputError, match="k: .* is above"):
-            check_value("k", high + 1 if whole else math.nextafter(high, math.inf), field)
+def test_bounds_hold_to_the_last_digit() -> None:
+    for key in NUMBERS:
+        low, above, high, whole = bound(key, "ge"), bound(key, "gt"), bound(key, "le"), key.kind == "int"
+        assert (low is None) != (above is None), f"{key.name} has one lower bound"
+        if low is not None:
+            assert key.check("k", low) == low
+            with pytest.raises(InputError, match="k: .* is below"):
+                key.check("k", low - 1 if whole else math.nextafter(low, -math.inf))
+        else:
+            assert key.check("k", math.nextafter(above, math.inf)) > above
+            with pytest.raises(InputError, match="k: .* is not above"):
+                key.check("k", above)
+        if high is not None:
+            assert key.check("k", high) == high
+            with pytest.raises(InputError, match="k: .* is above"):
+                key.check("k", high + 1 if whole else math.nextafter(high, math.inf))
 
 
-@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
 @pytest.mark.parametrize("wrong", [True, "7", math.nan, math.inf, -math.inf, [7], {}])
-def test_what_is_no_number_is_refused(field: dataclasses.Field[Any], wrong: object) -> None:
-    with pytest.raises(InputError, match=r"^some\.key: "):
-        check_value("some.key", wrong, field)
+def test_what_is_no_number_is_refused(wrong: object) -> None:
+    words = "is not finite" if isinstance(wrong, float) else "is not a (whole )?number|is a text, not a number"
+    for key in NUMBERS:
+        with pytest.raises(InputError, match=rf"^some\.key: .*({words})"):
+            key.check("some.key", wrong)
 
 
 def test_whole_numbers() -> None:
-    assert check_value("epochs", 3.0, STAGE["epochs"]) == 3
-    assert isinstance(check_value("epochs", 3.0, STAGE["epochs"]), int)
-    assert isinstance(check_value("eps_sq", 1, STAGE["eps_sq"]), float)
+    epochs, eps_sq = KNOWN["heads.epochs"], KNOWN["heads.eps_sq"]
+    assert epochs.check("epochs", 3.0) == 3
+    assert isinstance(epochs.check("epochs", 3.0), int)
+    assert isinstance(eps_sq.check("eps_sq", 1), float)
     with pytest.raises(InputError, match="whole"):
-        check_value("epochs", 3.5, STAGE["epochs"])
+        epochs.check("epochs", 3.5)
 
 
 @pytest.mark.parametrize(
-    ("key", "wrong"),
-    [("compile", 1), ("compile", "true"), ("backbone", 3), ("backbone", True), ("clustering", "heads")],
+    ("key", "wrong", "words"),
+    [
+        ("compile", 1, "1 is not true or false"),
+        ("compile", "true", "'true' is not true or false"),
+        ("backbone", 3, "3 is not a text"),
+        ("backbone", True, "true is not a text"),
+        ("clustering", "heads", "'heads' is not one of head, membership, ensc, ssc_omp, kmeans, gmm, spectral"),
+        ("scaling", "max", "'max' is not one of standardise, minmax, none"),
+        ("heads.cluster_weight_decay", -1, "-1 is below 0"),
+    ],
 )
-def test_texts_choices_and_switches(key: str, wrong: object) -> None:
-    with pytest.raises(InputError, match=f"^{key}: "):
-        check_value(key, wrong, BARE[key])
+def test_texts_choices_and_switches(key: str, wrong: object, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        KNOWN[key].check(key, wrong)
+    assert str(caught.value) == f"{key}: {words}"
 
 
 def test_null_is_for_keys_that_may_be_left_open() -> None:
-    for field in FIELDS:
-        if "None" in str(field.type):
-            assert check_value("k", None, field) is None
+    for key in KEYS:
+        if key.optional:
+            assert key.check("k", None) is None
         else:
             with pytest.raises(InputError, match="not null"):
-                check_value("k", None, field)
+                key.check("k", None)
+
+
+@pytest.mark.parametrize("of", list(dict.fromkeys(key.of for key in KEYS)), ids=lambda of: of.__qualname__)
+def test_settings_of_one_s_own_making_are_checked_too(of: type) -> None:
+    with pytest.raises(ValueError, match="unexpected|Unexpected"):
+        of(epoch=1)
+    name = "seed" if of is KNOWN["seed"].of else "epochs"
+    with pytest.raises(ValueError, match="greater than or equal"):
+        dataclasses.replace(of(), **{name: -1})
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -118,7 +130,7 @@ def test_dotted_names_go_round(seed: int) -> None:
     rng = random.Random(seed)
     chosen = {key: value_of(field, rng) for key, field in KNOWN.items() if rng.random() < 0.7}
     config = resolved(chosen)
-    flat = config.flat(STAGE_KEYS)
+    flat = config.flat()
     assert set(flat) == set(KNOWN)
     assert {key: flat[key] for key in chosen} == chosen
     assert resolved(flat) == config
@@ -165,8 +177,8 @@ def test_a_key_of_another_stage_is_unknown() -> None:
 
 def test_seeds_from_is_a_stage() -> None:
     assert resolved({"seeds_from": "heads"}).seeds_from == "heads"
-    with pytest.raises(InputError, match="'finetune' is not one of pretrain, heads"):
-        resolved({"seeds_from": "finetune"})
+    with pytest.raises(InputError, match="'head' is not one of pretrain, heads, finetune"):
+        resolved({"seeds_from": "head"})
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from raymc import datasets
 from raymc.clusterers.tsne import tsne
-from raymc.config import Config, StageConfig, Value, resolve
+from raymc.config import Config, Value, resolve
 from raymc.datasets import Dataset
 from raymc.datasets.base import Split, stored
 from raymc.distributed import Workers
 from raymc.errors import InputError
-from raymc.methods import METHODS, gcml, gcml_state
+from raymc.methods import METHODS, gcml, gcml_settings, gcml_state
 from raymc.methods.base import Batch
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
@@ -36,9 +37,9 @@ C, D, M = 3, 6, 2
 QUIET = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
 
 
-def config_of(dataset: str = "digits", preset: str = "paper", **over: Value) -> Config:
+def config_of(dataset: str = "digits", preset: str = "tuned", **over: Value) -> Config:
     keys = {key.replace("__", "."): value for key, value in over.items()}
-    return resolve("gcml", dataset, preset, METHOD.stage_keys, METHOD.presets[dataset][preset], keys)
+    return resolve("gcml", dataset, preset, METHOD.stage_settings, METHOD.presets[dataset][preset], keys)
 
 
 def short(**over: Value) -> Config:
@@ -104,7 +105,12 @@ def tiny() -> tuple[nn.ModuleDict, Batch]:
     return model, Batch((x[index],), index, epoch=4, steps=5, state=state)
 
 
-SETTINGS = StageConfig(start_epoch=2, continuation_epochs=10, alpha=0.3, beta=0.7, neighbours=2, kappa=2.0)
+@dataclass(frozen=True, kw_only=True)
+class Settings(gcml_settings.Finetune, gcml_settings.Pretrain):
+    """Those of both stages, for all losses."""
+
+
+SETTINGS = Settings(start_epoch=2, continuation_epochs=10, alpha=0.3, beta=0.7, neighbours=2, kappa=2.0)
 
 
 @pytest.mark.parametrize("scales", ["published", "paper", "mean"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raymc.clusterers import find
-from raymc.config import STAGE, Config, Value, resolve
+from raymc.config import Config, Value, resolve
 from raymc.datasets import NAMES, POLICIES, load
 from raymc.distributed import Workers
 from raymc.methods import METHODS
@@ -23,6 +23,7 @@ from raymc.training.loop import Hooks, fit
 from raymc.training.optim import Optimisers
 from raymc.training.smoke import limit
 from raymc.training.stages import Weights, enter, module_names, weights_of
+from raymc.validation import Key
 
 PRESETS = [(m, d, p) for m, method in METHODS.items() for d in method.presets for p in method.presets[d]]
 SHORT = [
@@ -36,7 +37,7 @@ CLUSTERS = 3
 
 def resolved(name: str, dataset: str, preset: str, **over: Value) -> Config:
     method = METHODS[name]
-    return resolve(name, dataset, preset, method.stage_keys, method.presets[dataset][preset], over)
+    return resolve(name, dataset, preset, method.stage_settings, method.presets[dataset][preset], over)
 
 
 def short(config: Config, epochs: int = 1) -> Config:
@@ -61,21 +62,40 @@ def train(method: Method, config: Config, seed: int, dtype: torch.dtype = torch.
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_keys_of_stages_are_known_and_read_once(name):
-    for keys in METHODS[name].stage_keys.values():
-        assert set(keys) <= set(STAGE) and len(set(keys)) == len(keys)
-        assert {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay"} <= set(keys)
+def test_every_setting_of_a_stage_is_in_its_key(name):
+    """But for one without effect under another, and one that came later as long as it is what it always was."""
+    method, config = METHODS[name], resolved(name, *next((d, p) for m, d, p in PRESETS if m == name))
+    for stage, of in method.stage_settings.items():
+        settings = config.stages[stage]
+        for field in dataclasses.fields(of):
+            other = dataclasses.replace(
+                settings, **{field.name: another(Key(of, field.name), vars(settings)[field.name])}
+            )
+            assert (other.keyed() != settings.keyed()) == (field.name not in settings.unread()), field.name
+        assert {"epochs", "batch_size", "learning_rate", "weight_decay"} <= settings.keyed().keys()
+
+
+def another(key: Key, value: Value) -> Value:
+    """Another value of the key."""
+    if key.choices:
+        return next(choice for choice in key.choices if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if value is None:
+        return 3
+    least = next((one.ge for one in key.field.metadata if hasattr(one, "ge")), 0)
+    return value + 1 if key.kind == "int" else 0.75 * value + 0.25 * least if value > least else value + 0.5
 
 
 @pytest.mark.parametrize(("name", "dataset", "preset"), PRESETS)
 def test_presets_resolve_and_hand_over_every_module(name, dataset, preset):
     method, config = METHODS[name], resolved(name, dataset, preset)
-    assert dataset in (*NAMES, "own") and "paper" in method.presets[dataset]
+    assert dataset in (*NAMES, "own") and method.default_preset in method.presets[dataset]
     assert config.augmentation in POLICIES and config.backbone in {**BACKBONES, **AUTOENCODERS}
     living: set[str] = set()
     for stage in method.stages(config):
         names = module_names(stage)
-        assert set(stage.keys) <= set(method.stage_keys[stage.name])
+        assert type(config.stages[stage.name]) is method.stage_settings[stage.name]
         assert len(set(names)) == len(names)
         fresh = set(stage.fresh) or (set(names) - living if not living else set())
         copies = dict(stage.copies)
@@ -87,7 +107,7 @@ def test_presets_resolve_and_hand_over_every_module(name, dataset, preset):
 
 @pytest.mark.parametrize(("name", "dataset"), SHORT)
 def test_every_trained_parameter_has_one_optimiser_group(name, dataset):
-    method, config = METHODS[name], short(resolved(name, dataset, "paper"))
+    method, config = METHODS[name], short(resolved(name, dataset, METHODS[name].default_preset))
     weights: Weights = {}
     shape = tuple(load(dataset).train.x.shape[1:])
     for stage in method.stages(config):
@@ -105,7 +125,7 @@ def test_every_trained_parameter_has_one_optimiser_group(name, dataset):
 
 @pytest.mark.parametrize(("name", "dataset"), SHORT)
 def test_a_training_depends_on_its_seed_alone(name, dataset):
-    method, config = METHODS[name], short(resolved(name, dataset, "paper"))
+    method, config = METHODS[name], short(resolved(name, dataset, METHODS[name].default_preset))
     runs = [train(method, config, seed)[0].state_dict() for seed in (4, 4, 5)]
     assert all(torch.equal(value, runs[1][key]) for key, value in runs[0].items())
     assert any(not torch.equal(value, runs[2][key]) for key, value in runs[0].items())
@@ -113,7 +133,7 @@ def test_a_training_depends_on_its_seed_alone(name, dataset):
 
 @pytest.mark.parametrize(("name", "dataset"), SHORT)
 def test_new_points_are_assigned_one_by_one(name, dataset):
-    method, config = METHODS[name], short(resolved(name, dataset, "paper"))
+    method, config = METHODS[name], short(resolved(name, dataset, METHODS[name].default_preset))
     model, feed = train(method, config, 0, torch.float64)
     if config.clustering != "head":
         known = heads(method, model, feed, feed.data.train.x)

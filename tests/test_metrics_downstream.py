@@ -43,7 +43,7 @@ def data_of(test: bool) -> Dataset:
 def measured(data: Dataset, **over: Value) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The final metrics of an untrained GCML model."""
     given: dict[str, Value] = {"feature_dim": 4, "backbone": "dense_256", **over}
-    config = resolve("gcml", "digits", "paper", METHOD.stage_keys, METHOD.presets["digits"]["paper"], given)
+    config = resolve("gcml", "digits", "tuned", METHOD.stage_settings, METHOD.presets["digits"]["tuned"], given)
     torch.manual_seed(0)
     names = ("encoder", "centers") if config.clustering == "head" else ("encoder",)
     model = nn.ModuleDict({name: METHOD.build(name, config, (6,), 2) for name in names})
@@ -81,8 +81,8 @@ def test_labels_that_leave_nothing_to_test_on_are_named_before_training() -> Non
     five = dataclasses.replace(few, train=Split(few.train.x, torch.cat([labels[:99], labels[:1]])))
     alike = dataclasses.replace(many, train=Split(few.train.x, labels * 0))
     bare = dataclasses.replace(few, train=Split(few.train.x, None))
-    preset = METHOD.presets["digits"]["paper"]
-    asked = resolve("gcml", "digits", "paper", METHOD.stage_keys, preset, {"downstream": True})
+    preset = METHOD.presets["digits"]["tuned"]
+    asked = resolve("gcml", "digits", "tuned", METHOD.stage_settings, preset, {"downstream": True})
     with pytest.raises(InputError, match=r"no class has 5 samples.*the largest has 4.*downstream=false"):
         check_sizes(METHOD, asked, fours, 2)
     with pytest.raises(InputError, match=r"all 100 labels are the same.*downstream=false"):

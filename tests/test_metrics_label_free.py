@@ -187,7 +187,7 @@ def blobs(labelled: bool = True) -> Dataset:
 def measured(data: Dataset, seed: int = 0) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Final metrics of an untrained GCML whose clusters are those of k-means."""
     given = {"feature_dim": 4, "backbone": "dense_256", "clustering": "kmeans", "geometry": False}
-    config = resolve("gcml", "digits", "paper", METHOD.stage_keys, METHOD.presets["digits"]["paper"], given)
+    config = resolve("gcml", "digits", "tuned", METHOD.stage_settings, METHOD.presets["digits"]["tuned"], given)
     torch.manual_seed(seed)
     model = nn.ModuleDict({"encoder": METHOD.build("encoder", config, (6,), 3)})
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())

@@ -69,9 +69,9 @@ def test_only_what_is_new_travels(tmp_path: Path, uri: str, monkeypatch: pytest.
 
 def test_a_pull_takes_the_paths_that_begin_as_asked(tmp_path: Path, uri: str) -> None:
     one, other = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "other")
-    write(one.folder, spool__t7="a", spool__t7_more="b", spool__t8="c", trials__1="d")
+    write(one.folder, trials__t7="a", trials__t7_more="b", trials__t8="c", runs__1="d")
     one.push()
-    other.pull("spool/t7")
+    other.pull("trials/t7")
     assert sorted(p.name for p in other.folder.rglob("*") if p.is_file()) == ["t7", "t7_more"]
 
 
@@ -88,11 +88,11 @@ def test_what_names_others_comes_after_them(tmp_path: Path, uri: str, monkeypatc
 
 def test_what_is_of_one_machine_stays_there(tmp_path: Path, uri: str) -> None:
     one = Mirror(uri, tmp_path / "one")
-    write(one.folder, spool__sent__x="", spool__id="")
+    write(one.folder, spool__sent__x="", mlflow_id="")
     for name in ("driver.lock", ".half.tmp", "optuna.db-journal", "optuna.db"):
         (one.folder / name).touch()
     one.push()
-    assert names(uri) == ["optuna.db", "spool/id"]
+    assert names(uri) == ["mlflow_id", "optuna.db"]
 
 
 def test_a_store_that_answers_again_is_waited_for(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raymc.config import Config, StageConfig, Value, resolve
+from raymc.config import Config, Value, resolve
 from raymc.datasets import POLICIES, load
 from raymc.distributed import Workers
 from raymc.errors import InputError
@@ -71,8 +71,8 @@ def tiny_batch(views: int = 2, rows: int = 9) -> Batch:
     return Batch(drawn, torch.arange(rows), lambda name, width: torch.empty(0))
 
 
-def config_of(**settings: Value) -> StageConfig:
-    return StageConfig(**({"eps_sq": EPS_SQ, "gamma": GAMMA, "eta": ETA} | settings))
+def config_of(**settings: Value) -> mlc.Heads:
+    return mlc.Heads(**({"eps_sq": EPS_SQ, "gamma": GAMMA, "eta": ETA} | settings))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def test_under_autocast_the_loss_is_float32(net: str) -> None:
 def config(dataset: str, preset: str = "paper", method: str = "mlc", **over: Value) -> Config:
     dotted = {key.replace("__", "."): value for key, value in over.items()}
     made = METHODS[method]
-    return resolve(method, dataset, preset, made.stage_keys, made.presets[dataset][preset], dotted)
+    return resolve(method, dataset, preset, made.stage_settings, made.presets[dataset][preset], dotted)
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -259,7 +259,7 @@ def test_each_head_has_an_optimiser_of_its_own(optimizer: str) -> None:
     made = config("cifar10", heads__optimizer=optimizer, heads__cluster_learning_rate=0.4)
     stage = mlc.stages(made)[1]
     assert stage.step.groups == (Group(("projection",)), Group(("cluster",), prefix="cluster_"))
-    assert set(stage.keys) == set(mlc.STAGE_KEYS["heads"]) - {"feature_bank"}
+    assert made.stages["heads"].unread() == {"adam_beta2"}
     assert Optimisers(tiny_model(), stage.step, made.stages["heads"]).learning_rates() == {"main": 0.01, "cluster": 0.4}
 
 
@@ -267,8 +267,7 @@ def test_under_adam_both_heads_have_one_optimiser_and_the_cluster_heads_settings
     made = config("cifar10", heads__optimizer="adam")
     stage = mlc.stages(made)[1]
     assert stage.step.groups == (Group(("projection", "cluster")),)
-    unread = {"cluster_learning_rate", "cluster_weight_decay", "feature_bank"}
-    assert set(mlc.STAGE_KEYS["heads"]) - set(stage.keys) == unread
+    assert made.stages["heads"].unread() == {"cluster_learning_rate", "cluster_weight_decay"}
     assert set(Optimisers(tiny_model(), stage.step, made.stages["heads"]).learning_rates()) == {"main"}
 
 

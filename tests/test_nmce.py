@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from raymc.config import Config, StageConfig, Value, resolve
+from raymc.config import Config, Value, resolve
 from raymc.errors import InputError
 from raymc.methods import nmce
 from raymc.methods.base import Batch
@@ -54,9 +55,14 @@ def tiny_batch(rows: int = 9) -> Batch:
     return Batch(views, torch.arange(rows), uniform)
 
 
-def config_of(**settings: Value) -> StageConfig:
+@dataclass(frozen=True, kw_only=True)
+class Settings(nmce.Finetune, nmce.Pretrain):
+    """Those of both losses."""
+
+
+def config_of(**settings: Value) -> Settings:
     fixed = {"eps_sq": EPS_SQ, "similarity_weight": WEIGHT, "temperature": TEMPERATURE}
-    return StageConfig(**(fixed | settings))
+    return Settings(**(fixed | settings))
 
 
 def plain_rate(z: np.ndarray, weights: np.ndarray) -> float:
@@ -163,7 +169,7 @@ def test_the_heads_stage_moves_nothing_but_the_heads():
 
 def config(dataset: str, preset: str = "paper", **over: Value) -> Config:
     dotted = {key.replace("__", "."): value for key, value in over.items()}
-    return resolve("nmce", dataset, preset, nmce.STAGE_KEYS, nmce.PRESETS[dataset][preset], dotted)
+    return resolve("nmce", dataset, preset, nmce.STAGES, nmce.PRESETS[dataset][preset], dotted)
 
 
 def groups(config: Config) -> list[list[tuple[str, ...]]]:
@@ -185,10 +191,9 @@ def test_stages_train_what_the_published_code_trains():
 
 
 def test_under_adam_the_cluster_heads_own_settings_are_not_read():
-    adam, lars = nmce.stages(config("manifolds"))[2], nmce.stages(config("cifar10"))[2]
-    unread = {"cluster_learning_rate", "cluster_weight_decay"}
-    assert set(lars.keys) - set(adam.keys) == unread
-    assert set(lars.keys) == set(nmce.STAGE_KEYS["finetune"])
+    adam, lars = (config(name).stages["finetune"] for name in ("manifolds", "cifar10"))
+    assert adam.unread() == {"cluster_learning_rate", "cluster_weight_decay"} and lars.unread() == {"adam_beta2"}
+    assert lars.keyed().keys() - adam.keyed().keys() == adam.unread()
 
 
 def test_ensc_with_later_stages_is_told():

@@ -69,13 +69,13 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_of(method: str, **over: Value) -> Config:
-    keys, presets = METHODS[method].stage_keys, METHODS[method].presets
+    of = METHODS[method]
     config = resolve(
         method,
         "digits",
-        "paper",
-        keys,
-        presets["digits"]["paper"],
+        of.default_preset,
+        of.stage_settings,
+        of.presets["digits"][of.default_preset],
         {key.replace("__", "."): value for key, value in over.items()},
     )
     stages = {name: dataclasses.replace(stage, epochs=4, batch_size=20) for name, stage in config.stages.items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raymc.config import StageConfig
 from raymc.methods.base import Group, Step, trained_parameters
+from raymc.methods.settings import ClusterHead
 from raymc.training.lars import Lars
 from raymc.training.optim import Optimisers, learning_rate
 
@@ -169,7 +170,7 @@ def test_adam_has_the_published_betas_and_coupled_decay():
 
 @pytest.mark.parametrize("own_decay", [None, 0.0, 3e-2])
 def test_the_cluster_head_has_its_own_sgd_at_a_constant_rate(own_decay):
-    config = StageConfig(epochs=4, weight_decay=1e-2, cluster_learning_rate=0.25, cluster_weight_decay=own_decay)
+    config = ClusterHead(epochs=4, weight_decay=1e-2, cluster_learning_rate=0.25, cluster_weight_decay=own_decay)
     decay = 1e-2 if own_decay is None else own_decay
     model = make_model()
     optimisers = Optimisers(model, Step(no_loss, (MAIN, CLUSTER)), config)
@@ -190,7 +191,7 @@ def test_the_cluster_head_has_its_own_sgd_at_a_constant_rate(own_decay):
 def test_every_trained_parameter_is_in_exactly_one_group_and_no_other_moves(optimizer):
     model = make_model()
     step = Step(no_loss, (Group(("body", "empty")), CLUSTER))
-    optimisers = Optimisers(model, step, StageConfig(optimizer=optimizer))
+    optimisers = Optimisers(model, step, ClusterHead(optimizer=optimizer))
     groups = [g for state in optimisers.state_dict().values() for g in state["param_groups"]]
     assert sum(len(g["params"]) for g in groups) == len(trained_parameters(model, step.modules)) == 6
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -201,14 +202,14 @@ def test_every_trained_parameter_is_in_exactly_one_group_and_no_other_moves(opti
 
 def test_a_parameter_in_two_groups_is_refused():
     with pytest.raises(ValueError, match="two optimiser groups"):
-        Optimisers(make_model(), Step(no_loss, (MAIN, Group(("head",), "cluster_"))), StageConfig())
+        Optimisers(make_model(), Step(no_loss, (MAIN, Group(("head",), "cluster_"))), ClusterHead())
     with pytest.raises(ValueError, match="prefix"):
         Optimisers(make_model(), Step(no_loss, (Group(("head",), "other_"),)), StageConfig())
 
 
 @pytest.mark.parametrize("optimizer", ["lars", "adam", "sgd"])
 def test_a_restored_optimiser_goes_on_as_if_unbroken(optimizer):
-    config = StageConfig(epochs=4, optimizer=optimizer, learning_rate=0.05, cluster_learning_rate=0.05)
+    config = ClusterHead(epochs=4, optimizer=optimizer, learning_rate=0.05, cluster_learning_rate=0.05)
     step = Step(no_loss, (MAIN, CLUSTER))
     whole = make_model()
     train(whole, Optimisers(whole, step, config), range(20))

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from PIL import ExifTags, Image
 from raymc.cli import execute
 from raymc.commands import check, train
 from raymc.config import Config, OwnData
-from raymc.datasets import Dataset, Split, load, load_for, load_once
+from raymc.datasets import Dataset, Split, load, load_for, load_once, own_tables
 from raymc.datasets.own import read_own
 from raymc.datasets.own_images import files_below
 from raymc.datasets.scaling import WORDS, fit, scaled
@@ -98,6 +100,54 @@ def test_whole_numbers_are_read_like_the_same_real_ones(tmp_path: Path) -> None:
     wanted = read(npz(tmp_path / "a.npz", x.astype(float))).fingerprint
     for dtype in (np.int64, np.uint8, np.float32):
         assert read(npz(tmp_path / f"{dtype.__name__}.npz", x.astype(dtype))).fingerprint == wanted
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet"])
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_reading_takes_no_more_than_two_and_a_half_times_the_file(kind: str, tmp_path: Path) -> None:
+    files, label = [], ["kind"] if kind in ("csv", "parquet") else []
+    for rows in (200, 80_000 if kind == "csv" else 200_000):
+        x = np.random.default_rng(0).normal(size=(rows, 20))
+        files.append(tmp_path / f"{rows}.{kind}")
+        if label:
+            table = frame(x, kind=TEXTS[np.arange(rows) % 3])
+            table.to_csv(files[-1], index=False) if kind == "csv" else table.to_parquet(files[-1])
+        else:
+            np.save(files[-1], x) if kind == "npy" else np.savez(files[-1], x=x, y=np.arange(rows) % 3)
+    script = Path(__file__).parent / "peak_of_own_data.py"
+    done = subprocess.run([sys.executable, script, *files, *label], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2.5 * files[1].stat().st_size / 2**20
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("columns", [1, 2, 50])
+def test_figures_taken_by_blocks_are_numpy_s_to_the_last_bit(columns: int, order: Any) -> None:
+    x = np.asarray(RNG.normal(size=(20_000, columns)) * 7 + 3, np.float32, order=order)
+    found, whole = fit(x, "standardise"), x.astype(np.float64)
+    assert np.array_equal(found.shift, whole.mean(0)) and np.array_equal(found.width, whole.std(0))
+    assert found(x).numpy().tobytes() == ((whole - found.shift) / found.width).astype(np.float32).tobytes()
+
+
+def test_a_csv_that_is_read_in_parts_is_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column's kind, and that of the labels, is that of all its parts."""
+    monkeypatch.setattr(own_tables, "BLOCK", 6)  # two rows at a time
+    path = tmp_path / "rows.csv"
+    for labels, classes in (
+        (["1", "2", "03", "1"], 3),
+        (["1", "2", "03", "a"], 4),
+        (["true", "false"] * 2, 2),
+        (["x, 1", "y", "y", "y"], 2),
+    ):
+        rows = [f'{i},{i / 7!r},"{label}"' for i, label in enumerate(labels)]
+        path.write_text("\n".join(["a,b,kind", *rows]) + "\n")
+        found = read(path, "none", label="kind")
+        assert found.n_classes == classes and found.train.x[:, 0].tolist() == [0, 1, 2, 3]
+    for column in ("1 2 3 x", "true true 1 2"):
+        path.write_text("\n".join(["a,b,kind", *(f"{word},0,{i % 2}" for i, word in enumerate(column.split()))]) + "\n")
+        assert "no numbers in a" in complaint(path, label="kind")
+    path.write_text("a,b,kind\n1,2,x\n1,2,y\n1,2,x\n,2,x\n")
+    assert "row 3, column a" in complaint(path, label="kind")
 
 
 def test_vectors_are_standardised_unless_told_otherwise(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ pytest.importorskip("ray")
 
 import optuna
 
+from raymc.study.events import read_events
+
 PATIENCE = 900.0  # seconds, on a machine that is busy with other things
 ROOT = Path(__file__).parents[1]
 SPACE = """
@@ -94,16 +96,16 @@ def _finished(study: Path) -> dict[str, float]:
     return found
 
 
-def _epochs(study: Path, stage: str, run: str = "trial-0000.seed-0") -> list[list[int]]:
-    """The epochs of a stage that a seed reported, in each of its sittings."""
+def _epochs(study: Path, stage: str) -> list[list[int]]:
+    """The epochs of a stage that the first seed trained, in each of its sittings."""
     sittings: list[list[int]] = []
-    path = study / "spool" / f"{run}.jsonl"
-    for text in path.read_text().splitlines() if path.exists() else ():
-        line = json.loads(text)
-        if line["kind"] == "start":
+    for event in read_events(study / "trials" / "0000" / "seed-0" / "events.jsonl"):
+        if event["event"] == "begin":
             sittings.append([])
-        elif line["kind"] == "metrics" and f"{stage}.loss" in line["values"]:
-            sittings[-1].append(line["step"])
+        elif event["event"] == "resumed" and event["stage"] == stage:
+            sittings[-1] = []  # those before it were trained earlier
+        elif event["event"] == "epoch" and event["stage"] == stage:
+            sittings[-1].append(event["epoch"])
     return sittings
 
 

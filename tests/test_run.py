@@ -24,7 +24,7 @@ from raymc.training.smoke import limit
 from raymc.training.stages import digest_of, seeds_of
 
 NMCE = METHODS["nmce"]
-STAGES = tuple(NMCE.stage_keys)
+STAGES = tuple(NMCE.stage_settings)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def make_config(overrides: Mapping[str, Any] | None = None) -> Config:
     small |= {f"{stage}.epochs": epochs for stage, epochs in zip(STAGES, (3, 3, 2), strict=True)}
     small |= {f"{stage}.batch_size": 64 for stage in STAGES}
     layers = (NMCE.presets["digits"]["paper"], small, overrides or {})
-    return resolve("nmce", "digits", "paper", NMCE.stage_keys, *layers)
+    return resolve("nmce", "digits", "paper", NMCE.stage_settings, *layers)
 
 
 def train(config: Config, storage: Path, out: Path, **more: Any) -> dict[str, Any]:

@@ -16,9 +16,6 @@ from raymc.errors import InputError
 from raymc.space.space import load_space
 from raymc.storage.stage_store import Store
 from raymc.study.files import read_json
-from raymc.tracking.sender import Sender
-from raymc.tracking.spool import Spool, is_record
-from raymc.tracking.tail import Tail
 from raymc.training.outputs import read_labels
 
 KEY = "0" * 16
@@ -101,42 +98,3 @@ def test_a_manifest_is_json_and_nothing_else(tmp_path: Path) -> None:
     for content in (b"\x80\x04\x95", b"[1]", b'{"a": ', b"!!python/name:os.system"):
         (tmp_path / "study.json").write_bytes(content)
         assert read_json(tmp_path / "study.json") is None
-
-
-FOREIGN: list[Any] = [
-    {"kind": "metrics", "time": 1},
-    {"kind": "metrics", "time": 1, "step": "0", "values": {"a": 1}},
-    {"kind": "metrics", "time": 1, "step": 0, "values": {"a": "1"}},
-    {"kind": "metrics", "time": "now", "step": 0, "values": {"a": 1}},
-    {"kind": "tags", "time": 1, "values": {"a": 1}},
-    {"kind": "start", "time": 1, "name": "x", "parent": "../../elsewhere", "tags": {}, "params": {}},
-    {"kind": "start", "time": 1, "name": "x", "parent": "/elsewhere", "tags": {}, "params": {}},
-    {"kind": "artifact", "time": 1},
-    {"kind": "end", "time": 1},
-    {"kind": ["end"], "time": 1},
-    {"kind": "run", "time": 1},
-]
-
-
-@pytest.mark.parametrize("record", FOREIGN)
-def test_a_line_that_is_no_record_is_passed_over(tmp_path: Path, record: Any) -> None:
-    assert not is_record(record)
-    path = tmp_path / "trial-0000.jsonl"
-    path.write_text(json.dumps(record) + "\n")
-    with Spool(path) as spool:
-        spool.start(parent="study", params={"a": 1}, tags={"b": None})
-        spool.metrics({"loss": 1.0, "n": 3}, step=0)
-        spool.tags({"c": 1})
-        spool.artifact(path)
-    records, end = Tail(path, tmp_path / "sent.json").read()
-    assert [one["kind"] for one in records] == ["start", "metrics", "tags", "artifact", "end"]
-    assert end == path.stat().st_size
-
-
-def test_a_spool_makes_no_file_elsewhere(tmp_path: Path) -> None:
-    spool = tmp_path / "study" / "spool"
-    spool.mkdir(parents=True)
-    (spool / "trial-0000.jsonl").write_text(json.dumps(FOREIGN[5]) + "\n")
-    sender = Sender(spool, "sqlite:///never.db", "space", study="s")
-    assert sender._tail("trial-0000").head() == {}
-    assert not list(tmp_path.rglob("elsewhere*"))

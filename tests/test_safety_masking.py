@@ -14,7 +14,7 @@ from raymc.cli import execute, make_parser
 from raymc.errors import InputError, Interrupted
 from raymc.masking import masked, masked_words
 from raymc.reporting.search.facts import without_secrets
-from raymc.tracking.store import _line
+from raymc.tracking.client import _line
 from raymc.tracking.uri import resolve
 
 ODD = ["plain", "p%40ss%2Fword", "p@ss", "p@ss/w:rd", "a?b=c", "a#b", "$'!\"", "s" * 400]
@@ -127,12 +127,11 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
 
 def test_a_resume_asks_for_the_password_and_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed: no search")
-    from raymc.study.request import Request, resume_line, tracking_uri_of
+    from raymc.study.request import Request, resume_line
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     request = Request("mine", {}, "storage", "data", tracking_uri="http://me:p@ss/w@host", resume=True)
     assert shlex.split(resume_line(request, "s"))[-1] == "http://me:***@host"
-    forgotten = Request("mine", {}, "storage", "data", resume=True)
     with pytest.raises(InputError, match="put the password in the place of"):
-        tracking_uri_of(forgotten, {"tracking_uri": "http://me:***@host"})
-    assert tracking_uri_of(forgotten, {"tracking_uri": "http://host:5000"}) == "http://host:5000"
+        resolve(None, "http://me:***@host")
+    assert resolve(None, "http://host:5000") == "http://host:5000"

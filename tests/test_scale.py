@@ -25,13 +25,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's 
 def _config(name: str = "nmce", **more: Any) -> Config:
     method = METHODS[name]
     small = {"pre_feature_dim": 32, "feature_dim": 16, "precision": "float64"}
-    small |= {f"{stage}.epochs": 2 for stage in method.stage_keys} | {"evaluate_every": 1}
-    layers = (method.presets["digits"]["paper"], small, {k.replace("__", "."): v for k, v in more.items()})
-    return resolve(name, "digits", "paper", method.stage_keys, *layers)
+    small |= {f"{stage}.epochs": 2 for stage in method.stage_settings} | {"evaluate_every": 1}
+    layers = (
+        method.presets["digits"][method.default_preset],
+        small,
+        {k.replace("__", "."): v for k, v in more.items()},
+    )
+    return resolve(name, "digits", method.default_preset, method.stage_settings, *layers)
 
 
 def _job(config: Config, folder: Path) -> Job:
-    seeds = seeds_of(tuple(METHODS[config.method].stage_keys), config.seed, 0, None)
+    seeds = seeds_of(tuple(METHODS[config.method].stage_settings), config.seed, 0, None)
     return Job(config=config, storage=str(folder / "s"), data=None, out=folder / "out", stage_seeds=seeds)
 
 

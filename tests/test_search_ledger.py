@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -218,16 +217,6 @@ def test_a_space_without_parameters_is_one_trial_of_the_preset(tmp_path: Path) -
     )  # fmt: skip
     units = run_here(ledger, tmp_path, FakeBody())
     assert [(unit.kind, dict(unit.params)) for unit in units] == [("search", {}), ("confirm", {})]
-
-
-def test_the_confirmation_has_its_own_runs_in_the_spool(tmp_path: Path) -> None:
-    study = new_study()
-    run_here(make_ledger(tmp_path, study, trials=2, top=1), tmp_path, FakeBody())
-    number = make_ledger(tmp_path, study, trials=2, top=1).best(1)[0].number
-    lines = (tmp_path / "spool" / f"confirm-{number:04d}.jsonl").read_text().splitlines()
-    kinds = [json.loads(line)["kind"] for line in lines]
-    assert kinds[0] == "start" and kinds[-1] == "end" and "metrics" in kinds
-    assert (tmp_path / "spool" / f"confirm-{number:04d}.seed-1000.jsonl").exists()
 
 
 def test_a_sqlite_study_goes_on_in_another_process_s_hands(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from raymc.commands import tune
 from tests import shared_ray
+from tests.chaos.mlflow_away import Outcome, recorded
 from tests.mlflow_database import new_database
 from tests.mlflow_server import Server, wait_for
 from tests.object_store import BUCKET, ObjectStore, object_store, program
@@ -129,16 +130,6 @@ def outlived(machine: Machine, server: ObjectStore | Postgres, when: str, *words
     return dict(json.loads(out.splitlines()[-1]))
 
 
-def spooled(folder: Path) -> set[tuple[str, str, int]]:
-    """Each run, metric and step that was to be told."""
-    found = set()
-    for path in folder.glob("*.jsonl"):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-        name = next(record["name"] for record in records if record["kind"] == "start")
-        found |= {(name, key, r["step"]) for r in records if r["kind"] == "metrics" for key in r["values"]}
-    return found
-
-
 def test_a_study_in_an_object_store_goes_on_on_another_machine_while_the_store_is_away(
     tmp_path: Path, store: ObjectStore, unbroken: dict[str, object]
 ) -> None:
@@ -177,7 +168,9 @@ def test_a_search_and_its_mlflow_outlive_a_restart_of_their_database(
     machine = Machine(tmp_path / "one", str(tmp_path / "st"), {}, *words)
     same(outlived(machine, server, "trial 0 finished"), unbroken)
     found = server.rows("select r.name, m.key, m.step from metrics m join runs r using (run_uuid)", "mlflow")
-    assert sorted(found) == sorted(spooled(tmp_path / "st" / "studies" / "one" / "spool"))
+    study = tmp_path / "st" / "studies" / "one"
+    wanted = recorded(study) | Outcome(study, {"finished": 4, "pruned": 0, "failed": 0}).points
+    assert sorted(found) == sorted((run, key, step) for run, key, step, _ in wanted)
     trials = optuna.load_study(study_name="one", storage=server.url).get_trials()
     assert [trial.number for trial in trials] == [0, 1, 2, 3] and all(t.state.is_finished() for t in trials)
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]

@@ -46,7 +46,7 @@ def space(folder: Path, rest: str = "", name: str = "mine", data: str = "data/ro
 
 def begin(folder: Path, rest: str = SEARCH) -> tuple[Request, Path]:
     request = Request(space(folder, rest), {}, str(folder / "store"), str(folder), name="s")
-    return request, new_study(request)
+    return request, new_study(request, "sqlite:///mlflow.db")
 
 
 def go_on(request: Request, folder: Path) -> None:

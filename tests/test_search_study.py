@@ -62,6 +62,9 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         assert step > 0 and all(isinstance(value, int | float) for value in values.values())
 
+    def log_scores(self, trial: int, values: Mapping[str, float], step: int, *, kind: str) -> None:
+        assert set(values) == {"search_score" if kind == "search" else "confirmed_score"}
+
     def tags(self, values: Mapping[str, object]) -> None:
         assert values["raymc.winner"] in range(6)
 
@@ -206,11 +209,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_what_is_wrong_is_told_before_anything_is_made(run_with: Any) -> None:
     run_with(LeavesLabels())
     tune(_request())
-    before = sorted(path for path in Path("storage").rglob("*") if "spool" not in path.parts)
+    before = sorted(Path("storage").rglob("*"))
     for changes, told in WRONG:
         with pytest.raises(InputError, match=told):
             tune(_request(**changes))
-    assert sorted(path for path in Path("storage").rglob("*") if "spool" not in path.parts) == before
+    assert sorted(Path("storage").rglob("*")) == before
 
 
 def test_a_study_that_is_being_run_is_left_alone(run_with: Any) -> None:
@@ -300,3 +303,14 @@ def test_seeds_that_went_wrong_are_counted_and_not_averaged(run_with: Any) -> No
     failing = 3
     with pytest.raises(TrainingError, match="no seed finished; the first error: one cluster"):
         stability(_stability(target="nmce_digits", seeds=3))
+
+
+def test_links_to_runs_are_those_of_before_where_mlflow_is_not_reached(run_with: Any, monkeypatch: Any) -> None:
+    run_with(LeavesLabels())
+    tune(_request())
+    monkeypatch.setattr(Tracker, "experiment_id", None)
+    monkeypatch.setattr(Tracker, "run_id", None)
+    for uri, expected in ((None, "7"), ("http://127.0.0.1:9", None)):  # at the same address, and at another
+        tune(_request(resume=True, tracking_uri=uri))
+        manifest = read_json(Path("storage/studies/s/study.json"))
+        assert manifest is not None and manifest["experiment_id"] == expected

@@ -15,7 +15,7 @@ from raymc.study.objective import Objective
 from raymc.study.reader import read_study
 from raymc.tracking.outcome import log_outcome, study_tags
 from raymc.tracking.study import StudyTracker
-from tests.mlflow_database import DEPRECATED, new_database, query, sender, table
+from tests.mlflow_database import DEPRECATED, new_database, query, table
 from tests.search_fakes import FakeBody, make_ledger, new_study, run_here
 
 pytest.importorskip("mlflow", reason="mlflow is not installed: nothing to ship to")
@@ -42,15 +42,15 @@ def _ended(folder: Path, **objective: Any) -> dict[str, dict[str, float]]:
     facts = dict.fromkeys(("method", "dataset", "preset"), "x") | {"smoke": False}
     write_json(folder / "study.json", manifest)
     tags = study_tags(manifest | facts)
-    tracker = StudyTracker(folder, study="a study", space="space", tracking_uri=f"sqlite:///{database}", tags=tags)
+    uri = f"sqlite:///{database}"
     ledger = make_ledger(folder, new_study(["maximize"] * len(goal.metrics)), objective=goal, fresh=(1000, 1001, 1002))
     run_here(ledger, folder, FullBody(), objective=goal)
     for _ in range(2):  # the second time as a resume of a complete study: nothing is doubled
         study = read_study(folder)
         facts = gather(study)
         chosen = next(one for one in facts["confirmation"] if one["trial"] == facts["winner"]["trial"])
-        log_outcome(study, facts, chosen, ledger.counts(), tracker)
-        sender(folder, database).send_all()
+        with StudyTracker(folder, study="a study", space="space", tracking_uri=uri, tags=tags) as tracker:
+            log_outcome(study, facts, chosen, ledger.counts(), tracker)
     found: dict[str, dict[str, float]] = {}
     sql = "select r.name, m.key, m.value from latest_metrics m join runs r using (run_uuid)"
     for run, key, value in query(database, sql):

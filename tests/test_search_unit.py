@@ -14,9 +14,10 @@ import pytest
 from raymc.errors import InputError, StorageError
 from raymc.execution.trial import Plan, run_unit, stop_mark
 from raymc.study import files
+from raymc.study.events import read_events
 from raymc.study.objective import Objective
-from raymc.study.records import Record, Resources, Unit, unit_of, unit_row
-from tests.search_fakes import FIRST, FakeBody, Killed, accuracy
+from raymc.study.records import Resources, Unit, unit_of, unit_row
+from tests.search_fakes import FIRST, FakeBody, accuracy
 
 SEARCH = Unit("search", 7, FIRST, (3, 4, 5), (3, 4, 5))
 
@@ -122,8 +123,7 @@ def test_a_stop_unwinds_the_training_and_is_recorded(tmp_path: Path) -> None:
     assert record.state == "pruned" and record.score is None and left == [3, 4]
     assert [run.seed for run in record.seeds] == [3], "the seed that was stopped has no result"
     assert rows[-1]["state"] == "pruned" and "resource" not in rows[-1]
-    lines = (tmp_path / "spool/trial-0007.seed-4.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1]) | {"time": 0} == {"kind": "end", "time": 0, "status": "KILLED"}
+    assert read_events(tmp_path / "trials/0007/seed-4/events.jsonl")[-1]["epoch"] == 2, "what it reported stays"
 
 
 def test_only_trials_of_the_search_are_stopped(tmp_path: Path) -> None:
@@ -148,14 +148,11 @@ def test_a_fault_keeps_its_trace_and_a_user_s_mistake_its_line(tmp_path: Path) -
     assert record.error == "no such file" and record.state == "failed"
 
 
-def test_epochs_and_statistics_are_in_the_spool(tmp_path: Path) -> None:
+def test_what_a_training_reports_is_beside_its_result(tmp_path: Path) -> None:
     _run(tmp_path, FakeBody())
-    lines = [json.loads(line) for line in (tmp_path / "spool/trial-0007.jsonl").read_text().splitlines()]
-    means = {line["step"]: line["values"]["acc_mean"] for line in lines if line["kind"] == "metrics"}
-    assert means[1] == accuracy(FIRST, 3) and set(means) == {1, 2, 3}
-    seed = [json.loads(line) for line in (tmp_path / "spool/trial-0007.seed-3.jsonl").read_text().splitlines()]
-    epochs = [line["step"] for line in seed if line["kind"] == "metrics" and "heads.loss" in line["values"]]
-    assert epochs == [1, 2, 3]
+    events = read_events(tmp_path / "trials/0007/seed-3/events.jsonl")
+    assert [event["event"] for event in events] == ["begin", *["epoch"] * 3, "stage", "done"]
+    assert [event["loss"] for event in events[1:4]] == [1, 1 / 2, 1 / 3]
 
 
 def test_a_unit_travels_as_plain_types() -> None:
@@ -178,24 +175,6 @@ def test_a_full_disk_is_no_end_of_a_trial(tmp_path: Path, error: Exception) -> N
     body = FakeBody()
     record, _ = _run(tmp_path, body)
     assert record.state == "finished" and [seed for _, seed in body.ended] == [4, 5]
-
-
-def test_the_spool_has_a_trial_s_statistics_before_its_record_is_final(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = files.write_record
-
-    def killed(study: Path, record: Record) -> None:
-        if record.state == "finished":
-            raise Killed
-        write(study, record)
-
-    monkeypatch.setattr(files, "write_record", killed)
-    with pytest.raises(Killed):
-        _run(tmp_path, FakeBody())
-    lines = [json.loads(line) for line in (tmp_path / "spool/trial-0007.jsonl").read_text().splitlines()]
-    assert lines[-1]["kind"] == "end" and lines[-1]["status"] == "FINISHED"
-    assert any("acc_mean" in line["values"] and line["step"] == 3 for line in lines if line["kind"] == "metrics")
 
 
 def test_a_result_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:

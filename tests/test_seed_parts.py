@@ -27,7 +27,7 @@ STAGES = ("pretrain", "heads", "finetune")
 def _config(**more: object) -> Config:
     small = {"pre_feature_dim": 32, "feature_dim": 16}
     small |= {f"{stage}.{key}": value for stage in STAGES for key, value in (("epochs", 1), ("batch_size", 64))}
-    return resolve("nmce", "digits", "paper", NMCE.stage_keys, NMCE.presets["digits"]["paper"], small, more)
+    return resolve("nmce", "digits", "paper", NMCE.stage_settings, NMCE.presets["digits"]["paper"], small, more)
 
 
 def _batches(seed: int | PartSeeds) -> dict[str, torch.Tensor]:

@@ -16,9 +16,10 @@ from raymc.config import parse_overrides, say_once
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space import docs as space_docs
+from raymc.space import space
 from raymc.space.format import parse_yaml
-from raymc.space.seeds import seeds_from
-from raymc.space.space import Space, load_space, remarks, space_names
+from raymc.space.seeds import remarks, seeds_from
+from raymc.space.space import Space, load_space, space_names
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 SHIPPED = {
@@ -68,9 +69,9 @@ def test_a_shipped_space(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert space.params and space.first and space.budget.confirm
     assert not remarks(space)
     for point in space.corners().values():
-        flat = space.config(params=point).flat(space.stage_keys)
+        flat = space.config(params=point).flat(space.stage_settings)
         assert {key: flat[key] for key in point} == point
-    default = space.default_config().flat(space.stage_keys)
+    default = space.default_config().flat(space.stage_settings)
     set_values = {key: default[key] for key in space.params if default[key] is not None}
     assert space.first[0] | set_values == space.first[0], "the preset's values come first"
     content = yaml.safe_load((SPACES / f"{name}.yaml").read_text())
@@ -159,17 +160,17 @@ def test_a_file_that_is_no_space(text: str, told: str, tmp_path: Path) -> None:
         ("budget: {trials: '8'}", "budget.trials: '8' is a text, not a number (write 8)"),
         ("budget: {trials: 0, seeds: 1.5}", "budget.trials: 0 is below 1; budget.seeds: 1.5 is not a whole number"),
         ("budget: {trials: true}", "budget.trials: true is not a whole number"),
-        ("budget: {fidelity: epoch}", "budget.fidelity: \"epoch\" is not 'none', 'epochs' or 'seeds'"),
+        ("budget: {fidelity: epoch}", "budget.fidelity: 'epoch' is not one of none, epochs, seeds"),
         ("budget: null", "budget: null is not a mapping"),
         ("resources: {gpus_per_worker: -1}", "resources.gpus_per_worker: -1 is below 0"),
         ("resources: {workers: 2, min_workers: 0}", "resources.min_workers: 0 is below 1"),
         ("resources: {workers: 2, min_workers: 3}", "resources: min_workers 3 is above workers 2"),
         ("resources: {cpus_per_worker: 0}", "resources.cpus_per_worker: 0 is not above 0"),
         ("resources: {cpus_per_worker: .nan}", "resources.cpus_per_worker: NaN is not finite"),
-        ("objective: acc", 'objective: "acc" is not a mapping'),
+        ("objective: acc", "objective: 'acc' is not a mapping"),
         ("objective: {metric: accuracy}", "objective: unknown metric accuracy; did you mean acc?"),
         ("objective: {metric: 3}", "objective.metric: 3 is not a text"),
-        ("objective: {mode: up}", "objective.mode: \"up\" is not 'max' or 'min'"),
+        ("objective: {mode: up}", "objective.mode: 'up' is not one of max, min"),
         ("objective: {uses_labels: 1}", "objective.uses_labels: 1 is not true or false"),
         ("objective: {metric: acc, uses_labels: false}", "objective: acc needs labels: write uses_labels: true"),
         (
@@ -200,7 +201,7 @@ def test_sections(text: str, told: str, tmp_path: Path) -> None:
         ("heads.eps_sq", "{low: 0.1, high: 1, step: 0.2}", ": high 1 is not low 0.1 plus a multiple of step 0.2"),
         ("heads.epochs", "{low: 1, high: 9.5}", ".high: 9.5 is not a whole number"),
         ("heads.epochs", "{low: 1, high: 2, step: 0.5}", ".step: 0.5 is not a whole number"),
-        ("heads.epochs", "{low: -3, high: 20000}", ".low: -3.0 is below 0"),
+        ("heads.epochs", "{low: -3, high: 20000}", ".low: -3 is below 0"),
         ("heads.eps_sq", "[0.1, 0.2]", ": [0.1, 0.2] is not a mapping"),
         ("heads.eps_sq", "0.1", ": 0.1 is not a mapping"),
         ("heads.eps_sq", "{choices: 0.1}", ".choices: 0.1 is not a list"),
@@ -377,3 +378,17 @@ def test_seeds_vary_a_stage_that_trains() -> None:
     assert seeds_from(mlc, mlc.config()) == "pretrain"
     own = mlc.pinned({"seeds_from": "heads"})
     assert seeds_from(own, own.config()) == "heads"
+
+
+def test_gcml_s_preset_has_a_new_name_and_the_old_one_means_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space._say.cache_clear()
+    found = [load(tmp_path, "", f"method: gcml\ndataset: digits\n{line}") for line in ("", "preset: tuned")]
+    assert not capsys.readouterr().err
+    found += [load(tmp_path, "", "method: gcml\ndataset: digits\npreset: paper") for _ in range(2)]
+    assert {space.preset for space in found} == {"tuned"} and len({str(space.default_config()) for space in found}) == 1
+    told = capsys.readouterr().err
+    assert told == "gcml: the preset paper is called tuned now; the old name goes with the next version\n"
+    assert load(tmp_path, "", "method: nmce\ndataset: digits\npreset: paper").preset == "paper"
+    assert not capsys.readouterr().err

@@ -18,7 +18,7 @@ from filelock import FileLock
 import raymc.stability as door
 from raymc.cli import execute
 from raymc.commands.stability import stability
-from raymc.config import Config, StageConfig
+from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
 from raymc.methods import METHODS, nmce
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
@@ -62,14 +62,14 @@ def _short() -> Any:
     """NMCE without its last stage: a method that knows fewer keys."""
 
     def stages(config: Config) -> Any:
-        whole = dataclasses.replace(config, stages={**config.stages, "finetune": StageConfig()})
+        whole = dataclasses.replace(config, stages={**config.stages, "finetune": nmce.Finetune()})
         return nmce.METHOD.stages(whole)[:2]
 
-    keys = {name: keys for name, keys in nmce.STAGE_KEYS.items() if name != "finetune"}
+    keys = {name: keys for name, keys in nmce.STAGES.items() if name != "finetune"}
     paper = nmce.PRESETS["digits"]["paper"]
     preset = {key: value for key, value in paper.items() if not key.startswith("finetune.")}
     presets = {"digits": {"paper": preset}}
-    return dataclasses.replace(nmce.METHOD, name="short", stages=stages, stage_keys=keys, presets=presets)
+    return dataclasses.replace(nmce.METHOD, name="short", stages=stages, stage_settings=keys, presets=presets)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SHAPE = (1, 8, 8)
 def _config(**overrides: object) -> Config:
     keys = {name.replace("__", "."): value for name, value in overrides.items()}
     base = NMCE.presets["digits"]["paper"]
-    return resolve("nmce", "digits", "paper", NMCE.stage_keys, base, {"pre_feature_dim": 32}, keys)
+    return resolve("nmce", "digits", "paper", NMCE.stage_settings, base, {"pre_feature_dim": 32}, keys)
 
 
 def _keys(config: Config, clusters: int = 10, fingerprint: str = "f", seed: int = 0) -> dict[str, str]:

@@ -103,7 +103,9 @@ def test_both_parts_of_a_table_share_what_they_can() -> None:
     def first(name: str, row: str) -> dict[str, object]:
         table = load_table(name)
         flat = (
-            table.space(table.rows[row], "cifar20").config().flat({"pretrain": METHODS["nmce"].stage_keys["pretrain"]})
+            table.space(table.rows[row], "cifar20")
+            .config()
+            .flat({"pretrain": METHODS["nmce"].stage_settings["pretrain"]})
         )
         own = ("backbone", "feature_dim", "pre_feature_dim", "augmentation", "precision")
         return {key: value for key, value in flat.items() if key in own or key.startswith("pretrain.")}
@@ -117,7 +119,7 @@ def test_both_parts_of_a_table_share_what_they_can() -> None:
 def test_rows_of_table_6_differ_in_what_they_are_named_for() -> None:
     table = load_table("mlc6")
     nmce, kept = (table.space(table.rows[key], "cifar10").config() for key in ("nmce", "nmce_kept_head"))
-    keys = METHODS["nmce"].stage_keys
+    keys = METHODS["nmce"].stage_settings
     changed = {key for key, value in nmce.flat(keys).items() if value != kept.flat(keys)[key]}
     assert changed == {"heads.keep_feature_head"} and nmce.stages["finetune"].epochs == 0
     mlc = table.space(table.rows["mlc"], "cifar10").config()
@@ -196,7 +198,7 @@ def test_ablations_change_what_they_are_named_for() -> None:
     full, *others = (
         table.space(table.rows[key], "usps").config() for key in ("full", "wo_sl", "wo_cl", "wo_wc", "wo_at")
     )
-    keys = table.space(table.rows["full"], "usps").stage_keys
+    keys = table.space(table.rows["full"], "usps").stage_settings
     changed = [{key for key, value in one.flat(keys).items() if value != full.flat(keys)[key]} for one in others]
     assert changed == [
         {"finetune.rank_weight", "finetune.beta", "finetune.align_weight"},

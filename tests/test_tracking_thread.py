@@ -1,4 +1,4 @@
-"""The shipper's thread: it follows writers at work, outlives outages, and never troubles its caller."""
+"""The tracker's thread: it follows writers at work, outlives outages, and never troubles its caller."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from raymc.tracking import runs
+from raymc.tracking import study
+from raymc.tracking.projection import run_name
 from raymc.tracking.sender import Sender
-from raymc.tracking.shipper import Shipper
 from raymc.tracking.study import StudyTracker
-from tests.mlflow_database import DEPRECATED, metrics, new_database, query, write_study
+from tests.mlflow_database import DEPRECATED, metrics, new_database, query, record, write_study
 from tests.server_process import free_port
 
 pytest.importorskip("mlflow", reason="mlflow is not installed: nothing to ship to")
@@ -30,17 +30,19 @@ def database(tmp_path: Path) -> Path:
 WRITER = """
 import sys, time
 from pathlib import Path
-from raymc.tracking import runs
+from raymc.study.events import EVENTS, EventLog
 for seed in range(2):
-    with runs.open_seed(Path(sys.argv[1]), seed, trial=int(sys.argv[2])) as log:
+    with EventLog(Path(sys.argv[1], "trials", f"000{sys.argv[2]}", f"seed-{seed}", EVENTS)) as log:
         for epoch in range(1, 101):
             row = {f"m{i}": epoch + i / 10 for i in range(10)}
-            runs.log_event(log, {"event": "epoch", "stage": "heads", "epoch": epoch, **row})
+            log.append({"event": "epoch", "stage": "heads", "epoch": epoch, **row})
             time.sleep(0.002)
 """
 
 
 def test_the_thread_follows_writers_at_work(tmp_path: Path, database: Path) -> None:
+    for trial in range(3):
+        record(tmp_path, [], trial=trial)
     with StudyTracker(
         tmp_path, study="a study", space="space", tracking_uri=f"sqlite:///{database}", params={"seed": 0}
     ) as tracker:
@@ -49,29 +51,32 @@ def test_the_thread_follows_writers_at_work(tmp_path: Path, database: Path) -> N
         assert [process.wait() for process in writers] == [0, 0, 0]
         assert tracker.flush(60.0)
         assert tracker.run_id == tracker.run_ids()["study"] and tracker.experiment_id == "1"
+        assert set(query(database, "select status from runs")) == {("RUNNING",)}
     expected = {
-        (runs.run_name(trial, seed), f"heads.m{i}", epoch, epoch + i / 10)
+        (run_name(trial, seed), f"heads.m{i}", epoch, epoch + i / 10)
         for trial in range(3)
         for seed in range(2)
         for i in range(10)
         for epoch in range(1, 101)
     } | {("a study", "acc_mean", 1, 0.9)}
     assert metrics(database) == Counter(expected)
-    assert set(query(database, "select status from runs where name like '%seed%' or name = 'a study'")) == {
-        ("FINISHED",)
-    }
+    ended = dict(query(database, "select name, status from runs"))
+    assert ended.pop("a study") == "FINISHED" and set(ended.values()) == {"KILLED"}, "no record says that they ended"
 
 
-def test_an_outage_is_one_warning_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_one_warning_and_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_study(tmp_path)
+    monkeypatch.setattr(study, "INTERVAL", 0.02)
     uri = f"http://me:secret@127.0.0.1:{free_port()}"
     with caplog.at_level(logging.INFO):
-        shipper = Shipper(tmp_path / "spool", uri, "space", study="a study", interval=0.02)
-        assert not shipper.flush(0.1)
-        shipper.start()
-        assert not shipper.flush(1.5)
-        assert shipper.run_ids() == {} and shipper.experiment_id is None
-        assert not shipper.close(0.2)
+        tracker = StudyTracker(tmp_path, study="a study", space="space", tracking_uri=uri)
+        assert not tracker.flush(0.1)
+        tracker.start()
+        assert not tracker.flush(1.5)
+        assert tracker.run_ids() == {} and tracker.run_id is None and tracker.experiment_id is None
+        assert not tracker.close(timeout=0.2)
     said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(said) == 2
     assert "does not take metrics" in said[0] and "goes with --resume" in said[1]
@@ -92,20 +97,21 @@ def test_the_thread_outlives_what_nobody_foresaw(
         real(self)
 
     monkeypatch.setattr(Sender, "send_all", faulty)
-    shipper = Shipper(tmp_path / "spool", f"sqlite:///{database}", "space", study="a study", interval=0.02)
-    shipper.start()
-    assert shipper.close(60.0)
+    monkeypatch.setattr(study, "INTERVAL", 0.02)
+    tracker = StudyTracker(tmp_path, study="a study", space="space", tracking_uri=f"sqlite:///{database}")
+    tracker.start()
+    assert tracker.close(timeout=60.0)
     assert metrics(database) == expected
     assert len([r for r in caplog.records if "does not take metrics" in r.getMessage()]) == 1
 
 
 FIRST_USE = """
 import sys
-from raymc.tracking.store import Store, prepare
+from raymc.tracking.client import Client, prepare
 prepare()
-store = Store(sys.argv[1], "space", {})
-store.connect()
-print(store.experiment_id)
+client = Client(sys.argv[1], "space", {})
+client.connect()
+print(client.experiment_id)
 """
 
 

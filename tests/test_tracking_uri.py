@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from raymc.errors import InputError
-from raymc.tracking.uri import database_file, masked, resolve
+from raymc.masking import masked
+from raymc.tracking.uri import database_file, resolve
 
 
 def test_the_default_is_a_database_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from raymc import ops
-from raymc.config import StageConfig
 from raymc.datasets.base import Split, stored
 from raymc.distributed import (
     Workers,
@@ -26,7 +25,7 @@ from raymc.distributed import (
     synchronise_batchnorm,
     world,
 )
-from raymc.methods import gcml, gcml_state
+from raymc.methods import gcml, gcml_settings, gcml_state
 from raymc.methods.base import Batch
 from raymc.nets.autoencoder import Centers
 from raymc.ops.sinkhorn import sinkhorn_columns
@@ -179,7 +178,9 @@ def gcml_losses(group: ProcessGroup | None, rows: np.ndarray, alternating: bool)
     data = stored("drawn", Split(x.float(), None), None, n_classes=3, split="all", source="drawn")
     rank, size = world(group)
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float64, False, Workers(rank, size, group))
-    config = StageConfig(start_epoch=1, continuation_epochs=4, neighbours=3, alternating=alternating, kappa=2.0)
+    config = gcml_settings.Finetune(
+        start_epoch=1, continuation_epochs=4, neighbours=3, alternating=alternating, kappa=2.0
+    )
     state = gcml_state.observe(model, feed, config, 2)
     index = torch.as_tensor(rows)
     mine = feed.rows(index)
@@ -188,7 +189,8 @@ def gcml_losses(group: ProcessGroup | None, rows: np.ndarray, alternating: bool)
     found = {}
     for loss in (gcml.denoising_loss, gcml.clustering_loss, *([gcml.structure_loss] if alternating else [])):
         model.zero_grad()
-        value, _ = loss(model, batch, config, group)
+        settings = gcml_settings.Pretrain() if loss is gcml.denoising_loss else config
+        value, _ = loss(model, batch, settings, group)
         value.backward()
         average_gradients(model.parameters(), group)
         found[loss.__name__] = (

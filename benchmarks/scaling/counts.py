@@ -105,7 +105,7 @@ def ring_bytes(traffic: Traffic, workers: int | float) -> float:
 
 def preset(method: str, dataset: str, name: str) -> Config:
     """The configuration of a preset."""
-    return resolve(method, dataset, name, METHODS[method].stage_keys, METHODS[method].presets[dataset][name])
+    return resolve(method, dataset, name, METHODS[method].stage_settings, METHODS[method].presets[dataset][name])
 
 
 def models(config: Config, image: tuple[int, ...] = IMAGE) -> Iterator[tuple[Stage, nn.ModuleDict]]:

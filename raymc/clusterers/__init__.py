@@ -78,7 +78,7 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
     if by == "membership":
         if c is None:
             raise InputError(f"clustering membership is MLC's: {config.method} has no cluster features at this stage")
-        return membership.fit(c, config.stages["heads"].eta, n_clusters, seed)
+        return membership.fit(c, vars(config.stages["heads"])["eta"], n_clusters, seed)
     unit = functional.normalize(z, dim=1)
     if by == "kmeans":
         return kmeans.fit(unit, n_clusters, seed)

@@ -11,7 +11,8 @@ from raymc import datasets
 from raymc.cli import Parser, make_parser
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
-from raymc.space.space import Space, load_space, remarks, space_names
+from raymc.space.seeds import remarks
+from raymc.space.space import Space, load_space, space_names
 from raymc.training.smoke import one_step
 
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     card = export(
         config,
         stage,
-        seeds_of(tuple(space.stage_keys), config.seed, 0, config.seeds_from, config.varies),
+        seeds_of(tuple(space.stage_settings), config.seed, 0, config.seeds_from, config.varies),
         out,
         storage=storage_root(args),
         data=str(data_root(args.data)),

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     given = {"seed": args.seed, "workers": args.workers}
     flags = {key: value for key, value in given.items() if value is not None}
     config = space.config(parse_overrides(args.overrides) | flags)
-    stages = tuple(space.stage_keys)
+    stages = tuple(space.stage_settings)
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
     if args.start_from is not None and args.start_from not in trained:
         raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")

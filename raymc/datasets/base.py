@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from raymc.datasets.scaling import Scaling
+BLOCK = 1 << 17  # numbers that are read at a time, where a copy of all would be as large as the file
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,38 @@ class Split:
     def rows(self, index: Tensor) -> Split:
         """The samples at these positions, int64 `[m]`."""
         return Split(self.x[index], None if self.y is None else self.y[index])
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """`(x - shift) / width` of every column; both are float64 `[d]`.
+
+    Numbers are first rounded to float32, so that a .csv and an .npz of the same numbers give the same samples, but for
+    the columns of `exact` `[d]`, which float32 cannot resolve (times in seconds, say).
+    """
+
+    how: str
+    shift: NDArray[np.float64]
+    width: NDArray[np.float64]
+    exact: NDArray[np.bool_]
+
+    def __call__(self, x: NDArray[Any]) -> Tensor:
+        """Rows `[n, d]`, float32."""
+        scaled = np.empty(x.shape, np.float32)
+        for block, out in zip(row_blocks(x), row_blocks(scaled), strict=True):
+            out[:] = (as_rounded(block, self.exact) - self.shift) / self.width
+        return torch.from_numpy(scaled)
+
+
+def as_rounded(x: NDArray[Any], exact: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`x` `[n, d]` rounded to float32 but for the columns `exact`."""
+    return np.where(exact, x, x.astype(np.float32)).astype(np.float64)
+
+
+def row_blocks(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Views of the rows of `x` `[n, d]`, in order, of about `BLOCK` numbers each."""
+    step = max(1, BLOCK // x.shape[1])
+    return (x[start : start + step] for start in range(0, len(x), step))
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,20 @@ def fingerprint(x: Tensor) -> str:
     digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} ".encode())
     digest.update(x.contiguous().cpu().numpy().data)
     return digest.hexdigest()
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What a study's manifest says of its data."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "labels": None if dataset.train.y is None else fingerprint(dataset.train.y),
+        "n": len(dataset.train),
+        "test_n": 0 if dataset.test is None else len(dataset.test),
+        "n_classes": dataset.n_classes,
+        "split": dataset.split,
+        "source": dataset.source,
+    }
 
 
 def data_root(args_data: str | None = None) -> Path:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from raymc.config import Config, OwnData
-from raymc.datasets.base import Dataset, Split, fingerprint
+from raymc.datasets.base import Dataset, Split, fingerprint, row_blocks
 from raymc.datasets.catalogue import load
 from raymc.datasets.own_found import Array, Found, some, text_labels
 from raymc.datasets.own_images import as_images, files_below, read_folder
@@ -164,12 +164,17 @@ def _samples(x: Array, path: str) -> Array:
 
 
 def _check_numbers(x: Array, columns: Sequence[str], path: Path) -> None:
-    wrong = np.argwhere(~(np.abs(x.astype(np.float64)) <= LARGEST))
-    if len(wrong):
-        row, column = wrong[0]
+    count, first, done = 0, None, 0
+    for block in row_blocks(x):
+        wrong = np.argwhere(~(np.abs(block.astype(np.float64)) <= LARGEST))
+        if len(wrong) and first is None:
+            first = done + wrong[0][0], wrong[0][1]
+        count, done = count + len(wrong), done + len(block)
+    if first is not None:
+        row, column = first
         where = f"row {row}, column {columns[column] if columns else column}"
         raise InputError(
-            f"{path} holds {len(wrong)} values that are missing, NaN, infinite or beyond float32; the first is in "
+            f"{path} holds {count} values that are missing, NaN, infinite or beyond float32; the first is in "
             f"{where} (counted from 0)"
         )
 

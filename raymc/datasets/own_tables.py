@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raymc.config import OwnData, nearest
+from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import ABSENT, Array, Found, is_number, some, text_labels
 from raymc.errors import InputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+    from pyarrow.parquet import ParquetFile
 
 SEPARATORS = ";\t|"  # of other tables than comma-separated ones
 
 
 def read_csv(own: OwnData) -> Found:
-    """Comma-separated values under a line of names. See `_arrays`."""
+    """Comma-separated values under a line of names. Raises InputError."""
     import pandas as pd  # a second that no other kind needs
     from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
@@ -34,24 +38,29 @@ def read_csv(own: OwnData) -> Found:
         first = pd.read_csv(own.path, header=None, nrows=1, dtype=str, keep_default_na=False, **settings)
         names = [str(name).strip() for name in first.iloc[0]]
         _check_names(names, own)
+        columns = _columns(names, own)
         absent = {name: list(ABSENT) for name in names if name != own.label}
         with warnings.catch_warnings():
             warnings.simplefilter("error", ParserWarning)
-            table = pd.read_csv(
+            with pd.read_csv(
                 own.path,
                 header=0,
                 names=names,
                 na_values=absent,
+                dtype={own.label: str},  # which kind they are, all of them together say
                 keep_default_na=False,
                 **_exact_floats(pd.__version__),
                 low_memory=False,
                 skip_blank_lines=len(names) > 1,  # of one column a blank line is a missing value
+                chunksize=max(1, BLOCK // len(names)),
                 **settings,
-            )
+            ) as tables:
+                x, labels, kinds = _gathered(tables, columns, own)
     except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
-    return _arrays(table, own)
+    _check_numbers(x, kinds, own)
+    return Found(x, None if own.label is None else _labels(_as_read(labels, own), own), columns)
 
 
 def _blank_lines(path: str) -> int:
@@ -68,13 +77,26 @@ def _exact_floats(version: str) -> dict[str, str]:
 
 def read_parquet(own: OwnData) -> Found:
     """As `read_csv`; the index of a frame that pandas wrote is left out, unless it has a name."""
-    import pandas as pd
 
     try:
         import pyarrow.parquet as pq
 
-        _check_once([str(name) for name in pq.read_schema(own.path).names], own)
-        table = pd.read_parquet(own.path, engine="pyarrow")
+        # A buffer: else all of a column's row group is in memory as it is stored.
+        with pq.ParquetFile(own.path, buffer_size=BLOCK, pre_buffer=False) as file:
+            _check_once([str(name) for name in file.schema_arrow.names], own)
+            empty = file.schema_arrow.empty_table().to_pandas()
+            _check_index(empty, own)
+            names = [str(name) for name in empty.columns]
+            columns = _columns(names, own)
+            small = all(str(file.schema_arrow.field(name).type) == "float" for name in columns)
+            shape, kind = (file.metadata.num_rows, len(columns)), np.float32 if small else np.float64
+            x, kinds = np.empty(shape, kind, "F"), {}
+            for numbers, name in zip(x.T, columns, strict=True):
+                column = _column(file, name)
+                kinds[name] = {_kind(column.dtype)}
+                if _are_numbers(kinds[name]):
+                    numbers[:] = column.to_numpy(kind, na_value=np.nan)
+            labels = None if own.label is None else _column(file, own.label)
     except ImportError as error:
         raise InputError(f"{own.path}: reading .parquet needs the package pyarrow") from error
     except InputError:
@@ -82,9 +104,13 @@ def read_parquet(own: OwnData) -> Found:
     except Exception as error:  # pyarrow has many kinds of errors for a torn file
         reason = " ".join(str(error).split())
         raise InputError(f"{own.path} is torn or no .parquet ({reason}); expected: a table of numbers") from error
-    _check_index(table, own)
-    table.columns = [str(name) for name in table.columns]
-    return _arrays(table, own)
+    _check_numbers(x, kinds, own)
+    return Found(x, None if labels is None else _labels(labels, own), columns)
+
+
+def _column(file: ParquetFile, name: str) -> Series:
+    """One column, which is how the file has them: the others are not in memory."""
+    return file.read(columns=[name], use_threads=False).to_pandas().iloc[:, 0]
 
 
 def _check_index(table: DataFrame, own: OwnData) -> None:
@@ -120,23 +146,67 @@ def _check_once(names: Sequence[str], own: OwnData) -> None:
         raise InputError(f"{own.path}: several columns are called {some(twice)}; expected: a name of its own for each")
 
 
-def _arrays(table: DataFrame, own: OwnData) -> Found:
-    """Samples float64 `[n, d]`, labels where `own.label` names their column, and the names of the `d` columns.
+Kinds = dict[str, set[str]]
+"""By column numpy's letters for the types of its parts."""
 
-    Raises InputError for a label column that is not there or has gaps, for columns that hold no numbers, and where
-    there are none at all.
-    """
-    if own.label is not None and own.label not in table.columns:
-        raise InputError(f"{own.path} has no column {own.label}{nearest(own.label, table.columns)}")
-    rest = table if own.label is None else table.drop(columns=own.label)
-    if not len(rest.columns) or not len(rest):
-        raise InputError(f"{own.path} holds {len(rest)} rows of {len(rest.columns)} columns; expected: numbers")
-    labels = None if own.label is None else _labels(table[own.label], own)
-    wrong = [str(name) for name, kind in rest.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"]
+
+def _columns(names: Sequence[str], own: OwnData) -> list[str]:
+    """The names of the columns that are no labels. Raises InputError where the one of the labels is not there."""
+    if own.label is not None and own.label not in names:
+        raise InputError(f"{own.path} has no column {own.label}{nearest(own.label, names)}")
+    return [name for name in names if name != own.label]
+
+
+def _gathered(tables: Iterable[DataFrame], columns: Sequence[str], own: OwnData) -> tuple[Array, list[str], Kinds]:
+    """Numbers float64 `[n, d]`, labels and types of a table that comes in parts; no numbers once a column has none."""
+    blocks: list[Array] = []
+    labels: list[str] = []
+    kinds: Kinds = {name: set() for name in columns}
+    for table in tables:
+        if own.label is not None:
+            labels.extend(table[own.label])
+        rest = table[columns]
+        for name, dtype in rest.dtypes.items():
+            kinds[str(name)].add(_kind(dtype))
+        numbers = all(map(_are_numbers, kinds.values()))
+        blocks.append(rest.to_numpy(np.float64) if numbers else np.empty((len(rest), 0)))
+    rows = sum(map(len, blocks))
+    x, done = np.empty((rows, len(columns)), np.float64, "F"), 0  # the order by which columns are summed up
+    for block in blocks if all(map(_are_numbers, kinds.values())) else ():
+        x[done : done + len(block)] = block
+        done += len(block)
+    return x, labels, kinds
+
+
+def _kind(dtype: object) -> str:
+    return str(getattr(dtype, "kind", "O"))
+
+
+def _are_numbers(kinds: set[str]) -> bool:
+    """Whether the parts of a column are numbers, or all of them true and false."""
+    return kinds <= set("iuf") or kinds == {"b"}
+
+
+def _check_numbers(x: Array, kinds: Kinds, own: OwnData) -> None:
+    """Raises InputError for columns that hold no numbers, and where there are none at all."""
+    if not x.size:
+        raise InputError(f"{own.path} holds {len(x)} rows of {x.shape[1]} columns; expected: numbers")
+    wrong = [name for name, found in kinds.items() if not _are_numbers(found)]
     if wrong:
         hint = "" if own.label else "; the column of the labels is named by label: in the space file"
         raise InputError(f"{own.path}: no numbers in {some(wrong)}{hint}")
-    return Found(rest.to_numpy(np.float64, na_value=np.nan), labels, list(rest.columns))
+
+
+def _as_read(texts: Sequence[str], own: OwnData) -> Series:
+    """The labels of a .csv as pandas reads them all together: as numbers, where all of them are."""
+    import pandas as pd
+
+    lines = io.StringIO()
+    csv.writer(lines, quoting=csv.QUOTE_ALL).writerows([text] for text in texts)
+    lines.seek(0)
+    settings: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False, "low_memory": False}
+    table = pd.read_csv(lines, header=None, names=[own.label], **_exact_floats(pd.__version__), **settings)
+    return table[own.label]
 
 
 def _labels(column: Series, own: OwnData) -> Array:

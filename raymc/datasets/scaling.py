@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raymc.datasets.base import Dataset, Split, fingerprint
+from raymc.datasets.base import BLOCK, Dataset, Scaling, Split, as_rounded, fingerprint, row_blocks
 from raymc.errors import InputError
 
 WORDS = {
@@ -24,42 +23,50 @@ WORDS = {
 COARSE = 1e-4  # of a column's deviation
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """`(x - shift) / width` of every column; both are float64 `[d]`.
-
-    Numbers are first rounded to float32, so that a .csv and an .npz of the same numbers give the same samples, but for
-    the columns of `exact` `[d]`, which float32 cannot resolve (times in seconds, say).
-    """
-
-    how: str
-    shift: NDArray[np.float64]
-    width: NDArray[np.float64]
-    exact: NDArray[np.bool_]
-
-    def __call__(self, x: NDArray[Any]) -> Tensor:
-        """Rows `[n, d]`, float32."""
-        return torch.from_numpy(((_rounded(x, self.exact) - self.shift) / self.width).astype(np.float32))
-
-
 def fit(x: NDArray[Any], how: str) -> Scaling:
     """The scaling of `x` `[n, d]`, finite numbers; a column that is constant becomes 0, unless it is not scaled.
 
     `standardise`: by mean and population deviation; `minmax`: by the smallest and the largest value; `none`.
     The figures are numpy's sums over the rows in their order: the same on every machine, with any number of threads.
+    They are taken block by block, so that no copy of `x` is made.
     """
-    exact = np.abs(x.astype(np.float32) - x.astype(np.float64)).max(0) > COARSE * x.std(0, dtype=np.float64)
-    x = _rounded(x, exact)
-    low, high = x.min(0), x.max(0)
+    _, deviation = _moments(x, lambda block, _: block.astype(np.float64))
+    error = [np.abs(block.astype(np.float32) - block.astype(np.float64)).max(0) for block in row_blocks(x)]
+    exact = np.max(error, 0) > COARSE * deviation
+
+    def rounded(block: NDArray[Any], columns: slice) -> NDArray[np.float64]:
+        return as_rounded(block, exact[columns])
+
+    low = np.min([as_rounded(block, exact).min(0) for block in row_blocks(x)], 0)
+    high = np.max([as_rounded(block, exact).max(0) for block in row_blocks(x)], 0)
     if how == "none":
         return Scaling(how, np.zeros_like(low), np.ones_like(low), exact)
-    shift, width = (low, high - low) if how == "minmax" else (x.mean(0), x.std(0))
+    shift, width = (low, high - low) if how == "minmax" else _moments(x, rounded)
     constant = (low == high) | (width == 0)  # the latter where the squares of the deviations are too small
     return Scaling(how, np.where(constant, low, shift), np.where(constant, 1.0, width), exact)
 
 
-def _rounded(x: NDArray[Any], exact: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.where(exact, x, x.astype(np.float32)).astype(np.float64)
+Read = Callable[[NDArray[Any], slice], NDArray[np.float64]]
+"""A block of the numbers of some columns as they count."""
+
+
+def _moments(x: NDArray[Any], read: Read) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and population deviation of the columns of `x` `[n, d]`: `mean(0)` and `std(0)` to the last bit."""
+    mean = _sums(x, read) / len(x)
+    squares = _sums(x, lambda block, columns: (read(block, columns) - mean[columns]) ** 2)
+    return mean, np.sqrt(squares / len(x))
+
+
+def _sums(x: NDArray[Any], read: Read) -> NDArray[np.float64]:
+    """`sum(0)` of `x`, in numpy's order: column by column where these are contiguous, else row after row."""
+    if x.flags.f_contiguous:
+        step = max(1, BLOCK // len(x))
+        parts = (slice(start, start + step) for start in range(0, x.shape[1], step))
+        return np.concatenate([read(x[:, columns], columns).sum(0) for columns in parts])
+    total: NDArray[np.float64] = np.empty((0, x.shape[1]))
+    for block in row_blocks(x):
+        total = np.concatenate([total, read(block, slice(None))]).sum(0, keepdims=True)
+    return total.reshape(-1)
 
 
 def scaled(dataset: Dataset, how: str | None) -> Dataset:

@@ -22,7 +22,6 @@ from raymc.study.files import FOLDERS
 from raymc.study.folder import Busy
 from raymc.study.queue import Work
 from raymc.study.records import Record, Unit
-from raymc.tracking.runs import run_name
 
 
 class Mirrored:
@@ -33,12 +32,14 @@ class Mirrored:
 
     def __init__(self, work: Work, mirror: Mirror) -> None:
         self.work, self.mirror = work, mirror
+        self.running: dict[str, str] = {}
 
     def next(self) -> Unit | None:
         self.mirror.check_ours()  # before a database that is not in the store is written
         unit = self.work.next()
         if unit is not None:
             self.mirror.push()
+            self.running[unit.name] = trial_part(unit)
         return unit
 
     def heard(self, unit: Unit, row: Mapping[str, Any]) -> None:
@@ -48,6 +49,7 @@ class Mirrored:
 
     def ended(self, unit: Unit, error: str | None = None) -> Record:
         self.mirror.pull(trial_part(unit))
+        self.running.pop(unit.name, None)
         record = self.work.ended(unit, error)
         self.mirror.push()
         return record
@@ -55,6 +57,17 @@ class Mirrored:
     @property
     def left(self) -> int:
         return self.work.left
+
+
+@contextmanager
+def shared(work: Work, mirror: Mirror | None) -> Iterator[Work]:
+    """The work as its driver does it; what running units write is followed where it goes to an object store."""
+    if mirror is None:
+        yield work
+        return
+    ours = Mirrored(work, mirror)
+    with mirror.pulling(lambda: {*ours.running.values()}):
+        yield ours
 
 
 @contextmanager
@@ -66,9 +79,7 @@ def at_work(plan: Plan, unit: Unit) -> Iterator[Plan]:
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as scratch:
         mirror = Mirror(plan.uri, Path(scratch) / plan.folder.name)
         mirror.folder.mkdir()
-        trial = None if unit.kind == "stability" else unit.trial
-        seed = unit.seeds[0] if trial is None else None
-        mirror.pull(trial_part(unit), f"spool/{run_name(trial, seed, unit.kind)}")
+        mirror.pull(trial_part(unit))
         with mirror.pushing():
             yield replace(plan, folder=mirror.folder, mirror=mirror)
 
@@ -91,8 +102,7 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
         mirror.pull()
         mirror.is_lost = lambda: lease.lost
         try:
-            with mirror.pulling("spool/"):
-                yield mirror
+            yield mirror
         finally:
             try:
                 mirror.push()

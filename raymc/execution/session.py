@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
 from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
-from raymc.execution.remote import Mirrored, driving
+from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Body, Plan
 from raymc.execution.worker import Needs
+from raymc.masking import masked
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
 from raymc.study import files
@@ -32,7 +33,6 @@ from raymc.study.request import (
     new_study,
     resume_line,
     take_up,
-    tracking_uri_of,
 )
 from raymc.tracking import uri
 from raymc.tracking.outcome import study_tags
@@ -54,7 +54,7 @@ def tune(request: Request, finish: Finish) -> Row:
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
     Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
     """
-    folder = existing_study(request) if request.resume else new_study(request)
+    folder = existing_study(request) if request.resume else new_study(request, uri.resolve(request.tracking_uri))
     with study.locked(folder), driving(request.storage, folder) as mirror:
         manifest = study.read_manifest(folder)
         space = study.read_space(folder, manifest)
@@ -72,8 +72,10 @@ def tune(request: Request, finish: Finish) -> Row:
 
 
 def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None, finish: Finish) -> Row:
-    tracking_uri, url = tracking_uri_of(request, manifest), database_again(request, manifest)
-    manifest["tracking_uri"] = uri.masked(tracking_uri)
+    tracking_uri = uri.resolve(request.tracking_uri, str(manifest["tracking_uri"]))
+    url = database_again(request, manifest)
+    if manifest["tracking_uri"] != masked(tracking_uri):
+        manifest |= {"tracking_uri": masked(tracking_uri), "experiment_id": None, "run_id": None}
     tracker = StudyTracker(
         folder,
         study=folder.name,
@@ -87,9 +89,7 @@ def _sit(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mi
         with timed(folder, manifest) as tick:
             if ledger.left:
                 _run(request, folder, manifest, space, ledger, mirror, tick)
-        if mirror:
-            mirror.pull("spool/")  # the last unit's lines, before the driver adds to them
-        place = uri.masked(mirror.uri) if mirror else str(folder)
+        place = masked(mirror.uri) if mirror else str(folder)
         return finish(folder, manifest, ledger, tracker, tracking_uri, place)
 
 
@@ -109,7 +109,6 @@ def _run(
     plan = Plan(
         folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
     )
-    work = Mirrored(ledger, mirror) if mirror else ledger
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
         training = TrainSeed(
@@ -130,7 +129,8 @@ def _run(
         return _halving(*trainings[""], budget, ledger, space)
 
     place = Place(needs, request.concurrent, request.address)
-    run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
+    with shared(ledger, mirror) as work:
+        run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
 
 
 def _halving(plan: Plan, training: Body, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:

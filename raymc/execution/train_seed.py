@@ -68,7 +68,7 @@ class TrainSeed:
 
     def _seeds(self, seed: int) -> dict[str, Seed]:
         varies = self.space.config().varies
-        return seeds_of(tuple(self.space.stage_keys), seed, self.base_seed, self.seeds_from, varies)
+        return seeds_of(tuple(self.space.stage_settings), seed, self.base_seed, self.seeds_from, varies)
 
     def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
         config = self.space.config(params=params)

@@ -19,10 +19,9 @@ from raymc.errors import RaymcError, TrainingError, storage_error
 from raymc.masking import masked
 from raymc.storage.mirror import Mirror
 from raymc.study import files, groups
+from raymc.study.events import EVENTS, EventLog
 from raymc.study.objective import Objective
 from raymc.study.records import COLLAPSED, FAILED, FINISHED, PRUNED, RUNNING, Record, Resources, Row, SeedRun, Unit
-from raymc.tracking import runs
-from raymc.tracking.spool import Spool
 
 Report = Callable[[Row], None]
 
@@ -128,27 +127,23 @@ class _UnitRun:
 
     def run(self) -> Record:
         self._write(RUNNING)
-        if self.unit.kind == "search":
-            with runs.open_trial(self.plan.folder, self.unit.trial, params=self.unit.params) as log:
-                record = self._group(log)
-        else:
-            record = self._group(None)
+        record = self._group()
         search = self.unit.kind == "search"
         last = record if search else self._done[-1]
         score = record.score if search else last.metrics.get(self.plan.objective.metric)
         self._report({"state": last.state, "score": score})
         return record
 
-    def _group(self, log: Spool | None) -> Record:
+    def _group(self) -> Record:
         try:
             for seed in self.unit.seeds:
                 self._seed(seed)
-                record = self._write(log=log)
+                record = self._write()
                 if record.state != RUNNING:
                     break
                 self._score_so_far(self._score(), self._passed())
         except Pruned:
-            record = self._write(PRUNED, log)
+            record = self._write(PRUNED)
         return record
 
     def _seed(self, seed: int) -> None:
@@ -162,32 +157,23 @@ class _UnitRun:
         unit, folder = self.unit, self.plan.folder
         clock = self._clock = Clock()
         row: Row = {"seed": seed, "state": FINISHED}
-        trial = None if unit.kind == "stability" else unit.trial
-        with runs.open_seed(folder, seed, trial=trial, kind=unit.kind) as log:
+        out = files.seed_folder(folder, unit.kind, unit.trial, seed)
+        with EventLog(out / EVENTS) as log:
 
             def heard(event: Row) -> None:
                 clock.note(event.pop("workers", None))
-                if event["event"] == "resumed" and self.plan.mirror is not None:
-                    # Its lines may have been lost with the machine that wrote them; a line that was not counts once.
-                    for epoch in event["curve"]:
-                        runs.log_event(log, {"event": "epoch", **epoch})
-                runs.log_event(log, event)
+                log.append(event)
                 self._heard(seed, event)
 
-            out = files.seed_folder(folder, unit.kind, unit.trial, seed)
             try:
                 result = self.body(unit.params, seed, out, heard)
                 row |= self._passing(_finite(result["metrics"]), result) | {"stages": list(result["stages"])}
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
-            except Pruned:
-                runs.close_run(log, PRUNED)
-                raise
             except Exception as error:
-                if storage_error(error) is not None:
+                if isinstance(error, Pruned) or storage_error(error) is not None:
                     raise
                 row |= {"state": FAILED, "error": _error_text(error)}
-            runs.close_run(log, row["state"])
         self._clock = None
         resources = self.plan.resources and self.plan.resources.over(clock.workers)
         return replace(SeedRun.of(row | {"seconds": clock.seconds}, out), resources=resources)
@@ -256,15 +242,9 @@ class _UnitRun:
         scores = self.plan.objective.scores(groups.seed_values(self._done), group)
         return scores[0] if scores else None
 
-    def _write(self, state: str | None = None, log: Spool | None = None) -> Record:
+    def _write(self, state: str | None = None) -> Record:
         stopped = self._clock.seconds if self._clock else 0.0
         record = groups.make_record(self.plan.folder, self.unit, self.plan.objective, state, stopped=stopped)
-        if log is not None:
-            if state is None:
-                runs.log_statistics(log, groups.statistics_of(self._done), step=len(self._done))
-                runs.log_statistics(log, groups.agreement_of(record), step=len(self._done))
-            if record.state != RUNNING:  # before the record: a trial with a final one is not taken up again
-                runs.close_run(log, record.state)
         if self.unit.kind == "search":  # the driver writes the others: their seeds run in several processes
             files.write_record(self.plan.folder, record)
         return record

@@ -62,13 +62,16 @@ class Whole(Protocol):
         """`function` of every block `[b, ...] -> [b, m]`, without gradient: `[N, m]` on every worker."""
 
 
-Observe = Callable[[nn.ModuleDict, Whole, StageConfig, int], dict[str, Tensor]]
-"""`observe(model, whole, config, epoch) -> state`: what the losses of an epoch need to know of all samples."""
+Observe = Callable[[nn.ModuleDict, Whole, Any, int], dict[str, Tensor]]
+"""`observe(model, whole, config, epoch) -> state`: what the losses of an epoch need to know of all samples.
 
-Begin = Callable[[nn.ModuleDict, Whole, StageConfig, int], None]
+Here and below `config` is the settings of the stage: of the class that `Method.stage_settings` names.
+"""
+
+Begin = Callable[[nn.ModuleDict, Whole, Any, int], None]
 """`begin(model, whole, config, seed)` sets weights from the data, in place, on every worker alike."""
 
-Loss = Callable[[nn.ModuleDict, Batch, StageConfig, ProcessGroup | None], tuple[Tensor, dict[str, Tensor]]]
+Loss = Callable[[nn.ModuleDict, Batch, Any, ProcessGroup | None], tuple[Tensor, dict[str, Tensor]]]
 """`loss(model, batch, config, group) -> (loss, terms)`.
 
 The loss is that of the whole batch on every worker. `terms` are the weighted summands: they add up to the loss.
@@ -95,7 +98,7 @@ class Step:
 
     loss: Loss
     groups: tuple[Group, ...]
-    active: Callable[[StageConfig, int], bool] = lambda config, epoch: True
+    active: Callable[[Any, int], bool] = lambda config, epoch: True
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -109,7 +112,6 @@ class Stage:
     Attributes:
         name: the first half of its dotted keys.
         step: what trains by which loss, once a batch.
-        keys: the hyperparameters that the stage reads.
         reads: modules that run in the loss without being trained (frozen).
         fresh: modules that start anew from the stage's seed.
         copies: `(module, source)`: modules that start with the weights of a module of the stage before.
@@ -123,7 +125,6 @@ class Stage:
 
     name: str
     step: Step
-    keys: tuple[str, ...]
     reads: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     copies: tuple[tuple[str, str], ...] = ()
@@ -147,24 +148,28 @@ class Method:
 
     Attributes:
         stages: `(Config) -> stages`, since a key may say which modules a stage trains.
-        stage_keys: the keys of each stage, in the order of the stages.
+        stage_settings: the class of each stage's settings, in the order of the stages.
         build: `(module name, Config, input shape, n_clusters) -> module`, untrained, from torch's global generator.
-        presets: `{dataset: {preset: {dotted key: value}}}`; `paper` is the default preset.
+        presets: `{dataset: {preset: {dotted key: value}}}`.
         features: `(model, x [n, ...]) -> {name: [n, m]}`, the features that probes look at, without augmentation.
         heads: `(model, x [n, ...]) -> (embedding [n, d], the cluster head's output [n, …] or None)`.
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
         unit_rows: whether the embedding is of directions (unit rows); else it is of points, whose distances count.
+        default_preset: the one that a space means that names none.
+        renamed_presets: names of before -> those of now; they are accepted for one version.
     """
 
     name: str
     stages: Callable[[Config], tuple[Stage, ...]]
-    stage_keys: Mapping[str, tuple[str, ...]]
+    stage_settings: Mapping[str, type[StageConfig]]
     build: Callable[[str, Config, tuple[int, ...], int], nn.Module]
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
     heads: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor | None]]
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
     unit_rows: bool = True
+    default_preset: str = "paper"
+    renamed_presets: Mapping[str, str] = field(default_factory=dict)
 
 
 ASSIGNER = "assigner"
@@ -182,11 +187,6 @@ def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor
     if cluster is None:
         raise InputError("this model has no cluster head, and no clusters were found from its embedding")
     return cluster.argmax(1)
-
-
-def read_keys(keys: tuple[str, ...], config: StageConfig) -> tuple[str, ...]:
-    """The keys that decide a stage's numbers: without a bank, which is the default, `feature_bank` is none of them."""
-    return keys if config.feature_bank else tuple(key for key in keys if key != "feature_bank")
 
 
 def trained_parameters(model: nn.ModuleDict, modules: Iterable[str]) -> list[torch.nn.Parameter]:

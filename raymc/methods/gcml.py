@@ -28,14 +28,19 @@ from raymc.distributed import first_row, gather_rows, row_counts, sum_over_worke
 from raymc.errors import InputError
 from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.gcml_presets import PRESETS
+from raymc.methods.gcml_settings import Finetune, Pretrain
 from raymc.methods.gcml_state import (
     alpha_share,
     beta_share,
     centers_of,
     first_centers,
     has_structure,
+    joins,
     observe,
     ranks,
+    reconstruction_weight,
+    shapes_batches,
+    updates_batches,
 )
 from raymc.nets.autoencoder import AUTOENCODERS, Centers, build_decoder, build_encoder
 from raymc.ops import (
@@ -50,23 +55,11 @@ from raymc.ops import (
 
 WHOLE_ROWS = 16384  # samples whose activations are held at a time where all samples have a gradient
 
-_TRAINING = (
-    *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
-    *("adam_beta2", "augmentations"),
-)
-STAGE_KEYS = {
-    "pretrain": (*_TRAINING, "noise"),
-    "finetune": (
-        *_TRAINING,
-        *("alpha", "beta", "kappa", "neighbours", "rank_weight", "align_weight", "reconstruction_weight"),
-        *("start_epoch", "continuation_epochs", "alternating", "whole_learning_rate", "loss_scales"),
-        *("centers_by", "center_points", "exaggeration", "anchor_epochs"),
-    ),
-}
+STAGES: dict[str, type[StageConfig]] = {"pretrain": Pretrain, "finetune": Finetune}
 
 
 def denoising_loss(
-    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    model: nn.ModuleDict, batch: Batch, config: Pretrain, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The mean squared error between the clean samples and those decoded from noisy ones."""
     x = batch.views[0].flatten(1)
@@ -76,21 +69,21 @@ def denoising_loss(
 
 
 def clustering_loss(
-    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    model: nn.ModuleDict, batch: Batch, config: Finetune, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 9 on a batch; without alternating updates eq. 10 too, with neighbours from the batch."""
     x, centers = batch.views[0].flatten(1), centers_of(model)
-    share, joint = alpha_share(config, batch.epoch), _joint(config, batch.epoch)
+    share, joint = alpha_share(config, batch.epoch), joins(config, batch.epoch)
     terms = {}
     # What has no weight any more is left out: Adam's averages of exact zeros would fade into denormal numbers, at which
     # a CPU is ten times slower.
-    if _shapes_batches(config, batch.epoch):
+    if shapes_batches(config, batch.epoch):
         z = model["encoder"](x)
         if share * config.alpha:
             terms["clustering"] = config.alpha * share * _divergence(z, centers, batch, config, group)
-        if _reconstruction_weight(config, batch.epoch):
+        if reconstruction_weight(config, batch.epoch):
             error = _mean_square(model["decoder"](z) - x, group)
-            terms["reconstruction"] = _reconstruction_weight(config, batch.epoch) * error
+            terms["reconstruction"] = reconstruction_weight(config, batch.epoch) * error
         if joint:
             terms |= _joint_structure(x, z, centers, batch, config, group)
     if ranks(config, batch.epoch):
@@ -99,7 +92,7 @@ def clustering_loss(
 
 
 def structure_loss(
-    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    model: nn.ModuleDict, batch: Batch, config: Finetune, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 10 on all samples by a forward pass of its own; clusters and neighbours are those of the epoch's start."""
     x, state = batch.views[0].flatten(1), batch.state
@@ -140,7 +133,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
     be trained but not used, where there are none to assign by, for clusterings that are of directions, and for epochs
     in which alpha cannot fall.
     """
-    pretrain, finetune = (config.stages[name] for name in STAGE_KEYS)
+    pretrain, finetune = (config.stages[name] for name in STAGES)
+    assert isinstance(finetune, Finetune)
     if config.backbone not in AUTOENCODERS:
         raise InputError(f"backbone: gcml has {', '.join(AUTOENCODERS)}, not {config.backbone}")
     if config.clustering not in ("head", "kmeans", "gmm", "spectral"):
@@ -154,7 +148,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         parts: tuple[str, ...] = ("encoder",)
     else:
         parts = ("encoder", "decoder")
-    first = Stage("pretrain", Step(denoising_loss, (Group(parts),)), keys=STAGE_KEYS["pretrain"])
+    first = Stage("pretrain", Step(denoising_loss, (Group(parts),)))
     if config.clustering != "head":
         if finetune.epochs:
             raise InputError(f"clustering {config.clustering} is on pretrain's z: finetune.epochs must be 0")
@@ -171,8 +165,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         first,
         Stage(
             "finetune",
-            Step(clustering_loss, (Group(trained),), _updates_batches),
-            keys=STAGE_KEYS["finetune"],
+            Step(clustering_loss, (Group(trained),), updates_batches),
             fresh=("centers",),
             drop=() if decodes else ("decoder",),
             clusters=True,
@@ -183,7 +176,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
     )
 
 
-def _check_epochs(finetune: StageConfig) -> None:
+def _check_epochs(finetune: Finetune) -> None:
     """Raises InputError where alpha would have no epoch in which to fall."""
     start, end = finetune.start_epoch, finetune.continuation_epochs
     if end and end <= start:
@@ -226,7 +219,7 @@ def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     return labels_of(model, z, q), z
 
 
-def _divergence(z: Tensor, centers: Tensor, batch: Batch, config: StageConfig, group: ProcessGroup | None) -> Tensor:
+def _divergence(z: Tensor, centers: Tensor, batch: Batch, config: Finetune, group: ProcessGroup | None) -> Tensor:
     target = batch.state["target"][batch.index.to(z.device)]
     divergence = assignment_divergence(target, student_t_assignment(z, centers), group)
     if config.loss_scales != "paper":
@@ -237,7 +230,7 @@ def _divergence(z: Tensor, centers: Tensor, batch: Batch, config: StageConfig, g
 
 
 def _joint_structure(
-    x: Tensor, z: Tensor, centers: Tensor, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    x: Tensor, z: Tensor, centers: Tensor, batch: Batch, config: Finetune, group: ProcessGroup | None
 ) -> dict[str, Tensor]:
     """Eq. 10 on a batch, with neighbours from the batch."""
     counts = row_counts(z, group)
@@ -249,7 +242,7 @@ def _joint_structure(
     return _structure(z, centers, labels[mine], near, apart, x.shape[1], batch.epoch, config, group)
 
 
-def _ranking(centers: Tensor, batch: Batch, config: StageConfig) -> Tensor:
+def _ranking(centers: Tensor, batch: Batch, config: Finetune) -> Tensor:
     state, scales = batch.state, _scales(config)
     loss = ranking_loss(centers, state["input_means"], state["sizes"], config.kappa, scales)
     return loss / batch.steps if scales == "published" else loss
@@ -263,7 +256,7 @@ def _structure(
     apart: Tensor,
     input_dim: int,
     epoch: int,
-    config: StageConfig,
+    config: Finetune,
     group: ProcessGroup | None,
 ) -> dict[str, Tensor]:
     """The terms of eq. 10 for this worker's z `[n, m]` with their neighbours `[n, k]` among all rows."""
@@ -279,26 +272,7 @@ def _structure(
     return terms
 
 
-def _reconstruction_weight(config: StageConfig, epoch: int) -> float:
-    share = 1.0 if config.loss_scales == "paper" else alpha_share(config, epoch)
-    return config.reconstruction_weight * share
-
-
-def _joint(config: StageConfig, epoch: int) -> bool:
-    return not config.alternating and has_structure(config) and epoch >= config.start_epoch
-
-
-def _shapes_batches(config: StageConfig, epoch: int) -> bool:
-    """Whether a loss of batches reaches the encoder in this epoch."""
-    clusters = config.alpha * alpha_share(config, epoch) > 0
-    return clusters or _reconstruction_weight(config, epoch) > 0 or _joint(config, epoch)
-
-
-def _updates_batches(config: StageConfig, epoch: int) -> bool:
-    return _shapes_batches(config, epoch) or ranks(config, epoch)
-
-
-def _scales(config: StageConfig) -> str:
+def _scales(config: Finetune) -> str:
     return "paper" if config.loss_scales == "paper" else "published"
 
 
@@ -316,11 +290,13 @@ def _pair_distances(x: Tensor, everyone: Tensor, near: Tensor) -> Tensor:
 METHOD = Method(
     name="gcml",
     stages=stages,
-    stage_keys=STAGE_KEYS,
+    stage_settings=STAGES,
     build=build_module,
     presets=PRESETS,
     features=features,
     heads=heads,
     assign=assign,
     unit_rows=False,
+    default_preset="tuned",
+    renamed_presets={"paper": "tuned"},
 )

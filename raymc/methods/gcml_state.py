@@ -9,9 +9,9 @@ from torch.nn import functional
 from raymc.clusterers.kmeans import kmeans
 from raymc.clusterers.mixture import gaussian_mixture
 from raymc.clusterers.tsne import tsne
-from raymc.config import StageConfig
 from raymc.distributed import broadcast_object, leads, sum_over_workers
 from raymc.methods.base import Whole
+from raymc.methods.gcml_settings import Finetune
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
 from raymc.ops.blocks import in_blocks
 from raymc.ops.neighbours import nearest_to
@@ -34,7 +34,7 @@ def first_clusters(model: nn.ModuleDict) -> Tensor:
     return first
 
 
-def alpha_share(config: StageConfig, epoch: int) -> float:
+def alpha_share(config: Finetune, epoch: int) -> float:
     """What is left of alpha in `epoch`: 1 until `start_epoch`, then linearly to 0 at `continuation_epochs`."""
     if not config.continuation_epochs or epoch < config.start_epoch:
         return 1.0
@@ -42,7 +42,7 @@ def alpha_share(config: StageConfig, epoch: int) -> float:
     return max(0.0, 1 - (epoch - config.start_epoch) / span)
 
 
-def beta_share(config: StageConfig, epoch: int) -> float:
+def beta_share(config: Finetune, epoch: int) -> float:
     """What has come of beta in `epoch`: 0 at `start_epoch`, 1 from `continuation_epochs` later on."""
     if epoch < config.start_epoch:
         return 0.0
@@ -51,17 +51,39 @@ def beta_share(config: StageConfig, epoch: int) -> float:
     return min(1.0, (epoch - config.start_epoch) / config.continuation_epochs)
 
 
-def ranks(config: StageConfig, epoch: int) -> bool:
+def ranks(config: Finetune, epoch: int) -> bool:
     """Whether the ranking loss counts in `epoch`."""
     return config.rank_weight > 0 and epoch >= config.start_epoch
 
 
-def has_structure(config: StageConfig) -> bool:
+def has_structure(config: Finetune) -> bool:
     """Whether any of eq. 10 has a weight."""
     return config.beta > 0 or config.align_weight > 0
 
 
-def first_centers(model: nn.ModuleDict, whole: Whole, config: StageConfig, seed: int) -> None:
+def reconstruction_weight(config: Finetune, epoch: int) -> float:
+    """That of the reconstruction in `epoch`: it decays with alpha, but for the paper's own losses."""
+    share = 1.0 if config.loss_scales == "paper" else alpha_share(config, epoch)
+    return config.reconstruction_weight * share
+
+
+def joins(config: Finetune, epoch: int) -> bool:
+    """Whether eq. 10 counts in the batches of `epoch`, since updates do not alternate."""
+    return not config.alternating and has_structure(config) and epoch >= config.start_epoch
+
+
+def shapes_batches(config: Finetune, epoch: int) -> bool:
+    """Whether a loss of batches reaches the encoder in this epoch."""
+    clusters = config.alpha * alpha_share(config, epoch) > 0
+    return clusters or reconstruction_weight(config, epoch) > 0 or joins(config, epoch)
+
+
+def updates_batches(config: Finetune, epoch: int) -> bool:
+    """Whether any loss of batches counts in `epoch`."""
+    return shapes_batches(config, epoch) or ranks(config, epoch)
+
+
+def first_centers(model: nn.ModuleDict, whole: Whole, config: Finetune, seed: int) -> None:
     """The means in the latent space of clusters that were found in a t-SNE of it (section 4.1) or in itself."""
     z = whole.map(model["encoder"])
     centers = centers_of(model)
@@ -75,7 +97,7 @@ def first_centers(model: nn.ModuleDict, whole: Whole, config: StageConfig, seed:
 
 
 @torch.no_grad()
-def observe(model: nn.ModuleDict, whole: Whole, config: StageConfig, epoch: int) -> dict[str, Tensor]:
+def observe(model: nn.ModuleDict, whole: Whole, config: Finetune, epoch: int) -> dict[str, Tensor]:
     """Of all samples: target and cluster, the clusters' means in the input, and each one's neighbours.
 
     In the first `anchor_epochs` the target is the clusters by which the centres were found: to the nearest centre many
@@ -102,7 +124,7 @@ def observe(model: nn.ModuleDict, whole: Whole, config: StageConfig, epoch: int)
     return state
 
 
-def _found_centers(z: Tensor, n_clusters: int, config: StageConfig, seed: int) -> tuple[Tensor, Tensor]:
+def _found_centers(z: Tensor, n_clusters: int, config: Finetune, seed: int) -> tuple[Tensor, Tensor]:
     """Centres `[k, m]` and the cluster of each sample `[n]`; samples left out follow the nearest that was not."""
     chosen = torch.randperm(len(z), generator=generator(seed, "centers"))[: config.center_points].sort().values
     everyone = z.double().cpu()

@@ -11,33 +11,57 @@ methods share its result wherever its settings agree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from raymc.config import Config, StageConfig
+from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
 from raymc.methods import nmce
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of, read_keys
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.mlc_presets import PRESETS
+from raymc.methods.settings import ClusterHead, FeatureBank
 from raymc.ops import mlc_objective
+from raymc.validation import STRICT, Whole
 
-STAGE_KEYS = {
-    "pretrain": nmce.STAGE_KEYS["pretrain"],
-    "heads": (
-        *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
-        *nmce.CLUSTER_SGD,
-        *("eps_sq", "gamma", "eta", "projection_iterations", "rate_factor", "augmentations"),
-        *("cluster_net", "frozen_statistics", "feature_bank"),
-    ),
-}
 NET = ("backbone", "pre_feature")
 OWN = {"linear": (), "shared_pre_feature": (), "pre_feature": ("pre_feature",), "whole": NET}
 """By `cluster_net`: the modules of which the cluster head has a copy of its own, named `cluster_…`."""
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Heads(ClusterHead):
+    """Settings of eq. 4."""
+
+    KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {"adam_beta2": 0.99, "feature_bank": 0}
+
+    gamma: float = Field(default=0.05, ge=0, description="weight of the membership's squared norm (MLC)")
+    eta: float = Field(default=0.175, gt=0, description="entropy of the membership's projection (MLC): a temperature")
+    projection_iterations: Whole | None = Field(
+        default=None, ge=1, description="half-steps of the projection; null: until it has converged (published code: 5)"
+    )
+    rate_factor: float = Field(
+        default=1.0, gt=0, description="of both coding rates (MLC's paper: 1; its authors' later code: 0.5)"
+    )
+    cluster_net: Literal["linear", "shared_pre_feature", "pre_feature", "whole"] = Field(
+        default="linear",
+        description="what the cluster head has of its own, copied once: linear: its last layer; shared_pre_feature: "
+        "the same, and the pre-feature layer trains; pre_feature: also that layer; whole: the whole net, and all of "
+        "both train",
+    )
+    feature_bank: FeatureBank = 0
+
+
+STAGES: dict[str, type[StageConfig]] = {"pretrain": nmce.Pretrain, "heads": Heads}
+
+
 def mlc_loss(
-    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    model: nn.ModuleDict, batch: Batch, config: Heads, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 4 with eq. 6's means over the views of the batch."""
     z, c = (rows.chunk(len(batch.views)) for rows in heads(model, torch.cat(batch.views)))
@@ -77,17 +101,18 @@ def stages(config: Config) -> tuple[Stage, ...]:
         raise InputError(
             "clustering: mlc has no head that assigns; it is membership, ensc, ssc_omp, kmeans or spectral"
         )
-    first = Stage("pretrain", Step(nmce.tcr_loss, (Group((*NET, "projection")),)), keys=STAGE_KEYS["pretrain"])
+    first = Stage("pretrain", Step(nmce.tcr_loss, (Group((*NET, "projection")),)))
     settings = config.stages["heads"]
+    assert isinstance(settings, Heads)
     if settings.epochs == 0:
         return (first,)
     own = OWN[settings.cluster_net]
     shared = ("pre_feature",) if settings.cluster_net == "shared_pre_feature" else ()
     copies = (("cluster", "projection"), *((f"cluster_{name}", name) for name in own))
     trained = (*own, *shared, "projection")
-    step, keys = _step(settings, trained, tuple(name for name, _ in copies))
+    step = _step(settings, trained, tuple(name for name, _ in copies))
     reads = tuple(name for name in NET if name not in trained)
-    return (first, Stage("heads", step, keys=keys, reads=reads, copies=copies, clusters=True))
+    return (first, Stage("heads", step, reads=reads, copies=copies, clusters=True))
 
 
 def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clusters: int) -> nn.Module:
@@ -105,19 +130,17 @@ def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     return labels_of(model, z, None if "assigner" not in model else c), z
 
 
-def _step(config: StageConfig, features: tuple[str, ...], cluster: tuple[str, ...]) -> tuple[Step, tuple[str, ...]]:
+def _step(config: Heads, features: tuple[str, ...], cluster: tuple[str, ...]) -> Step:
     """One update of each head by batch (section D.2); under Adam, whose step has no scale, one for both."""
-    keys = read_keys(STAGE_KEYS["heads"], config)
     if config.optimizer == "adam":
-        keys = tuple(key for key in keys if key not in nmce.CLUSTER_SGD)
-        return Step(mlc_loss, (Group((*features, *cluster)),)), keys
-    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_"))), keys
+        return Step(mlc_loss, (Group((*features, *cluster)),))
+    return Step(mlc_loss, (Group(features), Group(cluster, prefix="cluster_")))
 
 
 METHOD = Method(
     name="mlc",
     stages=stages,
-    stage_keys=STAGE_KEYS,
+    stage_settings=STAGES,
     build=build_module,
     presets=PRESETS,
     features=nmce.features,

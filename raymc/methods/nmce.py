@@ -10,33 +10,75 @@ D is minus the mean cosine similarity of the two views. Toy problems go straight
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from raymc.config import Config, StageConfig
+from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of, read_keys
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.nmce_presets import PRESETS
+from raymc.methods.settings import ClusterHead, CodingRate, FeatureBank
 from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
 from raymc.ops import gumbel_softmax, nmce_objective, tcr_objective
+from raymc.validation import STRICT, Whole
 
-_TRAINING = (
-    *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "schedule"),
-    *("eps_sq", "similarity_weight"),
-)
-_CLUSTERING = (*_TRAINING, "temperature", "straight_through", "frozen_statistics")
-CLUSTER_SGD = ("cluster_learning_rate", "cluster_weight_decay")
+SimilarityWeight = Annotated[float, Field(ge=0, description="weight of the views' cosine similarity (paper: lambda)")]
+Views = Annotated[Whole, Field(ge=2, description="augmented views of a sample in a step")]
 
-STAGE_KEYS = {
-    "pretrain": (*_TRAINING, "views"),
-    "heads": (*_CLUSTERING, *CLUSTER_SGD, "keep_feature_head", "feature_bank"),
-    "finetune": (*_CLUSTERING, *CLUSTER_SGD, "train_pre_feature"),
-}
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pretrain(CodingRate):
+    """Settings of eq. 5."""
+
+    similarity_weight: SimilarityWeight = 0.0
+    views: Literal["separate", "mean", "average"] = Field(
+        default="separate",
+        description="separate: mean of the views' rates; mean: rate of the views' normalised mean; average: MLC's "
+        "eq. 5, halved",
+    )
+    augmentations: Views = 2
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Clustering(ClusterHead):
+    """Settings of eq. 4."""
+
+    similarity_weight: SimilarityWeight = 0.0
+    temperature: float = Field(default=1.0, gt=0, description="of the Gumbel-softmax")
+    straight_through: bool = Field(default=False, description="hard cluster samples with the soft ones' gradient")
+    augmentations: Views = 2
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Heads(Clustering):
+    """Settings of eq. 4 on a frozen net."""
+
+    KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {**Clustering.KEYED_IF_CHANGED, "feature_bank": 0}
+
+    keep_feature_head: bool = Field(
+        default=False, description="the head of z starts as the stage before left it, not anew"
+    )
+    feature_bank: FeatureBank = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Finetune(Clustering):
+    """Settings of eq. 4 with the net."""
+
+    train_pre_feature: bool = Field(default=False, description="also train the pre-feature layer (published code: no)")
+
+
+STAGES: dict[str, type[StageConfig]] = {"pretrain": Pretrain, "heads": Heads, "finetune": Finetune}
 
 
 def tcr_loss(
-    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    model: nn.ModuleDict, batch: Batch, config: Pretrain, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 5 on the projections of the views; how they enter the rate is `config.views`."""
     z = model["projection"](_pre_features(model, torch.cat(batch.views)))
@@ -45,7 +87,7 @@ def tcr_loss(
 
 
 def nmce_loss(
-    model: nn.ModuleDict, batch: Batch, config: StageConfig, group: ProcessGroup | None
+    model: nn.ModuleDict, batch: Batch, config: Clustering, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 4 on the views' mean z and mean membership, each membership a Gumbel-softmax sample of its own."""
     h = _pre_features(model, torch.cat(batch.views))
@@ -71,9 +113,10 @@ def stages(config: Config) -> tuple[Stage, ...]:
     stage 1 left it, as in MLC. Without a cluster head's labels only stage 1 runs; raises InputError where later
     stages would train heads that are not used, and for MLC's membership.
     """
-    pretrain, heads, finetune = (config.stages[name] for name in STAGE_KEYS)
+    pretrain, heads, finetune = (config.stages[name] for name in STAGES)
+    assert isinstance(heads, Heads) and isinstance(finetune, Finetune)
     net = ("backbone", "pre_feature")
-    first = Stage("pretrain", Step(tcr_loss, (Group((*net, "projection")),)), keys=STAGE_KEYS["pretrain"])
+    first = Stage("pretrain", Step(tcr_loss, (Group((*net, "projection")),)))
     if config.clustering == "membership":
         raise InputError("clustering: membership is MLC's; nmce has head, ensc, ssc_omp, kmeans, spectral")
     if config.clustering != "head":
@@ -88,7 +131,6 @@ def stages(config: Config) -> tuple[Stage, ...]:
         Stage(
             "heads",
             _clustering_step(heads, "subspace"),
-            keys=_keys("heads", heads),
             reads=net,
             fresh=("cluster",) if kept else ("subspace", "cluster"),
             copies=(("subspace", "projection"),) if kept else (),
@@ -98,7 +140,6 @@ def stages(config: Config) -> tuple[Stage, ...]:
         Stage(
             "finetune",
             _clustering_step(finetune, *(net if whole else net[:1]), "subspace"),
-            keys=_keys("finetune", finetune),
             reads=() if whole else net[1:],
             clusters=True,
         ),
@@ -158,15 +199,10 @@ def _clustering_step(config: StageConfig, *modules: str) -> Step:
     return Step(nmce_loss, (Group(modules), Group(("cluster",), prefix="cluster_")))
 
 
-def _keys(stage: str, config: StageConfig) -> tuple[str, ...]:
-    unread = CLUSTER_SGD if config.optimizer == "adam" else ()
-    return tuple(key for key in read_keys(STAGE_KEYS[stage], config) if key not in unread)
-
-
 METHOD = Method(
     name="nmce",
     stages=stages,
-    stage_keys=STAGE_KEYS,
+    stage_settings=STAGES,
     build=build_module,
     presets=PRESETS,
     features=features,

@@ -5,16 +5,15 @@ That is the JSON Schema and the table of keys in the documentation; a test says 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
-from raymc.config import BARE, STAGE, known_keys
+from raymc.config import known_keys
 from raymc.datasets import NAMES, POLICIES
 from raymc.methods import METHODS, Method
 from raymc.nets import BACKBONES
 from raymc.space.format import json_schema
+from raymc.validation import Key
 
 SCHEMA = Path(__file__).parents[1] / "search_space.schema.json"
 DOCS = Path(__file__).parents[2] / "docs" / "search_spaces.md"
@@ -28,7 +27,7 @@ def schema_text() -> str:
     properties["method"]["enum"] = sorted(METHODS)
     named, _ = properties["dataset"]["oneOf"]
     named["enum"] = list(NAMES)
-    keys = sorted({key for method in METHODS.values() for key in known_keys(method.stage_keys)})
+    keys = sorted({key for method in METHODS.values() for key in known_keys(method.stage_settings)})
     for section in (properties["fixed"], properties["space"], properties["first"]["anyOf"][0]["items"]):
         section["propertyNames"] = {"enum": keys}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -47,14 +46,18 @@ def with_tables(text: str) -> str:
 
 
 def _tables(method: Method) -> str:
-    rows = [f"### {method.name.upper()}: bare keys", "", *_head("key")]
-    rows += [_row(f"`{name}`", field) for name, field in BARE.items()]
-    rows += ["", f"### {method.name.upper()}: keys of the stages {', '.join(method.stage_keys)}", ""]
-    rows += _head("key", "stages")
-    for name, field in STAGE.items():
-        stages = [stage for stage, keys in method.stage_keys.items() if name in keys]
-        if stages:
-            rows.append(_row(f"`<stage>.{name}` | {', '.join(stages)}", field))
+    title = f"### {method.name.upper()}"
+    bare: list[str] = []
+    staged: dict[tuple[str, str], list[str]] = {}
+    for name, key in known_keys(method.stage_settings).items():
+        stage, dot, short = name.partition(".")
+        if dot:  # one row for what several stages have alike
+            staged.setdefault((f"`<stage>.{short}`", _columns(key)), []).append(stage)
+        else:
+            bare.append(f"| `{name}` | {_columns(key)} |")
+    rows = [f"{title}: bare keys", "", *_head("key"), *bare, ""]
+    rows += [f"{title}: keys of the stages {', '.join(method.stage_settings)}", "", *_head("key", "stages")]
+    rows += [f"| {name} | {', '.join(stages)} | {columns} |" for (name, columns), stages in staged.items()]
     return "\n".join(rows)
 
 
@@ -63,25 +66,18 @@ def _head(*first: str) -> list[str]:
     return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
-def _row(first: str, field: dataclasses.Field[Any]) -> str:
-    default = json.dumps(field.default)
-    return f"| {first} | {default} | {_values(field)} | {field.metadata['help']} |"
+def _columns(key: Key) -> str:
+    return f"{json.dumps(key.default)} | {_values(key)} | {key.field.description}"
 
 
-def _values(field: dataclasses.Field[Any]) -> str:
-    choices, low, above, high = (field.metadata[name] for name in ("choices", "low", "above", "high"))
-    kind, _, optional = str(field.type).partition(" ")
-    words = {"bool": "true, false", "str": "text", "int": "whole number", "float": "number"}[kind]
-    named = {"backbone": tuple(BACKBONES), "augmentation": tuple(POLICIES)}.get(field.name, choices)
+def _values(key: Key) -> str:
+    words = {"bool": "true, false", "str": "text", "int": "whole number", "float": "number"}[key.kind]
+    named = {"backbone": tuple(BACKBONES), "augmentation": tuple(POLICIES)}.get(key.name, key.choices)
     if named:
         words = ", ".join(named)
-    if low is not None:
-        words += f" from {low:g}"
-    if above is not None:
-        words += f" above {above:g}"
-    if high is not None:
-        words += f" up to {high:g}"
-    return words + (", null" if optional else "")
+    for bound, word in (("ge", "from"), ("gt", "above"), ("le", "up to")):
+        words += "".join(f" {word} {getattr(one, bound):g}" for one in key.field.metadata if hasattr(one, bound))
+    return words + (", null" if key.optional else "")
 
 
 def main() -> None:

@@ -5,10 +5,9 @@ The structure is checked here; whether keys and values fit the method is checked
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
@@ -23,11 +22,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
-from raymc.config import number_hint
 from raymc.datasets import NAMES
 from raymc.errors import InputError
-from raymc.space.objective import Objective, against_budget
-from raymc.space.section import Number, Section, wrong
+from raymc.space.objective import Budget, Objective, against_budget
+from raymc.space.section import Section
+from raymc.validation import Number, reason, wrong
 
 
 def _scalar(value: object) -> object:
@@ -68,24 +67,6 @@ class Choices(Section):
     """A list of values, in no order."""
 
     choices: list[Scalar] = Field(description="two or more different values", min_length=2)
-
-
-class Confirm(Section):
-    """The best trials, run again on seeds that the search never saw."""
-
-    top: int = Field(default=3, description="trials that are confirmed", ge=1)
-    seeds: int = Field(default=5, description="fresh seeds for each of them", ge=1)
-
-
-class Budget(Section):
-    """How much is run."""
-
-    trials: int = Field(default=20, description="configurations", ge=1)
-    seeds: int = Field(default=2, description="seeds of a trial, the same for all trials", ge=1)
-    confirm: Confirm | None = Field(default=Confirm(), description="null: no confirmation")
-    fidelity: Literal["none", "epochs", "seeds"] = Field(
-        default="none", description="what a bad trial is stopped after: never, some epochs, some seeds"
-    )
 
 
 class Resources(Section):
@@ -164,7 +145,9 @@ class SpaceFile(Section):
 
     method: str = Field(description="clustering method")
     dataset: Data = Field(description="name of a dataset, or where data of your own are")
-    preset: str = Field(default="paper", description="the values that everything else starts from")
+    preset: str | None = Field(
+        default=None, description="the values that everything else starts from; left out: the method's own default"
+    )
     question: str = Field(default="", description="what the study is to answer, in words; the report quotes it")
     fixed: dict[str, Scalar] = Field(default={}, description="values that differ from the preset and are not searched")
     space: dict[str, Searched] = Field(default={}, description="what is searched; empty: only the preset is trained")
@@ -231,38 +214,7 @@ def _told(error: ErrorDetails) -> str:
     if place[:1] == ["first"] and len(place) > 1:
         place[:2] = [f"first, entry {int(place[1]) + 1}"]
     where = ".".join(str(part) for part in place)
-    return f"{where}: {_reason(error)}" if where else _reason(error)
-
-
-def _reason(error: ErrorDetails) -> str:
-    kind, value, limits = error["type"], error["input"], error.get("ctx", {})
-    shown = json.dumps(value, default=str, ensure_ascii=False)
-    if kind in ("wrong", "missing"):
-        return error["msg"] if kind == "wrong" else "is missing"
-    if kind in ("float_type", "int_type") and isinstance(value, str):
-        return f"{value!r} is a text, not a number{number_hint(value)}"
-    if kind == "string_too_short":
-        return "is empty"
-    for bound, words in (
-        ("ge", "is below"),
-        ("le", "is above"),
-        ("gt", "is not above"),
-        ("expected", "is not"),
-        ("min_length", "has not"),
-    ):
-        if bound in limits:
-            return f"{shown} {words} {limits[bound]}" + (" values or more" if bound == "min_length" else "")
-    return f"{shown} is not {_WANTED.get(kind, 'a mapping')}"
-
-
-_WANTED = {
-    "bool_type": "true or false",
-    "string_type": "a text",
-    "list_type": "a list",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "finite_number": "finite",
-}
+    return f"{where}: {reason(error)}" if where else reason(error)
 
 
 class _Loader(yaml.SafeLoader):

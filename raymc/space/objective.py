@@ -1,18 +1,16 @@
-"""The section `objective` of a search-space file: what trials are judged by, and what budget that takes."""
+"""The sections `objective` and `budget` of a search-space file: what trials are judged by, and how much is run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from raymc.config import nearest
 from raymc.metrics.gates import Gates
 from raymc.metrics.names import EPOCH_METRICS, GROUP_METRICS, LABEL_METRICS, OBJECTIVES, STUDY_METRICS
-from raymc.space.section import Number, Section, wrong
-
-if TYPE_CHECKING:
-    from raymc.space.format import Budget
+from raymc.space.section import Section
+from raymc.validation import Number, wrong
 
 
 class CollapseGates(Section):
@@ -67,6 +65,24 @@ class Objective(Section):
             told = f"{' and '.join(metrics)} {'needs' if labels else 'looks at no'} labels"
             raise wrong(f"{told}: write uses_labels: {str(labels).lower()}")
         return {"uses_labels": labels} | ({} if labels else {"gates": {}}) | content
+
+
+class Confirm(Section):
+    """The best trials, run again on seeds that the search never saw."""
+
+    top: int = Field(default=3, description="trials that are confirmed", ge=1)
+    seeds: int = Field(default=5, description="fresh seeds for each of them", ge=1)
+
+
+class Budget(Section):
+    """How much is run."""
+
+    trials: int = Field(default=20, description="configurations", ge=1)
+    seeds: int = Field(default=2, description="seeds of a trial, the same for all trials", ge=1)
+    confirm: Confirm | None = Field(default=Confirm(), description="null: no confirmation")
+    fidelity: Literal["none", "epochs", "seeds"] = Field(
+        default="none", description="what a bad trial is stopped after: never, some epochs, some seeds"
+    )
 
 
 def _check_metrics(metrics: list[str], mode: object, aggregate: object) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from raymc.config import Value, check_value
 from raymc.errors import InputError
 from raymc.space.format import Choices, Range, on_grid
+from raymc.validation import Key, Value
 
 NOT_SEARCHED = (
     "seed",
@@ -65,32 +64,32 @@ class Parameter:
         return f"the range {self.low:g} to {self.high:g}" + (f" in steps of {self.step:g}" if self.step else "")
 
 
-def make_parameter(key: str, spec: Range | Choices, field: dataclasses.Field[Any]) -> Parameter:
-    """The parameter of `key`, whose configuration field is `field`.
+def make_parameter(key: str, spec: Range | Choices, known: Key) -> Parameter:
+    """The parameter of the dotted name `key`, of which `known` says what it may be.
 
     Raises InputError where the key is not for searching or a bound or choice is no value of it.
     """
     if key in NOT_SEARCHED:
         raise InputError(f"space.{key}: is not searched")
-    kind = str(field.type).partition(" ")[0]
+    kind = known.kind
     if isinstance(spec, Choices):
-        return Parameter(kind, choices=_choices(key, spec, field))
+        return Parameter(kind, choices=_choices(key, spec, known))
     if kind not in ("int", "float"):
         wanted = "true or false" if kind == "bool" else "a text"
         raise InputError(f"space.{key}: is {wanted}; give choices, not a range")
-    low, high, step = (_number(f"{key}.{name}", getattr(spec, name), field) for name in ("low", "high", "step"))
+    low, high, step = (_number(f"{key}.{name}", getattr(spec, name), known) for name in ("low", "high", "step"))
     return Parameter(kind, low, high, spec.log, step)
 
 
-def _choices(key: str, spec: Choices, field: dataclasses.Field[Any]) -> tuple[Value, ...]:
-    values = tuple(check_value(f"space.{key}.choices", value, field) for value in spec.choices)
+def _choices(key: str, spec: Choices, known: Key) -> tuple[Value, ...]:
+    values = tuple(known.check(f"space.{key}.choices", value) for value in spec.choices)
     for i, value in enumerate(values):
         if value in values[:i]:
             raise InputError(f"space.{key}.choices: {value} stands twice")
     return values
 
 
-def _number(key: str, value: float | None, field: dataclasses.Field[Any]) -> float | None:
-    checked = None if value is None else check_value(f"space.{key}", value, field)
+def _number(key: str, value: float | None, known: Key) -> float | None:
+    checked = None if value is None else known.check(f"space.{key}", value)
     assert checked is None or isinstance(checked, int | float)  # a number's field gives a number
     return checked

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from raymc.config import nearest
-
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
-
-def wrong(text: str) -> PydanticCustomError:
-    """The error that says `text` about a section."""
-    return PydanticCustomError("wrong", "{text}", {"text": text})
+from raymc.validation import wrong
 
 
 class Section(BaseModel):

@@ -1,18 +1,16 @@
-"""What the seeds of a trial vary: the first stage, and what these stages draw."""
+"""What the seeds of a trial vary: the first stage, and what these stages draw; remarks on a space."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from raymc.config import Config, parts_of
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
 from raymc.methods.base import Stage
 from raymc.rng import PARTS
-
-if TYPE_CHECKING:
-    from raymc.space.space import Space
+from raymc.space.space import Space
 
 OF_CLUSTERS = {
     *("n_clusters", "clustering", "cluster_points"),
@@ -36,21 +34,42 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
     return first
 
 
+def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
+    """What is allowed but probably not meant, one line each."""
+    config = space.default_config()
+    stages = methods[space.method].stages(config)
+    trained = {stage.name: config.stages[stage.name] for stage in stages if config.stages[stage.name].epochs}
+    read = {f"{name}.{key}" for name, one in trained.items() for key in vars(one).keys() - one.unread()}
+    found = [
+        f"{key} is searched, but the default configuration does not read it"
+        for key in space.params
+        if "." in key and key not in read and not key.endswith(".epochs")
+    ]
+    searched = seeds_from(space, dataclasses.replace(config, seeds_from=None), methods)
+    order = list(space.stage_settings)
+    if config.seeds_from and order.index(config.seeds_from) > order.index(searched):
+        found.append(
+            f"seeds_from {config.seeds_from} comes after {searched}, the first stage that is searched: that "
+            f"stage would run with one seed only, and its luck would pass for a property of the configuration"
+        )
+    return found
+
+
 def drawn(stage: Stage, config: Config) -> set[str]:
     """The parts of a seed (`raymc.rng.PARTS`) by which a stage draws anything."""
     settings, found = config.stages[stage.name], {"order"}
     if stage.fresh or stage.begin or (stage.clusters and config.clustering != "head"):
         found.add("initialisation")
-    if "augmentations" in stage.keys and settings.augmentations and config.augmentation != "none":
+    if settings.augmentations and config.augmentation != "none":
         found.add("augmentation")
-    if {"temperature", "noise"} & set(stage.keys):
+    if {"temperature", "noise"} & vars(settings).keys():
         found.add("noise")
     return found if settings.epochs else found & {"initialisation"}
 
 
 def _check_varies(space: Space, config: Config, first: str, methods: Mapping[str, Method]) -> None:
     """Raises InputError where seeds would vary nothing: all of them would agree, and pass for a steady method."""
-    order = list(space.stage_keys)
+    order = list(space.stage_settings)
     varied = [s for s in methods[space.method].stages(config) if order.index(s.name) >= order.index(first)]
     there = {name for stage in varied for name in drawn(stage, config)}
     if config.varies != "all" and not there & set(parts_of(config.varies)):
@@ -59,7 +78,7 @@ def _check_varies(space: Space, config: Config, first: str, methods: Mapping[str
 
 
 def _first_searched(space: Space, config: Config, methods: Mapping[str, Method]) -> str:
-    order = list(space.stage_keys)
+    order = list(space.stage_settings)
     clustering = [stage.name for stage in methods[space.method].stages(config) if stage.clusters]
     stages = [
         key.partition(".")[0] if "." in key else (clustering or order)[0] if key in OF_CLUSTERS else order[0]

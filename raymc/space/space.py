@@ -8,20 +8,22 @@ is a point of the search; an entry of `first` names every searched key; no key i
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, OwnData, Value, check_value, known_keys, nearest, resolve, without_retired
+from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve, without_retired
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
 from raymc.metrics.names import STUDY_METRICS
-from raymc.space.format import Budget, OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
-from raymc.space.objective import Objective
+from raymc.space.format import OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
-from raymc.space.seeds import seeds_from
+from raymc.validation import Key, Value
 
 Params = Mapping[str, Value]
 
@@ -33,7 +35,7 @@ class Space:
     Attributes:
         content: the file as it was read, without defaults; the path of the user's own data made absolute.
         dataset: the name of a known dataset, or what the user's own data are called.
-        stage_keys: the method's stages in order, with the keys that each reads.
+        stage_settings: the method's stages in order, each with the class of its settings.
         preset_values: dotted keys of the preset.
         fixed: dotted keys that differ from the preset and are not searched.
         params: what is searched, by dotted key.
@@ -48,7 +50,7 @@ class Space:
     dataset: str
     preset: str
     question: str
-    stage_keys: Mapping[str, tuple[str, ...]]
+    stage_settings: Stages
     preset_values: Params
     fixed: Params
     params: Mapping[str, Parameter]
@@ -65,7 +67,7 @@ class Space:
         """
         workers = {"workers": self.resources.workers}
         layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
-        return resolve(self.method, self.dataset, self.preset, self.stage_keys, *layers, own=self.own)
+        return resolve(self.method, self.dataset, self.preset, self.stage_settings, *layers, own=self.own)
 
     def default_config(self) -> Config:
         """What `train` runs: the preset and `fixed`."""
@@ -116,26 +118,6 @@ def make_space(path: Path, content: Mapping[str, Any], methods: Mapping[str, Met
     return _build(path, content, parse_space(dict(content)), methods)
 
 
-def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
-    """What is allowed but probably not meant, one line each."""
-    config = space.default_config()
-    stages = methods[space.method].stages(config)
-    read = {f"{stage.name}.{key}" for stage in stages for key in stage.keys if config.stages[stage.name].epochs}
-    found = [
-        f"{key} is searched, but the default configuration does not read it"
-        for key in space.params
-        if "." in key and key not in read and not key.endswith(".epochs")
-    ]
-    searched = seeds_from(space, dataclasses.replace(config, seeds_from=None), methods)
-    order = list(space.stage_keys)
-    if config.seeds_from and order.index(config.seeds_from) > order.index(searched):
-        found.append(
-            f"seeds_from {config.seeds_from} comes after {searched}, the first stage that is searched: that "
-            f"stage would run with one seed only, and its luck would pass for a property of the configuration"
-        )
-    return found
-
-
 def _folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "search_spaces"
@@ -162,8 +144,8 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     if own:
         content = dict(content) | {"dataset": dict(content["dataset"]) | {"path": own.path}}
     presets = _presets(method, dataset, own, methods)
-    preset = presets[_known("preset", file.preset, presets)]
-    known, fixed = known_keys(method.stage_keys), without_retired(file.fixed)
+    preset = _preset(method, file.preset, presets)
+    known, fixed = known_keys(method.stage_settings), without_retired(file.fixed)
     sections = [
         ("fixed", fixed),
         ("space", file.space),
@@ -178,11 +160,11 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         content=content,
         method=file.method,
         dataset=dataset,
-        preset=file.preset,
+        preset=preset,
         question=file.question,
-        stage_keys=method.stage_keys,
-        preset_values=preset,
-        fixed={key: check_value(f"fixed.{key}", value, known[key]) for key, value in fixed.items()},
+        stage_settings=method.stage_settings,
+        preset_values=presets[preset],
+        fixed={key: known[key].check(f"fixed.{key}", value) for key, value in fixed.items()},
         params={key: make_parameter(key, spec, known[key]) for key, spec in file.space.items()},
         first=(),
         objective=file.objective,
@@ -216,6 +198,21 @@ def _presets(
     raise InputError(f"{method.name} has no preset for {dataset} (it has: {', '.join(method.presets)})")
 
 
+def _preset(method: Method, asked: str | None, presets: Iterable[str]) -> str:
+    """The name of the preset, by default the method's own. Raises InputError."""
+    name = asked or method.default_preset
+    if name in method.renamed_presets:
+        name = method.renamed_presets[name]
+        _say(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")
+    return _known("preset", name, presets)
+
+
+@cache
+def _say(line: str) -> None:
+    """Print a line for the user once a process."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def _check_keys(space: Space) -> None:
     """The rules that tie sections together. Raises InputError."""
     for key, parameter in space.params.items():
@@ -237,11 +234,10 @@ def _check_keys(space: Space) -> None:
 
 
 def _default(space: Space, key: str) -> Value:
-    flat = space.config().flat(space.stage_keys)
-    return flat[key]
+    return space.config().flat()[key]
 
 
-def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Any]) -> tuple[Params, ...]:
+def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
     if points is None:
         default = {key: _default(space, key) for key in space.params}
         inside = all(space.params[key].contains(value) for key, value in default.items())
@@ -256,10 +252,10 @@ def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str
     return tuple(_unique(checked))
 
 
-def _first_value(space: Space, place: str, key: str, value: Value, known: Mapping[str, Any]) -> Value:
+def _first_value(space: Space, place: str, key: str, value: Value, known: Mapping[str, Key]) -> Value:
     if key not in space.params:
         raise InputError(f"{place}: {key} is not searched")
-    checked = check_value(f"{place}: {key}", value, known[key])
+    checked = known[key].check(f"{place}: {key}", value)
     if not space.params[key].contains(checked):
         raise InputError(f"{place}: {key} {checked} is outside {space.params[key]}")
     return checked

@@ -48,7 +48,7 @@ class Configuration:
     @property
     def settings(self) -> dict[str, Value]:
         """Every key but the seed."""
-        flat = self.config.flat(self.space.stage_keys)
+        flat = self.config.flat()
         return {key: value for key, value in flat.items() if key != "seed"}
 
     @property
@@ -56,13 +56,13 @@ class Configuration:
         """The versions of what computes its figures."""
         config = self.config
         stages = METHODS[self.space.method].stages(config)
-        bank = any(uses_bank(stage, config.stages[stage.name]) for stage in stages)
+        bank = any(uses_bank(config.stages[stage.name]) for stage in stages)
         own = {stage.name: stage.numerics for stage in stages}
         return {"loop": LOOP_NUMERICS} | own | ({"bank": BANK_NUMERICS} if bank else {})
 
     def has(self, before: Mapping[str, object]) -> bool:
         """Whether these are its settings. A key that came later is in one of them alone: its default counts."""
-        now, known, absent = self.settings, known_keys(self.space.stage_keys), object()
+        now, known, absent = self.settings, known_keys(self.space.stage_settings), object()
 
         def value(settings: Mapping[str, object], key: str) -> object:
             return settings.get(key, known[key].default if key in known else absent)
@@ -108,7 +108,7 @@ def configurations(request: StabilityRequest) -> list[Configuration]:
 
 def overrides_by_method(overrides: Mapping[str, Value], methods: Sequence[str]) -> dict[str, dict[str, Value]]:
     """For each method those that it knows. Raises InputError for a key that none of them knows."""
-    known = {method: known_keys(METHODS[method].stage_keys) for method in methods}
+    known = {method: known_keys(METHODS[method].stage_settings) for method in methods}
     every = sorted({key for keys in known.values() for key in keys})
     for key in overrides:
         if key not in every:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from raymc.config import Value, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
+from raymc.methods import METHODS
 from raymc.space.format import Resources, Scalar, parse_yaml, told
 from raymc.space.section import Section
 from raymc.space.space import Space, make_space
@@ -61,7 +62,9 @@ class RowFile(Section):
     name: str = Field(description="as the paper calls it")
     quoted: bool = Field(default=False, description="the paper's figures alone: it is not run")
     method: str | None = Field(default=None, description="left out: that of the table")
-    preset: str = Field(default="paper", description="the values that all else starts from")
+    preset: str | None = Field(
+        default=None, description="the values that all else starts from; left out: the method's own default"
+    )
     fixed: dict[str, Scalar] = Field(default={}, description="what makes the row what it is; no command changes it")
     datasets: list[str] | None = Field(default=None, description="columns that it is run on; left out: all")
     by_dataset: dict[str, dict[str, Scalar]] = Field(default={}, description="the same for one dataset alone")
@@ -111,7 +114,7 @@ class TableRow:
     name: str
     quoted: bool
     method: str
-    preset: str
+    preset: str | None
     datasets: tuple[str, ...]
     own: Mapping[str, Mapping[str, Value]]
     paper: Mapping[str, tuple[Figure | None, ...]]
@@ -244,7 +247,9 @@ def _row(key: str, row: RowFile, file: TableFile) -> TableRow:
     paper = {dataset: _figures(f"rows.{key}.paper.{dataset}", str(text), file) for dataset, text in row.paper.items()}
     own = {dataset: row.fixed | row.by_dataset.get(dataset, {}) for dataset in file.columns}
     run_on = () if row.quoted else tuple(row.datasets or file.columns)
-    return TableRow(key, row.name, row.quoted, row.method or file.method, row.preset, run_on, own, paper)
+    method = row.method or file.method
+    preset = row.preset or (METHODS[method].default_preset if method in METHODS else None)
+    return TableRow(key, row.name, row.quoted, method, preset, run_on, own, paper)
 
 
 def _figures(place: str, text: str, file: TableFile) -> tuple[Figure | None, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
-from raymc.execution.remote import Mirrored, driving
+from raymc.execution.remote import driving, shared
 from raymc.execution.session import needs_of
 from raymc.execution.worker import Needs
 from raymc.stability.groups import RETRIED, SeedGroup, Skipped, seeds_missing
@@ -114,7 +114,8 @@ class GroupQueue:
             tracker = group.tracker(self.tracking_uri)
             tracker.start()
             try:
-                yield Mirrored(queue, mirror) if mirror else queue
+                with shared(queue, mirror) as work:
+                    yield work
                 group.log_statistics(tracker)
             except BaseException as error:
                 tracker.__exit__(type(error), error, None)

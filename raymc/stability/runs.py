@@ -14,10 +14,10 @@ from pathlib import Path
 from raymc import clusterers
 from raymc.atomic import write_json
 from raymc.config import parts_of
-from raymc.datasets import Dataset
+from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
+from raymc.masking import masked
 from raymc.methods import METHODS
-from raymc.provenance import data_facts
 from raymc.stability.configurations import Configuration, common_data, configurations, run_by
 from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
 from raymc.stability.queue import run_groups
@@ -120,10 +120,10 @@ def _facts(
     tracking_uri: str,
 ) -> dict[str, Row]:
     """The content of each `stability.json` of a run, by its place in the run's folder; one has the same of its own."""
-    place = {"tracking_uri": uri.masked(tracking_uri)}
+    place = {"tracking_uri": masked(tracking_uri)}
     shared = place | {
         "smoke": request.smoke,
-        "storage": uri.masked(request.storage),
+        "storage": masked(request.storage),
         "manifest": {"created": files.now(), **run_by(), "data": data_facts(dataset)},
     }
     each = {one.name: _facts_of(one, dataset, seeds) for one in found}

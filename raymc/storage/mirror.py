@@ -11,7 +11,7 @@ import contextlib
 import functools
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,7 +39,6 @@ class Mirror:
         self._fs, self._root = filesystem(uri)
         self._there: dict[str, tuple[int, object]] = {}
         self._here: dict[str, tuple[int, int]] = {}
-        self._mine: set[str] = set()
         self._lock = threading.RLock()
         self.is_lost: Callable[[], bool] = lambda: False
 
@@ -70,11 +69,15 @@ class Mirror:
         self.push()
 
     @contextlib.contextmanager
-    def pulling(self, begin: str) -> Iterator[None]:
-        """Pull now and then while the block runs, and once more at its end."""
-        with self._again_and_again(lambda: self._pull(begin)):
+    def pulling(self, beginnings: Callable[[], Iterable[str]]) -> Iterator[None]:
+        """Pull what begins as `beginnings` says now and then while the block runs."""
+
+        def pull() -> None:
+            for begin in beginnings():
+                self._pull(begin)
+
+        with self._again_and_again(pull):
             yield
-        self.pull(begin)
 
     @contextlib.contextmanager
     def _again_and_again(self, do: Callable[[], None]) -> Iterator[None]:
@@ -98,8 +101,7 @@ class Mirror:
             above = "/".join((self._root, *begin.split("/")[:-1]))
             found = {path[len(self._root) + 1 :]: entry for path, entry in listing(self._fs, above).items()}
             asked = [name for name in found if name.startswith(begin) and _is_ours(name)]
-            # Spools that this process writes: the file is open here, and none other writes it.
-            for wave in _waves([n for n in asked if n not in self._mine and self._there.get(n) != found[n]]):
+            for wave in _waves([name for name in asked if self._there.get(name) != found[name]]):
                 self._each(wave, lambda name: self._get(name, found[name]))
 
     def _push(self) -> None:
@@ -128,8 +130,6 @@ class Mirror:
             return
         if name.rpartition("/")[2] in LAST and _stamp(self.folder / name) != stamp:
             return  # written anew since the others were listed: the next push gives it after them
-        if name.startswith("spool/"):
-            self._mine.add(name)
         self._fs.pipe_file(f"{self._root}/{name}", content)
         self._there[name] = mark(self._fs, f"{self._root}/{name}")
         if stamp:

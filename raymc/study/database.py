@@ -14,7 +14,7 @@ import optuna
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from raymc.errors import InputError, StorageError
-from raymc.tracking.uri import DATABASES, masked
+from raymc.masking import DATABASES, masked
 
 P = ParamSpec("P")
 R = TypeVar("R")

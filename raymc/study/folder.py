@@ -5,7 +5,6 @@ studies/<name>/study.json       what was asked, of what data, with which version
 studies/<name>/<space>.yaml     the search space as it was; a resume reads this one
 studies/<name>/optuna.db        trials, parameters, scores
 studies/<name>/trials, confirm  see `raymc.study.files`
-studies/<name>/spool            see `raymc.tracking`
 ```
 """
 

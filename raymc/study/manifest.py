@@ -10,6 +10,7 @@ from raymc.config import Config, Value
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
+from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
 from raymc.space.objective import several_seeds
@@ -17,7 +18,6 @@ from raymc.space.seeds import seeds_from
 from raymc.space.space import Space
 from raymc.study import files
 from raymc.study.records import Row
-from raymc.tracking.uri import masked
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of
 
@@ -111,7 +111,7 @@ def make_manifest(
 ) -> Row:
     """The content of a new study's `study.json`; `space` has the overrides pinned."""
     config = space.config()
-    flat = config.flat(space.stage_keys)
+    flat = config.flat()
     return {
         "study": name,
         "space": {"name": space.name, "path": str(space.path), "content": dict(space.content)},
@@ -131,7 +131,7 @@ def make_manifest(
         "objective": space.objective.model_dump(),
         "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
         "resources": space.resources.model_dump(),
-        "data": provenance.data_facts(dataset) | _scaled_as_searched(space, dataset),
+        "data": datasets.data_facts(dataset) | _scaled_as_searched(space, dataset),
         "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
         "versions": provenance.versions(),
         "git": provenance.revision(),

@@ -23,7 +23,6 @@ from raymc.study.distributions import Distributions, suggest
 from raymc.study.objective import Objective
 from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Unit
 from raymc.study.sampler import next_number, reseed
-from raymc.tracking import runs
 
 LOST = "its process was lost"
 
@@ -68,14 +67,10 @@ class SeedQueue:
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
         units = [Unit(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
         self._queue = deque(unit for unit in units if files.read_seed(folder, unit, unit.seeds[0]) is None)
-        self._untold: set[int] = set()
         for unit in units[: len(configurations)]:
             before = files.read_record(folder, kind, unit.trial)
             if before is not None and before.state in FINAL and before.group == group:
                 continue
-            if kind == "confirm":
-                self._untold.add(unit.trial)
-                runs.open_trial(folder, unit.trial, kind=kind, params=unit.params).close()
             self._record(unit)
 
     def next(self) -> Unit | None:
@@ -102,18 +97,8 @@ class SeedQueue:
 
     def _record(self, unit: Unit) -> Record:
         record = groups.make_record(self.folder, unit, self.objective)
-        if record.state in FINAL and unit.trial in self._untold:
-            self._tell(unit, record)  # first: with a final record nothing is written again
         files.write_record(self.folder, record)
         return record
-
-    def _tell(self, unit: Unit, record: Record) -> None:
-        self._untold.remove(unit.trial)
-        ended = len(record.seeds)
-        with runs.open_trial(self.folder, unit.trial, kind=unit.kind, params=unit.params) as log:
-            runs.log_statistics(log, groups.statistics_of(record.seeds), step=ended)
-            runs.log_statistics(log, groups.agreement_of(record), step=ended)
-            runs.close_run(log, record.state)
 
 
 class Ledger:

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from raymc.config import Value
+from raymc.datasets import data_facts
 from raymc.errors import InputError
-from raymc.masking import masked_words
-from raymc.provenance import data_facts
+from raymc.masking import masked, masked_words
 from raymc.space.space import Space, load_space
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
@@ -21,7 +21,6 @@ from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
 from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget
 from raymc.study.records import Row
-from raymc.tracking import uri
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ def check_numbers(request: Request) -> None:
         raise InputError("seed: a search has several; its first one is --seed")
 
 
-def new_study(request: Request) -> Path:
-    """Make the study's folder. Raises InputError before anything is made."""
+def new_study(request: Request, tracking_uri: str) -> Path:
+    """Make the study's folder, tracked at `tracking_uri`. Raises InputError before anything is made."""
     check_numbers(request)
     space = load_space(request.space).pinned(request.overrides)
     seed = request.seed or 0
@@ -82,14 +81,14 @@ def new_study(request: Request) -> Path:
     check_storage(request.storage)
     folder = study.studies_root(request.storage) / study.check_name(name)
     study.check_new(request.storage, folder)
-    tracking_uri, url = uri.resolve(request.tracking_uri), database_of(request)
+    url = database_of(request)
     report_folder(name)
     dataset = load_data(space, request.data, request.smoke)
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
     )
-    manifest["database"] = url and uri.masked(url)
+    manifest["database"] = url and masked(url)
     study.create_study(request.storage, folder, manifest, space, compile_space(space.params), url)
     return folder
 
@@ -164,12 +163,3 @@ def report_folder(name: str) -> Path:
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"reports are written to the working folder, and {above} cannot be written")
     return folder
-
-
-def tracking_uri_of(request: Request, manifest: Row) -> str:
-    """Where this sitting's MLflow is: as asked for, else where the study's was.
-
-    Raises InputError, also where the study's had a password, which is not kept.
-    """
-    given = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return uri.resolve(given or str(manifest["tracking_uri"]))

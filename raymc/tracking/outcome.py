@@ -8,7 +8,6 @@ from typing import Any
 from raymc.study.objective import Objective
 from raymc.study.reader import Study
 from raymc.study.records import FINISHED, Record, Row
-from raymc.tracking import runs
 from raymc.tracking.study import StudyTracker
 
 SCORES = {"search": "search_score", "confirm": "confirmed_score"}
@@ -35,7 +34,7 @@ def log_outcome(study: Study, facts: Row, chosen: Row | None, counts: Mapping[st
     step = sum(counts.values())
     for record in (*study.trials, *study.confirmations):
         if scores := scores_of(record):
-            runs.log_scores(study.folder, record.trial, scores, step, kind=record.kind)
+            tracker.log_scores(record.trial, scores, step, kind=record.kind)
     tracker.metrics({f"trials_{state}": count for state, count in counts.items()}, step)
     if chosen is not None:
         statistics = {**chosen["statistics"], "pairwise_ari": chosen["pairwise_ari"] or {}}

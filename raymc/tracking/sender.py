@@ -1,144 +1,133 @@
-"""One pass over a study's spools: everything that MLflow does not have yet, to the run that it belongs to."""
+"""One pass over a study's records: everything that MLflow does not have yet, to the run that it belongs to."""
 
 from __future__ import annotations
 
-import hashlib
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from raymc.atomic import write_text
-from raymc.tracking.store import Away, Forgotten, Point, Store
-from raymc.tracking.tail import Record, Tail
+from raymc.atomic import write_bytes
+from raymc.tracking.client import Away, Client, Forgotten, Known
+from raymc.tracking.projection import ENDINGS, Point, Run, TrialRuns, trial_places
+
+IDENTITY = ("spool/id", "mlflow.id")
+"""Where a study's id is: of studies made by older versions, and of others."""
 
 
 class Sender:
-    """Sends `<folder>/*.jsonl` to the runs of one experiment, each line once.
+    """Sends the runs of a study's folder to one experiment, each point once.
 
-    A run is found by the tags `raymc.spool` (an id kept in the folder, so that studies of one name are not mixed) and
-    `raymc.run` (the spool's name): a resumed study goes on with its runs. What is sent twice after all, MLflow keeps
-    once, since the time of a point comes from its record.
+    How far a run is says MLflow itself, which is asked at the beginning and after every failure: a metric's points
+    arrive in the order of their steps, so that its last step there is the cursor. Runs are found by the tags
+    `raymc.spool` (an id kept in the folder, so that studies of one name are not mixed) and `raymc.run`.
+
+    Attributes:
+        study: the study's own run, which no record has.
+        late: points that only the study as a whole gives, with the names of their runs.
+        artifacts: files to keep with the study's run, and the folders there.
+        over: nobody works at the study any more, so what has not ended was interrupted.
     """
 
-    def __init__(self, folder: Path, tracking_uri: str, experiment: str, *, study: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        place = hashlib.sha256(f"{tracking_uri}\n{experiment}".encode()).hexdigest()[:12]
-        self._folder = folder
-        self._sent = folder / "sent" / place
-        self._tails: dict[str, Tail] = {}
-        tags = {"raymc.study": study, "raymc.spool": _identity(folder)}
-        self.store = Store(tracking_uri, experiment, tags, found_by=("raymc.spool",))
+    def __init__(self, folder: Path, tracking_uri: str, experiment: str, *, study: Run) -> None:
+        self.folder, self.study, self.over = folder, study, False
+        self.late: list[tuple[str, Point]] = []
+        self.artifacts: list[tuple[Path, str | None]] = []
+        self.client = Client(tracking_uri, experiment, {"raymc.spool": _identity(folder)})
+        self._tags = {"raymc.study": study.title or study.name}
+        self._known: dict[str, Known] = {}
+        self._connected = False
+        self._stamps: dict[str, object] = {}
+        self._complete: set[tuple[str, int]] = set()
 
     def run_ids(self) -> dict[str, str]:
-        """MLflow's run ids by spool name, also those of earlier sittings."""
-        names = {path.stem for path in self._sent.glob("*.json")} | set(self._tails)
-        tails = [self._tails.get(name) or self._new_tail(name) for name in sorted(names)]
-        return {tail.name: tail.run_id for tail in tails if tail.run_id is not None}
-
-    def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment, now or in an earlier sitting; None where MLflow was never reached."""
-        kept = self._sent / "experiment"
-        return self.store.experiment_id or (kept.read_text() if kept.exists() else None)
+        """MLflow's run ids by name, as far as MLflow was reached."""
+        return {name: known.run_id for name, known in self._known.items()}
 
     def send_all(self) -> None:
-        """Send what is new in all spools. Raises Away where MLflow does not take it; the next call goes on."""
+        """Send what is new. Raises Away where MLflow does not take it; the next call asks what there is and goes on."""
         try:
-            if self.store.experiment_id is None:
-                self._connect()
-            for path in sorted(self._folder.glob("*.jsonl")):
-                self._send_spool(self._tail(path.stem))
-        except Forgotten as error:
-            for name in self.run_ids():
-                self._tail(name).forget()
-            self.store.experiment_id = None
-            raise Away(f"{error}; all is sent again") from error
+            if not self._connected:
+                self.client.connect()
+                self._known, self._stamps, self._complete = self.client.runs(), {}, set()
+                self._connected = True
+            self._send_study()
+        except BaseException as error:
+            self._connected = False
+            if isinstance(error, Forgotten):
+                raise Away(f"{error}; all is sent again") from error
+            raise
 
-    def _connect(self) -> None:
-        self.store.connect()
-        write_text(self._sent / "experiment", str(self.store.experiment_id))
-        known = next(iter(self.run_ids().values()), None)
-        if known is not None and not self.store.knows(known):
-            raise Forgotten("it does not know the study's runs")
+    def _send_study(self) -> None:
+        study, over, late, files = self.study, self.over, list(self.late), list(self.artifacts)
+        known = self._open(study)
+        for place in trial_places(self.folder):
+            if place not in self._complete and self._send_trial(TrialRuns(self.folder, *place, over=over)):
+                self._complete.add(place)
+        for name in dict.fromkeys(name for name, _ in late):
+            if name in self._known:
+                self._deliver(self._known[name], [point for own, point in late if own == name])
+        for path, folder in files:
+            self.client.artifact(known.run_id, path, folder)
+            self.artifacts.remove((path, folder))
+        self._send(study)
 
-    def _send_spool(self, tail: Tail) -> None:
-        while tail.pending():
-            records, end = tail.read()
-            if end == tail.offset:
-                return
-            try:
-                for part in parts(records):
-                    self._send(tail, part)
-                tail.commit(end)
-            except BaseException:
-                tail.rewind()
-                raise
-            if records and records[-1]["kind"] == "end":
-                tail.rewind()
+    def _send_trial(self, trial: TrialRuns) -> bool:
+        """Send a trial's runs; whether that was the last of it."""
+        for name, state in trial.states.items():
+            known, stamp = self._known.get(name), trial.stamp(name)
+            if self._stamps.get(name) != stamp and not (known is not None and _is_ended(known, state)):
+                self._send(trial.run(name, known.steps if known else {}))
+                self._stamps[name] = stamp
+        return bool(trial.states) and None not in trial.states.values()
 
-    def _send(self, tail: Tail, part: list[Record]) -> None:
-        run_id, is_new = self._run(tail.name)
-        first = part[0]
-        if first["kind"] == "end":
-            self.store.set_status(run_id, first["status"], first["time"])
-        elif first["kind"] == "artifact":
-            self.store.artifact(run_id, Path(first["path"]), first["folder"])
-        else:
-            if first["kind"] == "start" and not is_new:
-                self.store.set_status(run_id, "RUNNING")
-            self.store.deliver(run_id, *merged(part))
+    def _open(self, run: Run) -> Known:
+        if run.name not in self._known:
+            parent = self._known[run.parent].run_id if run.parent else None
+            tags = {**self._tags, "raymc.run": run.name}
+            self._known[run.name] = self.client.create_run(run.title or run.name, tags, parent, run.started)
+        return self._known[run.name]
 
-    def _run(self, name: str) -> tuple[str, bool]:
-        """The run of a spool, made with the runs above it where it is not there yet; whether it is new."""
-        tail = self._tail(name)
-        if tail.run_id is not None:
-            return tail.run_id, False
-        head = tail.head()
-        parent = head.get("parent")
-        parent_id = self._run(parent)[0] if parent and parent != name else None
-        run_id, is_new = self.store.open_run(name, head.get("name", name), parent_id, head.get("time"))
-        tail.attach(run_id)
-        return run_id, is_new
+    def _send(self, run: Run) -> None:
+        known = self._open(run)
+        changes = known.status != run.status
+        if changes and run.state is None:
+            self.client.set_status(known.run_id, run.status)
+        state = {} if run.state is None else {"raymc.state": run.state}
+        self._deliver(known, run.points, run.params, {**run.tags, **state})
+        if changes and run.state is not None:  # last, since a run that has ended is whole
+            self.client.set_status(known.run_id, run.status, run.ended)
+        known.status = run.status
 
-    def _tail(self, name: str) -> Tail:
-        if name not in self._tails:
-            self._tails[name] = self._new_tail(name)
-        return self._tails[name]
-
-    def _new_tail(self, name: str) -> Tail:
-        return Tail(self._folder / f"{name}.jsonl", self._sent / f"{name}.json")
-
-
-def parts(records: list[Record]) -> list[list[Record]]:
-    """Rows of records that go together: metrics, tags and parameters, behind the start of a run if one is there."""
-    rows: list[list[Record]] = []
-    for record in records:
-        alone = record["kind"] in ("start", "end", "artifact")
-        if alone or not rows or rows[-1][0]["kind"] in ("end", "artifact"):
-            rows.append([record])
-        else:
-            rows[-1].append(record)
-    return rows
+    def _deliver(
+        self, known: Known, points: Iterable[Point], params: Mapping[str, str] = {}, tags: Mapping[str, str] = {}
+    ) -> None:
+        if known.is_deleted:
+            return
+        steps, new = dict(known.steps), []
+        for point in points:
+            key, _, _, step = point
+            if step > steps.get(key, -1):
+                new.append(point)
+                steps[key] = step
+        # The first value of a parameter stands, the last one of a tag does.
+        params = {key: value for key, value in params.items() if key not in known.params}
+        tags = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+        self.client.deliver(known.run_id, new, params, tags)
+        known.steps = steps
+        known.params |= params
+        known.tags |= tags
 
 
-def merged(part: list[Record]) -> tuple[list[Point], dict[str, str], dict[str, str]]:
-    """Points, parameters (the first value stands) and tags (the last one does) of a row of records."""
-    points: list[Point] = []
-    params: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    for record in part:
-        if record["kind"] == "metrics":
-            points += [(key, value, record["time"], record["step"]) for key, value in record["values"].items()]
-        elif record["kind"] == "params":
-            params = record["values"] | params
-        elif record["kind"] == "tags":
-            tags |= record["values"]
-        elif record["kind"] == "start":
-            params, tags = record["params"] | params, tags | record["tags"]
-    return points, params, tags
+def _is_ended(known: Known, state: str | None) -> bool:
+    """Whether MLflow has a run to its end: that is told last, so all else is there."""
+    return state is not None and known.status == ENDINGS[state] and known.tags.get("raymc.state") == state
 
 
 def _identity(folder: Path) -> str:
-    """The id of a spool folder, made when it is first asked for."""
-    file = folder / "id"
-    if not file.exists():
-        write_text(file, uuid.uuid4().hex)
-    return file.read_text().strip()
+    """The id of a study's folder, given when it is first asked for."""
+    for file in IDENTITY:
+        if (folder / file).exists():
+            return (folder / file).read_text().strip()
+    identity = uuid.uuid4().hex
+    write_bytes(folder / IDENTITY[-1], identity.encode())
+    return identity

@@ -8,10 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from raymc.errors import InputError
-from raymc.masking import HIDDEN
-from raymc.masking import masked as masked  # whoever shows a URI has it from here
+from raymc.masking import DATABASES, HIDDEN, masked
 
-DATABASES = ("postgresql", "mysql", "mssql")
 _EXAMPLES = "sqlite:///mlflow.db, http://host:5000, postgresql+psycopg2://user@host/mlflow"
 
 
@@ -20,13 +18,14 @@ def default_uri() -> str:
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def resolve(given: str | None) -> str:
-    """The tracking URI: `given`, else MLFLOW_TRACKING_URI, else `default_uri`; a SQLite path becomes absolute.
+def resolve(given: str | None, before: str | None = None) -> str:
+    """The tracking URI: `given`, else MLFLOW_TRACKING_URI, else `before`, else `default_uri`.
 
+    A SQLite path becomes absolute. `before` is where a study was tracked, without its password, which is not kept.
     Nothing is contacted and nothing written. Raises InputError for a URI that MLflow would not understand, or a SQLite
     file that cannot be written.
     """
-    uri = (given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()).strip()
+    uri = (given or os.environ.get("MLFLOW_TRACKING_URI") or before or default_uri()).strip()
     scheme, mark, _ = uri.partition("://")
     if not mark:
         raise InputError(_no_scheme(masked(f"http://{uri}").removeprefix("http://")))

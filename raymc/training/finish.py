@@ -10,7 +10,7 @@ from torch import nn
 
 from raymc import clusterers
 from raymc.atomic import write_json
-from raymc.datasets.scaling import Scaling
+from raymc.datasets.base import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
 from raymc.training import evaluate, outputs
@@ -50,7 +50,7 @@ def finish(
         metrics |= evaluate.probe_metrics(result["probes"])
     effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
     effective |= {"own": asdict(config.own)} if config.own else {}
-    effective |= config.flat(training.method.stage_keys)
+    effective |= config.flat()
     write_json(out / "config.json", effective)
     labels = dict(arrays)
     if data.train.y is not None:

@@ -122,12 +122,12 @@ class Optimisers:
                         average.mul_(average.abs() >= least)
 
     def _rate(self, title: str, epoch: int) -> float:
-        config = self._config
+        config, settings = self._config, vars(self._config)
         if title == "cluster":
-            return config.cluster_learning_rate
+            return float(settings["cluster_learning_rate"])
         base = config.learning_rate
-        if title == "whole" and config.whole_learning_rate is not None:
-            base = config.whole_learning_rate
+        if title == "whole" and settings["whole_learning_rate"] is not None:
+            base = settings["whole_learning_rate"]
         return learning_rate(epoch, config.epochs, base, config.warmup_epochs, config.schedule)
 
 
@@ -145,7 +145,7 @@ def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 def _make(parameters: Sequence[nn.Parameter], group: Group, config: StageConfig) -> torch.optim.Optimizer:
     if group.prefix == "cluster_":
-        decay = config.cluster_weight_decay
+        decay = vars(config)["cluster_weight_decay"]
         return _sgd(parameters, config.weight_decay if decay is None else decay)
     if group.prefix not in ("", "whole_"):
         raise ValueError(f"no optimiser settings have the prefix {group.prefix!r}")

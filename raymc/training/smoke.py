@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 
-from raymc.config import Config
+from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split
 from raymc.distributed import Workers
 from raymc.methods import METHODS
@@ -24,20 +25,17 @@ def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     clusters = clusters_of(config, dataset)
     heavy = dataset.train.x[0].numel() > 1000
     rows = max(HEAVY_ROWS if heavy else LIGHT_ROWS, 2 * clusters)
-    stages = {
-        name: dataclasses.replace(
-            stage,
-            epochs=min(stage.epochs, 2),
-            batch_size=min(stage.batch_size, max(64, clusters)),
-            warmup_epochs=0,
-            start_epoch=min(stage.start_epoch, 1),
-            continuation_epochs=min(stage.continuation_epochs, 2),
-            anchor_epochs=min(stage.anchor_epochs, 1),
-        )
-        for name, stage in config.stages.items()
-    }
+    most = {"epochs": 2, "batch_size": max(64, clusters), "warmup_epochs": 0}
+    most |= {"start_epoch": 1, "continuation_epochs": 2, "anchor_epochs": 1}
+    stages = {name: _at_most(stage, most) for name, stage in config.stages.items()}
     config = dataclasses.replace(config, stages=MappingProxyType(stages), probe_views=min(config.probe_views, 2))
     return config, limit(dataset, rows)
+
+
+def _at_most(settings: StageConfig, most: Mapping[str, int]) -> StageConfig:
+    """The settings with those of `most` that they have cut down to it."""
+    now = vars(settings)
+    return dataclasses.replace(settings, **{name: min(now[name], most[name]) for name in most.keys() & now.keys()})
 
 
 def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
@@ -87,8 +85,7 @@ def one_step(config: Config, dataset: Dataset) -> None:
         model = enter(method, stage, config, shape, clusters, weights, config.seed)
         asked = config.stages[stage.name]
         if asked.epochs:
-            settings = dataclasses.replace(
-                asked, epochs=1, batch_size=rows, warmup_epochs=0, start_epoch=0, anchor_epochs=0
-            )
+            settings = _at_most(asked, {"epochs": 1, "warmup_epochs": 0, "start_epoch": 0, "anchor_epochs": 0})
+            settings = dataclasses.replace(settings, batch_size=rows)
             fit(model, stage, settings, feed, config.seed, hooks)
         weights = weights_of(model)

@@ -68,10 +68,9 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
         raise InputError(f"cluster_points: {config.cluster_points} points cannot have {n_clusters} clusters")
     for stage in method.stages(config):
         settings = config.stages[stage.name]
-        if stage.begin and settings.epochs and "center_points" in stage.keys and settings.center_points < n_clusters:
-            raise InputError(
-                f"{stage.name}.center_points: {settings.center_points} points cannot have {n_clusters} centres"
-            )
+        points = getattr(settings, "center_points", n_clusters)
+        if stage.begin and settings.epochs and points < n_clusters:
+            raise InputError(f"{stage.name}.center_points: {points} points cannot have {n_clusters} centres")
         check_bank(stage, settings, dataset)
         batch = min(config.stages[stage.name].batch_size, dataset.epoch_size)
         if stage.clusters and config.stages[stage.name].epochs and batch < n_clusters:
@@ -80,15 +79,15 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
             check_backbone(config.backbone, tuple(dataset.train.x.shape[1:]))
 
 
-def uses_bank(stage: Stage, settings: StageConfig) -> bool:
-    """Whether a stage trains from a bank."""
-    return "feature_bank" in stage.keys and settings.epochs > 0
+def uses_bank(settings: StageConfig) -> bool:
+    """Whether a stage with these settings trains from a bank."""
+    return settings.feature_bank > 0 and settings.epochs > 0
 
 
 def check_bank(stage: Stage, settings: StageConfig, data: Dataset) -> None:
     """Raises InputError where a stage that asks for a bank cannot have one."""
     key = f"{stage.name}.feature_bank"
-    if not uses_bank(stage, settings):
+    if not uses_bank(settings):
         return
     if "backbone" not in stage.reads:
         raise InputError(f"{key}: this stage trains its backbone, and a bank is of a frozen one")
@@ -190,14 +189,14 @@ def stage_facts(
         "loop": LOOP_NUMERICS,
         "loss": [stage.step.loss.__name__, stage.numerics],
         "groups": [[list(group.modules), group.prefix] for group in stage.step.groups],
-        "settings": {key: getattr(settings, key) for key in sorted(stage.keys)},
+        "settings": settings.keyed(),
         "augmentation": config.augmentation,
         "precision": config.precision,
         "architecture": {name: architecture(module) for name, module in sorted(model.items())},
         "data": fingerprint,
         "seed": seed_facts(seed),
         "previous": previous,
-        **({"bank": BANK_NUMERICS} if uses_bank(stage, settings) else {}),
+        **({"bank": BANK_NUMERICS} if uses_bank(settings) else {}),
         **({"copies": [list(pair) for pair in stage.copies]} if stage.copies else {}),
         **({"begin": stage.begin.__name__} if stage.begin else {}),
         **({"observe": stage.observe.__name__} if stage.observe else {}),

@@ -95,7 +95,7 @@ class Training:
         """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
         settings = self.config.stages[stage.name]
         self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
-        if uses_bank(stage, settings):
+        if uses_bank(settings):
             bank = Bank(model, self.config, settings, self.feed, self.store, self.autocast)
             self.behind = Behind(model, self.feed, bank)
         elif settings.epochs:

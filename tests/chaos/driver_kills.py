@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from raymc.study.events import EVENTS, read_events
 from tests.chaos.command import PATIENCE, Command, short_folder, tell
 from tests.mlflow_database import metrics
 
@@ -76,14 +77,15 @@ class Search:
         found = {}
         for path in sorted(self.study.glob("*/*/seed-*/result.json")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[self._run_name(path)] = (path.stat().st_mtime_ns, digest, self._starts(path))
+            name = str(path.relative_to(self.study).parent)
+            found[name] = (path.stat().st_mtime_ns, digest, _count(path.with_name(EVENTS), "begin"))
         return found
 
     def starts(self) -> int:
-        return sum(len(_lines(path, "start")) for path in self._spools())
+        return sum(_count(path, "begin") for path in self._events())
 
     def epochs(self) -> int:
-        return sum(len(_lines(path, "metrics")) for path in self._spools())
+        return sum(_count(path, "epoch") for path in self._events())
 
     def durable(self) -> float:
         """When the last thing was written that a resume goes on from."""
@@ -112,21 +114,13 @@ class Search:
         kept = {at: value for at, value in rows.items() if not at[1].endswith((".seconds", ".cached"))}
         return {(run.replace(self.name, "study"), key, step): value for (run, key, step), value in kept.items()}
 
-    def _spools(self) -> list[Path]:
-        return sorted((self.study / "spool").glob("*.seed-*.jsonl"))
-
-    def _starts(self, result: Path) -> int:
-        return len(_lines(self.study / "spool" / f"{self._run_name(result)}.jsonl", "start"))
-
-    def _run_name(self, result: Path) -> str:
-        trial, seed = result.parent.parent, result.parent
-        return f"{'trial' if trial.parent.name == 'trials' else 'confirm'}-{trial.name}.{seed.name}"
+    def _events(self) -> list[Path]:
+        return sorted(self.study.glob(f"*/*/seed-*/{EVENTS}"))
 
 
-def _lines(path: Path, kind: str) -> list[Any]:
-    """The whole records of a kind in a spool."""
-    found = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if line.endswith("\n")]
-    return [line for line in found if line.startswith(f'{{"kind":"{kind}"')]
+def _count(path: Path, kind: str) -> int:
+    """The whole events of a kind."""
+    return sum(event["event"] == kind for event in read_events(path))
 
 
 class Orphans:

@@ -2,7 +2,7 @@
 
     python -m tests.chaos.many_trials --trials 200 --out reports/DATE-survival
 
-The whole of a search but its trainings: Optuna on SQLite, records, the spool, and a thread that sends it to MLflow.
+The whole of a search but its trainings: Optuna on SQLite, records, and a thread that sends them to MLflow.
 A training tells five epochs and how its process stands. `benchmarks/trial_overhead.py` takes the same time apart.
 """
 
@@ -92,11 +92,10 @@ def _row(folder: Path, number: int, driver: list[dict[str, float]]) -> dict[str,
     assert record is not None
     metrics = record.seeds[-1].metrics
     own = [path for path in files.trial_folder(folder, "search", number).rglob("*") if path.is_file()]
-    told = [path for path in (folder / "spool").rglob(f"trial-{number:04d}*") if path.is_file()]
     row = {f"driver_{key}": round(driver[number][key], 2) for key in ("rss", "handles")}
     row |= {f"worker_{key}": round(metrics[key], 2) for key in ("rss", "handles", "pid")}
     seconds = driver[number]["at"] - driver[number - 1]["at"] if number else 0.0
-    return row | {"files": len(own) + len(told), "seconds": round(seconds, 4)}
+    return row | {"files": len(own), "seconds": round(seconds, 4)}
 
 
 def run(place: Path, trials: int) -> dict[str, Any]:

@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from raymc.reporting.search.facts import gather
+from raymc.study.reader import read_study
+from raymc.tracking.outcome import log_outcome
+from raymc.tracking.projection import Run, TrialRuns, points_of, run_name, statistics_metrics, trial_places
 from tests.chaos.command import Command
 from tests.mlflow_server import Server, wait_for
 
@@ -43,41 +47,54 @@ class Search(Command):
         super().__init__(folder, words, {})
 
 
-def records(spool: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in spool.read_bytes().split(b"\n")[:-1] if line.strip()]
-
-
-def spooled(study: Path) -> set[Point]:
-    """(run's name in MLflow, key, step, value) of all spools; of several values at one step the first stands."""
+def recorded(study: Path) -> set[Point]:
+    """(run's name in MLflow, key, step, value) of all that is recorded; of several at one step the first stands."""
     found: dict[tuple[str, str, int], float] = {}
-    for spool in study.glob("spool/*.jsonl"):
-        name = study.name if spool.stem == "study" else spool.stem
-        for record in records(spool):
-            for key, value in record["values"].items() if record["kind"] == "metrics" else ():
-                found.setdefault((name, key, record["step"]), value)
+    for run in runs(study):
+        for key, value, _, step in run.points:
+            found.setdefault((run.name, key, step), value)
     return {(*point, value) for point, value in found.items()}
 
 
-def endings(study: Path) -> dict[str, str]:
-    """The status that each run ended with, as its spool has it."""
-    found = {}
-    for spool in study.glob("spool/*.jsonl"):
-        name = study.name if spool.stem == "study" else spool.stem
-        found[name] = [record["status"] for record in records(spool) if record["kind"] == "end"][-1]
-    return found
+def runs(study: Path) -> list[Run]:
+    places = [TrialRuns(study, *place) for place in trial_places(study)]
+    return [trial.run(name, {}) for trial in places for name in trial.states]
 
 
-def compared(study: Path, server: Server) -> dict[str, int]:
-    """What MLflow lacks of the spools, has twice, has of nowhere, and runs that it shows with another status."""
-    wanted, found = spooled(study), server.points()
+class Outcome:
+    """A tracker that keeps what a study as a whole gives."""
+
+    def __init__(self, study: Path, counts: dict[str, int]) -> None:
+        self.name, self.points = study.name, set[Point]()
+        whole = read_study(study)
+        facts = gather(whole)
+        log_outcome(whole, facts, facts["confirmation"][0], counts, self)  # type: ignore[arg-type]
+
+    def metrics(self, values: dict[str, Any], step: int, run: str | None = None) -> None:
+        self.points |= {(run or self.name, key, step, value) for key, value, _, step in points_of(values, 0, step)}
+
+    def log_statistics(self, statistics: dict[str, Any], step: int) -> None:
+        self.metrics(statistics_metrics(statistics), step)
+
+    def log_scores(self, trial: int, values: dict[str, Any], step: int, *, kind: str) -> None:
+        self.metrics(values, step, run_name(trial, kind=kind))
+
+    def tags(self, values: dict[str, Any]) -> None:
+        pass
+
+
+def compared(study: Path, server: Server, counts: dict[str, int]) -> dict[str, int]:
+    """What MLflow lacks of the records, has twice, has of nowhere, and runs that it shows with another status."""
+    wanted, found = recorded(study) | Outcome(study, counts).points, server.points()
+    endings = {run.name: run.status for run in runs(study)} | {study.name: "FINISHED"}
     statuses = dict(server.rows("select name, status from runs"))
     return {
         "points": len(wanted),
         "missing": len(wanted - set(found)),
         "twice": sum(count > 1 for count in found.values()),
         "foreign": len(set(found) - wanted),
-        "runs": len(endings(study)),
-        "wrong_status": len(set(endings(study).items()) ^ set(statuses.items())),
+        "runs": len(endings),
+        "wrong_status": len(set(endings.items()) ^ set(statuses.items())),
     }
 
 
@@ -99,21 +116,21 @@ def outage(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
             running.end_all()
         result, told = running.result(), running.said
         figures |= {"trials": result["trials"], "warnings": told.count("does not take metrics")}
-        return figures | compared(running.study, server)
+        return figures | compared(running.study, server, result["trials"])
     finally:
         server.kill()
 
 
 def _while_away(running: Search, server: Server, seconds: float) -> dict[str, Any]:
     killed = time.monotonic()
-    had, before = set(server.points()), len(spooled(running.study))
+    had, before = set(server.points()), len(recorded(running.study))
     while (gone := time.monotonic() - killed) < seconds:
         time.sleep(min(1.0, seconds - gone))
     server.start()
     wait_for(server.answers, SLOW, "the server's start")
     back = time.monotonic()
     assert not running.ended, "the search was over before MLflow was back: more trials are needed"
-    waiting = spooled(running.study) - had
+    waiting = recorded(running.study) - had
     wait_for(lambda: waiting <= set(server.points()), SLOW, "what waited")
     return {
         "seconds_without_a_server": round(back - killed, 1),

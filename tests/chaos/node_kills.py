@@ -52,7 +52,7 @@ KILL_AFTER = 3
 
 def small() -> Config:
     """Eight epochs in float64, so that another order of sums cannot pass for a lost epoch."""
-    return resolve("nmce", "digits", "paper", NMCE.stage_keys, NMCE.presets["digits"]["paper"], SMALL)
+    return resolve("nmce", "digits", "paper", NMCE.stage_settings, NMCE.presets["digits"]["paper"], SMALL)
 
 
 def job(folder: Path) -> Job:
@@ -61,7 +61,7 @@ def job(folder: Path) -> Job:
         storage=str(folder / "store"),
         data=None,
         out=folder / "out",
-        stage_seeds=seeds_of(tuple(NMCE.stage_keys), 0, 0, None),
+        stage_seeds=seeds_of(tuple(NMCE.stage_settings), 0, 0, None),
     )
 
 

@@ -10,8 +10,8 @@ from tests.chaos import many_trials
 from tests.chaos.many_trials import SETTLED
 from tests.mlflow_database import new_database
 
-FILES = 10
-"""Of a trial of two seeds: its record, a result for each, and of each of its three runs a spool and how far it is."""
+FILES = 6
+"""Of a trial of two seeds: its record, and a result and the events of each, and one to spare."""
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_a_server_that_was_never_there_gets_all_of_a_finished_study_by_resume(
     try:
         wait_for(server.answers, 300, "the server's start")
         again = tune(replace(request, resume=True))
-        found = compared(tmp_path / "storage" / "studies" / "s", server)
+        found = compared(tmp_path / "storage" / "studies" / "s", server, result["trials"])
     finally:
         server.kill()
     assert again["trials"] == result["trials"] and len(untrained.ended) == trained, "nothing is trained again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sqlite3
 from pathlib import Path
@@ -16,8 +15,7 @@ from raymc.atomic import write_json
 from raymc.cli import Parser, execute
 from raymc.errors import InputError, StorageError, storage_error
 from raymc.storage.stage_store import Store
-from raymc.tracking import runs
-from raymc.tracking.spool import Spool
+from raymc.study.events import EventLog, read_events
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -88,15 +86,14 @@ def test_what_does_not_fit_leaves_nothing_and_names_its_file(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_run_is_not_closed_with_lines_that_were_never_written(caplog: pytest.LogCaptureFixture) -> None:
+def test_events_are_not_closed_with_lines_that_were_never_written(caplog: pytest.LogCaptureFixture) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    log = Spool(Path("/dev/full"))
-    log.metrics({"loss": 1.0}, 1)
-    log.metrics({"loss": 0.5}, 2)
+    log = EventLog(Path("/dev/full"))
+    log.append({"event": "done"})
     assert len(caplog.records) == 1, "told once"
     with pytest.raises(StorageError, match="/dev/full: No space left on device"):
-        log.end()
+        log.close()
     log.close()
 
 
@@ -109,8 +106,7 @@ def test_lines_that_wait_are_written_once_there_is_room(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", small)
-    with runs.open_seed(tmp_path, 0) as log:
-        log.metrics({"loss": 1.0}, 1)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        log.append({"event": "done"})
         room[0] = True
-    lines = [json.loads(line) for line in (tmp_path / "spool" / "seed-0.jsonl").read_text().splitlines()]
-    assert [line["kind"] for line in lines] == ["start", "metrics", "end"]
+    assert [event["event"] for event in read_events(log.path)] == ["begin", "done"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.errors import TrainingError
+from raymc.masking import masked
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
 from raymc.study import files
@@ -18,10 +19,9 @@ from raymc.study.reader import Study, read_study
 from raymc.study.records import BAD, FINISHED, Row
 from raymc.study.request import report_folder
 from raymc.study.words import configured
-from raymc.tracking import runs
 from raymc.tracking.outcome import log_outcome
+from raymc.tracking.projection import run_name
 from raymc.tracking.study import StudyTracker
-from raymc.tracking.uri import masked
 
 FLUSH_SECONDS = 30.0
 
@@ -82,14 +82,16 @@ def _confirm(chosen: Row, facts: Row) -> Row:
 
 
 def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
-    """Write MLflow's ids beside what they are of, for the report's links."""
+    """Write MLflow's ids beside what they are of, for the report's links; those of before where it is away."""
     known = tracker.run_ids()
+    if tracker.run_id is None:
+        return
     manifest |= {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     write_manifest(folder, manifest)
     for kind in ("search", "confirm"):
         for path in sorted((folder / files.FOLDERS[kind]).glob("*/record.json")):
             record = files.read_record(folder, kind, int(path.parent.name))
-            run = known.get(runs.run_name(int(path.parent.name), kind=kind))
+            run = known.get(run_name(int(path.parent.name), kind=kind))
             if record is not None and run is not None and record.run_id != run:
                 files.write_record(folder, replace(record, run_id=run))
 

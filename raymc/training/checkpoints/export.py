@@ -109,8 +109,7 @@ def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dat
 
 def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed) -> Card:
     method = METHODS[config.method]
-    before = {one["stage"] for one in found.chain}
-    keys = {name: names for name, names in method.stage_keys.items() if name in before}
+    before = [one["stage"] for one in found.chain]
     after = method.stages(config)[len(before) :]
     meta = found.entry.meta
     return {
@@ -125,10 +124,10 @@ def _card(config: Config, stage: str, dataset: Dataset, found: Found, seed: Seed
         "seed": seed_facts(seed),
         "epochs": config.stages[stage].epochs,
         "next": next((one.name for one in after if config.stages[one.name].epochs), None),
-        "configuration": config.flat(keys),
+        "configuration": config.flat(before),
         "facts": dict(found.facts),
         "read": read_digest(found.reads),
-        "data": provenance.data_facts(dataset),
+        "data": datasets.data_facts(dataset),
         "curve": meta["curve"],
         "scored": meta.get("scored"),
         "made": meta.get("made"),

@@ -6,19 +6,21 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.tracking.uri import database_file, masked
+from raymc.masking import masked
+from raymc.tracking.projection import Point
+from raymc.tracking.uri import database_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-Point = tuple[str, float, int, int]
-"""A metric's key, value, time in milliseconds, and step."""
+    from mlflow.entities import Run
 
 METRICS_PER_CALL, TEXTS_PER_CALL = 800, 100
 """MLflow takes at most 1,000 entries in a call, of which 100 parameters and 100 tags."""
+RUNS_PER_PAGE = 500
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 
@@ -28,7 +30,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Standard output is the command's. The shipper tries again by itself; a client that does would hide an outage."""
+"""Standard output is the command's. The tracker tries again by itself; a client that does would hide an outage."""
 
 logger = logging.getLogger("raymc.tracking")
 
@@ -55,21 +57,28 @@ def prepare() -> None:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # a full disk would be three tracebacks; ours is one line
 
 
-class Store:
-    """One experiment on a tracking server or in a database.
+@dataclass
+class Known:
+    """What MLflow has of a run; `steps` is the last step of each metric, up to which all are there."""
+
+    run_id: str
+    status: str = "RUNNING"
+    is_deleted: bool = False
+    steps: dict[str, int] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Client:
+    """One experiment on a tracking server or in a database, and the runs in it that have the tags `mine`.
 
     Methods raise Away, Forgotten or Refused and nothing else.
-
-    Args:
-        tags: given to every run.
-        found_by: names of those tags that, with the run's name, tell it from all other runs.
     """
 
-    def __init__(self, uri: str, experiment: str, tags: Mapping[str, str], found_by: Sequence[str] = ()) -> None:
+    def __init__(self, uri: str, experiment: str, mine: Mapping[str, str]) -> None:
         self._uri = uri
         self._experiment = experiment
-        self._tags = dict(tags)
-        self._found_by = (*found_by, "raymc.run")
+        self._mine = dict(mine)
         self._client: MlflowClient | None = None
         self.experiment_id: str | None = None
 
@@ -83,30 +92,33 @@ class Store:
             if found is not None and found.lifecycle_stage != "active":
                 fix = f"mlflow experiments restore -x {found.experiment_id}"
                 raise Away(f"experiment {self._experiment} is deleted there; {fix} brings it back")
-            made = None if found else client.create_experiment(self._experiment, _artifact_folder(self._uri))
-            self.experiment_id = str(found.experiment_id if found else made)
+            new = None if found else client.create_experiment(self._experiment, _artifact_folder(self._uri))
+            self.experiment_id = str(found.experiment_id if found else new)
 
-    def knows(self, run_id: str) -> bool:
-        """Whether a run is there, deleted or not."""
-        try:
-            with _translated():
-                self._reached.get_run(run_id)
-        except Forgotten:
-            return False
-        return True
+    def runs(self) -> dict[str, Known]:
+        """What MLflow has of each of the runs by the tag `raymc.run`, deleted ones too."""
+        from mlflow.entities import ViewType
 
-    def open_run(self, name: str, shown: str, parent_id: str | None, start_ms: int | None) -> tuple[str, bool]:
-        """The id of the run called `name`, and whether it is new."""
-        tags = self._tags | {"raymc.run": name}
-        where = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in self._found_by)
-        parent = {"mlflow.parentRunId": parent_id} if parent_id else {}
-        experiment = str(self.experiment_id)
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in self._mine.items())
+        found: dict[str, Known] = {}
+        token = None
         with _translated():
-            found = self._reached.search_runs([experiment], filter_string=where, max_results=1)
-            if found:
-                return str(found[0].info.run_id), False
-            run = self._reached.create_run(experiment, start_ms, tags | parent, run_name=shown)
-            return str(run.info.run_id), True
+            while True:
+                page = self._reached.search_runs(
+                    [str(self.experiment_id)], where, ViewType.ALL, RUNS_PER_PAGE, page_token=token
+                )
+                for run in page:
+                    found.setdefault(run.data.tags.get("raymc.run", ""), _known(run))
+                token = page.token
+                if not token:
+                    return found
+
+    def create_run(self, title: str, tags: Mapping[str, str], parent_id: str | None, start_ms: int) -> Known:
+        """Begin a run, which is shown as `title`."""
+        parent = {"mlflow.parentRunId": parent_id} if parent_id else {}
+        with _translated():
+            tags = {**self._mine, **tags, **parent}
+            return _known(self._reached.create_run(str(self.experiment_id), start_ms, tags, run_name=title))
 
     def set_status(self, run_id: str, status: str, end_ms: int | None = None) -> None:
         """Mark a run as RUNNING, or end it; one that the user has deleted is left alone."""
@@ -139,9 +151,8 @@ class Store:
             with _translated():
                 self._reached.log_artifact(run_id, str(path), folder)
         except (Away, Refused) as error:
+            self._is_deleted(run_id)  # raises where MLflow no longer has the run
             # A misconfigured artifact store must not hold the metrics up.
-            if not self.knows(run_id):
-                raise Forgotten(str(error)) from error
             logger.warning("%s is not kept in MLflow: %s", path, error)
 
     def _log(self, run_id: str, entries: list[Any]) -> None:
@@ -175,6 +186,13 @@ class Store:
         if self._client is None:
             raise Away("not connected yet")
         return self._client
+
+
+def _known(run: Run) -> Known:
+    # The steps of the newest values are in the message that a run travels as, and in no attribute.
+    steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+    info, tags = run.info, dict(run.data.tags)
+    return Known(info.run_id, info.status, info.lifecycle_stage == "deleted", steps, dict(run.data.params), tags)
 
 
 @contextmanager
