@@ -44,6 +44,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # else torch's compiler calls leaks what it finds at the interpreter's end
     if not ABSENT:
         from tests import shared_ray
 
