@@ -140,12 +140,6 @@ class BareKeys:
         "the rest keeps the base seed",
     )
     workers: Whole = Field(default=1, ge=1, description="data-parallel workers")
-    packed_seeds: Whole = Field(
-        default=1,
-        ge=1,
-        description="seeds of a trial in `tune` that train as one batched computation where it allows that; 1: each "
-        "by itself",
-    )
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         default="auto", description="auto: bfloat16 on a GPU that has it"
     )

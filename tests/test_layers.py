@@ -12,7 +12,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    ("atomic", "config", "errors", "masking", "provenance", "rng"),
+    ("atomic", "config", "errors", "masking", "provenance", "rng", "validation"),
     ("distributed",),
     ("ops",),
     ("clusterers",),

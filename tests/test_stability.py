@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import raymc.stability as door
 from raymc.cli import execute
+from raymc.commands import stability as door
 from raymc.commands.stability import stability
 from raymc.config import Config
 from raymc.errors import CollapsedError, InputError

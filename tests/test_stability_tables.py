@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import raymc.stability as door
 from raymc.cli import execute
+from raymc.commands import stability as door
 from raymc.commands.stability import table
 from raymc.errors import CollapsedError, InputError
 from raymc.stability import configurations, groups, queue

@@ -88,7 +88,7 @@ class Halving(ASHAScheduler):
     ends itself.
 
     Args:
-        first: resource at which a trial is judged first; then at every multiple by `factor`, up to `longest`.
+        first: resource at which a trial is compared first; then at every multiple by `factor`, up to `longest`.
     """
 
     def __init__(self, folder: Path, mode: str, first: int, longest: int, factor: int) -> None:

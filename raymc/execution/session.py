@@ -104,7 +104,7 @@ def _run(
 ) -> None:
     budget = budget_of(manifest)
     needs = needs_of(space)
-    # Workers cannot be stopped in the middle of a stage, so there a trial is judged when a seed has ended.
+    # Workers cannot be stopped in the middle of a stage, so there a trial is compared when a seed has ended.
     fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
     plan = Plan(
         folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
@@ -134,7 +134,7 @@ def _run(
 
 
 def _halving(plan: Plan, training: Body, budget: StudyBudget, ledger: Ledger, space: Space) -> Halving | None:
-    """ASHA over seeds (judged after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
+    """ASHA over seeds (compared after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
     from raymc.execution.searcher import Halving
 
     mode, seeds = space.objective.mode, len(budget.seeds)

@@ -1,4 +1,4 @@
-"""The metrics that a search may be judged by."""
+"""The metrics that a search may go by."""
 
 LABEL_METRICS = ("acc", "nmi", "ari")
 """They compare with the true labels; every clustering training of labelled data records them."""

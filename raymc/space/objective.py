@@ -1,4 +1,4 @@
-"""The sections `objective` and `budget` of a search-space file: what trials are judged by, and how much is run."""
+"""The sections `objective` and `budget` of a search-space file: what trials are scored by, and how much is run."""
 
 from __future__ import annotations
 

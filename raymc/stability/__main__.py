@@ -1,4 +1,4 @@
-"""The door: `python -m raymc.stability`."""
+"""`python -m raymc.stability SPACE|STUDY [--vs OTHER ...] [KEY=VALUE ...]`: configurations on many seeds."""
 
 import sys
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from raymc.config import Value
-from raymc.errors import InputError
 
 SEEDS = 10
 
@@ -32,19 +31,6 @@ class StabilityRequest:
     vs: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     resume: bool = False
-
-
-def check_numbers(request: StabilityRequest) -> None:
-    """Raises InputError for a count below one, a negative seed, and a seed among the keys."""
-    for option, value, least in (
-        ("seeds", request.seeds, 1),
-        ("seed", request.first_seed, 0),
-        ("concurrent", request.concurrent, 1),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"--{option} {value}: at least {least} is needed")
-    if "seed" in request.overrides:
-        raise InputError("seed: there are several; the first one is --seed")
 
 
 def seeds_to_run(request: StabilityRequest, used: Iterable[int] = (), count: int = SEEDS) -> tuple[int, ...]:

@@ -22,11 +22,11 @@ from raymc.stability.configurations import Configuration, common_data, configura
 from raymc.stability.groups import SeedGroup, make_folder, seeds_missing
 from raymc.stability.queue import run_groups
 from raymc.stability.reader import DATED, FACTS
-from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
+from raymc.stability.request import StabilityRequest, seeds_to_run
 from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
 from raymc.study import files
 from raymc.study.records import Row
-from raymc.study.request import check_storage, report_folder
+from raymc.study.request import check_numbers, check_storage, report_folder
 from raymc.tracking import uri
 
 SAME = ("arms", "space", "method", "dataset", "params", "seeds", "seeds_from", "varies", "smoke", "overrides")
@@ -48,7 +48,7 @@ def run_stability(request: StabilityRequest) -> StabilityRun:
 
     Raises InputError for what is wrong before anything is made.
     """
-    check_numbers(request)
+    check_numbers(request.overrides, seeds=request.seeds, seed=request.first_seed, concurrent=request.concurrent)
     found = configurations(request)
     dataset = common_data(request, found)
     tracking_uri = uri.resolve(request.tracking_uri)

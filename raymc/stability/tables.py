@@ -23,10 +23,11 @@ from raymc.stability.configurations import NO_NUMBERS, Configuration, overrides_
 from raymc.stability.groups import SeedGroup, Skipped, make_folder
 from raymc.stability.paper_tables import PaperTable, TableRow
 from raymc.stability.queue import run_groups
-from raymc.stability.request import StabilityRequest, check_numbers, seeds_to_run
+from raymc.stability.request import StabilityRequest, seeds_to_run
 from raymc.study import files
 from raymc.study.manifest import check_data, load_data
 from raymc.study.records import Row
+from raymc.study.request import check_numbers
 from raymc.tracking import uri
 
 
@@ -73,7 +74,7 @@ def fill_table(request: StabilityRequest, table: PaperTable, on_end: Callable[[]
     `on_end` is called whenever a cell has ended. A cell without data, or that another process runs, is skipped and
     told. Raises InputError for what is wrong before anything is made.
     """
-    check_numbers(request)
+    check_numbers(request.overrides, seeds=request.seeds, seed=request.first_seed, concurrent=request.concurrent)
     cells = make_cells(table, request)
     tracking_uri, root = uri.resolve(request.tracking_uri), tables_root(request.storage) / table.name
     wanted = seeds_to_run(request, count=1 if request.smoke else table.seeds)

@@ -40,12 +40,13 @@ class Lease:
 
     Attributes:
         lost: whether another has taken it over.
+        waited: seconds that `acquire_unless` waited for another holder.
     """
 
     def __init__(self, fs: AbstractFileSystem, path: str, taken_over: Callable[[], None] = lambda: None) -> None:
         self.fs, self.path, self.taken_over = fs, path, taken_over
         self.name = f"{uuid.uuid4().hex}.{_machine()}.{os.getpid()}"
-        self.lost = False
+        self.lost, self.waited = False, 0.0
         self._file, self._beat = f"{path}/{self.name}", 0
         self._seen: dict[str, tuple[object, float]] = {}  # of each holder the last beat, and since when
         self._dead: set[str] = set()
@@ -59,8 +60,10 @@ class Lease:
 
     def acquire_unless(self, find: Callable[[], T | None]) -> T | None:
         """What `find` finds, asked again and again while another holds the lease; None once the lease is ours."""
+        begun = time.monotonic()
         while (found := find()) is None and not self.try_acquire():
             time.sleep(POLL_SECONDS)
+            self.waited = time.monotonic() - begun
         if found is None and (found := find()) is not None:  # published in between
             self.release()
         return found

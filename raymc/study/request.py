@@ -59,21 +59,24 @@ def resume_line(request: Request, name: str) -> str:
     return shlex.join(masked_words(words))
 
 
-def check_numbers(request: Request) -> None:
-    """Raises InputError for a count below one, a negative seed, and a seed among the keys."""
-    for option in ("trials", "seeds", "concurrent"):
-        value = getattr(request, option)
-        if value is not None and value < 1:
-            raise InputError(f"--{option} {value}: at least 1 is needed")
-    if request.seed is not None and request.seed < 0:
-        raise InputError(f"--seed {request.seed}: must not be negative")
-    if "seed" in request.overrides:
-        raise InputError("seed: a search has several; its first one is --seed")
+def check_numbers(overrides: Mapping[str, Value], **given: int | None) -> None:
+    """Raises InputError for a count below one, a negative `seed`, and a seed among the keys."""
+    for option, value in given.items():
+        least = 0 if option == "seed" else 1
+        if value is not None and value < least:
+            raise InputError(f"--{option} {value}: at least {least} is needed")
+    if "seed" in overrides:
+        raise InputError("seed: there are several; the first one is --seed")
+
+
+def _check(request: Request) -> None:
+    counts = {"trials": request.trials, "seeds": request.seeds, "concurrent": request.concurrent}
+    check_numbers(request.overrides, **counts, seed=request.seed)
 
 
 def new_study(request: Request, tracking_uri: str) -> Path:
     """Make the study's folder, tracked at `tracking_uri`. Raises InputError before anything is made."""
-    check_numbers(request)
+    _check(request)
     space = load_space(request.space).pinned(request.overrides)
     seed = request.seed or 0
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
@@ -95,7 +98,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
 
 def existing_study(request: Request) -> Path:
     """The study to resume: by its name, else the newest of the space. Raises InputError."""
-    check_numbers(request)
+    _check(request)
     fixed = {"KEY=VALUE": request.overrides, "--seed": request.seed, "--seeds": request.seeds}
     for option, value in fixed.items():
         if value:

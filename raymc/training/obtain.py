@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 from torch import nn
 
@@ -75,8 +74,7 @@ def _import(training: Training, stage: Stage, model: nn.ModuleDict, key: str, ne
 
 def _wait(training: Training, key: str, lease: Lease, anew: bool) -> Entry | None:
     """The stored result, waiting while another process computes it; None once the lease is ours."""
-    begun = time.monotonic()
     try:
         return lease.acquire_unless(lambda: None if anew else training.load(key))
     finally:
-        training.waited = time.monotonic() - begun
+        training.waited = lease.waited
