@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -24,6 +25,7 @@ from tests.postgres import PASSWORD, Postgres, binaries, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's and MLflow's own
 
+PATIENCE = 600.0  # seconds, on a machine that is busy with other things
 SPACE = """
 method: gcml
 dataset: digits
@@ -78,13 +80,13 @@ class Machine:
     def kill_when_told(self, what: str) -> None:
         """Start, and end the whole process group at once when the line appears for the first time."""
         process = self.start()
-        for _ in range(600):
-            if what in self.log() or process.poll() is not None:
-                break
-            time.sleep(0.2)
-        assert process.poll() is None and what in self.log(), self.log()
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        try:
+            wait_for(lambda: what in self.log() or process.poll() is not None, PATIENCE, what)
+            assert process.poll() is None, self.log()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def report(self) -> dict[str, object]:
         command = [sys.executable, "-m", "raymc.report", "one", "--storage", self.storage, "--json"]
@@ -125,7 +127,7 @@ def outlived(machine: Machine, server: ObjectStore | Postgres, when: str, *words
     server.stop()
     time.sleep(4)
     server.start()
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, machine.log()
     return dict(json.loads(out.splitlines()[-1]))
 
