@@ -23,27 +23,28 @@ POINTS = 60
 CLASSES = np.arange(POINTS) % 3
 
 
-def fabricate_run(folder: Path, name: str, arms: Mapping[str, Sequence[float]], **changes: Any) -> Path:
-    """A run of `arms`, each with the ACC of its seeds; one arm stands in the run's own folder.
+def fabricate_run(folder: Path, name: str, groups: Mapping[str, Sequence[float]], **changes: Any) -> Path:
+    """A run of `groups`, each with the ACC of its seeds; one alone stands in the run's own folder.
 
     `labels=False` leaves the true labels away; `states` are those of seeds that did not finish; others go to the facts.
     """
     place = folder / "stability" / name
     facts = {"name": name, "smoke": False, "tracking_uri": "sqlite:///mlflow.db", "manifest": MANIFEST}
-    only = len(arms) == 1
-    for arm, values in arms.items():
-        own = {"overrides": {}, **(facts if only else {"name": arm, "smoke": False})}
-        fabricate_arm(place if only else place / arm, arm, values, own, **changes)
+    only = len(groups) == 1
+    for group, values in groups.items():
+        own = {"overrides": {}, **(facts if only else {"name": group, "smoke": False})}
+        fabricate_group(place if only else place / group, group, values, own, **changes)
     if not only:
         write(
-            place / "stability.json", facts | {"arms": list(arms), "seeds": list(range(len(next(iter(arms.values())))))}
+            place / "stability.json",
+            facts | {"arms": list(groups), "seeds": list(range(len(next(iter(groups.values())))))},
         )
     return place
 
 
-def fabricate_arm(
+def fabricate_group(
     place: Path,
-    arm: str,
+    group: str,
     values: Sequence[float],
     own: Mapping[str, Any],
     *,
@@ -54,7 +55,7 @@ def fabricate_arm(
     write(
         place / "stability.json",
         {
-            "space": arm, "method": "mlc", "dataset": "digits", "split": "train, 60", "n": POINTS, "params": {},
+            "space": group, "method": "mlc", "dataset": "digits", "split": "train, 60", "n": POINTS, "params": {},
             "clusters_by": "argmax of the cluster head", "seeds": list(range(len(values))), "seeds_from": "heads",
             "config": {"heads.eps_sq": 0.2}, **own, **facts,
         },

@@ -195,9 +195,9 @@ class Fabricator:
 
 def fabricate(folder: Path, trials: int = 12, *, confirm: int = 2, confirm_seeds: int = 10, **options: Any) -> Path:
     """A study of `trials` trials in all states, its `confirm` best ones confirmed on `confirm_seeds` seeds each."""
-    changes = {"budget": {"trials": trials, "seeds": 3}} | options.pop("study", {})
-    made = Fabricator(folder, **options)
-    made.study(**changes)
+    manifest = {"budget": {"trials": trials, "seeds": 3}} | options.pop("study", {})
+    study = Fabricator(folder, **options)
+    study.study(**manifest)
     states = {3: "pruned", 5: "diverged", 7: "collapsed", 9: "out_of_memory"}
     records = []
     for trial in range(trials):
@@ -205,14 +205,14 @@ def fabricate(folder: Path, trials: int = 12, *, confirm: int = 2, confirm_seeds
         extra: dict[str, Any] = {} if state == "finished" else {"state": state, "score": None, "metrics": {}}
         if state == "diverged":
             extra["error"] = "the loss was not finite in epoch 4 of heads"
-        records.append(made.record(trial, made.params(trial), [0, 1, 2] if state == "finished" else [0], **extra))
+        records.append(study.record(trial, study.params(trial), [0, 1, 2] if state == "finished" else [0], **extra))
     scored = sorted((r for r in records if r["score"] is not None), key=lambda r: -r["score"])
     for record in scored[:confirm]:
         seeds = list(range(1000, 1000 + confirm_seeds))
-        done = made.record(record["trial"], record["params"], seeds, kind="confirm")
+        done = study.record(record["trial"], record["params"], seeds, kind="confirm")
         first = next(run["seed"] for run in done["per_seed"] if run["state"] == "finished")
         pictured = folder / "confirm" / f"{record['trial']:04d}" / f"seed-{first}"
-        made.gallery(pictured)
-        made.similarity(pictured)
-        made.points(pictured)
+        study.gallery(pictured)
+        study.similarity(pictured)
+        study.points(pictured)
     return folder

@@ -21,7 +21,7 @@ from tests.fabricated_study import SEARCHED, Fabricator, fabricate
 EVIL = "<script>window.taken = 1</script>\"'><img src=x onerror='window.taken = 1'>"
 
 
-def made(study: Path) -> tuple[str, dict[str, Any]]:
+def report_of(study: Path) -> tuple[str, dict[str, Any]]:
     """The page and the summary of a study's report."""
     out = study.parent / f"{study.name}-report"
     page = write_report(study, out)
@@ -46,7 +46,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_file_without_network_or_holes(usual: Path) -> None:
-    page, _ = made(usual)
+    page, _ = report_of(usual)
     loaded = re.findall(r"<(?:link|script|iframe|object|embed)\b[^>]*(?:src|href)=|@import|url\(", page)
     assert not loaded
     pictures = re.findall(r'<(?:img src|image[^>]*href)="([^"]*)"', page)
@@ -58,7 +58,7 @@ def test_one_file_without_network_or_holes(usual: Path) -> None:
 
 
 def test_confirmation_statistics_are_those_of_the_fresh_seeds(usual: Path) -> None:
-    page, summary = made(usual)
+    page, summary = report_of(usual)
     winner = summary["winner"]["trial"]
     record = json.loads((usual / "confirm" / f"{winner:04d}" / "record.json").read_text(encoding="utf-8"))
     mine = next(one for one in summary["confirmation"] if one["trial"] == winner)
@@ -82,13 +82,13 @@ def test_winner_is_the_best_on_fresh_seeds_else_in_the_search(tmp_path: Path) ->
         record = json.loads(path.read_text())
         figures = {"score": score, "metrics": record["metrics"] | {"acc": score}}
         path.write_text(json.dumps(record | figures | {"state": "finished"}))
-    _, summary = made(study)
+    _, summary = report_of(study)
     assert summary["winner"]["trial"] == int(paths[1].parent.name)
     assert summary["winner"]["chosen_by"] == "confirmation"
     assert [one["score"] for one in summary["confirmation"]] == [0.6, 0.4]
     for path in paths:
         path.unlink()
-    _, summary = made(study)
+    _, summary = report_of(study)
     scores = {r["trial"]: r["score"] for r in records(study) if r["score"] is not None}
     assert summary["winner"]["trial"] == max(scores, key=lambda trial: scores[trial])
     assert summary["winner"]["chosen_by"] == "search"
@@ -99,11 +99,11 @@ def test_smaller_is_better_where_the_objective_says_so(tmp_path: Path) -> None:
     objective = {"metric": "acc", "mode": "min", "uses_labels": True}
     study = fabricate(tmp_path / "least", 8, confirm=1, study={"objective": objective})
     (worse,) = (study / "confirm").glob("*/record.json")
-    _, summary = made(study)
+    _, summary = report_of(study)
     (one,) = summary["confirmation"]
     assert one["drop"] == pytest.approx(one["score"] - one["search_score"])
     worse.unlink()
-    _, summary = made(study)
+    _, summary = report_of(study)
     assert summary["winner"]["search_score"] == min(r["score"] for r in records(study) if r["score"] is not None)
 
 
@@ -114,7 +114,7 @@ def test_nothing_of_the_users_runs_as_markup(tmp_path: Path) -> None:
     content = json.loads(path.read_text()) | {"state": EVIL, "error": EVIL, "run_id": EVIL}
     content["params"]["finetune.similarity_weight"] = EVIL
     path.write_text(json.dumps(content))
-    page, summary = made(study)
+    page, summary = report_of(study)
     assert summary["study"] == EVIL
     assert "<img src=x" not in page
     assert page.count("<script>") == 1
@@ -123,7 +123,7 @@ def test_nothing_of_the_users_runs_as_markup(tmp_path: Path) -> None:
 def test_passwords_of_a_tracking_server_stay_out(tmp_path: Path) -> None:
     command = "python -m raymc.tune nmce_digits --tracking-uri https://user:secret@example.org/mlflow"
     study = fabricate(tmp_path / "private", 4, confirm=0, study={"command": command})
-    made(study)
+    report_of(study)
     written = "".join(path.read_text() for path in (tmp_path / "private-report").iterdir())
     assert "secret" not in written
     assert "https://example.org/mlflow" in written
@@ -132,19 +132,19 @@ def test_passwords_of_a_tracking_server_stay_out(tmp_path: Path) -> None:
 
 def test_runs_are_linked_on_their_server_without_the_password(tmp_path: Path) -> None:
     server = {"tracking_uri": "https://me:secret@host:5000/ml/"}
-    page, _ = made(fabricate(tmp_path / "served", 4, confirm=0, study=server))
+    page, _ = report_of(fabricate(tmp_path / "served", 4, confirm=0, study=server))
     assert f'href="https://host:5000/ml/#/experiments/7/runs/{0:032x}"' in page and "secret" not in page
 
 
 def test_a_store_that_is_a_file_is_linked_through_mlflow_ui(tmp_path: Path) -> None:
     study = fabricate(tmp_path / "local", 4, confirm=0, study={"tracking_uri": "sqlite:////data/mlflow.db"})
-    page, _ = made(study)
+    page, _ = report_of(study)
     assert "mlflow ui --backend-store-uri sqlite:////data/mlflow.db" in words_of(page)
     assert f'href="http://127.0.0.1:5000/#/experiments/7/runs/{0:032x}"' in page
 
 
 def test_csv_holds_every_trial_with_all_digits(usual: Path) -> None:
-    made(usual)
+    report_of(usual)
     with (usual.parent / "digits-a-report" / "trials.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 14
@@ -157,7 +157,7 @@ def test_csv_holds_every_trial_with_all_digits(usual: Path) -> None:
 
 def test_a_study_without_any_trial(tmp_path: Path) -> None:
     Fabricator(tmp_path / "empty").study()
-    page, summary = made(tmp_path / "empty")
+    page, summary = report_of(tmp_path / "empty")
     assert summary["winner"] is None
     assert "nothing_finished" in kinds(summary)
     assert "No trial was started." in words_of(page)
@@ -166,7 +166,7 @@ def test_a_study_without_any_trial(tmp_path: Path) -> None:
 def test_a_manifest_with_nothing_in_it(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "study.json").write_text('{"hardware": {"memory_gib": NaN}}')
-    page, summary = made(tmp_path / "bare")
+    page, summary = report_of(tmp_path / "bare")
     assert summary["study"] == "bare"
     assert not re.search(r"\b(NaN|None)\b", words_of(page))
 
@@ -176,7 +176,7 @@ def test_vectors_without_labels(tmp_path: Path) -> None:
     data = {"name": "rows", "n": 100, "n_classes": None, "split": "all, 100", "test_n": 0, "fingerprint": "ab"}
     changes = {"objective": objective, "data": data, "dataset": "rows"}
     study = fabricate(tmp_path / "rows", 8, classes=0, images=False, study=changes)
-    page, summary = made(study)
+    page, summary = report_of(study)
     free = {"rate_reduction", "probe", "silhouette", "clusters_used", "largest_share"}
     assert set(summary["confirmation"][0]["statistics"]) == free
     assert "No label took part in choosing the winner" in words_of(page)
@@ -186,7 +186,7 @@ def test_vectors_without_labels(tmp_path: Path) -> None:
 
 
 def test_one_fresh_seed_has_no_spread(tmp_path: Path) -> None:
-    page, summary = made(fabricate(tmp_path / "single", 6, confirm=1, confirm_seeds=1))
+    page, summary = report_of(fabricate(tmp_path / "single", 6, confirm=1, confirm_seeds=1))
     found = summary["confirmation"][0]["statistics"]["acc"]
     assert found["n"] == 1
     assert found["std"] is None
@@ -203,7 +203,7 @@ def test_equal_and_wildly_different_seeds_are_told_as_such(tmp_path: Path) -> No
         for run, value in zip(content["per_seed"], values, strict=True):
             run["metrics"]["acc"] = value
         path.write_text(json.dumps(content))
-        assert said in words_of(made(study)[0])
+        assert said in words_of(report_of(study)[0])
 
 
 def test_torn_files_are_named_or_left_out(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_torn_files_are_named_or_left_out(tmp_path: Path) -> None:
     for name in ("labels.npz", "gallery.npz", "similarity.npz"):
         for path in study.glob(f"confirm/*/*/{name}"):
             path.write_bytes(path.read_bytes()[:100])
-    page, summary = made(study)
+    page, summary = report_of(study)
     assert "unreadable" in kinds(summary)
     assert "trials/0002/record.json" in words_of(page)
     assert len(re.findall(r'<tr id="trial-', page)) == 5
@@ -224,7 +224,7 @@ def test_a_study_that_still_runs(tmp_path: Path) -> None:
     study = fabricate(tmp_path / "running", 6, confirm=0)
     path = study / "trials" / "0004" / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "running", "score": None}))
-    page, summary = made(study)
+    page, summary = report_of(study)
     assert "unfinished" in kinds(summary)
     assert summary["trials"]["running"] == 1
 
@@ -235,7 +235,7 @@ def test_collapsed_fresh_seeds_leave_no_score(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["per_seed"][4] |= {"state": "collapsed", "metrics": {}}
     path.write_text(json.dumps(content | {"state": "collapsed", "score": None}))
-    page, summary = made(study)
+    page, summary = report_of(study)
     assert {"collapsed", "few_seeds"} <= kinds(summary)
     assert summary["confirmation"][0]["statistics"]["acc"]["n"] == 9
     assert summary["winner"]["chosen_by"] == "search"
@@ -244,25 +244,25 @@ def test_collapsed_fresh_seeds_leave_no_score(tmp_path: Path) -> None:
 
 def test_two_hundred_trials_stay_small(tmp_path: Path) -> None:
     study = fabricate(tmp_path / "large", 200)
-    page, summary = made(study)
+    page, summary = report_of(study)
     assert len(page.encode()) < 1_500_000
     assert len(re.findall(r'<tr id="trial-', page)) == 200
     assert sum(n for state, n in summary["trials"].items() if state != "planned") == 200
 
 
-@pytest.mark.parametrize("given, code, told", [
+@pytest.mark.parametrize("given, code, text", [
     ("digits-b", 2, "did you mean digits-a?"),
     ("digits-a", 0, "index.html"),
 ])  # fmt: skip
 def test_command(
-    usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, code: int, told: str
+    usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, code: int, text: str
 ) -> None:
     (tmp_path / "storage" / "studies").mkdir(parents=True)
     (tmp_path / "storage" / "studies" / "digits-a").symlink_to(usual)
     arguments = [given, "--storage", str(tmp_path / "storage"), "--out", str(tmp_path / "out"), "--json"]
     assert execute(report.parser(), report.run, arguments) == code
     out, err = capsys.readouterr()
-    assert told in err
+    assert text in err
     assert "Traceback" not in err
     if code == 0:
         assert Path(json.loads(out)["report"]).is_file()

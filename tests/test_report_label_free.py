@@ -39,7 +39,7 @@ def finished(study: Path) -> list[dict[str, Any]]:
     return [record for record in found if record["state"] == "finished"]
 
 
-def made(study: Path) -> tuple[str, dict[str, Any]]:
+def section_of(study: Path) -> tuple[str, dict[str, Any]]:
     out = study.parent / f"{study.name}-report"
     page = write_report(study, out).read_text(encoding="utf-8")
     section = re.search(r'<section id="label-free".*?</section>', page, flags=re.DOTALL)
@@ -52,7 +52,7 @@ def text(section: str) -> str:
 
 
 def test_correlations_and_regrets_are_those_of_the_trials(usual: Path) -> None:
-    section, facts = made(usual)
+    section, facts = section_of(usual)
     records = finished(usual)
     acc = np.array([record["metrics"]["acc"] for record in records])
     table = {name: np.array([record["metrics"][name] for record in records]) for name in SCORES}
@@ -70,7 +70,7 @@ def test_correlations_and_regrets_are_those_of_the_trials(usual: Path) -> None:
 
 
 def test_a_panel_per_score_says_in_words_what_it_shows(usual: Path) -> None:
-    section, facts = made(usual)
+    section, facts = section_of(usual)
     titles = re.findall(r'<svg role="img" aria-label="([^"]+)"', section)
     assert len(titles) == 5 and len(set(titles)) == 5
     for title, row in zip(titles, facts["scores"], strict=True):
@@ -81,14 +81,14 @@ def test_a_panel_per_score_says_in_words_what_it_shows(usual: Path) -> None:
 
 
 def test_few_trials_allow_no_conclusion(tmp_path: Path) -> None:
-    section, facts = made(fabricate(tmp_path / "few", 8, confirm=0))
+    section, facts = section_of(fabricate(tmp_path / "few", 8, confirm=0))
     assert facts["trials"] < 10 and all(row["interval"] is None for row in facts["scores"])
     assert f"With {facts['trials']} trials nothing may be concluded" in text(section)
 
 
 def test_without_labels_the_scores_choose_and_nothing_is_compared(tmp_path: Path) -> None:
     objective = {"metric": "stability", "mode": "max", "uses_labels": False}
-    section, facts = made(fabricate(tmp_path / "rows", 12, confirm=0, classes=0, study={"objective": objective}))
+    section, facts = section_of(fabricate(tmp_path / "rows", 12, confirm=0, classes=0, study={"objective": objective}))
     assert facts["best"] is None and facts["chance_regret"] is None
     assert [row["score"] for row in facts["scores"]] == [*SCORES, "rank_mean"]
     assert all(
@@ -120,7 +120,7 @@ def test_equal_scores_have_no_correlation_and_the_mean_regret(tmp_path: Path) ->
     study = fabricate(tmp_path / "equal", 14, confirm=0)
     for record in finished(study):
         change(study, record["trial"], probe=1.0)
-    section, facts = made(study)
+    section, facts = section_of(study)
     (row,) = [row for row in facts["scores"] if row["score"] == "probe"]
     assert row["tied"] == facts["trials"] and row["rank_correlation"] is None
     assert row["regret"] == pytest.approx(facts["chance_regret"])
@@ -134,12 +134,12 @@ def test_an_older_study_has_rows_for_what_it_recorded(tmp_path: Path) -> None:
         for one in (record, *record["per_seed"]):
             one["metrics"] = {k: v for k, v in one["metrics"].items() if k not in ("stability", "probe", "silhouette")}
         path.write_text(json.dumps(record))
-    _, facts = made(study)
+    _, facts = section_of(study)
     assert [row["score"] for row in facts["scores"]] == ["rate_reduction"]
 
 
 def test_a_study_without_finished_trials_says_so(tmp_path: Path) -> None:
-    section, facts = made(fabricate(tmp_path / "none", 0, confirm=0))
+    section, facts = section_of(fabricate(tmp_path / "none", 0, confirm=0))
     assert facts["scores"] == [] and "No finished trial has a score" in text(section)
     assert "<table" not in section
 
@@ -153,7 +153,7 @@ def test_searched_sizes_are_named(tmp_path: Path) -> None:
 def test_the_documents_tables_come_from_studies_or_their_reports(
     usual: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, facts = made(usual)
+    _, facts = section_of(usual)
     report = usual.parent / f"{usual.name}-report"
     for path in (usual, report, report / "summary.json"):
         monkeypatch.setattr("sys.argv", ["label_free", str(path)])

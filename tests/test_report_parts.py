@@ -116,16 +116,16 @@ def test_hours_are_of_what_each_training_had_and_waiting_stands_apart(
     assert (found["waiting_core_hours"], found["waiting_gpu_hours"]) == pytest.approx(waiting)
     assert found["waited_seconds"] == len(had) * HOUR / 4
     lines = cost({"time": found, "stages": stage_use(own.trials)})
-    for told in (words, "of waiting for stages that other processes"):
-        assert sum(told in line for line in lines) == 1
+    for text in (words, "of waiting for stages that other processes"):
+        assert sum(text in line for line in lines) == 1
 
 
-def test_weights_of_a_checkpoint_are_told(study: Study) -> None:
+def test_weights_of_a_checkpoint_are_named(study: Study) -> None:
     assert "float16" not in [one["kind"] for one in cautions(study, None, None)]
     first = run_of(StageRun("pretrain", 9, True, 0.1, "a", "cifar"), StageRun("heads", 3, False, 7.0, "b", "cifar"))
     other = record_of(1, first, run_of(StageRun("pretrain", 9, True, 0.1, "a", "other")))
-    told = cautions(dataclasses.replace(study, trials=(*study.trials, other)), None, None)
-    texts = {one["kind"]: one["text"] for one in told}
+    found = cautions(dataclasses.replace(study, trials=(*study.trials, other)), None, None)
+    texts = {one["kind"]: one["text"] for one in found}
     assert texts["float16"] == (
         "Trainings started from weights that were rounded to float16: checkpoints cifar and other."
     )
@@ -246,9 +246,9 @@ def test_axes_hold_their_values() -> None:
 
 def test_thinning_keeps_the_ends() -> None:
     points = [(float(i), float(i)) for i in range(1000)]
-    kept = thinned(points, 50)
-    assert len(kept) == 50
-    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    thin = thinned(points, 50)
+    assert len(thin) == 50
+    assert (thin[0], thin[-1]) == (points[0], points[-1])
 
 
 def test_words() -> None:

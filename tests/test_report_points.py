@@ -113,8 +113,8 @@ def test_the_grid_is_filled_where_ranks_agree(k: int) -> None:
     arrays = geometry(k)
     found = build_rank_isometry(arrays)
     assert found is not None
-    kept = arrays["rank_input"] == arrays["rank_latent"]
-    assert (found.kept, found.cells, found.cra) == (kept.sum(), k * k, kept.mean())
+    same = arrays["rank_input"] == arrays["rank_latent"]
+    assert (found.same, found.cells, found.cra) == (same.sum(), k * k, same.mean())
     drawn = str(found.grid)
     cell = 300 / k
     if k <= 12:
@@ -128,16 +128,16 @@ def test_the_grid_is_filled_where_ranks_agree(k: int) -> None:
         for x, y, width in re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)v", drawn):
             first, row = round((float(x) - 34) / cell), round((float(y) - 24) / cell)
             filled |= {(row, first + step) for step in range(round(float(width) / cell))}
-    assert filled == {(int(i), int(j)) for i, j in np.argwhere(kept)}
+    assert filled == {(int(i), int(j)) for i, j in np.argwhere(same)}
     assert len(drawn) < 150_000
-    assert f'aria-label="{kept.sum()} of {k * k} ranks between {k} clusters' in drawn
+    assert f'aria-label="{same.sum()} of {k * k} ranks between {k} clusters' in drawn
 
 
 def test_a_hundred_scattered_cells_stay_small_and_names_do_not_collide() -> None:
     arrays = geometry(100)
     checks = np.indices((100, 100)).sum(0) % 2
     found = build_rank_isometry(arrays | {"rank_input": checks, "rank_latent": np.zeros_like(checks)})
-    assert found is not None and found.kept == 5000 and len(found.grid) < 200_000
+    assert found is not None and found.same == 5000 and len(found.grid) < 200_000
     named = [float(y) for y in re.findall(r'<text class="tick end" x="[\d.]+" y="([\d.]+)"', str(found.grid))]
     assert len(named) >= 10 and np.diff(named).min() >= 15
 

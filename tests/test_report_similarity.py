@@ -103,10 +103,10 @@ def test_rates_are_turned_to_what_they_mean(tmp_path: Path) -> None:
     lines = dict(re.findall(r'class="term (\w+)" d="([^"]*)"', str(chart.plot)))
     ends = {name: [float(y) for y in re.findall(r" ([\d.]+)(?:L|$)", path)] for name, path in lines.items()}
     assert all(len(heights) == 2 for heights in ends.values())
-    unit = (ends["parts"][1] - ends["all"][1]) / 90  # pixels of a nat: zero is where R_c ends
+    nat = (ends["parts"][1] - ends["all"][1]) / 90  # pixels of a nat: zero is where R_c ends
     zero = ends["parts"][1]
-    assert [(zero - y) / unit for y in ends["all"]] == pytest.approx([100, 90], abs=0.2)
-    assert [(zero - y) / unit for y in ends["gain"]] == pytest.approx([20, 90], abs=0.2)
+    assert [(zero - y) / nat for y in ends["all"]] == pytest.approx([100, 90], abs=0.2)
+    assert [(zero - y) / nat for y in ends["gain"]] == pytest.approx([20, 90], abs=0.2)
 
 
 def test_ranks_are_drawn_where_they_were_measured(tmp_path: Path) -> None:

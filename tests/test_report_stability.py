@@ -34,7 +34,7 @@ def drawn(svg: Any) -> ElementTree.Element:
     return ElementTree.fromstring(str(svg))
 
 
-def test_one_arm_has_all_its_figures_in_every_file(tmp_path: Path) -> None:
+def test_one_group_has_all_its_figures_in_every_file(tmp_path: Path) -> None:
     run = fabricate_run(tmp_path, "nmce-stability-20261124-100000", {"nmce": TABLE6["nmce"]})
     page = page_of(run, tmp_path / "out")
     content = json.loads((tmp_path / "out" / "stability.json").read_text())
@@ -67,16 +67,16 @@ def test_what_may_be_concluded_and_what_may_not(tmp_path: Path) -> None:
     assert varied(run.groups[0]) == "The seeds vary the stage heads."
 
 
-def test_weights_of_a_checkpoint_are_told(tmp_path: Path) -> None:
+def test_weights_of_a_checkpoint_are_named(tmp_path: Path) -> None:
     folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6]})
     path = next(folder.rglob("seed-1/result.json"))
     facts = json.loads(path.read_text())
     write(path, facts | {"stages": [stage | {"checkpoint": "cifar"} for stage in facts["stages"]]})
-    told = "Trainings started from weights that were rounded to float16: checkpoint cifar."
-    assert told in may_not(read_stability(folder))
+    line = "Trainings started from weights that were rounded to float16: checkpoint cifar."
+    assert line in may_not(read_stability(folder))
 
 
-def test_few_seeds_smoke_and_lost_seeds_are_told(tmp_path: Path) -> None:
+def test_few_seeds_smoke_and_lost_seeds_are_named(tmp_path: Path) -> None:
     states = {1: "collapsed", 2: "diverged"}
     folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6, 0.7, 0.8]}, states=states, smoke=True)
     facts = json.loads((folder / "stability.json").read_text())
@@ -105,7 +105,7 @@ def test_nothing_that_needs_labels_is_there_without_them(tmp_path: Path) -> None
     assert not re.search(r">(acc|nmi|ari)<", page)
 
 
-def test_arms_are_compared_and_stand_side_by_side(tmp_path: Path) -> None:
+def test_groups_are_compared_and_stand_side_by_side(tmp_path: Path) -> None:
     folder = fabricate_run(tmp_path, "mlc-vs-nmce-stability-1", TABLE6)
     run = read_stability(folder)
     (row,) = run.result["comparisons"]
@@ -117,7 +117,7 @@ def test_arms_are_compared_and_stand_side_by_side(tmp_path: Path) -> None:
     assert all(arm["report"] == str(tmp_path / "out" / "stability.html") for arm in _json(tmp_path)["arms"])
 
 
-def test_three_arms_that_no_test_tells_apart(tmp_path: Path) -> None:
+def test_three_groups_that_no_test_tells_apart(tmp_path: Path) -> None:
     arms = {name: [0.5 + shift, 0.6 + shift, 0.55] for name, shift in (("a", 0.0), ("b", 0.01), ("c", 0.02))}
     run = read_stability(fabricate_run(tmp_path, "a-vs-b-and-1-more-stability-1", arms))
     assert "Not told apart: a and b, a and c, b and c." in page_of(Path(run.result["folder"]), tmp_path / "out")

@@ -57,8 +57,8 @@ def test_the_page_needs_nothing_else_and_users_text_stays_text(shown: Browser) -
 
 
 def test_every_picture_says_what_it_shows(shown: Browser) -> None:
-    told = shown.run("return [...document.querySelectorAll('svg')].map((s) => [s.getAttribute('role'), s.ariaLabel])")
-    assert len(told) >= 6 and all(role == "img" and len(label) > 20 for role, label in told)
+    labels = shown.run("return [...document.querySelectorAll('svg')].map((s) => [s.getAttribute('role'), s.ariaLabel])")
+    assert len(labels) >= 6 and all(role == "img" and len(label) > 20 for role, label in labels)
     assert shown.run("return [...document.querySelectorAll('[aria-labelledby]')].every((e) => "
                      "document.getElementById(e.getAttribute('aria-labelledby')))")  # fmt: skip
 

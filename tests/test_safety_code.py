@@ -25,7 +25,6 @@ LOADERS = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "
 ALLOWED = {
     ("raymc/datasets/unpickling.py", "import pickle"): "its Unpickler knows six names, all ours",
     ("raymc/storage/stage_store.py", "import pickle"): "for the error that torch.load raises",
-    ("raymc/execution/searcher.py", "import pickle"): "writes the empty snapshot that Tune asks for; nobody reads it",
     ("raymc/space/format.py", "yaml.load"): "with a subclass of SafeLoader",
 }
 

@@ -107,7 +107,7 @@ def test_commands_tell_errors_without_passwords(error: Exception, capsys: pytest
 
 
 def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from raymc import train
+    from raymc.commands import train
     from raymc.commands.stability import interrupted
 
     monkeypatch.setattr(sys, "argv", ["raymc", "digits", "--tracking-uri", "http://me:p@ss/w@host"])

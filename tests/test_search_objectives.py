@@ -214,7 +214,7 @@ def _space(folder: Path, text: str) -> Any:
         ("objective: {metric: acc, second: acc}", "second is acc too"),
         ("objective: {metric: acc, second: stabilty}", "unknown metric stabilty; did you mean stability?"),
         ("objective: {metric: rank_mean, second: acc}", "rank_mean ranks by all label-free metrics already"),
-        ("objective: {metric: acc, aggregate: median}", "\"median\" is not 'mean', 'lower' or 'min'"),
+        ("objective: {metric: acc, aggregate: median}", "'median' is not one of mean, lower, min"),
         ("objective: {metric: stability}\nbudget: {seeds: 1}", "budget.seeds: stability needs two seeds or more"),
         ("objective: {metric: acc, aggregate: lower}\nbudget: {seeds: 1}", "aggregate lower needs two seeds"),
         ("objective: {metric: stability}\nbudget: {confirm: {seeds: 1}}", "budget.confirm.seeds: stability needs two"),

@@ -1,7 +1,8 @@
-"""Rows of a table as lines of text with aligned columns."""
+"""Rows of a table as text: lines with aligned columns, or Markdown."""
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Sequence
 from typing import Literal
@@ -22,3 +23,10 @@ def aligned(rows: Sequence[Sequence[str]], justify: Literal["left", "right"] = "
     with out.capture() as text:
         out.print(table)
     return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+
+def markdown_table(rows: Sequence[Sequence[str]], rule: str = "---") -> list[str]:
+    """The rows as a table of Markdown, the first of them its head; `rule` `---:` aligns the columns right."""
+    safe = [[html.escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in safe]
+    return [lines[0], "|" + f" {rule} |" * len(rows[0]), *lines[1:]]

@@ -68,6 +68,24 @@ def hardware(machine: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+def reused(use: Mapping[str, Any]) -> str:
+    """`3 of 12 stages came from the store …`, without an end; `use` as of `stage_use`."""
+    total = count(use["computed"] + use["reused"], "stage")
+    return f"{use['reused']:,} of {total} came from the store instead of being computed"
+
+
+def manifest_rows(manifest: Mapping[str, Any], *own: tuple[str, object]) -> list[tuple[str, str]]:
+    """By what something was run and when, with rows of its `own`; what is not known is left out."""
+    found = [
+        ("versions", ", ".join(f"{name} {text}" for name, text in (manifest["versions"] or {}).items() if text)),
+        ("hardware", hardware(manifest["hardware"] or {})),
+        ("git revision", manifest["git"]),
+        *own,
+        ("created", manifest["created"]),
+    ]
+    return [(name, str(value)) for name, value in found if value is not None and value != ""]
+
+
 def state(name: str) -> str:
     """The state of a trial or seed in words."""
     return STATE_WORDS.get(name, name)
@@ -126,9 +144,14 @@ def seeds_varied(study: Study) -> str:
     varied, shared = stages[position:], stages[:position]
     keep, their = ("keeps", "its") if len(shared) == 1 else ("keep", "their")
     return (
-        f"Seeds vary {_stages(varied)}{only}. Over all of them {_stages(shared)} {keep} the base seed "
+        f"Seeds vary {stages_named(varied)}{only}. Over all of them {stages_named(shared)} {keep} the base seed "
         f"{study.get('seed')}: the spread shown here leaves out what {their} own seed would add."
     )
+
+
+def stages_named(names: Sequence[str]) -> str:
+    """`the stage a`, `the stages a and b`."""
+    return f"the {'stage' if len(names) == 1 else 'stages'} {listing(names)}"
 
 
 def parts_varied(varies: object) -> str:
@@ -136,10 +159,6 @@ def parts_varied(varies: object) -> str:
     if not isinstance(varies, str) or varies == "all":
         return ""
     return f", in their {listing([word.strip() for word in varies.split(',')])} alone"
-
-
-def _stages(names: Sequence[str]) -> str:
-    return f"the {'stage' if len(names) == 1 else 'stages'} {listing(names)}"
 
 
 def conclusions(study: Study, best: Mapping[str, Any] | None) -> list[str]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from raymc.metrics import confusion, hungarian_match
-from raymc.reporting.charts.svg import picture
+from raymc.reporting.charts.svg import frame, picture, shaded, tick
 from raymc.reporting.words import listing
 from raymc.study.records import SeedRun
 from raymc.training.outputs import read_labels
@@ -62,12 +62,14 @@ def _words(run: SeedRun, shares: Numbers, classes: Numbers, clusters: Numbers, n
     off = shares.copy()
     np.fill_diagonal(off, 0)
     largest = [np.unravel_index(place, off.shape) for place in np.argsort(-off, axis=None)[:3]]
-    told = [
+    off_words = [
         f"{100 * off[i, j]:.0f} % of class {classes[i]} in cluster {clusters[j]}"
         for i, j in largest
         if off[i, j] >= 0.02
     ]
-    found = f"Largest disagreements: {listing(told)}." if told else "No class has 2 % or more in another cluster."
+    found = (
+        f"Largest disagreements: {listing(off_words)}." if off_words else "No class has 2 % or more in another cluster."
+    )
     return f"Seed {run.seed}, {n:,} samples. {found}"
 
 
@@ -76,36 +78,18 @@ def _plot(shares: Numbers, classes: Numbers, clusters: Numbers) -> Markup:
     cell = 36 if max(shares.shape) <= SMALL else 26 if max(shares.shape) <= 25 else 9
     left, top, numbers = 40, 24, cell > 20
     marks = [
-        _cell(float(shares[i, j]), (i, j), (classes[i], clusters[j]), cell, (left, top), numbers)
-        for i, j in np.ndindex(rows, columns)
+        _cell(float(share), (left + j * cell, top + i * cell), (classes[i], clusters[j]), cell, numbers)
+        for (i, j), share in np.ndenumerate(shares)
+        if share >= SMALLEST_SHARE
     ]
-    frame = Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(
-        left, top, columns * cell, rows * cell
-    )
     step = 1 if numbers else 10
-    names = [_name(classes[i], left - 6, top + (i + 0.5) * cell + 4, "end") for i in range(0, rows, step)]
-    names += [_name(clusters[j], left + (j + 0.5) * cell, top - 7, "mid") for j in range(0, columns, step)]
-    inside = Markup("").join((*marks, frame, *names))
+    names = [tick(classes[i], left - 6, top + (i + 0.5) * cell + 4, "end") for i in range(0, rows, step)]
+    names += [tick(clusters[j], left + (j + 0.5) * cell, top - 7, "mid") for j in range(0, columns, step)]
+    inside = Markup("").join((*marks, frame(left, top, columns * cell, rows * cell), *names))
     title = f"Confusion matrix of {rows} classes and {columns} clusters"
     return picture(left + columns * cell + 8, top + rows * cell + 8, inside, title)
 
 
-def _cell(
-    share: float, place: tuple[int, int], names: tuple[Any, Any], size: int, corner: tuple[int, int], numbers: bool
-) -> Markup:
-    if share < SMALLEST_SHARE:
-        return Markup("")
-    x, y = corner[0] + place[1] * size, corner[1] + place[0] * size
-    text = Markup("")
-    if numbers:
-        css = "figure mid over" if share > 0.55 else "figure mid"
-        middle = (x + size / 2, y + size / 2 + 4)
-        text = Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, *middle, round(100 * share))
-    return Markup(
-        '<rect class="cell" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.2f}">'
-        "<title>class {}, cluster {}: {:.1f} %</title></rect>{}"
-    ).format(x, y, size, size, share, *names, 100 * share, text)
-
-
-def _name(name: Any, x: float, y: float, css: str) -> Markup:
-    return Markup('<text class="tick {}" x="{:.1f}" y="{:.1f}">{}</text>').format(css, x, y, name)
+def _cell(share: float, corner: tuple[int, int], names: tuple[Any, Any], size: int, numbers: bool) -> Markup:
+    tip = f"class {names[0]}, cluster {names[1]}: {100 * share:.1f} %"
+    return shaded(*corner, size, share, tip, round(100 * share) if numbers else "", over=share > 0.55)

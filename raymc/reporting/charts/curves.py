@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from raymc.reporting.charts.svg import Axis, Panel, Point, axis, thinned
+from raymc.reporting.charts.svg import Panel, Point, axis, epochs_of, thinned
 from raymc.study.reader import Study
 from raymc.study.records import number
 from raymc.training.outputs import read_curve
@@ -56,7 +56,7 @@ def _panel(lines: Lines, measure: str, best: int | None) -> Markup:
     heights = sorted(value for _, value in ends)
     cut = len(heights) // 100  # a few runaway values would flatten all the others
     y = axis(heights[cut : len(heights) - cut], measure)
-    panel = Panel(Axis(min(x for x, _ in ends), max(x for x, _ in ends), "epoch"), y)
+    panel = Panel(epochs_of(ends), y)
     faint = "curve many" if len(lines) > CROWD else "curve"
     marks = [
         panel.line(thinned(points, most), "curve best" if trial == best else faint, f"trial {trial}")

@@ -5,8 +5,6 @@ Shape legend: k clusters, p components, m samples of a component, h x w pixels, 
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from raymc.reporting.charts.svg import png_uri
 from raymc.training.outputs import Arrays
 
 BUDGET = 2_000_000
@@ -129,6 +128,4 @@ def _png(sheet: Image.Image, gaps: npt.NDArray[np.bool_]) -> str:
         palette, places = (reduced.getpalette() or [])[: 3 * COLOURS], np.asarray(reduced)
     clear = Image.fromarray(np.where(gaps, COLOURS, places).astype(np.uint8))
     clear.putpalette(palette + [0] * (3 * (COLOURS + 1) - len(palette)))
-    out = io.BytesIO()
-    clear.save(out, "PNG", transparency=COLOURS)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return png_uri(clear, transparency=COLOURS)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from raymc.reporting.charts.svg import Axis, Panel, picture
+from raymc.reporting.charts.svg import Axis, Panel, frame, picture, row_and_column
 from raymc.training.outputs import Arrays
 
 SMALL = 12
@@ -28,7 +28,7 @@ class RankIsometry:
     """The grid of ranks with CRA, and the histogram of differences with what it says."""
 
     grid: Markup
-    kept: int
+    same: int
     cells: int
     histogram: Markup
     differences: str
@@ -36,7 +36,7 @@ class RankIsometry:
     @property
     def cra(self) -> float:
         """Share of the ranks that are the same in both spaces."""
-        return self.kept / self.cells
+        return self.same / self.cells
 
 
 def build_rank_isometry(arrays: Arrays) -> RankIsometry | None:
@@ -44,43 +44,43 @@ def build_rank_isometry(arrays: Arrays) -> RankIsometry | None:
     if "rank_input" not in arrays:
         return None
     ranks = arrays["rank_input"], arrays["rank_latent"]
-    kept = ranks[0] == ranks[1]
+    same = ranks[0] == ranks[1]
     edges, counts = arrays["difference_edges"].astype(np.float64), arrays["difference_counts"]
     return RankIsometry(
-        _grid(kept, ranks, arrays["clusters"].tolist()), int(kept.sum()), kept.size,
+        _grid(same, ranks, arrays["clusters"].tolist()), int(same.sum()), same.size,
         _histogram(edges, counts), _differences(arrays, int(counts.sum())),
     )  # fmt: skip
 
 
-def _grid(kept: npt.NDArray[np.bool_], ranks: tuple[npt.NDArray[np.int64], ...], clusters: list[int]) -> Markup:
-    cell = SIDE / len(kept)
+def _grid(same: npt.NDArray[np.bool_], ranks: tuple[npt.NDArray[np.int64], ...], clusters: list[int]) -> Markup:
+    cell = SIDE / len(same)
     marks = [
-        Markup('<rect class="ground" x="{}" y="{}" width="{}" height="{}"/>').format(LEFT, TOP, SIDE, SIDE),
-        *(_cells(kept, ranks, clusters, cell) if len(kept) <= SMALL else [_runs(kept, cell)]),
-        Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(LEFT, TOP, SIDE, SIDE),
+        frame(LEFT, TOP, SIDE, SIDE, "ground"),
+        *(_cells(same, ranks, clusters, cell) if len(same) <= SMALL else [_runs(same, cell)]),
+        frame(LEFT, TOP, SIDE, SIDE),
         *_names(clusters, cell),
     ]
-    title = f"{kept.sum()} of {kept.size} ranks between {len(kept)} clusters are the same in both spaces"
+    title = f"{same.sum()} of {same.size} ranks between {len(same)} clusters are the same in both spaces"
     return picture(LEFT + SIDE + 8, TOP + SIDE + 8, Markup("").join(marks), title)
 
 
 def _cells(
-    kept: npt.NDArray[np.bool_], ranks: tuple[npt.NDArray[np.int64], ...], clusters: list[int], cell: float
+    same: npt.NDArray[np.bool_], ranks: tuple[npt.NDArray[np.int64], ...], clusters: list[int], cell: float
 ) -> Iterator[Markup]:
-    for i, j in np.ndindex(kept.shape):
+    for i, j in np.ndindex(same.shape):
         yield Markup(
             '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
         ).format(
-            "same" if kept[i, j] else "moved", LEFT + j * cell + 0.5, TOP + i * cell + 0.5, cell - 1, cell - 1,
+            "same" if same[i, j] else "moved", LEFT + j * cell + 0.5, TOP + i * cell + 0.5, cell - 1, cell - 1,
             f"from cluster {clusters[i]}, cluster {clusters[j]} has rank {ranks[0][i, j]} in the input and "
             f"{ranks[1][i, j]} in the embedding",
         )  # fmt: skip
 
 
-def _runs(kept: npt.NDArray[np.bool_], cell: float) -> Markup:
+def _runs(same: npt.NDArray[np.bool_], cell: float) -> Markup:
     """Cells of a row side by side as one shape: a hundred clusters have ten thousand."""
     parts = []
-    for i, row in enumerate(kept):
+    for i, row in enumerate(same):
         turns = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]])))
         top = f"{TOP + i * cell:.1f}"
         for begin, end in turns.reshape(-1, 2).tolist():
@@ -93,9 +93,7 @@ def _runs(kept: npt.NDArray[np.bool_], cell: float) -> Markup:
 def _names(clusters: list[int], cell: float) -> Iterator[Markup]:
     step = max(1, -(-LEAST_GAP * max(1.0, len(str(max(clusters))) / 2) // cell))
     for i, cluster in list(enumerate(clusters))[:: int(step)]:
-        middle = (i + 0.5) * cell
-        yield Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, TOP + middle + 4, cluster)
-        yield Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(LEFT + middle, TOP - 7, cluster)
+        yield from row_and_column(cluster, (i + 0.5) * cell, LEFT, TOP)
 
 
 def _histogram(edges: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> Markup:

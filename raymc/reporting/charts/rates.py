@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from raymc.reporting.charts.curves import STAGES, curve_points
-from raymc.reporting.charts.svg import Axis, Panel, Point, axis, thinned
+from raymc.reporting.charts.svg import Panel, Point, axis, epochs_of, thinned
 from raymc.study.records import SeedRun
 from raymc.training.outputs import read_curve
 
@@ -76,13 +76,12 @@ def _rates(events: Sequence[dict[str, Any]], stage: str) -> Lines:
     }
 
 
-def _chart(caption: str, unit: str, lines: Lines, legend: Mapping[str, str]) -> Chart | None:
+def _chart(caption: str, label: str, lines: Lines, legend: Mapping[str, str]) -> Chart | None:
     drawn = {name: thinned(points, MOST) for name, points in lines.items() if len(points) > 1}
     if not drawn:
         return None
     ends = [point for points in drawn.values() for point in points]
-    x = Axis(min(at for at, _ in ends), max(at for at, _ in ends), "epoch")
-    panel = Panel(x, axis([0.0, *(value for _, value in ends)], unit), 440)
+    panel = Panel(epochs_of(ends), axis([0.0, *(value for _, value in ends)], label), 440)
     marks = [panel.line(points, f"term {name}", legend[name]) for name, points in drawn.items()]
     said = tuple((name, legend[name]) for name in drawn)
     return Chart(caption, panel.draw(marks, caption), said)

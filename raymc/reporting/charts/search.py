@@ -73,7 +73,7 @@ def course(study: Study, best: int) -> Markup | None:
     tops = list(accumulate((score for _, score in scores), pick))
     steps = [p for i, (x, _) in enumerate(scores) for p in ([(x, tops[i - 1])] if i else []) + [(x, tops[i])]]
     marks = [panel.line(steps, "so-far", "best so far")]
-    marks += [_trial_dot(panel, float(trial.trial), trial, best) for trial in done]
+    marks += [_score_dot(panel, float(trial.trial), trial, best) for trial in done]
     marks += [_scoreless(panel, trial) for trial in study.trials if trial not in done]
     return panel.draw(marks, f"{metric} of each trial, in the order in which they ran")
 
@@ -120,19 +120,25 @@ def _slice(study: Study, key: str, spec: Mapping[str, Any], y: Axis, best: int) 
     for trial in sorted(study.finished, key=lambda trial: trial.trial == best):
         value = trial.params.get(key)
         if choices and value in choices:
-            marks.append(_trial_dot(panel, float(choices.index(value)), trial, best, key))
+            marks.append(_score_dot(panel, float(choices.index(value)), trial, best, key))
         elif not choices and isinstance(value, int | float):
-            marks.append(_trial_dot(panel, float(value), trial, best, key))
+            marks.append(_score_dot(panel, float(value), trial, best, key))
     near = edge(next((t.params.get(key) for t in study.trials if t.trial == best), None), spec)
     return panel.draw(marks, f"{y.label} against {key}" + (f"; the winner is at the {near} edge" if near else ""))
 
 
-def _trial_dot(panel: Panel, x: float, trial: Record, best: int, key: str = "") -> Markup:
+def trial_dot(
+    panel: Panel, at: tuple[float, float], trial: int, tip: str, chosen: bool, css: str = "plain soft"
+) -> Markup:
+    """A trial, the chosen one large; a click leads to its row in the table."""
+    css, radius = ("best", 5.5) if chosen else (css, 3.5)
+    return panel.dot(*at, css, f"trial {trial}: {tip}", f"trial-{trial}", radius)
+
+
+def _score_dot(panel: Panel, x: float, trial: Record, best: int, key: str = "") -> Markup:
     value = f", {key} = {setting(trial.params.get(key))}" if key else ""
-    tip = f"trial {trial.trial}: {words.score(trial.score)}{value}"
     chosen = trial.trial == best
-    css, radius = ("best", 5.5) if chosen else ("plain soft", 3.5)
-    return panel.dot(x, trial.score or 0.0, css, tip, f"trial-{trial.trial}", radius)
+    return trial_dot(panel, (x, trial.score or 0.0), trial.trial, f"{words.score(trial.score)}{value}", chosen)
 
 
 def against_acc(study: Study, facts: Mapping[str, Any]) -> list[tuple[str, Markup]]:
@@ -152,15 +158,12 @@ def _score_against_acc(points: Points, row: Mapping[str, Any], best: Mapping[str
     panel = Panel(axis([value for _, value in points], name), y, height=240)
     marks = []
     for trial, value in sorted(points, key=lambda point: point[0].trial == chosen):
-        css, radius = ("best", 5.5) if trial.trial == chosen else ("plain soft", 3.5)
-        tip = f"trial {trial.trial}: {name} {words.score(value)}, acc {words.score(trial.metrics['acc'])}"
-        marks.append(panel.dot(value, trial.metrics["acc"], css, tip, f"trial-{trial.trial}", radius))
+        acc = trial.metrics["acc"]
+        tip = f"{name} {words.score(value)}, acc {words.score(acc)}"
+        marks.append(trial_dot(panel, (value, acc), trial.trial, tip, trial.trial == chosen))
         if trial.trial == best["trial"]:
             marks.append(_diamond(*panel.at(value, best["acc"]), f"best acc: trial {trial.trial}", "search open"))
-    rho = (
-        f", rank correlation {words.correlation(row['rank_correlation'])}"
-        if row["rank_correlation"] is not None
-        else ""
-    )
+    correlation = row["rank_correlation"]
+    rho = f", rank correlation {words.correlation(correlation)}" if correlation is not None else ""
     title = f"acc against {name} of {words.count(len(points), 'trial')}{rho}; {name} would have chosen trial {chosen}, "
     return panel.draw(marks, f"{title}the best acc is trial {best['trial']}'s")

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from raymc.reporting.charts.curves import curve_points
-from raymc.reporting.charts.svg import Axis, Panel, Point, axis, thinned
+from raymc.reporting.charts.svg import Panel, Point, axis, epochs_of, thinned
 from raymc.stability.reader import GroupResult
 from raymc.training.outputs import read_curve
 
@@ -57,7 +57,7 @@ def _panel(lines: Lines, measure: str, stage: str) -> Markup:
     ends = [point for points in lines.values() for point in points]
     heights = np.asarray([value for _, value in ends])
     span = np.quantile(heights, (0.005, 0.995)) if len(heights) > 400 else (heights.min(), heights.max())
-    panel = Panel(Axis(min(x for x, _ in ends), max(x for x, _ in ends), "epoch"), axis(map(float, span), measure))
+    panel = Panel(epochs_of(ends), axis(map(float, span), measure))
     marks = [_area(panel, thinned(low, MOST), thinned(high, MOST))] if len(middle) > 1 and len(lines) > 1 else []
     marks += [panel.line(thinned(points, MOST), "curve", f"seed {seed}") for seed, points in lines.items()]
     if len(middle) > 1 and len(lines) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from raymc.reporting.charts.svg import Axis, Panel, axis, picture
+from raymc.reporting.charts.svg import Axis, Panel, axis, frame, picture, row_and_column, shaded
 from raymc.reporting.words import score
 from raymc.stability.reader import GroupResult
 
@@ -36,8 +36,8 @@ class Strip:
 def seed_strips(groups: Sequence[GroupResult], metric: str) -> Markup:
     """Each seed a dot, the mean and its 95 % interval, arms one under the other on one axis."""
     rows = [_strip(group, metric) for group in groups if metric in group.result]
-    told = "; ".join(f"{row.name}: mean {score(row.mean)} of {len(row.values)}" for row in rows)
-    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {told}", named=len(groups) > 1)
+    means = "; ".join(f"{row.name}: mean {score(row.mean)} of {len(row.values)}" for row in rows)
+    return strips(rows, metric, f"{metric} of each seed with mean and 95 % interval. {means}", named=len(groups) > 1)
 
 
 def difference_strips(comparisons: Sequence[Mapping[str, Any]], groups: Sequence[GroupResult]) -> Markup | None:
@@ -53,8 +53,8 @@ def difference_strips(comparisons: Sequence[Mapping[str, Any]], groups: Sequence
     if not rows:
         return None
     label = f"difference of {comparisons[0]['metric']} on one seed"
-    told = "; ".join(f"{row.name}: mean {score(row.mean)}" for row in rows)
-    return strips(rows, label, f"{label}, with mean and 95 % interval. {told}", named=True, zero=True)
+    means = "; ".join(f"{row.name}: mean {score(row.mean)}" for row in rows)
+    return strips(rows, label, f"{label}, with mean and 95 % interval. {means}", named=True, zero=True)
 
 
 def strips(rows: Sequence[Strip], label: str, title: str, *, named: bool, zero: bool = False) -> Markup:
@@ -96,38 +96,23 @@ def heat_map(group: GroupResult) -> Markup | None:
     seeds, matrix = found["seeds"], found["ari"]
     size = 34 if len(seeds) <= NUMBERED else max(8, 680 // len(seeds))
     left, top = 34, 22
+    numbered = len(seeds) <= NUMBERED
     marks = [
-        _cell(matrix[i][j], (left + j * size, top + i * size), size, (seeds[i], seeds[j]), len(seeds) <= NUMBERED)
-        for i in range(len(seeds))
-        for j in range(len(seeds))
+        _cell(value, (left + j * size, top + i * size), size, (seeds[i], seeds[j]), numbered)
+        for i, row in enumerate(matrix)
+        for j, value in enumerate(row)
+        if i != j  # a seed with itself is left empty
     ]
-    every = 1 if len(seeds) <= NUMBERED else max(1, 30 // size)
-    for i in range(0, len(seeds), every):
-        middle = (i + 0.5) * size
-        marks.append(
-            Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(left - 6, top + middle + 4, seeds[i])
-        )
-        marks.append(
-            Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(left + middle, top - 7, seeds[i])
-        )
+    for i in range(0, len(seeds), 1 if numbered else max(1, 30 // size)):
+        marks += row_and_column(seeds[i], (i + 0.5) * size, left, top)
     side = len(seeds) * size
-    frame = Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, top, side, side)
     mean, least = (score(group.result["pairwise_ari"][key]) for key in ("mean", "min"))
     title = f"Adjusted Rand index between each two of {len(seeds)} seeds of {group.name}: mean {mean}, least {least}"
-    return picture(left + side + 4, top + side + 4, Markup("").join([*marks, frame]), title)
+    return picture(left + side + 4, top + side + 4, Markup("").join([*marks, frame(left, top, side, side)]), title)
 
 
 def _cell(value: float, corner: tuple[int, int], size: int, seeds: tuple[int, int], numbered: bool) -> Markup:
-    """Shade: 0 and below as the ground, 1 the darkest. A seed with itself is left empty."""
-    if seeds[0] == seeds[1]:
-        return Markup("")
-    text = Markup("")
-    if numbered:
-        shown = f"{value:.2f}".replace("-", "−").replace("0.", ".")
-        text = Markup('<text class="figure mid" x="{}" y="{}">{}</text>').format(
-            corner[0] + size / 2, corner[1] + size / 2 + 4, "1" if value > 0.995 else shown
-        )
-    return Markup(
-        '<rect class="cell" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.3f}">'
-        "<title>seeds {} and {}: {}</title></rect>{}"
-    ).format(*corner, size, size, DARKEST * max(0.0, value), *seeds, score(value), text)
+    """Shade: 0 and below as the ground, 1 the darkest."""
+    figure = "1" if value > 0.995 else f"{value:.2f}".replace("-", "−").replace("0.", ".")
+    tip = f"seeds {seeds[0]} and {seeds[1]}: {score(value)}"
+    return shaded(*corner, size, DARKEST * max(0.0, value), tip, figure if numbered else "")

@@ -5,8 +5,6 @@ Shapes: m points, k clusters.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +13,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from raymc.reporting.charts.svg import picture
+from raymc.reporting.charts.svg import frame, picture, png_uri, row_and_column, tick
 from raymc.training.outputs import Arrays
 
 LEVELS = 64
@@ -47,7 +45,7 @@ def build_similarity(arrays: Arrays) -> SimilarityMap | None:
     sharp = "map sharp" if len(levels) <= SIDE // 2 else "map"  # few points: squares, not a blur
     marks = [
         _image(levels, sharp, (LEFT, TOP, SIDE, SIDE)),
-        _frame(LEFT, SIDE),
+        frame(LEFT, TOP, SIDE, SIDE),
         *_bounds(bounds[1:-1].tolist()),
         *_names(bounds, clusters),
         *_scale(LEFT + SIDE + 18),
@@ -63,19 +61,13 @@ def png(levels: npt.NDArray[np.uint8]) -> str:
     places = np.linspace(0, 1, LEVELS)
     colours = [np.interp(places, (0, 0.5, 1), channel) for channel in zip(*RAMP, strict=True)]
     image.putpalette(np.stack(colours, 1).round().astype(np.uint8).tobytes())
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return png_uri(image, optimize=True)
 
 
 def _image(levels: npt.NDArray[np.uint8], css: str, box: tuple[float, float, float, float]) -> Markup:
     return Markup(
         '<image class="{}" href="{}" x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none"/>'
     ).format(css, png(levels), *box)
-
-
-def _frame(left: float, width: float) -> Markup:
-    return Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, TOP, width, SIDE)
 
 
 def _bounds(inner: list[float]) -> Iterator[Markup]:
@@ -91,15 +83,12 @@ def _names(bounds: npt.NDArray[np.float64], clusters: list[int]) -> Iterator[Mar
         if middle - last < LEAST_GAP * max(1.0, len(str(cluster)) / 2):
             continue
         last = middle
-        yield Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 8, TOP + middle + 4, cluster)
-        yield Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(LEFT + middle, TOP - 9, cluster)
+        yield from row_and_column(cluster, middle, LEFT, TOP)
 
 
 def _scale(left: float) -> Iterator[Markup]:
     """Which shade is which cosine."""
     yield _image(np.arange(255, -1, -5, dtype=np.uint8)[:, None], "map", (left, TOP, BAR, SIDE))
-    yield _frame(left, BAR)
+    yield frame(left, TOP, BAR, SIDE)
     for value in (0, 0.5, 1):
-        yield Markup('<text class="tick" x="{}" y="{:.1f}">{}</text>').format(
-            left + BAR + 6, TOP + SIDE * (1 - value) + (9 if value == 1 else 0 if value == 0 else 4), value
-        )
+        yield tick(value, left + BAR + 6, TOP + SIDE * (1 - value) + {0: 0, 0.5: 4, 1: 9}[value])

@@ -80,8 +80,8 @@ def _placed(points: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Points `[n, 2]` as places of a picture, both axes on one scale and the whole in its middle."""
     flat = points.astype(np.float64)
     low, high = flat.min(0), flat.max(0)
-    unit = (SIDE - 2 * MARGIN) * FINE / ((high - low).max() or 1.0)
-    placed: npt.NDArray[np.int64] = ((flat - (low + high) / 2) * (unit, -unit) + SIDE * FINE / 2).round().astype(int)
+    scale = (SIDE - 2 * MARGIN) * FINE / ((high - low).max() or 1.0)
+    placed: npt.NDArray[np.int64] = ((flat - (low + high) / 2) * (scale, -scale) + SIDE * FINE / 2).round().astype(int)
     return placed
 
 

@@ -5,11 +5,14 @@ Positions inside a panel are in SVG units, which are CSS pixels at the panel's n
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
+from PIL import Image
 
 Point = tuple[float, float]
 
@@ -118,6 +121,43 @@ def picture(width: float, height: float, inside: Markup, title: str) -> Markup:
     return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" height="{}">{}</svg>').format(
         title, _short(width), _short(height), _short(width), _short(height), inside
     )
+
+
+def frame(left: float, top: float, width: float, height: float, css: str = "frame") -> Markup:
+    """A box without a text."""
+    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(css, left, top, width, height)
+
+
+def tick(text: object, x: float, y: float, css: str = "") -> Markup:
+    """A small text beside a picture; `css` `mid` or `end` says what of it is at x."""
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(f"tick {css}".rstrip(), _short(x), _short(y), text)
+
+
+def row_and_column(name: object, middle: float, left: float, top: float) -> tuple[Markup, Markup]:
+    """The name of a row and of the column of the same number, `middle` from the corner of a square at (left, top)."""
+    return tick(name, left - 6, top + middle + 4, "end"), tick(name, left + middle, top - 7, "mid")
+
+
+def shaded(x: float, y: float, size: float, shade: float, tip: str, text: object = "", over: bool = False) -> Markup:
+    """A cell of a matrix: its colour by a share of 1, a text in it, `over` where the shade is dark under it."""
+    box = Markup(
+        '<rect class="cell" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.3f}"><title>{}</title></rect>'
+    ).format(x, y, size, size, shade, tip)
+    css, middle = "figure mid over" if over else "figure mid", (x + size / 2, y + size / 2 + 4)
+    return box + Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, *middle, text) if text != "" else box
+
+
+def png_uri(image: Image.Image, **options: object) -> str:
+    """A picture as a data URI."""
+    out = io.BytesIO()
+    image.save(out, "PNG", **options)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def epochs_of(points: Iterable[Point]) -> Axis:
+    """The axis that holds the epochs of curves."""
+    found = [epoch for epoch, _ in points]
+    return Axis(min(found), max(found), "epoch")
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:

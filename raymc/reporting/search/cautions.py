@@ -53,10 +53,8 @@ def _of_the_study(study: Study) -> Iterator[Caution]:
         yield "unreadable", f"Left out as unreadable: {listing(study.unreadable)}."
     halved = {name: None for record in (*study.trials, *study.confirmations) for name in record.checkpoints}
     if halved:
-        yield (
-            "float16",
-            f"Trainings started from weights that were rounded to float16: {from_checkpoints(list(halved))}.",
-        )
+        names = from_checkpoints(list(halved))
+        yield "float16", f"Trainings started from weights that were rounded to float16: {names}."
     if not study.finished:
         yield "nothing_finished", "No trial finished with a score, so there is no winner."
 
@@ -65,10 +63,8 @@ def _of_confirmation(study: Study, best: Record | None, confirmed: Mapping[str, 
     if best is None:
         return
     if confirmed is None:
-        yield (
-            "unconfirmed",
-            "The winner was not run on fresh seeds. Its search score is the best of many, so optimistic.",
-        )
+        optimistic = "Its search score is the best of many, so optimistic."
+        yield "unconfirmed", f"The winner was not run on fresh seeds. {optimistic}"
         return
     lost = {name: n for name, n in confirmed["states"].items() if name in BAD}
     for name, n in lost.items():
@@ -78,20 +74,10 @@ def _of_confirmation(study: Study, best: Record | None, confirmed: Mapping[str, 
     reused = sorted(set(study.get("seeds") or ()) & set(confirmed["seeds"]))
     if reused:
         yield "seeds_reused", f"Not fresh: the search also used {listing([f'seed {seed}' for seed in reused])}."
-    found = confirmed["statistics"].get(study.objective.metric, {})
-    if found.get("ci95") and confirmed["drop"] is not None and confirmed["drop"] > 0 and _outside(confirmed, found):
-        yield (
-            "optimistic",
-            (
-                f"The search score {score(confirmed['search_score'])} lies outside the interval of the fresh seeds: "
-                "the search flattered the winner."
-            ),
-        )
-
-
-def _outside(confirmed: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    low, high = found["ci95"]
-    return not low <= confirmed["search_score"] <= high
+    before, ends = confirmed["search_score"], confirmed["statistics"].get(study.objective.metric, {}).get("ci95")
+    if ends and (confirmed["drop"] or 0) > 0 and not ends[0] <= before <= ends[1]:
+        outside = f"The search score {score(before)} lies outside the interval of the fresh seeds"
+        yield "optimistic", f"{outside}: the search flattered the winner."
 
 
 def _few_seeds(study: Study, confirmed: Mapping[str, Any]) -> Iterator[Caution]:
@@ -109,13 +95,8 @@ def _edges(study: Study, best: Record) -> Iterator[Caution]:
         side = edge(best.params.get(key), spec)
         if side:
             end = setting(spec["low" if side == "lower" else "high"])
-            yield (
-                "edge",
-                (
-                    f"{key} = {setting(best.params[key])} lies at the {side} edge of its range ({end}): "
-                    "better values may lie beyond it. Widen the range and search again."
-                ),
-            )
+            where = f"{key} = {setting(best.params[key])} lies at the {side} edge of its range ({end})"
+            yield "edge", f"{where}: better values may lie beyond it. Widen the range and search again."
 
 
 def _of_trials(study: Study) -> Iterator[Caution]:
@@ -126,7 +107,5 @@ def _of_trials(study: Study) -> Iterator[Caution]:
         yield "lost_trials", f"Of {count(n, 'trial')}, {listing(lost)}: the space reaches where training breaks down."
     if n and states["pruned"] / n > 0.5:
         share = round(100 * states["pruned"] / n)
-        yield (
-            "pruned",
-            (f"{share} % of the trials were stopped early: slow starters may have been judged by their first epochs."),
-        )
+        early = f"{share} % of the trials were stopped early"
+        yield "pruned", f"{early}: slow starters may have been judged by their first epochs."

@@ -9,6 +9,7 @@ from typing import Any
 from raymc.metrics import seeds
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
 from raymc.metrics.seeds import summary
+from raymc.study.front import direction
 from raymc.study.groups import labels_of
 from raymc.study.reader import Study, best_of, confirmation_of
 from raymc.study.records import Record, SeedRun
@@ -68,11 +69,6 @@ def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:
     if len(gaps) < 2:
         return None
     return {"a": mine.trial, "b": other.trial, "metric": study.objective.metric, "advantage": statistics(gaps)}
-
-
-def direction(study: Study) -> float:
-    """1 where larger is better, else -1."""
-    return -1.0 if study.objective.mode == "min" else 1.0
 
 
 def metric_order(names: Iterable[str], first: str) -> list[str]:

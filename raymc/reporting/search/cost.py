@@ -8,7 +8,7 @@ from typing import Any
 from raymc.study.reader import Study
 from raymc.study.records import Record, Resources, number
 
-COLUMNS = ("computed", "reused", "seconds", "waited", "seconds_saved", "unknown")
+COLUMNS = {"computed": 0, "reused": 0, "seconds": 0.0, "waited": 0.0, "seconds_saved": 0.0, "unknown": 0}
 
 
 def stage_use(records: Iterable[Record]) -> dict[str, Any]:
@@ -23,9 +23,7 @@ def stage_use(records: Iterable[Record]) -> dict[str, Any]:
     spent = {stage.key: stage.trained for stage in runs if not stage.cached}
     by_stage: dict[str, dict[str, Any]] = {}
     for stage in runs:
-        row = by_stage.setdefault(
-            stage.name, {"computed": 0, "reused": 0, "seconds": 0.0, "waited": 0.0, "seconds_saved": 0.0, "unknown": 0}
-        )
+        row = by_stage.setdefault(stage.name, dict(COLUMNS))
         row["reused" if stage.cached else "computed"] += 1
         row["seconds"] += stage.trained
         row["waited"] += stage.waited
@@ -44,7 +42,7 @@ def time_spent(study: Study) -> dict[str, Any]:
     GPU counts as that fraction. Each by what a training had; `assumed` of them do not say it, being of a time
     before it was noted, or stopped when no other seed had ended: those by what the study asked for.
     """
-    sittings = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
+    sessions = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
     asked = Resources.of(study.get("resources"))
     spent = [one for record in (*study.trials, *study.confirmations) for one in _spent(record)]
     had = [(resources or asked, (seconds - waited) / 3600, waited / 3600) for resources, seconds, waited in spent]
@@ -56,10 +54,10 @@ def time_spent(study: Study) -> dict[str, Any]:
         "waited_seconds": sum(waited for _, _, waited in spent),
         "trainings": len(spent),
         "assumed": sum(resources is None for resources, _, _ in spent),
-        "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sittings),
+        "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sessions),
         "trial_seconds": sum(record.seconds for record in study.trials),
         "confirmation_seconds": sum(record.seconds for record in study.confirmations),
-        "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sittings],
+        "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sessions],
     }
 
 

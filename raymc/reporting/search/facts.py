@@ -13,11 +13,12 @@ from raymc.masking import masked
 from raymc.reporting import words
 from raymc.reporting.search.cautions import cautions
 from raymc.reporting.search.commands import reproduce
-from raymc.reporting.search.confirmed import comparison, confirmation, direction
+from raymc.reporting.search.confirmed import comparison, confirmation
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.label_free import label_free
 from raymc.reporting.search.pareto import pareto
+from raymc.study.front import direction
 from raymc.study.reader import Study, confirmation_of, winner
 from raymc.study.records import Record
 
@@ -89,11 +90,10 @@ def _tried_first(study: Study) -> dict[str, Any] | None:
     first = study.get("first")
     if not isinstance(first, list) or not first or not isinstance(first[0], Mapping):
         return None
-    for trial in study.trials:
-        if all(trial.params.get(key) == value for key, value in first[0].items()):
-            known = {"trial": trial.trial, "params": dict(trial.params), "state": trial.state}
-            return known | {"score": study.level(trial)}
-    return None
+    of_it = (t for t in study.trials if all(t.params.get(key) == value for key, value in first[0].items()))
+    return next(
+        ({"trial": t.trial, "params": dict(t.params), "state": t.state, "score": study.level(t)} for t in of_it), None
+    )
 
 
 def _tracking(study: Study) -> dict[str, Any]:

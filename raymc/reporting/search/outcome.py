@@ -27,7 +27,7 @@ FLUSH_SECONDS = 30.0
 
 
 def finish(folder: Path, manifest: Row, ledger: Ledger, tracker: StudyTracker, tracking_uri: str, place: str) -> Row:
-    """Write the report of a study whose units have all ended, print its outcome, return the JSON of `tune`.
+    """Write the report of a study whose trainings have all ended, print its outcome, return the JSON of `tune`.
 
     `place` is where the study is, which may be a URI. Raises TrainingError, with that JSON, when no trial finished.
     """
@@ -100,9 +100,9 @@ def _why(study: Study, counts: dict[str, int]) -> str:
     """One line: how the trials ended, and the first error."""
     bad = [record for record in study.trials if record.state in BAD]
     states = Counter(record.state for record in bad)
-    told = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"
+    ended = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"
     errors = [record.error.strip().splitlines()[-1] for record in bad if record.error]
-    return f"no trial finished ({told})" + (f"; the first error: {errors[0]}" if errors else "")
+    return f"no trial finished ({ended})" + (f"; the first error: {errors[0]}" if errors else "")
 
 
 def _tell(facts: Row, result: Row) -> None:
@@ -123,15 +123,12 @@ def _tell(facts: Row, result: Row) -> None:
 
 def _fresh(one: Row, metric: str) -> str:
     """A confirmed trial in one line."""
-    found: Row | None = one["statistics"].get(metric)
-    if one["state"] == FINISHED and found is None and one["score"] is not None:
-        return f"trial {one['trial']} on {len(one['seeds'])} fresh seeds: {metric} {one['score']:.4f}{_change(one)}"
-    if one["state"] != FINISHED or found is None:
+    found = one["statistics"].get(metric) or {"n": len(one["seeds"]), "mean": one["score"]}
+    if one["state"] != FINISHED or found["mean"] is None:
         states = ", ".join(f"{count} {state}" for state, count in one["states"].items())
         return f"trial {one['trial']} on fresh seeds: {states}"
-    return (
-        f"trial {one['trial']} on {found['n']} fresh seeds: {metric} {found['mean']:.4f}{_spread(found)}{_change(one)}"
-    )
+    mean = f"{metric} {found['mean']:.4f}{_spread(found)}"
+    return f"trial {one['trial']} on {found['n']} fresh seeds: {mean}{_change(one)}"
 
 
 def _change(one: Row) -> str:

@@ -1,4 +1,4 @@
-"""The Pareto front of a search with two metrics: the trials that no other one beats in both."""
+"""The Pareto front of a search with two metrics as a row of `summary.json`, as a picture and in words."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from raymc.reporting import words
+from raymc.reporting.charts.search import trial_dot
 from raymc.reporting.charts.svg import Panel, Point, axis
-from raymc.reporting.search.confirmed import direction
+from raymc.study.front import pareto_front, scored
 from raymc.study.reader import Study
-from raymc.study.records import Record
 
 
 def pareto(study: Study) -> dict[str, Any] | None:
@@ -22,19 +22,17 @@ def pareto(study: Study) -> dict[str, Any] | None:
     second = study.objective.second
     if second is None:
         return None
-    names, done = (study.objective.metric, second), _scored(study)
-    front = [trial for trial in done if not any(_beats(study, other, trial) for other in done)]
-    front.sort(key=lambda trial: (-direction(study) * trial.scores[0], trial.trial))
+    names, front = (study.objective.metric, second), pareto_front(study)
     return {
         "metrics": list(names),
         "front": [{"trial": trial.trial, **dict(zip(names, trial.scores, strict=True))} for trial in front],
-        "dominated": len(done) - len(front),
+        "dominated": len(scored(study)) - len(front),
     }
 
 
 def pareto_plot(study: Study, facts: dict[str, Any], best: int) -> Markup | None:
     """Every finished trial by its two scores; the front is joined by steps, the winner is large."""
-    done = _scored(study)
+    done = scored(study)
     if not facts["front"]:
         return None
     a, b = facts["metrics"]
@@ -43,9 +41,9 @@ def pareto_plot(study: Study, facts: dict[str, Any], best: int) -> Markup | None
     marks = [panel.line(_steps([(one[a], one[b]) for one in facts["front"]]), "so-far", "Pareto front")]
     for trial in sorted(done, key=lambda trial: (trial.trial == best, trial.trial in members)):
         x, y = trial.scores
-        css = "best" if trial.trial == best else "plain" if trial.trial in members else "plain soft"
-        tip = f"trial {trial.trial}: {a} {words.score(x)}, {b} {words.score(y)}"
-        marks.append(panel.dot(x, y, css, tip, f"trial-{trial.trial}", 5.5 if trial.trial == best else 4.0))
+        css = "plain" if trial.trial in members else "plain soft"
+        tip = f"{a} {words.score(x)}, {b} {words.score(y)}"
+        marks.append(trial_dot(panel, (x, y), trial.trial, tip, trial.trial == best, css))
     return panel.draw(marks, f"{b} against {a} of each trial, with the Pareto front")
 
 
@@ -62,16 +60,6 @@ def pareto_words(facts: dict[str, Any]) -> str:
         f"{n} trials are on the front: whoever gains {a} there loses {b}. {beaten}Scores are those of the search, so "
         "the ends of the front are optimistic."
     )
-
-
-def _scored(study: Study) -> list[Record]:
-    return [trial for trial in study.finished if len(trial.scores) == 2]
-
-
-def _beats(study: Study, one: Record, other: Record) -> bool:
-    """At least as good in both and better in one."""
-    gains = [direction(study) * (x - y) for x, y in zip(one.scores, other.scores, strict=True)]
-    return min(gains) >= 0 and max(gains) > 0
 
 
 def _steps(points: list[Point]) -> list[Point]:

@@ -30,22 +30,18 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
             f"The configuration of trial {best['trial']} leads by its mean rank. On {fresh} that the search never saw "
             f"it has {listing([*agreement, *means])}."
         )
-    if found is None and mine and mine["score"] is not None:
-        return (
-            f"The configuration of trial {best['trial']} reaches {metric} {score(mine['score'])} on "
-            f"{count(len(mine['seeds']), 'fresh seed')} that the search never saw.{_against_first(facts)}"
-        )
-    if found is None:
+    if found is None and (mine is None or mine["score"] is None):
         return (
             f"Trial {best['trial']} has the best search score, {metric} {score(best['search_score'])} "
             f"of {count(_trials(facts), 'trial')}. It has no result on fresh seeds."
         )
-    spread = f" ± {score(found['std'])}" if found["std"] is not None else ""
-    lost = len((mine or {})["seeds"]) - found["n"]
-    but = f" (of {found['n'] + lost}; the others did not finish)" if lost else ""
+    ran = len((mine or {})["seeds"])
+    value, n, spread = (found["mean"], found["n"], found["std"]) if found else ((mine or {})["score"], ran, None)
+    but = f" (of {ran}; the others did not finish)" if n < ran else ""
     return (
-        f"The configuration of trial {best['trial']} reaches {metric} {score(found['mean'])}{spread} on "
-        f"{count(found['n'], 'fresh seed')}{but} that the search never saw.{_against_first(facts)}"
+        f"The configuration of trial {best['trial']} reaches {metric} {score(value)}"
+        f"{'' if spread is None else f' ± {score(spread)}'} on {count(n, 'fresh seed')}{but} that the search never saw."
+        f"{_against_first(facts)}"
     )
 
 
@@ -77,9 +73,8 @@ def chosen(facts: Facts) -> str:
 def drops(facts: Facts) -> list[str]:
     """Search score against confirmation for each confirmed configuration, and winner against runner-up."""
     lines = [_drop(one) for one in facts["confirmation"]]
-    rival = facts["comparison"]
-    if rival is not None:
-        lines.append(_rivalry(rival))
+    if facts["comparison"] is not None:
+        lines.append(_rivalry(facts["comparison"]))
     return lines or ["There is no result on fresh seeds to compare the search with."]
 
 
@@ -97,10 +92,10 @@ def _drop(one: Facts) -> str:
 
 def _rivalry(rival: Facts) -> str:
     gap = rival["advantage"]
-    if gap["mean"] < 0:  # chosen by another aggregate than the mean
-        return f"Trial {rival['a']} is behind trial {rival['b']} by {score(-gap['mean'])} on {gap['n']} common seeds."
-    if gap["ci95"] is None:
-        return f"Trial {rival['a']} is ahead of trial {rival['b']} by {score(gap['mean'])} on {gap['n']} common seeds."
+    if gap["mean"] < 0 or gap["ci95"] is None:  # behind: chosen by another aggregate than the mean
+        place = "behind" if gap["mean"] < 0 else "ahead of"
+        size = score(abs(gap["mean"]))
+        return f"Trial {rival['a']} is {place} trial {rival['b']} by {size} on {gap['n']} common seeds."
     low, high = gap["ci95"]
     apart = "so they can be told apart" if low > 0 or high < 0 else "which includes 0: they cannot be told apart"
     return (
@@ -112,11 +107,11 @@ def _rivalry(rival: Facts) -> str:
 def trials(facts: Facts) -> str:
     """How many trials ended how."""
     states = {name: n for name, n in facts["trials"].items() if name != "planned"}
-    told = listing([f"{n} {words.state(name)}" for name, n in sorted(states.items(), key=lambda pair: -pair[1])])
+    ended = listing([f"{n} {words.state(name)}" for name, n in sorted(states.items(), key=lambda pair: -pair[1])])
     planned = facts["trials"]["planned"]
     total = _trials(facts)
     asked = f" of {planned} planned" if planned and planned != total else ""
-    return f"{count(total, 'trial')}{asked}: {told}." if total else "No trial was started."
+    return f"{count(total, 'trial')}{asked}: {ended}." if total else "No trial was started."
 
 
 def cost(facts: Facts) -> list[str]:
@@ -138,14 +133,10 @@ def cost(facts: Facts) -> list[str]:
             f"A further {held} were held in {duration(time['waited_seconds'])} of waiting for stages that other "
             "processes computed."
         )
-    total = stages["computed"] + stages["reused"]
     if stages["reused"]:
-        lines.append(
-            f"{stages['reused']:,} of {count(total, 'stage')} came from the store instead of being computed, "
-            f"which saved {duration(stages['seconds_saved'])} of training."
-        )
-    elif total:
-        lines.append(f"All {count(total, 'stage')} were computed: none could be reused.")
+        lines.append(f"{words.reused(stages)}, which saved {duration(stages['seconds_saved'])} of training.")
+    elif stages["computed"]:
+        lines.append(f"All {count(stages['computed'], 'stage')} were computed: none could be reused.")
     return lines
 
 

@@ -43,11 +43,11 @@ def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list
     headers += [*study.searched, *metrics, "seeds", "seconds", "stages reused", "MLflow"]
     rows = []
     for trial in study.trials:
-        cells = [Cell(str(trial.trial), trial.trial), _state(trial), _score(trial.score)]
+        cells = [Cell(str(trial.trial), trial.trial), state_cell(trial.state), score_cell(trial.score)]
         if any(fresh.values()):
             cells.append(_fresh(fresh.get(trial.trial)))
         cells += [_setting(trial.params.get(key)) for key in study.searched]
-        cells += [_score(trial.metrics.get(metric)) for metric in metrics]
+        cells += [score_cell(trial.metrics.get(metric)) for metric in metrics]
         cells += _effort(trial, facts["tracking"]["runs"])
         rows.append(Row(trial.trial, trial.trial == best, tuple(cells)))
     return headers, rows
@@ -80,12 +80,22 @@ def _shown_metrics(study: Study) -> Sequence[str]:
     return [name for name in wanted if name in there and name != study.objective.metric]
 
 
-def _state(trial: Record) -> Cell:
-    return Cell(words.state(trial.state), trial.state, kind=f"state {trial.state}")
+def state_cell(state: str) -> Cell:
+    """How a trial or a seed ended."""
+    return Cell(words.state(state), state, kind=f"state {state}")
 
 
-def _score(value: float | None) -> Cell:
+def score_cell(value: float | None) -> Cell:
+    """A metric."""
     return Cell(words.score(value), value)
+
+
+def effort_cells(seconds: float, reused: int, total: int) -> list[Cell]:
+    """Seconds of training, and how many of its stages came from the store."""
+    return [
+        Cell(f"{seconds:,.1f}", seconds),
+        Cell(f"{reused} of {total}" if total else "–", reused if total else None),
+    ]
 
 
 def _setting(value: Any) -> Cell:
@@ -109,12 +119,10 @@ def _fresh(stats: Mapping[str, Any] | None) -> Cell:
 
 def _effort(trial: Record, runs: str | None) -> list[Cell]:
     used = stage_use([trial])
-    total = used["computed"] + used["reused"]
     done = sum(run.state == "finished" for run in trial.seeds)
     link = f"{runs}{quote(trial.run_id, safe='')}" if runs and trial.run_id else ""
     return [
         Cell(f"{done} of {len(trial.seeds)}", done),
-        Cell(f"{trial.seconds:,.1f}", trial.seconds),
-        Cell(f"{used['reused']} of {total}" if total else "–", used["reused"] if total else None),
+        *effort_cells(trial.seconds, used["reused"], used["computed"] + used["reused"]),
         Cell("run" if link else "–", trial.run_id if link else None, link=link, kind="text"),
     ]

@@ -15,7 +15,7 @@ from raymc.reporting.charts.rates import rate_charts
 from raymc.reporting.charts.search import against_acc, course, fresh_seeds, importance_bars, slices
 from raymc.reporting.charts.similarity import build_similarity
 from raymc.reporting.charts.stages import build_stages
-from raymc.reporting.search import sentences as telling
+from raymc.reporting.search import sentences
 from raymc.reporting.search.cautions import edge
 from raymc.reporting.search.label_free import words_of
 from raymc.reporting.search.pareto import pareto_plot, pareto_words
@@ -38,12 +38,12 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "f": facts,
         "data_name": data_name(facts),
         "mine": mine,
-        "verdict": telling.verdict(facts, mine),
+        "verdict": sentences.verdict(facts, mine),
         "cards": _cards(study, mine),
         "settings": _settings(study, facts),
-        "chosen": telling.chosen(facts) if best is not None else "",
+        "chosen": sentences.chosen(facts) if best is not None else "",
         "fresh_plot": fresh_seeds(study, facts["confirmation"], shown),
-        "drops": telling.drops(facts),
+        "drops": sentences.drops(facts),
         "statistics": _statistics(mine),
         "objective": words.objective(study),
         "asked": _asked(study, facts),
@@ -54,14 +54,14 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "slice_plots": list(zip(study.searched, slices(study, shown), strict=False)),
         "label_free_words": words_of(facts["label_free"]),
         "label_free_plots": against_acc(study, facts["label_free"]),
-        "trials_words": telling.trials(facts),
+        "trials_words": sentences.trials(facts),
         "headers": headers,
         "rows": rows,
-        "tracking_words": telling.tracking(facts),
-        "errors": [(trial.trial, trial.error) for trial in study.trials if trial.error],
+        "tracking_words": sentences.tracking(facts),
+        "errors": [(f"trial {trial.trial}", trial.error) for trial in study.trials if trial.error],
         "curve_plots": learning_curves(study, best),
         "rates": rate_charts(_runs(study, best)),
-        "cost_words": telling.cost(facts),
+        "cost_words": sentences.cost(facts),
         "manifest": _manifest(facts),
         **_clusters(study, best),
     }
@@ -116,22 +116,22 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _clusters(study: Study, best: int | None) -> dict[str, Any]:
     """Pictures of the winner's clusters, from its first fresh seed that finished, else its first search seed."""
     runs = _runs(study, best)
-    shown = next(((run, arrays) for run in runs if (arrays := read_gallery(run.folder))), None)
-    similar = next(((run.seed, arrays) for run in runs if (arrays := read_similarity(run.folder))), None)
-    stages = next(((run.seed, arrays) for run in runs if (arrays := read_snapshots(run.folder))), None)
-    kept = next(((run.seed, arrays) for run in runs if (arrays := read_geometry(run.folder))), None)
+    gallery, similarity, stages, geometry = (
+        next(((run, arrays) for run in runs if (arrays := read(run.folder))), None)
+        for read in (read_gallery, read_similarity, read_snapshots, read_geometry)
+    )
     confusion = next((found for run in runs if (found := confusion_matrix(run))), None)
     where = "No training of the winner" if best is not None else "There is no winner, so no training"
     return {
-        "gallery": build_gallery(shown[1]) if shown else None,
-        "gallery_of": _gallery_of(*shown) if shown else "",
+        "gallery": build_gallery(gallery[1]) if gallery else None,
+        "gallery_of": _gallery_of(*gallery) if gallery else "",
         "no_gallery": f"{where} left a gallery: it is drawn for image data only.",
-        "similarity": build_similarity(similar[1]) if similar else None,
-        "similarity_seed": similar[0] if similar else None,
+        "similarity": build_similarity(similarity[1]) if similarity else None,
+        "similarity_seed": similarity[0].seed if similarity else None,
         "stages": build_stages(stages[1]) if stages else None,
-        "stages_seed": stages[0] if stages else None,
-        "kept": build_rank_isometry(kept[1]) if kept else None,
-        "kept_seed": kept[0] if kept else None,
+        "stages_seed": stages[0].seed if stages else None,
+        "geometry": build_rank_isometry(geometry[1]) if geometry else None,
+        "geometry_seed": geometry[0].seed if geometry else None,
         "confusion": confusion,
         "no_confusion": f"{where} left labels to compare with: the data has none, or nothing finished.",
     }
@@ -151,13 +151,9 @@ def _runs(study: Study, best: int | None) -> list[SeedRun]:
 
 def _manifest(facts: Facts) -> list[tuple[str, str]]:
     manifest, data = facts["manifest"], facts["data"] or {}
-    found = [
-        ("versions", ", ".join(f"{name} {text}" for name, text in (manifest["versions"] or {}).items() if text)),
-        ("hardware", words.hardware(manifest["hardware"] or {})),
-        ("git revision", manifest["git"]),
+    return words.manifest_rows(
+        manifest,
         ("data fingerprint", data.get("fingerprint")),
         ("study's seed", manifest["seed"]),
         ("tracking", facts["tracking"]["uri"]),
-        ("created", manifest["created"]),
-    ]
-    return [(name, str(value)) for name, value in found if value is not None and value != ""]
+    )

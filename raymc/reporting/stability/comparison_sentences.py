@@ -13,7 +13,8 @@ LEVEL = 0.05
 
 def sharing_lines(result: Row) -> list[str]:
     """Which stage results the arms have in common, and which stages their seeds vary."""
-    varied = {arm["name"]: f"from `{arm['seeds_from']}` on{parts_varied(arm.get('varies'))}" for arm in result["arms"]}
+    groups = result["arms"]
+    varied = {one["name"]: f"from `{one['seeds_from']}` on{parts_varied(one.get('varies'))}" for one in groups}
     if len(set(varied.values())) == 1:
         line = f"The seeds vary every stage {next(iter(varied.values()))}."
     else:
@@ -41,9 +42,9 @@ def better(row: Row) -> str | None:
 def _shared(result: Row) -> str:
     shared, seeds = result["shared_keys"], result["common_seeds"]
     # An arm without a finished seed says nothing about its stages; the others may still have something in common.
-    arms = [arm for arm in result["arms"] if arm["states"].get("finished")]
-    which = "All arms" if len(arms) == len(result["arms"]) else listing([arm["name"] for arm in arms])
-    if len(arms) < 2 or not seeds:
+    groups = [one for one in result["arms"] if one["states"].get("finished")]
+    which = "All arms" if len(groups) == len(result["arms"]) else listing([one["name"] for one in groups])
+    if len(groups) < 2 or not seeds:
         return "Which stages the arms share is not known: there is no seed that two of them finished."
     if not shared:
         head = "The arms do" if which == "All arms" else f"{which} do"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raymc.atomic import write_text
 from raymc.reporting.page import render
-from raymc.reporting.stability.tables import all_seeds, csv_text, metric_names, seed_rows
+from raymc.reporting.stability.tables import all_seeds, csv_text
 from raymc.reporting.stability.text import markdown
 from raymc.reporting.stability.view import build_view
 from raymc.stability.reader import StabilityResult, read_stability
@@ -25,17 +25,11 @@ def write_stability(folder: Path, out: Path) -> Path:
     run = read_stability(folder)
     page = out / "stability.html"
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "stability.csv", csv_text(_seeds(run)))
+    write_text(out / "stability.csv", csv_text(all_seeds(run)))
     write_text(out / "stability.json", json.dumps(_content(run, page), indent=1, allow_nan=False) + "\n")
     write_text(out / "stability.md", markdown(run))
     write_text(page, render("stability.html.j2", build_view(run), STYLES))
     return page
-
-
-def _seeds(run: StabilityResult) -> list[list[str]] | list[tuple[str, ...]]:
-    names = metric_names(run.records)
-    rows = all_seeds(run.groups, names) if run.several else seed_rows(run.groups[0].record, names, digits=None)
-    return [tuple(row) for row in rows]
 
 
 def _content(run: StabilityResult, page: Path) -> Row:

@@ -14,6 +14,7 @@ from raymc.rng import PARTS
 from raymc.stability.comparison import METRICS
 from raymc.stability.reader import GroupResult, StabilityResult
 from raymc.study.records import Row
+from raymc.study.words import configured
 
 WEAK = 10
 """Seeds below which the word is "weak"."""
@@ -61,10 +62,8 @@ def _better(run: StabilityResult) -> list[str]:
             beaten.setdefault(best, []).append(row["b"] if best == row["a"] else row["a"])
         elif row["n"]:
             alike.append(f"{row['a']} and {row['b']}")
-    known = [
-        f"{best} has better {run.result['comparisons'][0]['metric']} than {listing(others)}"
-        for best, others in beaten.items()
-    ]
+    metric = run.result["comparisons"][0]["metric"] if beaten else ""
+    known = [f"{best} has better {metric} than {listing(others)}" for best, others in beaten.items()]
     lines = [f"{', '.join(known)}, beyond the luck of the seeds."] if known else []
     return [*lines, f"Not told apart: {', '.join(alike)}."] if alike else lines
 
@@ -72,7 +71,7 @@ def _better(run: StabilityResult) -> list[str]:
 def may(run: StabilityResult) -> list[str]:
     """What may be concluded, in words."""
     each = [_mean(group) + _resolved(group, run.several) + _certified(group) for group in run.groups]
-    return [*_conclusions(run, told_apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
+    return [*_conclusions(run, apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
 
 
 def may_not(run: StabilityResult) -> list[str]:
@@ -80,20 +79,20 @@ def may_not(run: StabilityResult) -> list[str]:
     lines = [SMOKE] if run.result["smoke"] else []
     if run.result.get("missing_arms"):
         lines.append(f"The run was interrupted before it came to {listing(run.result['missing_arms'])}.")
-    lines += _few(run) + _conclusions(run, told_apart=False)
+    lines += _few(run) + _conclusions(run, apart=False)
     lines += _by_group(run, [[*lost_lines(group.result), *_hidden(group), *_chosen(group)] for group in run.groups])
     if not any(group.labelled for group in run.groups) and any(main_metric(group) for group in run.groups):
         lines.append("There are no labels: nothing here says whether the clusters are the right ones.")
     return [*lines, "Nothing here speaks of other data, other lengths of training or other settings."]
 
 
-def _conclusions(run: StabilityResult, told_apart: bool) -> list[str]:
+def _conclusions(run: StabilityResult, apart: bool) -> list[str]:
     """Of each pair of arms that is told apart, or that is not, the sentence that says so."""
     if not run.several:
         return []
     lines = []
     for row, (_, said, *_rest) in zip(run.result["comparisons"], comparison_lines(run.result), strict=True):
-        if (better(row) is not None) == told_apart:
+        if (better(row) is not None) == apart:
             text = said if said.startswith((row["a"], row["b"])) else said[:1].lower() + said[1:]
             lines.append(f"{row['a']} against {row['b']}: {text}")
     return lines
@@ -115,20 +114,23 @@ def varied(group: GroupResult) -> str:
     """What differed between the seeds of an arm."""
     stages, first = _stages(group), str(group.result["seeds_from"])
     later = stages[stages.index(first) :] if first in stages else [first]
-    which = f"the {'stage' if len(later) == 1 else 'stages'} {listing(later)}" if later != stages else "every stage"
+    which = words.stages_named(later) if later != stages else "every stage"
     return f"The seeds vary {which}{words.parts_varied(group.result.get('varies'))}."
+
+
+def settings(group: GroupResult) -> str:
+    """The configuration, and what the command line changed of it."""
+    overrides = group.result.get("overrides")
+    return configured(group.result["params"]) + (f" with {configured(overrides)}" if overrides else "")
 
 
 def statistics_lines(result: Row) -> list[str]:
     """`acc: mean ± std, min to max, 95 % interval of the mean …` for each metric in the table."""
-    lines = []
-    for name in [name for name in ORDER if name in result]:
-        found = result[name]
-        low, high = found["ci95"]
-        lines.append(
-            f"{name}: {found['mean']:.4f} ± {found['std']:.4f} over {found['n']} seeds, {found['min']:.4f} to "
-            f"{found['max']:.4f}, 95 % interval of the mean {low:.4f} to {high:.4f}"
-        )
+    lines = [
+        f"{name}: {found['mean']:.4f} ± {found['std']:.4f} over {found['n']} seeds, {found['min']:.4f} to "
+        f"{found['max']:.4f}, 95 % interval of the mean {found['ci95'][0]:.4f} to {found['ci95'][1]:.4f}"
+        for name, found in ((name, result[name]) for name in ORDER if name in result)
+    ]
     return lines + agreement_lines(result) + lost_lines(result)
 
 
@@ -198,13 +200,9 @@ def _certified(group: GroupResult) -> list[str]:
 
 
 def _few(run: StabilityResult) -> list[str]:
-    finished = [len(group.record.finished) for group in run.groups]
-    n = min(filter(None, finished), default=WEAK)
-    if n >= WEAK:
-        return []
-    return [
-        f"{count(n, 'seed')} {'is' if n == 1 else 'are'} weak evidence: below {WEAK} the spread itself is uncertain."
-    ]
+    n = min(filter(None, (len(group.record.finished) for group in run.groups)), default=WEAK)
+    weak = f"{count(n, 'seed')} {'is' if n == 1 else 'are'} weak evidence: below {WEAK} the spread itself is uncertain."
+    return [weak] if n < WEAK else []
 
 
 def _hidden(group: GroupResult) -> list[str]:
@@ -213,16 +211,13 @@ def _hidden(group: GroupResult) -> list[str]:
     shared = stages[: stages.index(first)] if first in stages else []
     lines = []
     if shared:
-        many = len(shared) > 1
         lines.append(
-            f"all seeds share one result of {'the stages' if many else 'the stage'} {listing(shared)}: what another "
-            f"seed of {'them' if many else 'it'} would change is not in the spread"
+            f"all seeds share one result of {words.stages_named(shared)}: what another "
+            f"seed of {'them' if len(shared) > 1 else 'it'} would change is not in the spread"
         )
-    if _in_common(group):
-        what = f"the seeds have {listing(_in_common(group))} in common"
-        lines.append(
-            f"{what}: what {'another' if len(_in_common(group)) == 1 else 'others'} would change is not in the spread"
-        )
+    if parts := _in_common(group):
+        others = "another" if len(parts) == 1 else "others"
+        lines.append(f"the seeds have {listing(parts)} in common: what {others} would change is not in the spread")
     if group.record.checkpoints:
         halved = words.from_checkpoints(group.record.checkpoints)
         lines.append(f"trainings started from weights that were rounded to float16: {halved}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Sequence
 
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.reporting import words
-from raymc.stability.reader import GroupResult
+from raymc.stability.reader import GroupResult, StabilityResult
 from raymc.study.groups import seed_values
 from raymc.study.records import FINISHED, Record, Row, SeedRun
 
@@ -35,13 +34,6 @@ def seed_rows(record: Record, names: Sequence[str], digits: int | None) -> list[
 def shown(value: float | None, digits: int | None) -> str:
     """A figure of a table; nothing where there is none."""
     return "" if value is None else str(value) if digits is None else f"{value:.{digits}f}"
-
-
-def bars(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as a table of Markdown."""
-    safe = [[html.escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in safe]
-    return [lines[0], "|" + " ---: |" * len(rows[0]), *lines[1:]]
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
@@ -76,13 +68,14 @@ def _cell(run: SeedRun, name: str) -> str:
     return shown(run.metrics.get(name), 4) if run.state == FINISHED else words.state(run.state)
 
 
-def all_seeds(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Sequence[str]]:
-    """The table of seeds of every arm, one under the other, every digit."""
-    tables = [seed_rows(group.record, names, digits=None) for group in groups]
-    rows: list[Sequence[str]] = [("arm", *tables[0][0])]
-    for group, table in zip(groups, tables, strict=True):
-        rows += [(group.name, *row) for row in table[1:]]
-    return rows
+def all_seeds(run: StabilityResult) -> list[Sequence[str]]:
+    """The table of seeds of every arm, one under the other, every digit; of several with the arm of each."""
+    names = metric_names(run.records)
+    tables = [seed_rows(group.record, names, digits=None) for group in run.groups]
+    if not run.several:
+        return tables[0]
+    named = [(group.name, *row) for group, table in zip(run.groups, tables, strict=True) for row in table[1:]]
+    return [("arm", *tables[0][0]), *named]
 
 
 def statistics_rows(groups: Sequence[GroupResult], names: Sequence[str]) -> list[Row]:

@@ -12,13 +12,13 @@ from raymc.reporting import words
 from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
 from raymc.reporting.search.cost import stage_use
-from raymc.reporting.search.trials_table import Cell
-from raymc.reporting.stability import sentences as told
+from raymc.reporting.search.trials_table import Cell, effort_cells, score_cell, state_cell
+from raymc.reporting.stability import sentences
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.tables import by_group, metric_names, other_metrics, statistics_rows
 from raymc.stability.reader import GroupResult, StabilityResult
-from raymc.study.records import Row
-from raymc.study.words import configured, duration
+from raymc.study.records import Row, SeedRun
+from raymc.study.words import duration
 
 
 def build_view(run: StabilityResult) -> dict[str, Any]:
@@ -33,19 +33,19 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
         "smoke": run.result["smoke"],
         "created": run.result["manifest"]["created"][:10],
         "data": f"{first['dataset']}: {first['split']}",
-        "verdict": told.verdict(run),
+        "verdict": sentences.verdict(run),
         "cards": _cards(run),
-        "may": told.may(run),
-        "may_not": told.may_not(run),
+        "may": sentences.may(run),
+        "may_not": sentences.may_not(run),
         "statistics": statistics_rows(run.groups, names),
         "others": statistics_rows(run.groups, others),
         "by_seed": by_group(run.groups, run.result["seeds"]),
         "strip_plots": [(name, seed_strips(run.groups, name)) for name in names],
         "agreement": [_agreement(group) for group in run.groups if "agreement" in group.result],
-        "curves": [(group.name, seed_curves(group, told.main_metric(group))) for group in run.groups],
+        "curves": [(group.name, seed_curves(group, sentences.main_metric(group))) for group in run.groups],
         "comparisons": _comparisons(run),
         "headers": [*(["arm"] if run.several else []), "seed", "state", *names, "seconds", "stages reused"],
-        "rows": [_row(group, i, names, run.several) for group in run.groups for i in range(len(group.record.seeds))],
+        "rows": [_row(group, seed, names, run.several) for group in run.groups for seed in group.record.seeds],
         "errors": _errors(run),
         "arms": [_group(group) for group in run.groups],
         "cost": _cost(run),
@@ -59,10 +59,10 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
 def _cards(run: StabilityResult) -> list[Row]:
     """Of one arm the label metrics, or what stands for them; of several each one's main metric."""
     if run.several:
-        mains = [(group, told.main_metric(group)) for group in run.groups]
+        mains = [(group, sentences.main_metric(group)) for group in run.groups]
         return [{"head": f"{group.name}: {name}", **group.result[name]} for group, name in mains if name]
     group = run.groups[0]
-    names = [*(name for name in LABEL_METRICS if name in group.result), told.main_metric(group)]
+    names = [*(name for name in LABEL_METRICS if name in group.result), sentences.main_metric(group)]
     return [{"head": name, **group.result[name]} for name in dict.fromkeys(names) if name]
 
 
@@ -89,40 +89,30 @@ def _comparisons(run: StabilityResult) -> Row | None:
     }
 
 
-def _row(group: GroupResult, i: int, names: Sequence[str], several: bool) -> list[Cell]:
+def _row(group: GroupResult, run: SeedRun, names: Sequence[str], several: bool) -> list[Cell]:
     """A seed of the table that a click sorts."""
-    run = group.record.seeds[i]
-    reused = sum(stage.cached for stage in run.stages if stage.epochs)
-    total = sum(bool(stage.epochs) for stage in run.stages)
+    stages = [stage for stage in run.stages if stage.epochs]
     return [
         *([Cell(group.name, group.name, kind="text")] if several else []),
         Cell(str(run.seed), run.seed),
-        Cell(words.state(run.state), run.state, kind=f"state {run.state}"),
-        *(Cell(words.score(run.metrics.get(name)), run.metrics.get(name)) for name in names),
-        Cell(f"{run.seconds:,.1f}", run.seconds),
-        Cell(f"{reused} of {total}" if total else "–", reused if total else None),
+        state_cell(run.state),
+        *(score_cell(run.metrics.get(name)) for name in names),
+        *effort_cells(run.seconds, sum(stage.cached for stage in stages), len(stages)),
     ]
 
 
 def _errors(run: StabilityResult) -> list[tuple[str, str]]:
-    return [
-        (f"{group.name + ', ' if run.several else ''}seed {seed.seed}", seed.error)
-        for group in run.groups
-        for seed in group.record.seeds
-        if seed.error
-    ]
+    seeds = [(f"{group.name}, " * run.several, seed) for group in run.groups for seed in group.record.seeds]
+    return [(f"{head}seed {seed.seed}", seed.error) for head, seed in seeds if seed.error]
 
 
 def _group(group: GroupResult) -> Row:
     result = group.result
-    overrides = result.get("overrides")
     return {
         "name": group.name,
-        "settings": configured(result["params"]) + (f" with {configured(overrides)}" if overrides else ""),
-        "method": result["method"],
-        "space": result["space"],
-        "clusters_by": result["clusters_by"],
-        "varied": told.varied(group),
+        "settings": sentences.settings(group),
+        **{key: result[key] for key in ("method", "space", "clusters_by")},
+        "varied": sentences.varied(group),
         "config": result.get("config") or {},
     }
 
@@ -138,12 +128,7 @@ def _cost(run: StabilityResult) -> list[str]:
         f"{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
         "what ran at the same time counts in full."
     )
-    total = used["computed"] + used["reused"]
-    if used["reused"]:
-        lines.append(
-            f"{used['reused']:,} of {words.count(total, 'stage')} came from the store instead of being computed."
-        )
-    return lines
+    return [*lines, f"{words.reused(used)}."] if used["reused"] else lines
 
 
 def _rewrite(run: StabilityResult) -> str:
@@ -155,14 +140,10 @@ def _rewrite(run: StabilityResult) -> str:
 def _manifest(run: StabilityResult) -> list[tuple[str, str]]:
     facts: Mapping[str, Any] = run.result["manifest"]
     data = facts["data"]
-    found = [
-        ("versions", ", ".join(f"{name} {text}" for name, text in facts["versions"].items() if text)),
-        ("hardware", words.hardware(facts["hardware"])),
-        ("git revision", facts["git"]),
+    return words.manifest_rows(
+        facts,
         ("data", f"{data['name']}, {data['n']:,} samples, fingerprint {data['fingerprint']}"),
         ("seeds", words.listing([str(seed) for seed in run.result["seeds"]])),
         ("tracking", run.result["tracking_uri"]),
         ("results", run.result["folder"]),
-        ("created", facts["created"]),
-    ]
-    return [(name, str(value)) for name, value in found if value]
+    )
