@@ -51,8 +51,10 @@ ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING
 test: $(READY) ## the fast tests
 	@"$(BIN)/python" $(PYTEST) -m "not slow" $(ARGS)
 
+# They wait as much as they compute: for Ray, for servers, for kills. In order of their names the longest begin first.
+test-slow: JOBS = 3
 test-slow: $(READY) ## the slow tests
-	@"$(BIN)/python" $(PYTEST) -m slow $(ARGS)
+	@"$(BIN)/python" $(PYTEST) --no-loadscope-reorder -m slow $(ARGS)
 
 servers: $(READY) ## the S3-compatible server that some of the slow tests start (150 MB)
 	@"$(UV)" pip install --quiet --python "$(BIN)/python" -r tests/servers.txt

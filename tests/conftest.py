@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import importlib.util
+import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,14 +25,30 @@ for name in ("RAYMC_STORAGE", "RAYMC_CHECKPOINTS", "MLFLOW_TRACKING_URI", "MLFLO
 
 OPTIONAL = ("ray", "optuna", "mlflow")
 ABSENT = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
-# Training needs none of them, the search needs all: without one, its tests are not even imported.
-collect_ignore_glob = ["test_search_*.py", "*/test_search_*.py"] if ABSENT else []
+# Training needs none of them, the search needs all: without one, its tests are not even imported. Such an environment
+# shows that training and reports do without, on other versions; what computes neither of them is left out there too.
+NEITHER = ["test_benchmark_*.py", "test_cluster_*.py", "test_report*_browser.py", "test_scaling_model.py"]
+collect_ignore_glob = ["test_search_*.py", "*/test_search_*.py", *NEITHER] if ABSENT else []
 
 
 def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now is never garbage; the `gc.collect()` at a training's end need not look through it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # else torch's compiler calls leaks what it finds at the interpreter's end
+    if not ABSENT:
+        from tests import shared_ray
+
+        shared_ray.end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,6 +85,38 @@ def need_data(data_root: Path) -> Callable[[str], Path]:
         return place
 
     return need
+
+
+@pytest.fixture
+def ray_here() -> None:
+    """A Ray on this machine that this process has joined and shares among its tests: see `tests.shared_ray`."""
+    pytest.importorskip("ray")
+    from tests import shared_ray
+
+    shared_ray.start()
+
+
+Command = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def command(ray_here: None, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`command("tune", *words)` runs that command here, on the shared Ray: the JSON that it ends with.
+
+    Beside its keys are `told`, what went to standard error, and `shown`, to standard output.
+    """
+
+    def run(name: str, *words: str) -> dict[str, Any]:
+        from raymc.cli import execute
+
+        door = importlib.import_module(f"raymc.commands.{name}")
+        capsys.readouterr()
+        code = execute(door.parser(), door.run, [*words, "--json"])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return json.loads(out.splitlines()[-1]) | {"shown": out, "told": err}
+
+    return run
 
 
 @pytest.fixture

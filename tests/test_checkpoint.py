@@ -7,8 +7,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -475,24 +473,3 @@ def test_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         code, told, _ = ended(module, *words)
         assert code == 2 and why in told and told.count("\n") == 1 and not Path("c").exists()
-
-
-@pytest.mark.slow
-def test_workers_under_ray_train_find_it_too() -> None:
-    """In another working folder than that of the command."""
-    pytest.importorskip("ray")
-    words = [sys.executable, "-m", "raymc.train", *WORDS, "n_samples=300"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])}
-
-    def ended(*more: str) -> Any:
-        return subprocess.run([*words, *more, "--json"], env=environment, capture_output=True, text=True, timeout=600)
-
-    first = ended("--out", "one")
-    assert first.returncode == 0, first.stderr
-    exported = [*words[:2], "raymc.checkpoint", *words[3:], "--out", "checkpoints/two"]
-    subprocess.run(exported, env=environment, check=True, capture_output=True, timeout=600)
-    shutil.rmtree("raymc-storage")
-    again = ended("--out", "other", "--workers", "2", "--from", "heads")
-    assert again.returncode == 0, again.stderr
-    assert "started from the float16 weights of checkpoint two" in again.stderr
-    assert [stage["cached"] for stage in json.loads(again.stdout.splitlines()[-1])["stages"]] == [True, False]

@@ -107,7 +107,7 @@ def test_no_secret_is_in_any_file_or_line(watched: Watched) -> None:
     assert SECRET not in watched.output
     files = [path for folder in watched.folders for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
-    assert names >= {"study.json", "server.db", "server.log", "index.html", "raylet.out", "study.jsonl"}
+    assert names >= {"study.json", "server.db", "server.log", "index.html", "raylet.out", "events.jsonl"}
     assert [str(path) for path in files if SECRET.encode() in path.read_bytes()] == []
     assert watched.result["tracking_uri"].startswith("http://me:***@127.0.0.1:")
     command = json.loads(next(path for path in files if path.name == "study.json").read_text())["command"]

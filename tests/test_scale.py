@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ pytest.importorskip("ray")
 
 from raymc.config import Config, resolve  # noqa: E402
 from raymc.errors import DivergedError  # noqa: E402
-from raymc.execution.cluster import ray_session  # noqa: E402
 from raymc.execution.worker import Job, Needs, run_workers  # noqa: E402
 from raymc.methods import METHODS  # noqa: E402
 from raymc.training.run import run  # noqa: E402
 from raymc.training.stages import seeds_of  # noqa: E402
+from tests.test_checkpoint import WORDS  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
 
 
 def _config(name: str = "nmce", **more: Any) -> Config:
@@ -37,12 +37,6 @@ def _config(name: str = "nmce", **more: Any) -> Config:
 def _job(config: Config, folder: Path) -> Job:
     seeds = seeds_of(tuple(METHODS[config.method].stage_settings), config.seed, 0, None)
     return Job(config=config, storage=str(folder / "s"), data=None, out=folder / "out", stage_seeds=seeds)
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    with ray_session(None, dashboard=True):
-        yield
 
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
@@ -75,3 +69,17 @@ def test_a_divergence_on_a_worker_is_a_divergence_here(tmp_path: Path, ray_here:
     config = _config(pretrain__optimizer="sgd", pretrain__learning_rate=1e200)
     with pytest.raises(DivergedError, match="pretrain"):
         run_workers(_job(config, tmp_path), Needs(2, 0.0, 0.5))
+
+
+def test_workers_find_checkpoints_that_lie_in_the_commands_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    """Theirs is another: that in which Ray was started."""
+    monkeypatch.chdir(tmp_path)
+    words = [*WORDS, "n_samples=300"]
+    command("train", *words, "--out", "one")
+    command("checkpoint", *words, "--out", "checkpoints/two")
+    shutil.rmtree("raymc-storage")
+    again = command("train", *words, "--out", "other", "--workers", "2", "--from", "heads")
+    assert "started from the float16 weights of checkpoint two" in again["told"]
+    assert [stage["cached"] for stage in again["stages"]] == [True, False]

@@ -9,18 +9,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
 import pytest
 
+from raymc.commands import tune
+from tests import shared_ray
 from tests.chaos.mlflow_away import Outcome, recorded
+from tests.mlflow_database import new_database
 from tests.mlflow_server import Server, wait_for
 from tests.object_store import BUCKET, ObjectStore, object_store, program
 from tests.postgres import PASSWORD, Postgres, binaries, postgres
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's and MLflow's own
 
+PATIENCE = 600.0  # seconds, on a machine that is busy with other things
 SPACE = """
 method: gcml
 dataset: digits
@@ -72,22 +77,16 @@ class Machine:
                 start_new_session=True,
             )
 
-    def tune(self, *words: str) -> dict[str, object]:
-        process = self.start(*words)
-        out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, self.log()
-        return dict(json.loads(out.splitlines()[-1]))
-
     def kill_when_told(self, what: str) -> None:
         """Start, and end the whole process group at once when the line appears for the first time."""
         process = self.start()
-        for _ in range(600):
-            if what in self.log() or process.poll() is not None:
-                break
-            time.sleep(0.2)
-        assert process.poll() is None and what in self.log(), self.log()
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        try:
+            wait_for(lambda: what in self.log() or process.poll() is not None, PATIENCE, what)
+            assert process.poll() is None, self.log()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def report(self) -> dict[str, object]:
         command = [sys.executable, "-m", "raymc.report", "one", "--storage", self.storage, "--json"]
@@ -102,9 +101,15 @@ class Machine:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The same search in a folder, never interrupted: its result."""
-    folder = tmp_path_factory.mktemp("whole") / "here"
-    machine = Machine(folder, str(folder / "st"), {})
-    return machine.tune()
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(SPACE)
+    new_database(folder)
+    shared_ray.start()
+    words = ["tiny.yaml", "--name", "one", "--concurrent", "1", "--storage", str(folder / "st")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result: dict[str, object] = json.loads(json.dumps(tune.run(tune.parser().parse_intermixed_args(words))))
+    return result
 
 
 def same(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
@@ -122,7 +127,7 @@ def outlived(machine: Machine, server: ObjectStore | Postgres, when: str, *words
     server.stop()
     time.sleep(4)
     server.start()
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, machine.log()
     return dict(json.loads(out.splitlines()[-1]))
 

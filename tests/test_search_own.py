@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from raymc.stability.runs import run_stability
 from raymc.study import folder as study
 from raymc.study.manifest import load_data
 from raymc.study.request import Request, new_study, take_up
+from tests.mlflow_database import new_database
 
 N = 30
 X, Y = np.random.default_rng(0).normal(size=(N, 4)), np.arange(N) % 3
@@ -121,28 +120,18 @@ def test_without_labels_the_objective_must_do_without(work: Path) -> None:
 
 
 @pytest.mark.slow
-def test_own_data_go_all_the_way(work: Path) -> None:
+@pytest.mark.filterwarnings("default")  # Ray's and MLflow's own
+def test_own_data_go_all_the_way(work: Path, command: Any) -> None:
     """`tune`, `--resume`, `stability` of the study on two workers' worth of processes, and the report."""
     quick = "fixed: {backbone: dense_256, pretrain.epochs: 1, finetune.centers_by: kmeans}\n"
     path = space(work, quick + SEARCH + "budget: {trials: 1, seeds: 1, confirm: {top: 1, seeds: 2}}\n")
-    root = str(Path(__file__).parents[1])
-
-    def command(*words: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", *words, "--smoke", "--storage", "store", "--json"],
-            env=os.environ | {"PYTHONPATH": root},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
-
-    assert command("raymc.tune", path, "--name", "s", "--trials", "1")["trials"]["finished"] == 1
-    result = command("raymc.tune", path, "--name", "s", "--resume", "--trials", "2")
+    new_database(Path.cwd())
+    common = ("--smoke", "--storage", "store")
+    assert command("tune", path, "--name", "s", "--trials", "1", *common)["trials"]["finished"] == 1
+    result = command("tune", path, "--name", "s", "--resume", "--trials", "2", *common)
     assert result["trials"]["finished"] == 2
     page = Path(result["report"]).read_text()
     assert WORDS["standardise"] in page and "rows" in page
-    steady = command("raymc.stability", "s", "--seeds", "2")
+    steady = command("stability", "s", "--seeds", "2", *common)
     assert steady["dataset"] == "rows" and WORDS["standardise"] in steady["split"] and steady["acc"]["n"] == 2
-    assert command("raymc.train", path, "workers=2", "--out", "out")["dataset"] == "rows"
+    assert command("train", path, "workers=2", "--out", "out", *common)["dataset"] == "rows"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -28,6 +27,7 @@ from raymc.stability.comparison import compare_groups, shared_stages
 from raymc.stability.configurations import Configuration
 from raymc.stability.request import StabilityRequest
 from raymc.study.records import Record
+from tests.mlflow_database import new_database
 from tests.search_fakes import FakeTracker, FakeTrainable, Killed, driver_here
 from tests.test_metrics_seeds import MLC, NMCE
 
@@ -348,17 +348,16 @@ def test_a_stage_is_shared_only_where_each_seed_had_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_two_arms_for_real_share_their_pretraining(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # Ray's and MLflow's own
+def test_two_arms_for_real_share_their_pretraining(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    new_database(tmp_path)
     text = "method: nmce\ndataset: digits\nfixed: {heads.epochs: 1, seeds_from: heads, heads.eps_sq: 0.5}\n"
     (tmp_path / "mine.yaml").write_text(text)
-    words = "nmce_digits --vs mine.yaml finetune.epochs=0 --seeds 2 --smoke --json --storage storage"
-    environment = {**os.environ, "PYTHONPATH": str(Path(door.__file__).parents[2])}
-    ended = subprocess.run(
-        [sys.executable, "-m", "raymc.stability", *words.split()],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    result = json.loads(ended.stdout.splitlines()[-1])
+    words = "nmce_digits --vs mine.yaml finetune.epochs=0 --seeds 2 --smoke --storage storage"
+    result = command("stability", *words.split())
     assert [arm["name"] for arm in result["arms"]] == ["nmce_digits", "mine"]
     assert result["shared_stages"] == ["pretrain"] and result["comparisons"][0]["n"] == 2
     content = json.loads(Path(result["report"]).with_suffix(".json").read_text())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +22,7 @@ from raymc.stability.cells import read_cells
 from raymc.stability.paper_tables import load_table
 from raymc.stability.request import StabilityRequest
 from raymc.stability.tables import make_cells
+from tests.mlflow_database import new_database
 from tests.search_fakes import FakeTracker, FakeTrainable, Killed, driver_here
 from tests.test_tables import TINY
 
@@ -284,26 +283,20 @@ def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monke
 
 
 @pytest.mark.slow
-def test_two_cells_for_real(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # Ray's and MLflow's own
+def test_two_cells_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)
-    environment = {**os.environ, "PYTHONPATH": str(Path(door.__file__).parents[2])}
-
-    def command(*words: str) -> Any:
-        ended = subprocess.run(
-            [sys.executable, "-m", *words, "--table", "tiny.yaml", "--storage", "storage", "--json"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout.splitlines()[-1]), ended
-
-    words = ["raymc.stability", "--smoke", "--seeds", "2", "--only", "*/digits"]
-    result, _ = command(*words)
+    new_database(tmp_path)
+    common = ("--table", "tiny.yaml", "--storage", "storage")
+    words = ("stability", "--smoke", "--seeds", "2", "--only", "*/digits", *common)
+    result = command(*words)
     assert [(cell["row"], cell["seeds"], cell["smoke"]) for cell in result["cells"]] == [
         ("plain", [0, 1], True), ("whole", [0, 1], True)
     ]  # fmt: skip
-    again, ended = command(*words)
-    assert again["cells"] == result["cells"] and "started" not in ended.stderr
-    told, ended = command("raymc.report")
-    assert told["cells"] == {"run": 2, "of": 4} and "(2, smoke)" in ended.stdout
+    again = command(*words)
+    assert again["cells"] == result["cells"] and "started" not in again["told"]
+    told = command("report", *common)
+    assert told["cells"] == {"run": 2, "of": 4} and "(2, smoke)" in told["shown"]
     mean = result["cells"][0]["acc"]["mean"]
     assert f"{mean:.4f} ± " in Path(told["report"]).read_text()

@@ -40,7 +40,8 @@ def on_workers(function: Callable[..., Any], shards: Sequence[Any], **options: A
 @functools.cache
 def _pool() -> list[Connection]:
     folder = tempfile.TemporaryDirectory()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # its server has torch already, and no threads
+    context.set_forkserver_preload(["torch", "tests.worker_functions"])
     pipes, processes = [], []
     for rank in range(MOST):
         ours, theirs = context.Pipe()

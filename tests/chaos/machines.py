@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster
 
 from raymc.execution.cluster import OBJECT_STORE, ray_session
 from raymc.execution.driver import quiet_environment
+from tests import shared_ray
 from tests.server_process import free_port
 
 PATIENCE = 600.0  # seconds, on a computer that is busy with other things
@@ -58,6 +59,7 @@ class Machines:
 @contextmanager
 def machines() -> Iterator[Machines]:
     """A cluster that this process has joined."""
+    shared_ray.end()
     before = dict(os.environ)
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}  # an epoch takes a second
     quiet_environment()

@@ -79,11 +79,10 @@ def big(tmp_path: Path) -> Iterator[Disk]:
     yield from _mounted(tmp_path, MEGABYTES)
 
 
-@pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+def searching(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Runs the study `s` in a storage with a training that does nothing; `happen` is told of every moment."""
-    (tmp_path / "mine.yaml").write_text(SPACE)
-    monkeypatch.chdir(tmp_path)
+    (folder / "mine.yaml").write_text(SPACE)
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(session, "StudyTracker", Tracker)
 
     def run(storage: Path, happen: Callable[[str], None], trainable: Stages, resume: bool = False) -> dict[str, Any]:
@@ -105,6 +104,21 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     return run
 
 
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    return searching(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What the search finds on a disk that stays well."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        whole = Stages(folder / "storage", lambda now: None)
+        searching(folder, patch)(folder / "storage", whole.happen, whole)
+    return _table(folder / "storage")
+
+
 def _table(storage: Path) -> list[Any]:
     rows = [read_json(path) for path in sorted((storage / "studies" / "s").glob("*/*/record.json"))]
     kept = ("trial", "kind", "state", "params", "scores", "metrics")
@@ -119,7 +133,7 @@ def _results(storage: Path) -> dict[str, int]:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", FAULTS)
 def test_it_ends_in_one_line_and_a_resume_finishes_with_nothing_lost(
-    kind: str, moment: str, disk: Disk, search: Any, tmp_path: Path
+    kind: str, moment: str, disk: Disk, search: Any, undisturbed: list[Any]
 ) -> None:
     storage, (which, count), seen = disk.place / "storage", MOMENTS[moment], []
 
@@ -144,9 +158,7 @@ def test_it_ends_in_one_line_and_a_resume_finishes_with_nothing_lost(
     result = search(storage, again.happen, again, resume=True)
     assert result["trials"] == {"finished": 4, "pruned": 0, "failed": 0}
     assert kept.items() <= _results(storage).items(), "a finished seed was run again"
-    whole = Stages(tmp_path / "whole", lambda now: None)
-    search(tmp_path / "whole", whole.happen, whole)
-    assert _table(storage) == _table(tmp_path / "whole")
+    assert _table(storage) == undisturbed
     with closing(sqlite3.connect(storage / "studies" / "s" / "optuna.db")) as database:
         rows = database.execute("select number, state from trials order by number").fetchall()
     assert rows == [(number, "COMPLETE") for number in range(4)]

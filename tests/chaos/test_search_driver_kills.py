@@ -1,4 +1,4 @@
-"""A search on the digits whose driver is killed five times ends as one that nobody disturbed."""
+"""A search on the digits whose driver is killed three times ends as one that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.command import PATIENCE
 
 @pytest.mark.slow
 @pytest.mark.timeout(4 * PATIENCE)
-def test_five_kills(tmp_path: Path) -> None:
-    found = driver_kills.run(tmp_path, kills=5, trials=3, seed=7)
-    assert found["kills"] == 5 and 0 < found["while_starting"] < 5, "kills of both kinds are wanted"
+def test_three_kills(tmp_path: Path) -> None:
+    found = driver_kills.run(tmp_path, kills=3, trials=3, seed=40)
+    assert found["kills"] == 3 and 0 < found["while_starting"] < 3, "kills of both kinds are wanted"
     assert found["trainings"] == 3 * 2 + 2

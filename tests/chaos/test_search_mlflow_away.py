@@ -27,8 +27,8 @@ budget: {trials: 4, seeds: 2, fidelity: none, confirm: {top: 1, seeds: 2}}
 
 
 def test_a_server_killed_in_the_middle_costs_no_trial_and_no_metric(tmp_path: Path) -> None:
-    figures = outage(tmp_path, seconds=15, trials=16)
-    assert faults(figures) == [] and figures["trials"]["finished"] == 16, figures
+    figures = outage(tmp_path, seconds=5, trials=10)
+    assert faults(figures) == [] and figures["trials"]["finished"] == 10, figures
     assert figures["points_written_meanwhile"] > 0 and figures["points"] > figures["points_before"]
     assert 1 <= figures["warnings"] <= 2, "an outage is one warning; the other: the server was not up at first"
 

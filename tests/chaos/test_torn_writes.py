@@ -1,4 +1,4 @@
-"""A process that is killed while it writes a stage's result, fifty times: nothing torn is served, nothing piles up."""
+"""A process that is killed while it writes a stage's result, twenty times: nothing torn is served, nothing piles up."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.chaos.torn_writes import KEY
 
 
 @pytest.mark.slow
-def test_fifty_kills_in_the_middle_of_a_write(tmp_path: Path) -> None:
-    found = torn_writes.run(tmp_path, kills=50, seed=0)
-    assert found["kills_that_left_a_temporary_file"] >= 10, "the kills have missed the writes"
-    assert found["saves"] >= 50 and found["looks"] > 50
+def test_twenty_kills_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    found = torn_writes.run(tmp_path, kills=20, seed=0)
+    assert found["kills_that_left_a_temporary_file"] >= 4, "the kills have missed the writes"
+    assert found["saves"] >= 20 and found["looks"] > 20
 
 
 def test_who_takes_a_lease_over_clears_away_what_the_killed_holder_left(tmp_path: Path) -> None:
