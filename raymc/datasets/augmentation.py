@@ -120,7 +120,7 @@ class ImagePolicy:
         return out
 
     def _view(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        x = _to_unit_range(x)
+        x = _to_float(x)
         if "box" in params:
             x = image_ops.crop_resize(x, params["box"], params["flip"], self.side)
         elif "matrix" in params:
@@ -140,7 +140,7 @@ class ImagePolicy:
 
     def plain(self, x: Tensor) -> Tensor:
         """See `Policy.plain`."""
-        x = _to_unit_range(x)
+        x = _to_float(x)
         return self._normalise(x if self.side is None else image_ops.resize(x, self.side))
 
     def _normalise(self, x: Tensor) -> Tensor:
@@ -166,14 +166,14 @@ class NoisePolicy:
     @torch.no_grad()
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """See `Policy.apply`."""
-        return _to_unit_range(x) + params["noise"] if params else _to_unit_range(x)
+        return _to_float(x) + params["noise"] if params else _to_float(x)
 
     def plain(self, x: Tensor) -> Tensor:
         """See `Policy.plain`."""
-        return _to_unit_range(x)
+        return _to_float(x)
 
 
-def _to_unit_range(x: Tensor) -> Tensor:
+def _to_float(x: Tensor) -> Tensor:
     """A fresh float32 tensor; images from 0..255 to 0..1."""
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32, copy=True)
 

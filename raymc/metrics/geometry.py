@@ -64,8 +64,8 @@ def geometry_scores(x: Tensor, z: Tensor, labels: Labels, k1: int = FEWEST, k2: 
     counts = range(k1, k2 + 1)
     return {
         "rre": _mean((_rank_change(tables.rank_z, k) + _rank_change(tables.rank_x, k)) / 2 for k in counts),
-        "trustworthiness": _mean(_share_kept(tables.rank_x, k) for k in counts),
-        "continuity": _mean(_share_kept(tables.rank_z, k) for k in counts),
+        "trustworthiness": _mean(_preserved_share(tables.rank_x, k) for k in counts),
+        "continuity": _mean(_preserved_share(tables.rank_z, k) for k in counts),
         "d_rmse": (tables.squares / n**2) ** 0.5,
         "lgd": _mean(float(tables.gaps[:, :k].square().mean()) ** 0.5 for k in counts),
         "cra": float(agree.double().mean()),
@@ -196,7 +196,7 @@ def _rank_change(ranks: Tensor, k: int) -> float:
     return float(change) / (n * sum(abs(n - 2 * rank) / rank for rank in range(1, k + 1)))
 
 
-def _share_kept(ranks: Tensor, k: int) -> float:
+def _preserved_share(ranks: Tensor, k: int) -> float:
     """1 less the normalised sum by which the k nearest in one space are beyond rank k in the other."""
     n = len(ranks)
     beyond = (ranks[:, :k] - k).clamp(min=0).sum()

@@ -171,13 +171,13 @@ def final_metrics(
     metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)
     metrics |= reference_scores(data, feed, labels)
     if config.geometry:
-        metrics |= kept_geometry(feed, model, data.train.x, z, labels)
+        metrics |= preserved_geometry(feed, model, data.train.x, z, labels)
     if config.downstream:
         metrics |= downstream(data, z, test_z, seed)
     return metrics, arrays
 
 
-def kept_geometry(feed: Feed, model: nn.ModuleDict, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
+def preserved_geometry(feed: Feed, model: nn.ModuleDict, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
     """GCML's six scores of the embedding z `[n, d]` of samples x, as the network sees them, and found labels `[n]`.
 
     A model with centres of its own has a seventh, `cra_centers`.
