@@ -35,7 +35,7 @@ def stage_use(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def time_spent(study: Study) -> dict[str, Any]:
-    """Seconds of wall clock over all sittings, and of trials and confirmations, which may overlap.
+    """Seconds of wall clock over all sessions, and of trials and confirmations, which may overlap.
 
     `core_hours` and `gpu_hours` are what the trainings held while they trained, `waiting_core_hours` and
     `waiting_gpu_hours` what they held in the `waited_seconds` for stages that other processes computed; a fraction of a

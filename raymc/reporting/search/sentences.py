@@ -120,7 +120,7 @@ def cost(facts: Facts) -> list[str]:
     lines = []
     if time["sittings"]:
         each = [duration(s["seconds"]) for s in time["sittings"]]
-        several = f" in {len(each)} sittings ({listing(each)})" if len(each) > 1 else ""
+        several = f" in {len(each)} sessions ({listing(each)})" if len(each) > 1 else ""
         lines.append(f"Wall clock: {duration(time['wall_seconds'])}{several}.")
     lines.append(
         f"Trials took {duration(time['trial_seconds'])} in sum, confirmation {duration(time['confirmation_seconds'])}: "
