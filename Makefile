@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 FLOOR := .venv-floor
 # A process for each core, four at most; the tests of a file stay together, and what they share is made once.
 JOBS ?= logical
-PYTEST := -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
+PYTEST = -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 # uv trusts the certificates that it brings along unless told otherwise; the machine's own include a proxy's.
 CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
