@@ -243,3 +243,18 @@ def test_silence_while_the_store_is_away_is_no_sign_of_death(uri: str, monkeypat
     while time.monotonic() - seen < 0.9:
         pass
     assert waiter.try_acquire()
+
+
+def test_what_one_removes_does_not_come_back(tmp_path: Path, uri: str) -> None:
+    one, other = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "other")
+    write(one.folder, runs__0000__x="failed", runs__0000__y="finished")
+    one.push()
+    for _ in range(2):
+        one.remove("runs/0000/x")  # the second time there is nothing
+    one.pull()
+    other.pull("runs/0000/")
+    assert [path.name for mirror in (one, other) for path in (mirror.folder / "runs/0000").iterdir()] == ["y", "y"]
+    write(one.folder, runs__0000__x="finished")
+    one.push()
+    other.pull("runs/0000/")
+    assert (other.folder / "runs/0000/x").read_text() == "finished"

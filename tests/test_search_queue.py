@@ -230,3 +230,21 @@ def test_a_sqlite_study_goes_on_in_another_process_s_hands(tmp_path: Path) -> No
     queue = make_queue(tmp_path, reopened, trials=3)
     run_here(queue, tmp_path, FakeTrainable())
     assert queue.counts() == {"finished": 3, "pruned": 0, "failed": 0}
+
+
+def test_a_seed_that_is_tried_again_reopens_its_record(tmp_path: Path) -> None:
+    """What follows the record, such as MLflow, must not take the seed's earlier end for its last."""
+
+    def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
+        if seed == 1:
+            raise ValueError("lost")
+
+    trainable, fails = FakeTrainable(), FakeTrainable(before)
+    for each, states in ((fails, ["finished", "failed"]), (trainable, ["finished", "finished"])):
+        queue = SeedQueue(tmp_path, "stability", Objective("acc"), {0: FIRST}, (0, 1))
+        assert files.read_record(tmp_path, "stability", 0).state == "running"  # type: ignore[union-attr]
+        run_here(queue, tmp_path, each)
+        record = files.read_record(tmp_path, "stability", 0)
+        assert record is not None and [run.state for run in record.seeds] == states
+        (record.seeds[1].folder / "result.json").unlink()
+    assert [seed for _, seed in trainable.calls] == [1]

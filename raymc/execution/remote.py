@@ -32,14 +32,14 @@ class RemoteWork:
 
     def __init__(self, work: Work, mirror: Mirror) -> None:
         self.work, self.mirror = work, mirror
-        self.running: dict[str, str] = {}
+        self.running: dict[tuple[str, int, tuple[int, ...]], str] = {}
 
     def next(self) -> Task | None:
         self.mirror.check_ours()  # before a database that is not in the store is written
         task = self.work.next()
         if task is not None:
             self.mirror.push()
-            self.running[task.name] = trial_part(task)
+            self.running[task.kind, task.trial, task.seeds] = trial_part(task)
         return task
 
     def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ class RemoteWork:
 
     def ended(self, task: Task, error: str | None = None) -> Record:
         self.mirror.pull(trial_part(task))
-        self.running.pop(task.name, None)
+        self.running.pop((task.kind, task.trial, task.seeds), None)
         record = self.work.ended(task, error)
         self.mirror.push()
         return record

@@ -108,7 +108,8 @@ class GroupQueue:
             seeds = group.begin()
             for run in ended_seeds(group.folder):
                 if run.seed in group.seeds and run.state in RETRIED:
-                    (run.folder / "result.json").unlink()
+                    path = run.folder / "result.json"
+                    mirror.remove(path.relative_to(group.folder).as_posix()) if mirror else path.unlink()
             params = {0: group.configuration.params}
             queue = SeedQueue(group.folder, "stability", group.objective, params, seeds, self._busy)
             tracker = group.tracker(self.tracking_uri)
@@ -127,8 +128,10 @@ class GroupQueue:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        with_all = ExitStack()  # one that cannot be given back keeps none of the others
         for stack, _ in self._begun.values():
-            stack.__exit__(*error)
+            with_all.push(stack.__exit__)
+        with_all.__exit__(*error)
 
 
 def run_groups(

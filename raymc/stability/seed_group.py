@@ -18,6 +18,7 @@ from raymc.stability.request import StabilityRequest
 from raymc.storage.mirror import mirror_of
 from raymc.storage.objects import is_uri
 from raymc.study.objective import Objective
+from raymc.study.records import FINISHED
 from raymc.tracking.study import StudyTracker
 
 RETRIED = ("failed", "out_of_memory")
@@ -73,7 +74,9 @@ class SeedGroup:
         seeds = ended_seeds(self.folder)
         found = seed_statistics(seeds)
         named = {name: of for name, of in found.items() if isinstance(of, dict)}
-        tracker.log_statistics(named | {"collapsed": {"share": found.get("collapsed_share", 0.0)}}, step=len(seeds))
+        named |= {"collapsed": {"share": found.get("collapsed_share", 0.0)}}
+        # One that is tried again changes what had ended before, and MLflow takes no step twice.
+        tracker.log_statistics(named, step=sum(run.state == FINISHED for run in seeds))
 
     def training(self, request: StabilityRequest, slots: Slots) -> tuple[Plan, TrainSeed]:
         """What the process of one of its seeds has to know."""

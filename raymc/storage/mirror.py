@@ -61,6 +61,15 @@ class Mirror:
         """Whether the store has the file."""
         return bool(patiently(lambda: self._fs.exists(f"{self._root}/{name}"), self._fs, self.uri))
 
+    def remove(self, name: str) -> None:
+        """Remove a file, here and in the store."""
+        with self._lock:
+            (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                patiently(lambda: self._fs.rm_file(f"{self._root}/{name}"), self._fs, self.uri)
+            self._there.pop(name, None)
+            self._here.pop(name, None)
+
     @contextlib.contextmanager
     def pushing(self) -> Iterator[None]:
         """Push now and then while the block runs, and once more at its end."""

@@ -67,9 +67,10 @@ class SeedQueue:
         pairs = [(seed, trial) for seed in seeds for trial in configurations]
         tasks = [Task(kind, trial, configurations[trial], (seed,), group) for seed, trial in pairs]
         self._queue = deque(task for task in tasks if files.read_seed(folder, task, task.seeds[0]) is None)
+        waiting = {task.trial for task in self._queue}
         for task in tasks[: len(configurations)]:
             before = files.read_record(folder, kind, task.trial)
-            if before is not None and before.state in FINAL and before.group == group:
+            if before and before.state in FINAL and before.group == group and task.trial not in waiting:
                 continue
             self._record(task)
 

@@ -108,8 +108,8 @@ class TrialRuns:
 
     def stamp(self, name: str) -> tuple[object, ...]:
         """What changes with the files that a run is read from."""
-        files = (f"seed-{self._seeds[name]}/{EVENTS}",) if name in self._seeds else ("record.json",)
-        return (self.states[name], *(_stamp(self._folder / file) for file in files))
+        read = (f"seed-{self._seeds[name]}/{EVENTS}",) if name in self._seeds else ("record.json",)
+        return (self.states[name], *(_stamp(self._folder / file) for file in read))
 
     def run(self, name: str, steps: Mapping[str, int]) -> Run:
         """A run; of its points those up to `steps`, the last one of each metric in MLflow, may be left out."""

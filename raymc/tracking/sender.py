@@ -41,7 +41,7 @@ class Sender:
 
     def run_ids(self) -> dict[str, str]:
         """MLflow's run ids by name, as far as MLflow was reached."""
-        return {name: known.run_id for name, known in self._known.items()}
+        return {name: known.run_id for name, known in dict(self._known).items()}
 
     def send_all(self) -> None:
         """Send what is new. Raises Away where MLflow does not take it; the next call asks what there is and goes on."""

@@ -141,7 +141,7 @@ def final_metrics(
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
 
     Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
-    are a part of the split, `clustered_acc`, … are on them alone. With `behind`, samples are seen through the bank of
+    are a part of the split, `clustered_acc`, … are on them alone. With `banked`, samples are seen through the bank of
     a frozen backbone.
     """
     arrays: dict[str, Tensor] = {}

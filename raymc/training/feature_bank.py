@@ -103,7 +103,7 @@ class Bank:
     def _missing(self, names: tuple[str, ...], stored: dict[str, Tensor], lease: Lease) -> list[str]:
         """What is left to make, and then the lease is ours; nothing once another process has made it all.
 
-        What is there is put into `kept`; what is torn is missing.
+        What is there is put into `stored`; what is torn is missing.
         """
 
         def whole() -> dict[str, Tensor] | None:
