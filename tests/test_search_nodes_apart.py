@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import shared_ray
 from tests.chaos.machines import PATIENCE
 from tests.chaos.node_kills import SMALL
 
@@ -77,6 +78,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(network: None, work: Path) -> str:
     """Ray started by hand on both machines, with one core each."""
+    shared_ray.end()  # its environment lets no Ray listen beyond this machine
     common = ["--num-cpus", "1", "--object-store-memory", str(10**8), "--disable-usage-stats", "--block"]
     ray = [str(Path(sys.executable).parent / "ray"), "start", *common, "--node-ip-address"]
     start(within(HEAD, [*ray, HEAD, "--head", "--port", "6379", "--dashboard-host", "127.0.0.1"], work), work)
