@@ -28,7 +28,8 @@ ABSENT = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 # Training needs none of them, the search needs all: without one, its tests are not even imported. Such an environment
 # shows that training and reports do without, on other versions; what computes neither of them is left out there too.
 NEITHER = ["test_benchmark_*.py", "test_cluster_*.py", "test_report*_browser.py", "test_scaling_model.py"]
-collect_ignore_glob = ["test_search_*.py", "*/test_search_*.py", *NEITHER] if ABSENT else []
+SEARCH = ["test_search_*.py", "*/test_search_*.py", "test_stability*.py", "test_tracking_projection.py"]
+collect_ignore_glob = [*SEARCH, *NEITHER] if ABSENT else []
 
 
 def pytest_configure(config: pytest.Config) -> None:
