@@ -265,6 +265,7 @@ def test_what_is_not_the_same_is_not_gone_on_with(run_with: Any) -> None:
     (place / "runs/0000/seed-0/result.json").unlink()
     with FileLock(place / "driver.lock"), pytest.raises(InputError, match=f"{place.name} is being run by another"):
         stability(_request("bad.yaml", seeds=2))
+    assert json.loads((place / "stability.json").read_text()) == old, "it is the other process's to write"
     assert stability(_request("bad.yaml", seeds=2, resume=True))["acc"]["n"] == 2 and calls == [0, 1, 1, 0]
 
 

@@ -69,12 +69,15 @@ def run_stability(request: StabilityRequest) -> StabilityRun:
         print(f"stability: going on with {name}", file=sys.stderr)
     if any(seeds_missing(request, group) for group in groups):
         begun, manifest = time.monotonic(), whole.setdefault("manifest", {})
+        elsewhere: object = None
         try:
-            if run_groups(request, tracking_uri, groups, f"stability {name}"):
-                raise InputError(f"{name} is being run by another process")
+            elsewhere = run_groups(request, tracking_uri, groups, f"stability {name}")
         finally:
-            manifest["wall_seconds"] = manifest.get("wall_seconds", 0.0) + time.monotonic() - begun
-            _write(request.storage, folder, whole)
+            if not elsewhere:  # else the other process writes it
+                manifest["wall_seconds"] = manifest.get("wall_seconds", 0.0) + time.monotonic() - begun
+                _write(request.storage, folder, whole)
+        if elsewhere:
+            raise InputError(f"{name} is being run by another process")
     return StabilityRun(folder, report_folder(name), groups, tracking_uri)
 
 
