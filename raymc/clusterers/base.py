@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -25,10 +26,14 @@ class Assigner(nn.Module):
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels int64 `[m]` of the samples that were clustered, and what labels others."""
+    """Labels int64 `[m]` of the samples that were clustered, and what labels others.
+
+    `coding_lengths` is by number of clusters, in nats, where the number was found.
+    """
 
     labels: Tensor
     assigner: Assigner
+    coding_lengths: Mapping[int, float] = field(default_factory=dict)
 
 
 def check_count(n_clusters: int, n: int) -> None:

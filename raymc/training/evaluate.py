@@ -140,6 +140,8 @@ def final_metrics(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
 
+    Where the number of clusters was looked for, `coding_lengths` `[m, 2]` is among the arrays: a number, its length.
+
     Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
     are a part of the split, `clustered_acc`, … are on them alone. With `banked`, samples are seen through the bank of
     a frozen backbone.
@@ -156,6 +158,8 @@ def final_metrics(
         model[ASSIGNER] = net[ASSIGNER] = found.assigner
         labels, z = assign(method, net, its_feed, seen.train.x)
         labels[rows] = found.labels
+        if found.coding_lengths:
+            arrays["coding_lengths"] = torch.tensor(list(found.coding_lengths.items()), dtype=torch.float64)
         if len(rows) < len(labels):
             metrics = scores(chosen, found.labels, "clustered_")
             arrays["clustered"] = rows
@@ -165,7 +169,7 @@ def final_metrics(
     if data.test is not None and seen.test is not None:
         arrays["test_labels"], test_z = assign(method, net, its_feed, seen.test.x)
         metrics |= scores(data.test, arrays["test_labels"], "test_")
-    metrics |= cluster_shares(labels, n_clusters)
+    metrics |= cluster_shares(labels, len(torch.unique(labels)) if "coding_lengths" in arrays else n_clusters)
     here = z.to(feed.device)
     metrics |= {"embedding_rank": float(numerical_rank(here))}
     metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)
