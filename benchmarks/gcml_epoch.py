@@ -31,6 +31,7 @@ from raymc.config import Config, resolve
 from raymc.datasets import Dataset
 from raymc.distributed import Workers
 from raymc.methods import METHODS, gcml, gcml_state
+from raymc.methods.base import preset_values
 from raymc.methods.gcml_settings import Finetune
 from raymc.ops import student_t_assignment, target_distribution
 from raymc.training.feed import Feed
@@ -49,7 +50,7 @@ def _finetune(config: Config) -> Finetune:
 
 def start(data: Dataset) -> tuple[Config, nn.ModuleDict, Feed]:
     """The configuration, a model after five epochs of pretraining with centres by k-means, and the samples."""
-    preset = METHOD.presets["pendigits"]["published"]
+    preset = preset_values(METHOD.presets["pendigits"]["published"])
     config = resolve("gcml", "pendigits", "published", METHOD.stage_settings, preset)
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
     shape = tuple(data.train.x.shape[1:])

@@ -22,6 +22,7 @@ from benchmarks.machine import facts
 from raymc.clusterers import find
 from raymc.config import Value, resolve
 from raymc.methods import METHODS
+from raymc.methods.base import preset_values
 from raymc.metrics import clustering_scores
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
@@ -44,7 +45,9 @@ def row(n: int, k: int, eta: float, device: str) -> dict[str, Any]:
     """One size: seconds of each part, and how good the labels are."""
     method = METHODS["mlc"]
     over: dict[str, Value] = {"heads.eta": eta}
-    config = resolve("mlc", "cifar10", "shared", method.stage_settings, method.presets["cifar10"]["shared"], over)
+    config = resolve(
+        "mlc", "cifar10", "shared", method.stage_settings, preset_values(method.presets["cifar10"]["shared"]), over
+    )
     c, y = points(n, k, 1)
     new, y_new = points(4096, k, 2)
     c, new = c.to(device), new.to(device)

@@ -14,7 +14,7 @@ from raymc.config import Config, Value, resolve
 from raymc.datasets import NAMES, POLICIES, load
 from raymc.distributed import Workers
 from raymc.methods import METHODS
-from raymc.methods.base import ASSIGNER, Method
+from raymc.methods.base import ASSIGNER, Method, preset_values
 from raymc.nets import BACKBONES
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.training.evaluate import heads
@@ -37,7 +37,7 @@ CLUSTERS = 3
 
 def resolved(name: str, dataset: str, preset: str, **over: Value) -> Config:
     method = METHODS[name]
-    return resolve(name, dataset, preset, method.stage_settings, method.presets[dataset][preset], over)
+    return resolve(name, dataset, preset, method.stage_settings, preset_values(method.presets[dataset][preset]), over)
 
 
 def short(config: Config, epochs: int = 1) -> Config:

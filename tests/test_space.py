@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from raymc.config import parse_overrides, say_once
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.methods.base import Facts
 from raymc.space import docs as space_docs
 from raymc.space.format import parse_yaml
 from raymc.space.seeds import remarks, seeds_from
@@ -349,6 +351,35 @@ def test_where_seeds_begin_to_differ(keys: list[str], fixed: str, stage: str, tm
     assert seeds_from(space, space.default_config()) == stage
     late = fixed == "finetune"
     assert len(remarks(space)) == late and all("one seed only" in remark for remark in remarks(space))
+
+
+def sizes(facts: Facts) -> dict[str, Any]:
+    return {"backbone": "mlp", "pretrain.epochs": facts.n // 10, "feature_dim": facts.shape[-1]}
+
+
+def test_a_preset_that_is_made_for_the_data(tmp_path: Path) -> None:
+    methods = {"nmce": replace(METHODS["nmce"], presets=dict(METHODS["nmce"].presets) | {"own": {"own": sizes}})}
+
+    def loaded(text: str) -> Space:
+        path = tmp_path / "space.yaml"
+        path.write_text(f"method: nmce\n{text}")
+        return load_space(path, methods)
+
+    def values(space: Space) -> tuple[int, int]:
+        config = space.config()
+        return config.stages["pretrain"].epochs, config.feature_dim
+
+    searched = "space: {pretrain.epochs: {low: 10, high: 40}}"
+    own = loaded("dataset: {path: rows.npz}\nfixed: {heads.epochs: 3}").sized(Facts(200, (7,)))
+    assert values(own) == (20, 7) and own.preset == "own" and own.config().stages["heads"].epochs == 3
+    assert values(own.pinned({"feature_dim": 5}).sized(Facts(300, (8,)))) == (30, 5)
+    known = loaded("dataset: usps\nfixed: {n_samples: 500}")
+    assert values(known) == (50, 256) == values(known.sized(Facts(9, (9,))))  # its size is known without reading it
+    assert loaded("dataset: digits").preset == "paper" and loaded("dataset: digits\npreset: own").preset == "own"
+    space = loaded(f"dataset: {{path: rows.npz}}\npreset: own\nfixed: {{}}\n{searched.replace('40', '4000')}")
+    assert space.sized(Facts(150, (7,))).first == ({"pretrain.epochs": 15},)
+    with pytest.raises(InputError, match="space.pretrain.epochs: the preset's 9 is outside"):
+        space.sized(Facts(90, (7,)))
 
 
 def test_a_space_travels_between_processes() -> None:

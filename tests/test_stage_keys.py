@@ -15,6 +15,7 @@ from raymc.config import resolve
 from raymc.datasets import load
 from raymc.datasets.catalogue import SOURCES
 from raymc.methods import METHODS
+from raymc.methods.base import preset_values
 from raymc.training.stages import module_names, stage_key
 
 GOLDEN = Path(__file__).parent / "golden" / "stage_keys.json"
@@ -33,7 +34,7 @@ def found_keys() -> dict[str, dict[str, str]]:
 
 def keys_of(name: str, dataset: str, preset: str) -> dict[str, str]:
     method = METHODS[name]
-    config = resolve(name, dataset, preset, method.stage_settings, method.presets[dataset][preset])
+    config = resolve(name, dataset, preset, method.stage_settings, preset_values(method.presets[dataset][preset]))
     known = SOURCES.get(dataset)
     shape, clusters = (known.shape, known.classes) if known else OWN
     fingerprint = load(dataset).fingerprint if known and not known.folders else dataset

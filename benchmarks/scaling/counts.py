@@ -29,7 +29,7 @@ from raymc.config import Config, StageConfig, resolve
 from raymc.datasets.base import Split, stored
 from raymc.distributed import Workers, average_gradients, synchronise_batchnorm
 from raymc.methods import METHODS
-from raymc.methods.base import Batch, Stage, trained_parameters
+from raymc.methods.base import Batch, Stage, preset_values, trained_parameters
 from raymc.nets import backbone_width
 from raymc.storage.stage_store import Store
 from raymc.training.feature_bank import BankFeed
@@ -105,7 +105,9 @@ def ring_bytes(traffic: Traffic, workers: int | float) -> float:
 
 def preset(method: str, dataset: str, name: str) -> Config:
     """The configuration of a preset."""
-    return resolve(method, dataset, name, METHODS[method].stage_settings, METHODS[method].presets[dataset][name])
+    return resolve(
+        method, dataset, name, METHODS[method].stage_settings, preset_values(METHODS[method].presets[dataset][name])
+    )
 
 
 def models(config: Config, image: tuple[int, ...] = IMAGE) -> Iterator[tuple[Stage, nn.ModuleDict]]:

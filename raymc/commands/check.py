@@ -11,6 +11,7 @@ from raymc import datasets
 from raymc.cli import Parser, make_parser
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.methods.base import Facts
 from raymc.space.seeds import remarks
 from raymc.space.space import Space, load_space, space_names
 from raymc.training.smoke import one_step
@@ -63,7 +64,8 @@ def examine(name: str, data: str | None) -> dict[str, Any]:
     if space.objective.uses_labels and dataset.train.y is None:
         verdict["remarks"] = [*verdict["remarks"], f"tune: {space.objective.metric} needs labels, which are not there"]
     try:
-        return verdict | {"valid": True, "stepped": True, "points": take_steps(space, dataset)}
+        points = take_steps(space.sized(Facts.of(dataset)), dataset)
+        return verdict | {"valid": True, "stepped": True, "points": points}
     except (InputError, TrainingError) as error:
         return verdict | {"why": str(error)}
 

@@ -16,6 +16,7 @@ from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.space.sized import sized
 from raymc.space.space import load_space
 from raymc.training.checkpoints.export import export
 from raymc.training.checkpoints.model_card import lacking
@@ -37,9 +38,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the checkpoint, print where it is, and return what `--json` prints."""
     if args.smoke:
         raise InputError("--smoke: weights of a shortened training are no start for anyone; leave it out")
-    space = load_space(args.space)
-    seed = {} if args.seed is None else {"seed": args.seed}
-    config = space.config(parse_overrides(args.overrides) | seed)
+    overrides = parse_overrides(args.overrides) | ({} if args.seed is None else {"seed": args.seed})
+    space = sized(load_space(args.space), str(data_root(args.data)), overrides)
+    config = space.config(overrides)
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
     stage = args.stage or next(iter(trained), "")
     if stage not in trained:

@@ -19,6 +19,7 @@ from raymc.masking import masked_words
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.space.again import CONFIG, write_config
+from raymc.space.sized import sized
 from raymc.space.space import load_space
 from raymc.training.progress import progress
 from raymc.training.run import run as train
@@ -39,10 +40,10 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
-    space = load_space(args.space)
     given = {"seed": args.seed, "workers": args.workers}
-    flags = {key: value for key, value in given.items() if value is not None}
-    config = space.config(parse_overrides(args.overrides) | flags)
+    overrides = parse_overrides(args.overrides) | {key: value for key, value in given.items() if value is not None}
+    space = sized(load_space(args.space), str(data_root(args.data)), overrides)
+    config = space.config(overrides)
     stages = tuple(space.stage_settings)
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
     if args.start_from is not None and args.start_from not in trained:

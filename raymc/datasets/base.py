@@ -130,6 +130,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "labels": None if dataset.train.y is None else fingerprint(dataset.train.y),
         "n": len(dataset.train),
+        "shape": list(dataset.train.x.shape[1:]),
         "test_n": 0 if dataset.test is None else len(dataset.test),
         "n_classes": dataset.n_classes,
         "split": dataset.split,

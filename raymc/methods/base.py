@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from raymc.config import Config, StageConfig
+from raymc.config import Config, StageConfig, Value
+from raymc.datasets import Dataset
 from raymc.errors import InputError
 
 
@@ -20,6 +21,25 @@ def _softmax(logits: Tensor) -> Tensor:
 
 def _no_draws(name: str, width: int) -> Tensor:
     raise RuntimeError(f"{name}: nothing is drawn for this batch")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a preset may be made for: `n` samples of `shape`, `(d,)` or `(c, h, w)`, that are trained on."""
+
+    n: int
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(dataset: Dataset) -> Facts:
+        return Facts(len(dataset.train), tuple(dataset.train.x.shape[1:]))
+
+
+Preset = Mapping[str, Value]
+"""Values by dotted key."""
+
+Sized = Callable[[Facts], Preset]
+"""A preset that is made for the data."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +174,7 @@ class Method:
         stages: `(Config) -> stages`, since a key may say which modules a stage trains.
         stage_settings: the class of each stage's settings, in the order of the stages.
         build: `(module name, Config, input shape, n_clusters) -> module`, untrained, from torch's global generator.
-        presets: `{dataset: {preset: {dotted key: value}}}`.
+        presets: `{dataset: {preset: values}}`; those of `own` are for the user's own data and for all known datasets.
         features: `(model, x [n, ...]) -> {name: [n, m]}`, the features that probes look at, without augmentation.
         heads: `(model, x [n, ...]) -> (embedding [n, d], the cluster head's output [n, …] or None)`.
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
@@ -168,7 +188,7 @@ class Method:
     stages: Callable[[Config], tuple[Stage, ...]]
     stage_settings: Mapping[str, type[StageConfig]]
     build: Callable[[str, Config, tuple[int, ...], int], nn.Module]
-    presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    presets: Mapping[str, Mapping[str, Preset | Sized]]
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
     heads: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor | None]]
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
@@ -176,6 +196,14 @@ class Method:
     unit_rows: bool = True
     default_preset: str = "paper"
     renamed_presets: Mapping[str, str] = field(default_factory=dict)
+
+
+UNKNOWN = Facts(10_000, (64,))
+
+
+def preset_values(preset: Preset | Sized, facts: Facts | None = None) -> Preset:
+    """The values of a preset for data of which `facts` hold; None: they have not been read yet."""
+    return preset(facts or UNKNOWN) if callable(preset) else preset
 
 
 ASSIGNER = "assigner"

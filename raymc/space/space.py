@@ -15,8 +15,10 @@ from typing import Any
 
 from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve, say_once, without_retired
 from raymc.datasets import NAMES
+from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
 from raymc.methods import METHODS, Method
+from raymc.methods.base import Facts, Preset, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
 from raymc.space.format import OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
 from raymc.space.objective import Budget, Objective
@@ -34,7 +36,7 @@ class Space:
         content: the file as it was read, without defaults; the path of the user's own data made absolute.
         dataset: the name of a known dataset, or what the user's own data are called.
         stage_settings: the method's stages in order, each with the class of its settings.
-        preset_values: dotted keys of the preset.
+        preset_values: dotted keys of the preset, as it is for the data (see `sized`).
         fixed: dotted keys that differ from the preset and are not searched.
         params: what is searched, by dotted key.
         first: points of the space that are tried first.
@@ -57,6 +59,20 @@ class Space:
     budget: Budget
     resources: Resources
     own: OwnData | None = None
+    sizing: Sized | None = None
+
+    def sized(self, facts: Facts) -> Space:
+        """This space with the preset that is made for the user's own data; the space itself where none is.
+
+        Raises InputError where a searched key no longer has the preset's value in its range.
+        """
+        if self.own is None or self.sizing is None:
+            return self
+        space = dataclasses.replace(self, preset_values=self.sizing(facts))
+        _check_keys(space)
+        if "first" in self.content or not self.params:
+            return space
+        return dataclasses.replace(space, first=_first(space, None, {}))
 
     def config(self, overrides: Params | None = None, params: Params | None = None) -> Config:
         """The configuration of preset, `fixed`, a point `params` of the space and `overrides`; the last wins.
@@ -146,7 +162,8 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     if own:
         content = dict(content) | {"dataset": dict(content["dataset"]) | {"path": own.path}}
     presets = _presets(method, dataset, own, methods)
-    preset = _preset(method, file.preset, presets)
+    preset = _preset(method, file.preset, presets, known=own is None and dataset in method.presets)
+    values = presets[preset]
     known, fixed = known_keys(method.stage_settings), without_retired(file.fixed)
     sections = [
         ("fixed", fixed),
@@ -165,7 +182,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         preset=preset,
         question=file.question,
         stage_settings=method.stage_settings,
-        preset_values=presets[preset],
+        preset_values=preset_values(values, None if own else _facts(dataset, fixed)),
         fixed={key: known[key].check(f"fixed.{key}", value) for key, value in fixed.items()},
         params={key: make_parameter(key, spec, known[key]) for key, spec in file.space.items()},
         first=(),
@@ -173,6 +190,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         budget=file.budget,
         resources=file.resources,
         own=own,
+        sizing=values if callable(values) else None,
     )
     _check_keys(space)
     method.stages(space.default_config())
@@ -187,12 +205,19 @@ def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
     return OwnData(name=dataset.name or place.stem, path=str(place), label=dataset.label, side=dataset.side)
 
 
+def _facts(dataset: str, fixed: Params) -> Facts:
+    """What holds of a known dataset without reading it."""
+    source, most = source_of(dataset), fixed.get("n_samples")
+    n = source.samples[0]
+    return Facts(min(n, int(most)) if most else n, source.shape)
+
+
 def _presets(
     method: Method, dataset: str, own: OwnData | None, methods: Mapping[str, Method]
-) -> Mapping[str, Mapping[str, Value]]:
-    """Those of the dataset; of the user's own data, whatever they are, those called `own`. Raises InputError."""
-    found = method.presets.get("own" if own else dataset)
-    if found is not None:
+) -> Mapping[str, Preset | Sized]:
+    """Those called `own`, which are for any data, and those of a known dataset. Raises InputError."""
+    found = dict(method.presets.get("own", {})) | ({} if own else dict(method.presets.get(dataset, {})))
+    if found:
         return found
     if own:
         able = ", ".join(name for name, other in methods.items() if "own" in other.presets) or "none"
@@ -200,9 +225,12 @@ def _presets(
     raise InputError(f"{method.name} has no preset for {dataset} (it has: {', '.join(method.presets)})")
 
 
-def _preset(method: Method, asked: str | None, presets: Iterable[str]) -> str:
-    """The name of the preset, by default the method's own. Raises InputError."""
-    name = asked or method.default_preset
+def _preset(method: Method, asked: str | None, presets: Mapping[str, object], known: bool) -> str:
+    """The name of the preset; by default the method's own for a dataset that it knows, else `own`.
+
+    Raises InputError.
+    """
+    name = asked or (method.default_preset if known or "own" not in presets else "own")
     if name in method.renamed_presets:
         name = method.renamed_presets[name]
         say_once(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")

@@ -11,6 +11,7 @@ from raymc.config import Config, Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.methods.base import Facts
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space, load_space
 from raymc.stability.request import StabilityRequest
@@ -135,8 +136,11 @@ def run_by() -> Row:
     }
 
 
-def common_data(request: StabilityRequest, found: Sequence[Configuration]) -> Dataset:
-    """The samples that all configurations train on. Raises InputError where there is no such thing."""
+def on_common_data(request: StabilityRequest, found: Sequence[Configuration]) -> tuple[Dataset, list[Configuration]]:
+    """The samples that all configurations train on, and these as they are for it.
+
+    Raises InputError where there is no such thing.
+    """
     first = found[0]
     for other in found[1:]:
         if (other.space.dataset, other.space.own) != (first.space.dataset, first.space.own):
@@ -151,9 +155,10 @@ def common_data(request: StabilityRequest, found: Sequence[Configuration]) -> Da
                     f"{first.name} and {other.name} train on different samples: {key} is {mine} and {theirs}"
                 )
     dataset = load_data(first.space, request.data, request.smoke, first.params)
-    for one in found:
+    sized = [replace(one, space=one.space.sized(Facts.of(dataset))) for one in found]
+    for one in sized:
         check_data(one.space, one.config, dataset, objective=False)
-    return dataset
+    return dataset, sized
 
 
 def _place(space: Space) -> str:

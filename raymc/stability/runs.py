@@ -18,7 +18,7 @@ from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods import METHODS
-from raymc.stability.configurations import Configuration, common_data, configurations, run_by
+from raymc.stability.configurations import Configuration, configurations, on_common_data, run_by
 from raymc.stability.queue import run_groups
 from raymc.stability.reader import DATED, FACTS
 from raymc.stability.request import StabilityRequest, seeds_to_run
@@ -49,8 +49,7 @@ def run_stability(request: StabilityRequest) -> StabilityRun:
     Raises InputError for what is wrong before anything is made.
     """
     check_numbers(request.overrides, seeds=request.seeds, seed=request.first_seed, concurrent=request.concurrent)
-    found = configurations(request)
-    dataset = common_data(request, found)
+    dataset, found = on_common_data(request, configurations(request))
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, [seed for one in found for seed in one.used])
     title = _title([one.name for one in found])

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from raymc.atomic import replaced, write_json, write_text
 from raymc.config import Value, nearest
 from raymc.errors import InputError
+from raymc.methods.base import Facts
 from raymc.space.space import Space, load_space
 from raymc.storage.mirror import mirror_of
 from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_uri, patiently
@@ -141,7 +142,9 @@ def write_manifest(folder: Path, manifest: Row) -> None:
 def read_space(folder: Path, manifest: Row) -> Space:
     """The space as the study was made with it, with the command line's values fixed."""
     overrides: Mapping[str, Value] = manifest["overrides"]
-    return load_space(folder / f"{manifest['space']['name']}.yaml").pinned(overrides)
+    space = load_space(folder / f"{manifest['space']['name']}.yaml").pinned(overrides)
+    data = manifest.get("data", {})
+    return space.sized(Facts(data["n"], tuple(data["shape"]))) if "shape" in data else space
 
 
 @contextmanager

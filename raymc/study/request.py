@@ -13,6 +13,7 @@ from raymc.config import Value
 from raymc.datasets import data_facts
 from raymc.errors import InputError
 from raymc.masking import masked, masked_words
+from raymc.methods.base import Facts
 from raymc.space.space import Space, load_space
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
@@ -87,6 +88,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     url = database_of(request)
     report_folder(name)
     dataset = load_data(space, request.data, request.smoke)
+    space = space.sized(Facts.of(dataset))
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
