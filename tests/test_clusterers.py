@@ -424,7 +424,7 @@ def test_without_labels_n_clusters_is_needed_and_scores_are_absent(
     words = ("acc", "nmi", "ari", "classes")
     assert not any(name.endswith(words) for row in (result["metrics"], *curve(tmp_path, "heads")) for name in row)
     assert {"rank_all", "rank_clusters", "rate_reduction"} <= set(curve(tmp_path, "heads")[-1])
-    assert set(np.load(tmp_path / "out" / "labels.npz")) == {"labels", "clustered"}
+    assert set(np.load(tmp_path / "out" / "labels.npz")) == {"labels", "confidence", "clustered"}
     names = {"config.json", "curve.jsonl", "gallery.npz", "labels.npz", "metrics.json", "similarity.npz"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 

@@ -1,4 +1,7 @@
-"""What every clusterer gives: the labels of the samples that it saw, and a module that labels others alike."""
+"""What every clusterer gives: the labels of the samples that it saw, and a module that labels others alike.
+
+The module also says how clearly a point belongs to its cluster.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,13 @@ class Assigner(nn.Module):
             self.register_buffer(name, buffers.pop(name).detach())
         if buffers:
             raise TypeError(f"{type(self).__name__} has no {', '.join(buffers)}")
+
+    def confidence(self, z: Tensor, c: Tensor | None, labels: Tensor) -> Tensor:
+        """How clearly points belong to the clusters `labels` int64 `[n]`, `[n]` in 0..1; the arguments as for a call.
+
+        `labels` may be others than a call gives: the samples that were clustered have theirs by the clustering itself.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says no confidence")
 
 
 @dataclass(frozen=True)

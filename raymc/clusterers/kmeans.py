@@ -47,3 +47,15 @@ class CentreAssigner(Assigner):
 
     def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
         return nearest_to(z.double(), self.centres.double(), 1)[0].squeeze(1)
+
+    def confidence(self, z: Tensor, c: Tensor | None, labels: Tensor) -> Tensor:
+        """1 - a / b, a the distance to the point's own centre, b that to the nearest other: 0 half way between both.
+
+        The simplified silhouette (Hruschka et al. 2004), where the point's own centre is the nearest; 0 where it is
+        not.
+        """
+        which, apart = nearest_to(z.double(), self.centres.double(), len(self.centres))
+        own = which == labels.unsqueeze(1)
+        mine = apart.masked_fill(~own, 0).sum(1)
+        other = apart.masked_fill(own, torch.inf).amin(1)
+        return (1 - mine / other).nan_to_num(0).clamp_min(0)  # nan: two centres in one place, and the point there too

@@ -10,7 +10,7 @@ from torch import Tensor
 from raymc.clusterers.base import Assigner, Clusters
 from raymc.clusterers.kmeans import kmeans
 from raymc.clusterers.spectral import Array, eigenvectors, spectral_clustering, unit_rows
-from raymc.clusterers.voting import NEIGHBOURS, vote
+from raymc.clusterers.voting import NEIGHBOURS, drop_itself, share, vote
 from raymc.errors import CollapsedError
 from raymc.ops import affinity_rows, coding_length
 from raymc.ops.blocks import in_blocks
@@ -91,7 +91,24 @@ class MembershipAssigner(Assigner):
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return in_blocks(self._labels, c)
 
+    def confidence(self, z: Tensor, c: Tensor | None, labels: Tensor) -> Tensor:
+        """The cluster's share of the point's 10 largest memberships; what a point is to itself does not count."""
+        assert c is not None
+
+        def of(index: Tensor) -> Tensor:
+            similar, memberships = self._memberships(c[index])
+            drop_itself(similar, memberships)
+            top = memberships.topk(min(NEIGHBOURS, len(self.labels)), dim=1)
+            return share(top.values, self.labels[top.indices], labels[index])
+
+        return in_blocks(of, torch.arange(len(c), device=c.device))
+
     def _labels(self, c: Tensor) -> Tensor:
-        logits = (c.to(self.anchors.dtype) @ self.anchors.mT).abs_().div_(self.eta).add_(self.potential)
-        top = logits.softmax(1).topk(min(NEIGHBOURS, len(self.labels)), dim=1)
+        _, memberships = self._memberships(c)
+        top = memberships.topk(min(NEIGHBOURS, len(self.labels)), dim=1)
         return vote(top.values, self.labels[top.indices])
+
+    def _memberships(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """|cos| with the m points, and the memberships with them, `[n, m]` each."""
+        similar = (c.to(self.anchors.dtype) @ self.anchors.mT).abs_()
+        return similar, similar.div(self.eta).add_(self.potential).softmax(1)

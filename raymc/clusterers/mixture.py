@@ -106,10 +106,18 @@ class MixtureAssigner(Assigner):
     logs: Tensor
 
     def forward(self, z: Tensor, c: Tensor | None) -> Tensor:
+        return self._log_densities(z).argmax(1)
+
+    def confidence(self, z: Tensor, c: Tensor | None, labels: Tensor) -> Tensor:
+        """The posterior probability of the point's own Gaussian."""
+        return self._log_densities(z).softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    def _log_densities(self, z: Tensor) -> Tensor:
+        """Of points `[n, d]` under each weighted Gaussian, `[n, k]`, but for one constant."""
         z = z.to(self.means.dtype)
         times = torch.matmul if self.roots.dim() == 3 else torch.mul
         squares = [times(z - m, root).square().sum(1) for m, root in zip(self.means, self.roots, strict=True)]
-        return (self.logs - torch.stack(squares, 1) / 2).argmax(1)
+        return self.logs - torch.stack(squares, 1) / 2
 
 
 def _fitted(

@@ -18,6 +18,7 @@ from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.masking import masked_words
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
+from raymc.space.again import CONFIG, write_config
 from raymc.space.sized import sized
 from raymc.space.space import load_space
 from raymc.training.progress import progress
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     try:
         result = _train(config, stages, args, out)
+        write_config(out / CONFIG, space, config)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
         words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
         raise Interrupted(shlex.join(masked_words(words))) from error
@@ -84,6 +86,7 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
         "start_from": args.start_from,
         "smoke": args.smoke,
         "keep_model": True,
+        "keep_rows": True,
         # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0.
         "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from, config.varies),
     }
@@ -112,7 +115,7 @@ def _tell(result: dict[str, Any]) -> None:
     print(f"minutes: {_minutes(result['stages'])}", file=sys.stderr)
     for name in dict.fromkeys(stage["checkpoint"] for stage in result["stages"] if "checkpoint" in stage):
         print(f"started from the float16 weights of checkpoint {name}", file=sys.stderr)
-    print(f"model, labels, metrics and configuration: {result['out']}", file=sys.stderr)
+    print(f"labels.csv, embedding, model, metrics and configuration: {result['out']}", file=sys.stderr)
 
 
 def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:

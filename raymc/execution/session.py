@@ -33,6 +33,7 @@ from raymc.study.request import (
     resume_line,
     take_up,
 )
+from raymc.study.winner import winner_kind
 from raymc.tracking import uri
 from raymc.tracking.outcome import study_tags
 from raymc.tracking.study import StudyTracker
@@ -111,7 +112,8 @@ def _run(
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
         own = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
-        training = TrainSeed(space, request.storage, request.data, *own).on(slots)
+        keep = winner_kind(budget)
+        training = TrainSeed(space, request.storage, request.data, *own, keep_rows_of=keep).on(slots)
         return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
     def scheduler(trainings: Trainings) -> Halving | None:

@@ -17,6 +17,7 @@ from raymc.execution.worker import Job, Needs
 from raymc.methods import METHODS
 from raymc.rng import Seed
 from raymc.space.space import Space
+from raymc.study import files
 from raymc.study.records import Row
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
@@ -32,6 +33,8 @@ class TrainSeed:
     Args:
         storage: where stage results are shared; `data`: the datasets' folder.
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
+        keep_rows_of: the kind of tasks whose trainings leave `labels.csv` and the embedding, for a winner to be taken
+            from; empty: none.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
     """
 
@@ -41,6 +44,7 @@ class TrainSeed:
     base_seed: int
     seeds_from: str
     smoke: bool = False
+    keep_rows_of: str = ""
     workers: int = 1
     min_workers: int | None = None
     gpus: float = 0.0
@@ -49,7 +53,8 @@ class TrainSeed:
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         config = self.space.config({"seed": seed}, params)
         seeds = self._seeds(seed)
-        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke)
+        keep = bool(self.keep_rows_of) and files.kind_of(out) == self.keep_rows_of
+        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_rows=keep)
         if self.workers > 1:
             return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
         torch.set_num_threads(max(1, int(self.cpus)))
@@ -62,6 +67,7 @@ class TrainSeed:
                 stage_seeds=seeds,
                 report=report,
                 smoke=self.smoke,
+                keep_rows=keep,
                 device="cpu" if self.gpus == 0 else None,
             )
         finally:

@@ -37,6 +37,7 @@ class Job:
     start_from: str | None = None
     smoke: bool = False
     keep_model: bool = False
+    keep_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,5 +164,6 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
             start_from=job.start_from,
             smoke=job.smoke,
             keep_model=job.keep_model,
+            keep_rows=job.keep_rows,
         )
         return result, {path.name: path.read_bytes() for path in Path(place).iterdir()} if apart and rank == 0 else {}

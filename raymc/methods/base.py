@@ -15,6 +15,10 @@ from raymc.datasets import Dataset
 from raymc.errors import InputError
 
 
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(1)
+
+
 def _no_draws(name: str, width: int) -> Tensor:
     raise RuntimeError(f"{name}: nothing is drawn for this batch")
 
@@ -174,6 +178,7 @@ class Method:
         features: `(model, x [n, ...]) -> {name: [n, m]}`, the features that probes look at, without augmentation.
         heads: `(model, x [n, ...]) -> (embedding [n, d], the cluster head's output [n, …] or None)`.
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
+        probabilities: of the cluster head's output `[n, k]`, rows that sum to 1.
         unit_rows: whether the embedding is of directions (unit rows); else it is of points, whose distances count.
         default_preset: the one that a space means that names none.
         renamed_presets: names of before -> those of now; they are accepted for one version.
@@ -187,6 +192,7 @@ class Method:
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
     heads: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor | None]]
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
+    probabilities: Callable[[Tensor], Tensor] = _softmax
     unit_rows: bool = True
     default_preset: str = "paper"
     renamed_presets: Mapping[str, str] = field(default_factory=dict)
@@ -215,6 +221,20 @@ def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor
     if cluster is None:
         raise InputError("this model has no cluster head, and no clusters were found from its embedding")
     return cluster.argmax(1)
+
+
+def confidence_of(method: Method, model: nn.ModuleDict, z: Tensor, cluster: Tensor | None, labels: Tensor) -> Tensor:
+    """How clearly points belong to the clusters `labels` int64 `[n]`: `[n]` in 0..1.
+
+    By the model's assigner, where it has one (see `raymc.clusterers.base.Assigner.confidence`), else the probability
+    that the cluster head gives the label.
+    """
+    if ASSIGNER in model:
+        assigner: Any = model[ASSIGNER]
+        found: Tensor = assigner.confidence(z, cluster, labels)
+        return found
+    assert cluster is not None, "labels came from somewhere"
+    return method.probabilities(cluster).gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 def trained_parameters(model: nn.ModuleDict, modules: Iterable[str]) -> list[torch.nn.Parameter]:

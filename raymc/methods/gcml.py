@@ -290,6 +290,7 @@ METHOD = Method(
     features=features,
     heads=heads,
     assign=assign,
+    probabilities=lambda q: q,  # Student's t has made them
     unit_rows=False,
     default_preset="tuned",
     renamed_presets={"paper": "tuned"},

@@ -83,6 +83,10 @@ class Space:
         layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
         return resolve(self.method, self.dataset, self.preset, self.stage_settings, *layers, own=self.own)
 
+    def of_preset(self) -> Config:
+        """The configuration of the preset alone."""
+        return resolve(self.method, self.dataset, self.preset, self.stage_settings, self.preset_values, own=self.own)
+
     def default_config(self) -> Config:
         """What `train` runs: the preset and `fixed`."""
         return self.config()

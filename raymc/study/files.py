@@ -29,6 +29,12 @@ def seed_folder(study: Path, kind: str, trial: int, seed: int) -> Path:
     return trial_folder(study, kind, trial) / f"seed-{seed}"
 
 
+def kind_of(seed: Path) -> str | None:
+    """The kind of the task that writes a seed's folder, see `seed_folder`; None where it is no such folder."""
+    kinds = {name: kind for kind, name in FOLDERS.items()}
+    return kinds.get(seed.parent.parent.name)
+
+
 def read_seed(study: Path, task: Task, seed: int) -> SeedRun | None:
     """What an earlier session left of one seed, if it came to an end."""
     folder = seed_folder(study, task.kind, task.trial, seed)

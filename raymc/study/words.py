@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from raymc.training.time_left import duration as duration
+
 
 def setting(value: object) -> str:
     """A hyperparameter's value."""
@@ -18,16 +20,3 @@ def setting(value: object) -> str:
 def configured(params: Mapping[str, Any]) -> str:
     """`heads.eps_sq=0.2, …`; `the preset` of none."""
     return ", ".join(f"{key}={setting(value)}" for key, value in params.items()) or "the preset"
-
-
-def duration(seconds: float | None) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `4.2 s`; a dash where absent."""
-    if seconds is None:
-        return "–"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02d} min"

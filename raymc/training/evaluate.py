@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from raymc import clusterers
 from raymc.config import Config
 from raymc.datasets import Dataset, Split
-from raymc.methods.base import ASSIGNER, Method
+from raymc.methods.base import ASSIGNER, Method, confidence_of, labels_of
 from raymc.metrics import cluster_shares, clustering_scores
 from raymc.metrics.downstream import downstream_accuracies, held_out
 from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
@@ -52,16 +53,36 @@ def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views:
     return whole | heads
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """Of n samples, on the CPU: labels int64 `[n]`, confidence in 0..1 `[n]`, embedding float32 `[n, d]`."""
+
+    labels: Tensor
+    confidence: Tensor
+    z: Tensor
+
+
 @torch.no_grad()
-def assign(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels `[n]` and embedding `[n, d]` of samples `[n, …]` in eval mode, on the CPU."""
+def assign(
+    method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, known: tuple[Tensor, Tensor] | None = None
+) -> Assigned:
+    """Clusters and embedding of samples `[n, …]` in eval mode.
 
-    def of(rows: Tensor) -> dict[str, Tensor]:
-        labels, z = method.assign(model, feed.plain(rows))
-        return {"labels": labels.cpu(), "z": z.float().cpu()}
+    `known` has positions `[m]` and labels `[m]` of samples that were clustered themselves: they keep their labels.
+    """
+    given = torch.full((len(x),), -1)
+    if known is not None:
+        given[known[0]] = known[1]
 
-    found = _mapped(model, of, x)
-    return found["labels"], found["z"]
+    def of(index: Tensor) -> dict[str, Tensor]:
+        inputs = feed.plain(x[int(index[0]) : int(index[-1]) + 1] if len(index) else x[:0])
+        z, c = method.heads(model, inputs)
+        own = given[index].to(z.device)
+        labels = torch.where(own < 0, labels_of(model, z, c), own)
+        sure = confidence_of(method, model, z, c, labels)
+        return {"labels": labels.cpu(), "confidence": sure.float().cpu(), "z": z.float().cpu()}
+
+    return Assigned(**_mapped(model, of, torch.arange(len(x))))
 
 
 @torch.no_grad()
@@ -85,7 +106,8 @@ def watched(
     """
     split = data.train
     if config.clustering == "head":
-        labels, z = assign(method, model, feed, split.x)
+        assigned = assign(method, model, feed, split.x)
+        labels, z = assigned.labels, assigned.z
     else:
         split = split.rows(clusterers.chosen_rows(config, len(split), WATCHED))
         z, c = heads(method, model, feed, split.x)
@@ -149,26 +171,28 @@ def final_metrics(
     arrays: dict[str, Tensor] = {}
     metrics: dict[str, float] = {}
     net, seen, its_feed = (banked.model, banked.data, banked.feed) if banked else (model, data, feed)
-    if config.clustering == "head":
-        labels, z = assign(method, net, its_feed, seen.train.x)
-    else:
+    known = None
+    if config.clustering != "head":
         rows = clusterers.chosen_rows(config, len(data.train))
         chosen = seen.train.rows(rows)
         found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
         model[ASSIGNER] = net[ASSIGNER] = found.assigner
-        labels, z = assign(method, net, its_feed, seen.train.x)
-        labels[rows] = found.labels
+        known = rows, found.labels.cpu()
         if found.coding_lengths:
             arrays["coding_lengths"] = torch.tensor(list(found.coding_lengths.items()), dtype=torch.float64)
-        if len(rows) < len(labels):
+        if len(rows) < len(data.train):
             metrics = scores(chosen, found.labels, "clustered_")
             arrays["clustered"] = rows
+    assigned = assign(method, net, its_feed, seen.train.x, known)
+    labels, z = assigned.labels, assigned.z
     metrics |= scores(data.train, labels)
-    arrays |= {"labels": labels, "embedding": z}
+    arrays |= {"labels": labels, "confidence": assigned.confidence, "embedding": z}
     test_z = None
     if data.test is not None and seen.test is not None:
-        arrays["test_labels"], test_z = assign(method, net, its_feed, seen.test.x)
-        metrics |= scores(data.test, arrays["test_labels"], "test_")
+        of_test = assign(method, net, its_feed, seen.test.x)
+        test_z = of_test.z
+        arrays |= {"test_labels": of_test.labels, "test_confidence": of_test.confidence}
+        metrics |= scores(data.test, of_test.labels, "test_")
     metrics |= cluster_shares(labels, len(torch.unique(labels)) if "coding_lengths" in arrays else n_clusters)
     here = z.to(feed.device)
     metrics |= {"embedding_rank": float(numerical_rank(here))}

@@ -13,14 +13,20 @@ from raymc.atomic import write_json
 from raymc.datasets.base import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
-from raymc.training import evaluate, outputs
+from raymc.training import evaluate, outputs, rows
 from raymc.training.loop import Row
 from raymc.training.stages import weights_of
 from raymc.training.training import Training
 
 
 def finish(
-    training: Training, model: nn.ModuleDict, out: Path, records: list[Row], curve: list[Row], keep_model: bool
+    training: Training,
+    model: nn.ModuleDict,
+    out: Path,
+    records: list[Row],
+    curve: list[Row],
+    keep_model: bool,
+    keep_rows: bool,
 ) -> Row:
     """Evaluate, write the files of a training into `out` and return the content of `metrics.json`."""
     config, data = training.config, training.dataset
@@ -40,6 +46,7 @@ def finish(
         "split": data.split,
         "clusters_by": clusterers.described(config, len(data.train), training.method.unit_rows),
         "test_n": 0 if data.test is None else len(data.test.x),
+        **({} if data.classes is None else {"classes": list(data.classes)}),
         "smoke": training.smoke,
         "out": str(out),
     }
@@ -60,6 +67,8 @@ def finish(
     if data.test is not None and data.test.y is not None:
         labels["test_y"] = data.test.y
     outputs.write_arrays(out / "labels.npz", labels)
+    if keep_rows:
+        rows.write_rows(out, data, arrays, z)
     outputs.write_curve(out / "curve.jsonl", curve)
     if data.train.x.dim() == 4:
         outputs.write_arrays(out / "gallery.npz", outputs.gallery(data.train.x, z, arrays["labels"]))

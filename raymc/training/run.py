@@ -35,6 +35,7 @@ def run(
     start_from: str | None = None,
     smoke: bool = False,
     keep_model: bool = False,
+    keep_rows: bool = False,
 ) -> Row:
     """Train `config`, leave the results in `out` and return the content of `metrics.json`.
 
@@ -42,10 +43,12 @@ def run(
         storage: folder or URI of the stage store.
         stage_seeds: the seed of each stage, see `stages.seeds_of`.
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
-        report: called with rows `{"event": "epoch" | "stage" | "done", …}` on every worker.
+        report: called with rows `{"event": "plan" | "resumed" | "epoch" | "stage" | "done", …}` on every worker; the
+            first is the plan, with the `epochs` of each stage.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model.pt`.
+        keep_rows: also leave what `raymc.training.rows` writes: labels and embedding of every sample.
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
@@ -54,17 +57,17 @@ def run(
         config, dataset = shorten(config, dataset)
     try:
         training = Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke)
-        return _run(training, out, start_from, keep_model)
+        return _run(training, out, start_from, keep_model, keep_rows)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
 
 
-def _run(training: Training, out: Path, start_from: str | None, keep_model: bool) -> Row:
+def _run(training: Training, out: Path, start_from: str | None, keep_model: bool, keep_rows: bool) -> Row:
     started = time.monotonic()
     model, records, curve = _stages(training, start_from)
     if training.banked:
         _ = training.banked.data  # by all workers: the first one evaluates alone
-    result = finish(training, model, out, records, curve, keep_model) if training.leads else None
+    result = finish(training, model, out, records, curve, keep_model, keep_rows) if training.leads else None
     result = broadcast_object(result, training.workers.group)
     assert result is not None
     if result["metrics"]["clusters_used"] < 2 and not training.smoke:
@@ -80,7 +83,9 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
     records: list[Row] = []
     curve: list[Row] = []
     anew = start_from is None
-    for stage in training.method.stages(training.config):
+    stages = training.method.stages(training.config)
+    training.report({"event": "plan", "epochs": {one.name: training.config.stages[one.name].epochs for one in stages}})
+    for stage in stages:
         anew = anew or stage.name == start_from
         model = training.enter(stage, weights)
         training.begin(stage, model)

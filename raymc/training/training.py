@@ -159,8 +159,8 @@ class Training:
         """Keep the embedding of some samples where the paper shows it."""
         if epoch in evaluate.snapshot_epochs(epochs):
             some = evaluate.snapshot_rows(len(self.dataset.train))
-            _, z = evaluate.assign(self.method, model, self.feed, self.dataset.train.x[some])
-            self.snapshots[str(epoch)] = z
+            found = evaluate.assign(self.method, model, self.feed, self.dataset.train.x[some])
+            self.snapshots[str(epoch)] = found.z
 
     def _progress(self, key: str) -> Progress | None:
         entry = self.load(key, "epoch")

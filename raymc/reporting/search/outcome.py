@@ -13,11 +13,12 @@ from raymc.masking import masked
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
 from raymc.study import files
-from raymc.study.folder import write_manifest
+from raymc.study.folder import read_space, write_manifest
 from raymc.study.queue import TrialQueue
 from raymc.study.reader import Study, read_study
 from raymc.study.records import BAD, FINISHED, Row
 from raymc.study.request import report_folder
+from raymc.study.winner import WINNER, write_winner
 from raymc.study.words import configured
 from raymc.tracking.outcome import log_outcome
 from raymc.tracking.projection import run_name
@@ -38,6 +39,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
     log_outcome(study, facts, chosen, counts, tracker)
     sent = tracker.flush(FLUSH_SECONDS)
     _note_runs(folder, manifest, tracker)
+    kept = write_winner(study, read_space(folder, manifest))
     page = write_report(folder, report_folder(folder.name))
     tracker.artifact(page, folder="report")
     if not sent:
@@ -50,6 +52,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
         "best": best and {key: best[key] for key in ("trial", "params", "metrics")},
         "stages": {key: facts["stages"][key] for key in ("computed", "reused")},
         "confirm": chosen and _confirm(chosen, facts),
+        "winner": kept and {**kept, "folder": f"{place}/{WINNER}"},
         "smoke": manifest["smoke"],
         "folder": place,
         "report": str(page),
@@ -116,6 +119,9 @@ def _tell(facts: Row, result: Row) -> None:
         print(f"  {_fresh(one, metric)}")
     if confirm is None:
         print("  not confirmed on fresh seeds: the search score flatters it")
+    kept = result["winner"]
+    agreed = "" if kept["agreement"] is None else f", which agrees most with the others (ARI {kept['agreement']:.4f})"
+    print(f"labels and configuration of seed {kept['seed']}{agreed}: {kept['folder']}")
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")
     print(f"report: {result['report']}")

@@ -1,0 +1,29 @@
+"""A space file that trains one configuration again: what a training and a study's winner leave as `config.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raymc.atomic import write_text
+from raymc.config import Config
+from raymc.space.space import Space
+
+CONFIG = "config.yaml"
+
+
+def write_config(path: Path, space: Space, config: Config) -> None:
+    """Write the file by which `raymc train` has the very `config`, one of `space`: the same stage keys."""
+    head = f"# The same training again: raymc train {path.name}\n"
+    write_text(path, head + yaml.safe_dump(same_again(space, config), sort_keys=False, allow_unicode=True))
+
+
+def same_again(space: Space, config: Config) -> dict[str, Any]:
+    """The content of that file: method, data, preset, and under `fixed` every key that differs from the preset."""
+    preset = space.of_preset().flat()
+    fixed = {key: value for key, value in config.flat().items() if key != "workers" and value != preset[key]}
+    content: dict[str, Any] = {"method": space.method, "dataset": space.content["dataset"], "preset": space.preset}
+    content |= {"fixed": fixed} if fixed else {}
+    return content | ({"resources": {"workers": config.workers}} if config.workers > 1 else {})

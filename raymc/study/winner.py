@@ -1,0 +1,79 @@
+"""What a study's winner leaves in its folder: `winner/`, from the seed that agrees most with the others.
+
+```
+winner/labels.csv, embedding.npy, …   of the seed, as `raymc.training.rows` writes them
+winner/config.yaml                    the space file that trains that seed again
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from raymc.atomic import replaced
+from raymc.config import Config
+from raymc.metrics.seeds import most_agreeing
+from raymc.space.again import CONFIG, write_config
+from raymc.space.space import Space
+from raymc.study.groups import labels_of
+from raymc.study.manifest import StudyBudget
+from raymc.study.reader import Study, confirmation_of, winner
+from raymc.study.records import FINISHED, Row, SeedRun
+from raymc.training import rows
+
+WINNER = "winner"
+
+
+def winner_kind(budget: StudyBudget) -> str:
+    """The kind of tasks among whose seeds the winner's is chosen: fresh seeds, or, without any, those of the search."""
+    return "confirm" if budget.top and budget.fresh else "search"
+
+
+def write_winner(study: Study, space: Space) -> Row | None:
+    """Write `winner/` and return `{"trial", "seed", "agreement", "folder"}`; None where no trial finished.
+
+    The seed is the one of the winning configuration whose clusters have the highest mean adjusted Rand index with those
+    of its other seeds, `agreement`: fresh seeds, or, without any that finished, those of the search. No labels decide.
+    `space` is the study's own, with its overrides pinned.
+    """
+    best = winner(study)
+    if best is None:
+        return None
+    confirmed = confirmation_of(study, best.trial)
+    record = confirmed if confirmed is not None and confirmed.finished else best
+    run, agreement = _chosen(record.finished)
+    folder = study.folder / WINNER
+    folder.mkdir(exist_ok=True)
+    for name in rows.FILES:
+        _copy(run.folder / name, folder / name)
+    write_config(folder / CONFIG, space, _config(study, space, best.params, run.seed))
+    return {"trial": best.trial, "seed": run.seed, "agreement": agreement, "folder": str(folder)}
+
+
+def _chosen(runs: tuple[SeedRun, ...]) -> tuple[SeedRun, float | None]:
+    found = labels_of(runs)
+    if not found or len({len(labels) for labels in found.values()}) > 1:
+        return runs[0], None
+    at, agreement = most_agreeing(list(found.values()))
+    seed = list(found)[at]
+    return next(run for run in runs if run.seed == seed and run.state == FINISHED), agreement
+
+
+def _config(study: Study, space: Space, params: Any, seed: int) -> Config:
+    """As `train` must have it. Its stages before `seeds_from` have seed 0: so they are the study's where that has 0."""
+    config = space.config({"seed": seed}, params)
+    first, shared = next(iter(space.stage_settings)), study.get("seeds_from")
+    same = shared in space.stage_settings and (study.get("seed") == 0 or shared == first)
+    return dataclasses.replace(config, seeds_from=shared if same else None)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all; where there is none, there is none in the end."""
+    if not source.is_file():
+        target.unlink(missing_ok=True)
+        return
+    with replaced(target) as temporary:
+        shutil.copyfile(source, temporary)
