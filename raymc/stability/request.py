@@ -16,6 +16,7 @@ class StabilityRequest:
 
     `target` is a space or a study, with `vs` beside it, or a table, of which `only` picks cells. `seeds` None: ten, of
     a table as many as it says; `first_seed` None: 0, with a study one that it has not used. `resume`: begin none anew.
+    `keep_rows`: every seed leaves `labels.csv` and its embedding.
     """
 
     target: str
@@ -31,6 +32,7 @@ class StabilityRequest:
     vs: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     resume: bool = False
+    keep_rows: bool = False
 
 
 def seeds_to_run(request: StabilityRequest, used: Iterable[int] = (), count: int = SEEDS) -> tuple[int, ...]:

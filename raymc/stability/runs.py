@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,10 +49,17 @@ def run_stability(request: StabilityRequest) -> StabilityRun:
     Raises InputError for what is wrong before anything is made.
     """
     check_numbers(request.overrides, seeds=request.seeds, seed=request.first_seed, concurrent=request.concurrent)
-    dataset, found = on_common_data(request, configurations(request))
+    return run_configurations(request, configurations(request))
+
+
+def run_configurations(
+    request: StabilityRequest, asked: Sequence[Configuration], title: str | None = None
+) -> StabilityRun:
+    """As `run_stability`, of configurations that are there already; `title` None: their own names."""
+    dataset, found = on_common_data(request, asked)
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, [seed for one in found for seed in one.used])
-    title = _title([one.name for one in found])
+    title = title or _title([one.name for one in found])
     facts = _facts(request, found, dataset, seeds, tracking_uri)
     report_folder(title)
     check_storage(request.storage)

@@ -85,7 +85,15 @@ class SeedGroup:
         plan = Plan(
             self.folder, self.objective, uri=mirror.uri if mirror else None, resources=slots.resources(needs.workers)
         )
-        training = TrainSeed(own.space, request.storage, request.data, own.base_seed, own.seeds_from, own.smoke)
+        training = TrainSeed(
+            own.space,
+            request.storage,
+            request.data,
+            own.base_seed,
+            own.seeds_from,
+            own.smoke,
+            keep_rows_of="stability" if request.keep_rows else "",
+        )
         return plan, training.on(slots)
 
 

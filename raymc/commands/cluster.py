@@ -1,0 +1,93 @@
+"""`python -m raymc.cluster DATA`: cluster photos, rows or embeddings without a space file and without labels."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from raymc.cli import Parser, make_parser, storage_root
+from raymc.config import BareKeys, parse_overrides
+from raymc.datasets import data_root
+from raymc.errors import InputError, Interrupted
+from raymc.masking import masked_words
+from raymc.validation import Key
+
+SEEDS = 3
+
+
+def parser() -> Parser:
+    """The options of `cluster`."""
+    parser = make_parser("cluster", "Cluster photos, rows or embeddings: no space file and no labels are needed.")
+    parser.add_argument("source", metavar="DATA", help="a folder of photos, a file of rows, or a known dataset's name")
+    parser.add_argument("--encoder", help="a frozen encoder that sees the data first, e.g. efficientnet_lite2")
+    parser.add_argument("--weights", help="the encoder's file of weights")
+    parser.add_argument("--features", action="store_true", help="the rows are an encoder's: scale them to unit length")
+    parser.add_argument("--clusters", default="auto", metavar="K|auto", help="how many (default: auto; also LOW..HIGH)")
+    parser.add_argument("--methods", metavar="NAMES", help="with commas, e.g. kmeans,mlc (default: all that fit)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of each method (default: {SEEDS})")
+    parser.add_argument("--label", metavar="COLUMN|folder", help="the labels, which only measure")
+    parser.add_argument("--id", metavar="COLUMN", help="the column that names the samples")
+    parser.add_argument("--out", type=Path, help="output folder (default: runs/cluster-<name>)")
+    parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
+    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
+    parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the methods, write the files, print the choice, and return what `--json` prints."""
+    clusters = number_of_clusters(args.clusters)
+    if args.seeds < 1:
+        raise InputError(f"--seeds {args.seeds}: at least 1 is needed")
+    from raymc.reporting.cluster.page import write_clustering
+    from raymc.reporting.cluster.text import terminal_text
+    from raymc.stability.side_by_side import DEFAULT_METHODS, Source
+    from raymc.stability.cluster import cluster
+    from raymc.stability.request import StabilityRequest
+
+    keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id")}
+    source = Source.of(args.source, **keys)
+    methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods else DEFAULT_METHODS
+    out = (args.out or Path("runs") / f"cluster-{source.name}").expanduser().resolve()
+    request = StabilityRequest(
+        target="",
+        overrides={},
+        storage=storage_root(args),
+        data=str(data_root(args.data)),
+        seeds=args.seeds,
+        first_seed=0,
+        concurrent=args.concurrent,
+        address=args.address,
+        tracking_uri=args.tracking_uri,
+        smoke=args.smoke,
+    )
+    try:
+        found = cluster(request, source, methods, clusters)
+    except KeyboardInterrupt as error:  # the same command goes on with what is missing
+        raise Interrupted(shlex.join(["python", "-m", "raymc.cluster", *masked_words(sys.argv[1:])])) from error
+    page = write_clustering(found, out)
+    print(terminal_text(found), file=sys.stderr if args.json else sys.stdout)
+    print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)
+    return {
+        "chosen": found.chosen.name,
+        "seed": found.chosen.seed,
+        "clusters": found.count.n,
+        "n": len(found.dataset.train),
+        "arms": found.rows(),
+        "left_out": dict(found.left_out),
+        "smoke": args.smoke,
+        "out": str(out),
+        "report": str(page),
+    }
+
+
+def number_of_clusters(text: str) -> int | str:
+    """`--clusters` as the key `n_clusters` takes it. Raises InputError."""
+    value = parse_overrides([f"n_clusters={text}"])["n_clusters"]
+    checked = Key(BareKeys, "n_clusters").check("--clusters", value)
+    if not isinstance(checked, int | str):
+        raise InputError(f"--clusters {text}: a number of clusters, auto or LOW..HIGH is needed")
+    return checked

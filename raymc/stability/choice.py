@@ -1,0 +1,97 @@
+"""Which of several methods' clusters to take, without labels, and which of its seeds; what all its seeds agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raymc.metrics.clustering import Labels, adjusted_rand, as_labels, confusion, hungarian_match
+from raymc.metrics.seeds import most_agreeing, pairwise_ari
+from raymc.study.groups import labels_of
+from raymc.study.records import SeedRun
+
+Ints = NDArray[np.int64]
+
+SCORES = ("stability", "probe", "silhouette", "agreement")
+"""What stands beside each method, of all of which more is better: see `Candidate`."""
+
+CHOSEN_BY = "agreement"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method's finished seeds.
+
+    Attributes:
+        labels: `[n]` by seed.
+        seed: the one that agrees most with the method's others.
+        scores: means over the seeds of `probe` and `silhouette`; `stability`, from two seeds on, the mean adjusted Rand
+            index of each two; `agreement`, with other methods beside it, the mean adjusted Rand index of `seed` and
+            theirs.
+    """
+
+    name: str
+    labels: Mapping[int, Ints]
+    seed: int
+    scores: Mapping[str, float]
+
+
+def make_candidates(runs: Mapping[str, Sequence[SeedRun]]) -> list[Candidate]:
+    """Of the finished seeds of each method; methods without one are left out."""
+    found = {name: {seed: as_labels(one) for seed, one in labels_of(some).items()} for name, some in runs.items()}
+    found = {name: labels for name, labels in found.items() if labels}
+    seeds = {name: list(labels)[most_agreeing(list(labels.values()))[0]] for name, labels in found.items()}
+    candidates = []
+    for name, labels in found.items():
+        metrics = [run.metrics for run in runs[name] if run.seed in labels]
+        scores = {
+            score: float(np.mean([one[score] for one in metrics]))
+            for score in ("probe", "silhouette")
+            if all(score in one for one in metrics)
+        }
+        if len(labels) > 1:
+            scores["stability"] = pairwise_ari(list(labels.values()))["mean"]
+        mine = labels[seeds[name]]
+        others = [adjusted_rand(mine, found[other][seeds[other]]) for other in found if other != name]
+        if others:
+            scores["agreement"] = float(np.mean(others))
+        candidates.append(Candidate(name, labels, seeds[name], scores))
+    return candidates
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The one of the highest `CHOSEN_BY`, of equal ones the first; the only one where there is one."""
+    return max(candidates, key=lambda one: one.scores.get(CHOSEN_BY, 0.0))
+
+
+def consensus(labels: Sequence[Labels], reference: Labels) -> tuple[Ints, NDArray[np.float64]]:
+    """What most of m labellings say of each sample, and the share `[n]` of them that say it.
+
+    The clusters of each are first named like those of `reference` that they share most samples with (one to one,
+    Hungarian); of equally many votes the reference's cluster wins, else the smaller number.
+    """
+    base = as_labels(reference)
+    votes = np.zeros((len(base), 0), np.int64)
+    for one in labels:
+        votes = np.column_stack([votes, renamed(as_labels(one), base)])
+    count = int(max(votes.max(), base.max())) + 1
+    tally = np.zeros((len(base), count))
+    for column in votes.T:
+        tally[np.arange(len(base)), column] += 1
+    share = tally / votes.shape[1]
+    tally[np.arange(len(base)), base] += 0.5
+    winners = tally.argmax(1)
+    return winners, share[np.arange(len(base)), winners]
+
+
+def renamed(labels: Ints, reference: Ints) -> Ints:
+    """`labels` with the numbers of the clusters of `reference` that they share most samples with; more get new ones."""
+    mine, at = np.unique(labels, return_inverse=True)
+    theirs = np.unique(reference)
+    to, of = hungarian_match(confusion(reference, labels))
+    names = np.arange(len(mine)) + int(reference.max()) + 1
+    names[of] = theirs[to]
+    return np.asarray(names[at], np.int64)

@@ -1,0 +1,96 @@
+"""Methods side by side on one set of data, each with its own preset: what `raymc cluster` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from raymc.config import Value, nearest
+from raymc.datasets import NAMES, Dataset
+from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.methods.base import Facts
+from raymc.space.seeds import seeds_from
+from raymc.space.space import Space, make_space
+from raymc.stability.configurations import Configuration
+from raymc.study.manifest import check_data
+
+PLAIN = ("kmeans", "gmm", "spectral", "agglomerative", "hdbscan")
+"""Presets of the method `plain`, by whose names they are asked for."""
+
+DEFAULT_METHODS = ("kmeans", "gmm", "spectral", "turtle", "nmce", "mlc", "gcml")
+"""What is run where no methods are asked for, as far as it takes the data."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of all of them: the section `dataset` of a space file, and what they are called."""
+
+    name: str
+    dataset: str | Mapping[str, Any]
+
+    @staticmethod
+    def of(data: str, **keys: object) -> Source:
+        """Of a known dataset's name, else of a path; `keys` are those of the section that are not None or False."""
+        given = {key: value for key, value in keys.items() if value not in (None, False)}
+        place = Path(data).expanduser()
+        known = data in NAMES and not place.exists()
+        if known and not given:
+            return Source(data, data)
+        path = data if known else str(place.resolve())
+        stem = data if known else place.resolve().stem
+        name = f"{stem}-{given['encoder'].partition(':')[0]}" if "encoder" in given else stem  # type: ignore[attr-defined]
+        name = f"{name}-data" if name in NAMES else name
+        return Source(name, {"path": path, "name": name, **given})
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises InputError for a name that is no method's, with the nearest one, and for one that stands twice."""
+    able = (*PLAIN, *(name for name in METHODS if name != "plain"))
+    for at, name in enumerate(names):
+        if name not in able:
+            raise InputError(f"--methods: unknown method {name}{nearest(name, able)} (known: {', '.join(able)})")
+        if name in names[:at]:
+            raise InputError(f"--methods: {name} stands twice")
+
+
+def configuration_of(name: str, source: Source, n_clusters: Value, smoke: bool) -> Configuration:
+    """The method `name` with its preset for the data. Raises InputError where it has none."""
+    plain = name in PLAIN
+    content = {"method": "plain" if plain else name, "dataset": source.dataset}
+    content |= {"preset": name} if plain else {}
+    content |= {"fixed": {"n_clusters": n_clusters}} if n_clusters is not None else {}
+    space = make_space(Path.cwd() / f"{name}.yaml", content)
+    return Configuration(name, space, {}, 0, seeds_from(space, space.config()), (), {}, smoke)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Those that take the data, and why others do not."""
+
+    configurations: tuple[Configuration, ...]
+    left_out: Mapping[str, str]
+
+
+def fitting(names: Sequence[str], source: Source, dataset: Dataset, n_clusters: Value, smoke: bool) -> Fitting:
+    """Those of `names` that take the data. Raises InputError where none does."""
+    able: list[Configuration] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            one = configuration_of(name, source, n_clusters, smoke)
+            sized = replace(one, space=one.space.sized(Facts.of(dataset)))
+            check_data(sized.space, sized.config, dataset, objective=False)
+            able.append(sized)
+        except InputError as error:
+            left_out[name] = str(error)
+    if not able:
+        raise InputError(f"no method takes these data: {'; '.join(f'{name}: {why}' for name, why in left_out.items())}")
+    return Fitting(tuple(able), left_out)
+
+
+def space_of(source: Source) -> Space:
+    """A space on the data, by which they are loaded. Raises InputError for data that cannot be."""
+    return configuration_of("kmeans", source, None, False).space

@@ -1,0 +1,90 @@
+"""Which method and seed `raymc cluster` takes without labels, and what all seeds agree on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raymc.errors import InputError
+from raymc.metrics.clustering import adjusted_rand
+from raymc.stability.side_by_side import Source, check_names
+from raymc.stability.choice import choose, consensus, make_candidates, renamed
+from raymc.study.records import SeedRun
+
+TRUE = np.repeat(np.arange(4), 30)
+
+
+def noisy(share: float, seed: int, shift: int = 0) -> np.ndarray:
+    """The true clusters under other numbers, with a share of the samples put anywhere."""
+    rng = np.random.default_rng(seed)
+    labels = (TRUE + shift) % 4
+    wrong = rng.random(len(labels)) < share
+    return np.where(wrong, rng.integers(0, 4, len(labels)), labels)
+
+
+def runs(folder: Path, *labels: np.ndarray) -> list[SeedRun]:
+    made = []
+    for seed, one in enumerate(labels):
+        place = folder / f"seed-{seed}"
+        place.mkdir(parents=True)
+        np.savez(place / "labels.npz", labels=one)
+        made.append(SeedRun.of({"seed": seed, "state": "finished", "metrics": {"probe": 0.5 + seed / 10}}, place))
+    return made
+
+
+def test_the_method_that_others_agree_with_and_its_steadiest_seed(tmp_path: Path) -> None:
+    found = {
+        "wild": runs(tmp_path / "wild", *(np.random.default_rng(s).integers(0, 4, 120) for s in range(3))),
+        "good": runs(tmp_path / "good", noisy(0.5, 1), noisy(0.02, 2, 1), noisy(0.05, 3, 2)),
+        "fair": runs(tmp_path / "fair", noisy(0.3, 4), noisy(0.2, 5), noisy(0.25, 6)),
+        "none": [],
+    }
+    candidates = make_candidates(found)
+    assert [one.name for one in candidates] == ["wild", "good", "fair"]
+    best = choose(candidates)
+    assert best.name == "good" and best.seed != 0
+    mine = best.labels[best.seed]
+    others = [adjusted_rand(mine, one.labels[one.seed]) for one in candidates if one is not best]
+    assert best.scores["agreement"] == pytest.approx(np.mean(others))
+    assert best.scores["probe"] == pytest.approx(0.6) and "silhouette" not in best.scores
+    (alone,) = make_candidates({"good": found["good"][:1]})
+    assert choose([alone]) is alone and set(alone.scores) == {"probe"}
+
+
+def test_consensus_is_the_vote_of_matched_clusters() -> None:
+    seeds = [noisy(0.1, seed, seed) for seed in range(5)]
+    labels, share = consensus(seeds, seeds[0])
+    assert adjusted_rand(labels, TRUE) > max(adjusted_rand(one, TRUE) for one in seeds)
+    assert ((share >= 0.2) & (share <= 1)).all()
+    same, all_of_them = consensus([TRUE, (TRUE + 1) % 4], TRUE)
+    assert np.array_equal(same, TRUE) and (all_of_them == 1).all()
+    tie, half = consensus([np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])], np.array([0, 0, 1, 0]))
+    assert tie.tolist() == [0, 0, 1, 0] and half[3] == 0.5  # of equal votes the reference's counts
+
+
+def test_clusters_are_named_like_the_ones_they_share_most_with() -> None:
+    assert renamed(np.array([5, 5, 7, 7, 9]), np.array([1, 1, 0, 0, 0])).tolist() == [1, 1, 0, 0, 2]
+    assert renamed(np.array([3, 3, 3]), np.array([0, 1, 1])).tolist() == [1, 1, 1]
+
+
+def test_the_data_of_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Source.of("digits") == Source("digits", "digits")
+    rows = Source.of("flowers.csv", label="kind", encoder=None, features=False)
+    assert rows.name == "flowers"
+    assert rows.dataset == {"path": str(tmp_path / "flowers.csv"), "name": "flowers", "label": "kind"}
+    (tmp_path / "digits").mkdir()
+    assert Source.of("digits").name == "digits-data"  # the folder, not the known dataset
+    assert Source.of("photos", encoder="timm:resnet18").name == "photos-timm"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [(["kmean"], "unknown method kmean; did you mean kmeans?"), (["mlc", "mlc"], "mlc stands twice")],
+)
+def test_names_of_methods(names: list[str], told: str) -> None:
+    with pytest.raises(InputError, match="--methods: ") as error:
+        check_names(names)
+    assert told in str(error.value)
