@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -25,10 +26,11 @@ class Assigner(nn.Module):
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels int64 `[m]` of the samples that were clustered, and what labels others."""
+    """Labels int64 `[m]` of the samples that were clustered, what labels others, and figures of how they were found."""
 
     labels: Tensor
     assigner: Assigner
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_count(n_clusters: int, n: int) -> None:

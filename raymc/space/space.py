@@ -187,7 +187,7 @@ def _presets(
     method: Method, dataset: str, own: OwnData | None, methods: Mapping[str, Method]
 ) -> Mapping[str, Mapping[str, Value]]:
     """Those of the dataset; of the user's own data, whatever they are, those called `own`. Raises InputError."""
-    found = method.presets.get("own" if own else dataset)
+    found = method.presets.get("own" if own else dataset) or method.presets.get("own")
     if found is not None:
         return found
     if own:

@@ -154,10 +154,12 @@ def final_metrics(
         chosen = seen.train.rows(rows)
         found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
         model[ASSIGNER] = net[ASSIGNER] = found.assigner
+        metrics |= found.facts
+        n_clusters = int(found.facts.get("clusters_found", n_clusters))
         labels, z = assign(method, net, its_feed, seen.train.x)
         labels[rows] = found.labels
         if len(rows) < len(labels):
-            metrics = scores(chosen, found.labels, "clustered_")
+            metrics |= scores(chosen, found.labels, "clustered_")
             arrays["clustered"] = rows
     metrics |= scores(data.train, labels)
     arrays |= {"labels": labels, "embedding": z}

@@ -46,8 +46,13 @@ def seeds_of(
 
 
 def clusters_of(config: Config, dataset: Dataset) -> int:
-    """The number of clusters: the configured one, else that of the labels (InputError without either)."""
+    """The number of clusters: the configured one, else that of the labels (InputError without either).
+
+    HDBSCAN finds its own and needs none: 1 there.
+    """
     count = config.n_clusters or dataset.n_classes
+    if count is None and config.clustering == "hdbscan":
+        return 1
     if count is None:
         raise InputError(f"{config.dataset} has no labels: give n_clusters")
     return count
