@@ -67,9 +67,11 @@ class StageConfig:
     Attributes:
         KEYED_IF_CHANGED: fields that came into the keys later, with their defaults of before: in a key only where they
             differ from these, so that results stored before are found.
+        SETTABLE: whether its fields are keys that a user may set; a stage that trains nothing has none.
     """
 
     KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {"adam_beta2": 0.99, "augmentations": 2}
+    SETTABLE: ClassVar[bool] = True
 
     epochs: Whole = Field(
         default=100, ge=0, description="passes over the data; 0 makes the hand-off and trains nothing"
@@ -139,7 +141,9 @@ class BareKeys:
     feature_dim: Whole = Field(default=128, ge=2, description="width of the embedding z")
     pre_feature_dim: Whole = Field(default=4096, ge=0, description="width of the pre-feature layer; 0: none")
     augmentation: str = Field(default="none", description="policy of the views, see raymc.datasets.augmentation")
-    clustering: Literal["head", "membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral"] = Field(
+    clustering: Literal[
+        "head", "membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral", "agglomerative", "hdbscan"
+    ] = Field(
         default="head",
         description="labels from the cluster head, by spectral clustering of the membership (MLC), or by a method "
         "for z",
@@ -154,6 +158,9 @@ class BareKeys:
     ssc_omp_nonzero: Whole = Field(default=10, ge=1, description="SSC-OMP: most coefficients of a code")
     ssc_omp_tolerance: float = Field(
         default=1e-6, gt=0, le=1, description="SSC-OMP: squared residual at which a code ends"
+    )
+    hdbscan_min_cluster_size: Whole = Field(
+        default=5, ge=2, description="HDBSCAN: samples below which a group is noise and no cluster"
     )
     n_samples: Whole | None = Field(
         default=None,
@@ -218,6 +225,8 @@ class Config(BareKeys):
         """
         flat: dict[str, Value] = {field.name: getattr(self, field.name) for field in dataclasses.fields(BareKeys)}
         for stage in self.stages if stages is None else stages:
+            if not self.stages[stage].SETTABLE:
+                continue
             flat |= {f"{stage}.{name}": value for name, value in dataclasses.asdict(self.stages[stage]).items()}
         return flat
 
@@ -233,7 +242,8 @@ def known_keys(stages: Stages) -> dict[str, Key]:
     """Every dotted key of a method."""
     known = {field.name: Key(BareKeys, field.name) for field in dataclasses.fields(BareKeys)}
     for stage, of in stages.items():
-        known |= {f"{stage}.{field.name}": Key(of, field.name) for field in dataclasses.fields(of)}
+        if of.SETTABLE:
+            known |= {f"{stage}.{field.name}": Key(of, field.name) for field in dataclasses.fields(of)}
     return known
 
 

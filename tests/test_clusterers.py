@@ -38,9 +38,11 @@ from raymc.training.smoke import limit, limited, one_step
 from raymc.training.stages import check_sizes
 
 MLC = METHODS["mlc"]
-FINDERS = ("membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral")
-ASSIGNERS = {"membership": MembershipAssigner, "kmeans": CentreAssigner, "gmm": MixtureAssigner}
-OF_POINTS = {"kmeans": CentreAssigner, "gmm": MixtureAssigner, "spectral": PointAssigner}
+FINDERS = ("membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral", "agglomerative", "hdbscan")
+BY_DISTANCE = ("kmeans", "gmm", "agglomerative", "hdbscan")
+VOTED = dict.fromkeys(("agglomerative", "hdbscan"), PointAssigner)
+ASSIGNERS = {"membership": MembershipAssigner, "kmeans": CentreAssigner, "gmm": MixtureAssigner, **VOTED}
+OF_POINTS = {"kmeans": CentreAssigner, "gmm": MixtureAssigner, "spectral": PointAssigner, **VOTED}
 
 
 def mlc_config(**over: Value) -> Config:
@@ -72,7 +74,7 @@ def accuracy(y: Tensor, found: Tensor) -> float:
 @pytest.mark.parametrize("name", FINDERS)
 def test_subspaces_are_found_and_other_points_follow(name: str) -> None:
     """Half of the points are clustered, and the rest go with those of the same subspace, whoever else is asked."""
-    z, y = points([80, 80, 80], one_sided=name in ("kmeans", "gmm"))
+    z, y = points([80, 80, 80], one_sided=name in BY_DISTANCE)
     known, new = slice(0, 120), slice(120, 240)
     found = clusterers.find(mlc_config(clustering=name), z[known], z[known], 3, 0)
     assert found.labels.dtype == torch.int64 and accuracy(y[known], found.labels) == 1.0
@@ -173,6 +175,25 @@ def test_new_points_go_to_their_nearest_centre_wherever_the_cloud_lies(place: fl
     exact = (z.double()[:, None] - centres).square().sum(2).argmin(1)
     assert torch.equal(found.assigner(z, None), exact)
     assert float((exact[:1000] == found.labels).float().mean()) > 0.99
+
+
+def test_hdbscan_finds_the_number_and_noise_follows_its_neighbours() -> None:
+    """Two dense blobs and points between and beyond them, which are noise; the number asked for has no say."""
+    rng = np.random.default_rng(0)
+    dense = np.concatenate([rng.normal(0, 0.1, (60, 2)), rng.normal(0, 0.1, (60, 2)) + [10, 0]])
+    far = np.array([[3.0, 1], [7, -1], [0, 4], [10, -5], [-4, 0], [15, 1]])
+    z = torch.as_tensor(np.concatenate([dense, far])).float()
+    found = clusterers.find(mlc_config(clustering="hdbscan", hdbscan_min_cluster_size=20), z, None, 9, 0, False)
+    assert found.facts["clusters_found"] == 2 and 0 < found.facts["noise"] < 0.3
+    assert torch.equal(found.labels, (z[:, 0] > 5).long() ^ int(found.labels[0]))
+
+
+def test_hdbscan_that_finds_nothing_says_so() -> None:
+    z = torch.as_tensor(np.random.default_rng(0).uniform(size=(30, 3))).float()
+    with pytest.raises(CollapsedError, match="all 30 points are noise at hdbscan_min_cluster_size 20"):
+        clusterers.find(mlc_config(clustering="hdbscan", hdbscan_min_cluster_size=20), z, None, 3, 0, False)
+    with pytest.raises(InputError, match="hdbscan_min_cluster_size: 31 is above the 30 points"):
+        clusterers.find(mlc_config(clustering="hdbscan", hdbscan_min_cluster_size=31), z, None, 3, 0, False)
 
 
 CLUSTERERS = {
@@ -376,7 +397,9 @@ def test_a_run_clusters_some_points_and_labels_all(tmp_path: Path, few_digits: D
     assert not any(name.startswith("clustered") for name in follow["metrics"])
 
 
-@pytest.mark.parametrize("name", FINDERS)
+@pytest.mark.parametrize(
+    "name", [name for name in FINDERS if name != "hdbscan"]
+)  # to which so short a training is noise
 def test_stage_1_alone_is_clustered_by_every_method(name: str, tmp_path: Path, few_digits: Dataset) -> None:
     """With a seed that scikit-learn itself would not take."""
     config = mlc_config(clustering=name, heads__epochs=0, cluster_points=80, precision="float64", seed=2**40)

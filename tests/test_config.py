@@ -96,7 +96,7 @@ def test_whole_numbers() -> None:
         ("compile", "true", "'true' is not true or false"),
         ("backbone", 3, "3 is not a text"),
         ("backbone", True, "true is not a text"),
-        ("clustering", "heads", "'heads' is not one of head, membership, ensc, ssc_omp, kmeans, gmm, spectral"),
+        ("clustering", "heads", f"'heads' is not one of {', '.join(KNOWN['clustering'].choices)}"),
         ("scaling", "max", "'max' is not one of standardise, minmax, none"),
         ("heads.cluster_weight_decay", -1, "-1 is below 0"),
     ],

@@ -9,8 +9,8 @@ import pytest
 
 from raymc.errors import InputError
 from raymc.metrics.clustering import adjusted_rand
-from raymc.stability.side_by_side import Source, check_names
 from raymc.stability.choice import choose, consensus, make_candidates, renamed
+from raymc.stability.side_by_side import Source, check_names
 from raymc.study.records import SeedRun
 
 TRUE = np.repeat(np.arange(4), 30)

@@ -53,6 +53,7 @@ def objectives() -> dict[str, Callable[[list[Tensor], list[Tensor], ProcessGroup
         "nmce": lambda z, pi, group: ops.nmce_objective(z, pi, 0.2, 3.0, group)[0],
         "mlc": lambda z, pi, group: ops.mlc_objective(z, _heads(pi), 0.2, 3.0, 0.3, group=group)[0],
         "mlc_published": lambda z, pi, group: ops.mlc_objective(z, _heads(pi), 0.2, 3.0, 0.3, 5, 0.5, group)[0],
+        "turtle": lambda z, pi, group: ops.turtle_objective(pi[0], z[0], 10.0, 3, 0.1, group)[0],
         "sinkhorn_rows": lambda z, pi, group: _rows(z, None, group),
         "sinkhorn_rows_5": lambda z, pi, group: _rows(z, 5, group),
         "sinkhorn_rows_4": lambda z, pi, group: _rows(z, 4, group),

@@ -1,9 +1,9 @@
 """Clusters of a model without a head that assigns them: found among samples of the training split, for all others.
 
-A file each, with how it finds clusters and how new points follow: `kmeans`, `mixture`, `spectral`, `ensc`, `ssc_omp`
-and MLC's own `membership`. The first five work on z alone. Where z is of points, not of directions
-(`Method.unit_rows`), k-means, the mixture and the neighbours are of Euclidean distances. `tsne` places points in a
-plane.
+A file each, with how it finds clusters and how new points follow: `kmeans`, `mixture`, `spectral`, `agglomerative`,
+`hdbscan`, `ensc`, `ssc_omp` and MLC's own `membership`. All but the last work on z alone. Where z is of points, not of
+directions (`Method.unit_rows`), k-means, the mixture and the neighbours are of Euclidean distances. `tsne` places
+points in a plane.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raymc.clusterers import ensc, kmeans, membership, mixture, spectral, ssc_omp
+from raymc.clusterers import agglomerative, ensc, hdbscan, kmeans, membership, mixture, spectral, ssc_omp
 from raymc.clusterers.base import Clusters
 from raymc.clusterers.voting import NEIGHBOURS
 from raymc.config import Config, cluster_range
 from raymc.errors import InputError
 from raymc.rng import generator
 
-__all__ = ["WORDS", "Clusters", "chosen_rows", "described", "find"]
+__all__ = ["FOR_POINTS", "WORDS", "Clusters", "chosen_rows", "described", "find"]
+
+FOR_POINTS = ("kmeans", "gmm", "spectral", "agglomerative", "hdbscan")
+"""What clusters points by their Euclidean distances; the others are of directions."""
 
 WORDS = {
     "membership": "spectral clustering of the doubly stochastic membership",
@@ -28,11 +31,14 @@ WORDS = {
     "kmeans": "k-means on z",
     "gmm": "a Gaussian mixture on z",
     "spectral": f"spectral clustering of z's {NEIGHBOURS} nearest neighbours in |cos|",
+    "agglomerative": "agglomerative clustering of z by Ward's criterion",
+    "hdbscan": f"HDBSCAN on z, its noise by the vote of the {NEIGHBOURS} nearest clustered samples",
 }
 POINTS = {"spectral": f"spectral clustering of z's {NEIGHBOURS} nearest neighbours"}
 """As WORDS, where z is of points."""
 
 RULES = {
+    **dict.fromkeys(("agglomerative", "hdbscan"), f"the vote of their {NEIGHBOURS} nearest"),
     "membership": f"their {NEIGHBOURS} largest memberships",
     "kmeans": "their nearest centre",
     "gmm": "their likeliest Gaussian",
@@ -70,27 +76,29 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
     DivergedError where eta is too small for the projection to settle, CollapsedError where it leaves every point a
     cluster of its own.
     """
-    if len(z) < n_clusters:
-        raise InputError(f"{len(z)} points cannot have {n_clusters} clusters: cluster_points is too small")
     by = config.clustering
+    if len(z) < n_clusters and by != "hdbscan":
+        raise InputError(f"{len(z)} points cannot have {n_clusters} clusters: cluster_points is too small")
     if by == "gmm":
         return mixture.fit(z, n_clusters, seed)
-    if not unit_rows:
-        if by not in ("kmeans", "spectral"):
-            raise InputError(f"clustering {by} is of directions, and the embedding is of points")
-        return (kmeans.fit if by == "kmeans" else spectral.fit_points)(z, n_clusters, seed)
-    directions = functional.normalize(z, dim=1)
+    if not unit_rows and by not in FOR_POINTS:
+        raise InputError(f"clustering {by} is of directions, and the embedding is of points")
+    rows = functional.normalize(z, dim=1) if unit_rows else z
     if by == "membership":
         if c is None:
             raise InputError(f"clustering membership is MLC's: {config.method} has no cluster features at this stage")
         settings = vars(config.stages["heads"])
         if among := cluster_range(config.n_clusters):
-            return membership.fit_range(directions, c, settings["eta"], settings["eps_sq"], *among, seed)
+            return membership.fit_range(rows, c, settings["eta"], settings["eps_sq"], *among, seed)
         return membership.fit(c, settings["eta"], n_clusters, seed)
     if by == "kmeans":
-        return kmeans.fit(directions, n_clusters, seed)
+        return kmeans.fit(rows, n_clusters, seed)
+    if by == "agglomerative":
+        return agglomerative.fit(rows, n_clusters)
+    if by == "hdbscan":
+        return hdbscan.fit(rows, config.hdbscan_min_cluster_size)
+    if by == "spectral":
+        return (spectral.fit_directions if unit_rows else spectral.fit_points)(rows, n_clusters, seed)
     if by == "ensc":
-        return ensc.fit(directions, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
-    if by == "ssc_omp":
-        return ssc_omp.fit(directions, n_clusters, config.ssc_omp_nonzero, config.ssc_omp_tolerance, seed)
-    return spectral.fit_directions(directions, n_clusters, seed)
+        return ensc.fit(rows, n_clusters, config.ensc_gamma, config.ensc_tau, seed)
+    return ssc_omp.fit(rows, n_clusters, config.ssc_omp_nonzero, config.ssc_omp_tolerance, seed)

@@ -36,13 +36,15 @@ class Assigner(nn.Module):
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels int64 `[m]` of the samples that were clustered, and what labels others.
+    """Labels int64 `[m]` of the samples that were clustered, what labels others, and figures of how they were found.
 
-    `coding_lengths` is by number of clusters, in nats, where the number was found.
+    `facts` has `clusters_found` where the number was looked for; `coding_lengths`, in nats, is by number where these
+    said it.
     """
 
     labels: Tensor
     assigner: Assigner
+    facts: Mapping[str, float] = field(default_factory=dict)
     coding_lengths: Mapping[int, float] = field(default_factory=dict)
 
 

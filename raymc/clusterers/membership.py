@@ -51,7 +51,7 @@ def fit_range(z: Tensor, c: Tensor, eta: float, eps_sq: float, low: int, high: i
             best = labels
     assert best is not None
     found = _clusters(c, eta, potential, best)
-    return Clusters(found.labels, found.assigner, lengths)
+    return Clusters(found.labels, found.assigner, {"clusters_found": float(len(np.unique(best)))}, lengths)
 
 
 def _affinity(c: Tensor, eta: float) -> tuple[Array, Tensor]:

@@ -8,13 +8,12 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.clusterers.base import Clusters, check_count
 from raymc.clusterers.kmeans import kmeans
-from raymc.clusterers.voting import NEIGHBOURS, PointAssigner, with_neighbours
+from raymc.clusterers.voting import NEIGHBOURS, points_with_neighbours, with_neighbours
 from raymc.ops.neighbours import most_similar, nearest
 
 Array = NDArray[np.float64]
@@ -68,8 +67,7 @@ def fit_directions(directions: Tensor, n_clusters: int, seed: int) -> Clusters:
 
 def fit_points(z: Tensor, n_clusters: int, seed: int) -> Clusters:
     """Clusters of points `[m, d]`, by the 10 nearest."""
-    labels = torch.as_tensor(spectral_clustering(point_graph(z), n_clusters, seed))
-    return Clusters(labels, PointAssigner(points=z, labels=labels.to(z.device)))
+    return points_with_neighbours(z, spectral_clustering(point_graph(z), n_clusters, seed))
 
 
 def neighbour_graph(directions: Tensor) -> scipy.sparse.csr_array:

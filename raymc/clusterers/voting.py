@@ -23,6 +23,12 @@ def with_neighbours(directions: Tensor, labels: NDArray[np.int64]) -> Clusters:
     return Clusters(found, NeighbourAssigner(anchors=directions, labels=found.to(directions.device)))
 
 
+def points_with_neighbours(z: Tensor, labels: NDArray[np.int64]) -> Clusters:
+    """Clusters of points `[m, d]` of labels `[m]`."""
+    found = torch.as_tensor(labels)
+    return Clusters(found, PointAssigner(points=z, labels=found.to(z.device)))
+
+
 class NeighbourAssigner(Assigner):
     """The cluster with the largest sum of |cos| among the 10 clustered points most similar to z in |cos|.
 

@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--seeds {args.seeds}: at least 1 is needed")
     from raymc.reporting.cluster.page import write_clustering
     from raymc.reporting.cluster.text import terminal_text
-    from raymc.stability.side_by_side import DEFAULT_METHODS, Source
     from raymc.stability.cluster import cluster
     from raymc.stability.request import StabilityRequest
+    from raymc.stability.side_by_side import DEFAULT_METHODS, Source
 
     keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id")}
     source = Source.of(args.source, **keys)

@@ -30,8 +30,9 @@ def parser() -> Parser:
         "--vs",
         action="append",
         default=[],
-        metavar="SPACE|STUDY",
-        help="run this one on the same seeds too and compare; may be given again. KEY=VALUE goes to all that know KEY",
+        metavar="SPACE|STUDY|PLAIN",
+        help="run this one on the same seeds too and compare; may be given again. KEY=VALUE goes to all that know KEY. "
+        "A plain method by name, on the same samples: kmeans, gmm, spectral, agglomerative, hdbscan, turtle",
     )
     parser.add_argument("--table", metavar="NAME", help="run what is not yet run of a paper's table, e.g. gcml1")
     parser.add_argument(

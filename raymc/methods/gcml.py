@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.utils.checkpoint import checkpoint
 
+from raymc.clusterers import FOR_POINTS
 from raymc.config import Config, StageConfig
 from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers
 from raymc.errors import InputError
@@ -137,8 +138,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
     assert isinstance(finetune, Finetune)
     if config.backbone not in AUTOENCODERS:
         raise InputError(f"backbone: gcml has {', '.join(AUTOENCODERS)}, not {config.backbone}")
-    if config.clustering not in ("head", "kmeans", "gmm", "spectral"):
-        raise InputError(f"clustering: gcml has head, kmeans, gmm, spectral; {config.clustering} is of directions")
+    if config.clustering not in ("head", *FOR_POINTS):
+        raise InputError(f"clustering: gcml has head, {', '.join(FOR_POINTS)}; {config.clustering} is of directions")
     for name, stage in (("pretrain", pretrain), ("finetune", finetune)):
         if stage.epochs and stage.augmentations > 1:
             raise InputError(f"{name}.augmentations: gcml reads one view of a sample; it is 0 or 1")
@@ -155,7 +156,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
         return (first,)
     if not finetune.epochs:
         raise InputError(
-            "finetune.epochs: 0 leaves no centres to assign by; clustering must be kmeans, gmm or spectral"
+            f"finetune.epochs: 0 leaves no centres to assign by; clustering must be one of {', '.join(FOR_POINTS)}"
         )
     _check_epochs(finetune)
     decodes = finetune.reconstruction_weight > 0

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from raymc.config import Value
 from raymc.methods.nmce_presets import Preset, in_stages
+from raymc.methods.plain import of_samples
 
 EPOCHS, CONTINUATION, START = 300, 150, 20
 
 OF_SAMPLES: Preset = {
-    "backbone": "identity",
     "pretrain.epochs": 0,
     "finetune.epochs": 0,
 }
@@ -112,10 +112,7 @@ def _presets(
         },
         "idec": plain | {"finetune.alpha": 0.1},
         "ae_kmeans": net | {"finetune.epochs": 0, "clustering": "kmeans"},
-        **{
-            name: OF_SAMPLES | {"feature_dim": 10, "clustering": name, "geometry": False}
-            for name in ("kmeans", "gmm", "spectral")
-        },
+        **{name: of_samples(name) | OF_SAMPLES | {"feature_dim": 10} for name in ("kmeans", "gmm", "spectral")},
     }
 
 

@@ -6,6 +6,7 @@ from raymc.ops.isometry import alignment_loss, cluster_means, isometry_loss, nei
 from raymc.ops.objectives import affinity_rows, mlc_objective, nmce_objective, tcr_objective
 from raymc.ops.rates import cluster_coding_rate, coding_length, coding_rate, coding_rates
 from raymc.ops.sinkhorn import sinkhorn
+from raymc.ops.turtle import turtle_objective
 from raymc.ops.views import cosine_similarity_mean, normalised_mean, view_similarity
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "student_t_assignment",
     "target_distribution",
     "tcr_objective",
+    "turtle_objective",
     "view_similarity",
 ]

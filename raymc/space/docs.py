@@ -59,6 +59,8 @@ def _tables(method: Method) -> str:
         else:
             bare.append(f"| `{name}` | {_columns(key)} |")
     rows = [f"{title}: bare keys", "", *_head("key"), *bare, ""]
+    if not staged:
+        return "\n".join(rows[:-1])
     rows += [f"{title}: keys of the stages {', '.join(method.stage_settings)}", "", *_head("key", "stages")]
     rows += [f"| {name} | {', '.join(stages)} | {columns} |" for (name, columns), stages in staged.items()]
     return "\n".join(rows)

@@ -14,7 +14,7 @@ from raymc.space.space import Space
 
 OF_CLUSTERS = {
     *("n_clusters", "clustering", "cluster_points"),
-    *("ensc_gamma", "ensc_tau", "ssc_omp_nonzero", "ssc_omp_tolerance"),
+    *("ensc_gamma", "ensc_tau", "ssc_omp_nonzero", "ssc_omp_tolerance", "hdbscan_min_cluster_size"),
 }
 """Bare keys that no stage before the clusters reads."""
 

@@ -13,12 +13,12 @@ from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.seeds import summary
 from raymc.space.space import Space
-from raymc.stability.side_by_side import Fitting, Source, check_names, fitting, space_of
 from raymc.stability.choice import Candidate, choose, make_candidates
 from raymc.stability.configurations import Configuration
 from raymc.stability.reader import ended_seeds, seed_statistics
 from raymc.stability.request import StabilityRequest
 from raymc.stability.runs import StabilityRun, run_configurations
+from raymc.stability.side_by_side import Fitting, Source, check_names, fitting, space_of
 from raymc.study.manifest import load_data
 from raymc.study.records import FINISHED, Row, SeedRun
 
@@ -117,7 +117,7 @@ def _count(request: StabilityRequest, source: Source, dataset: Dataset, clusters
         raise InputError(f"--clusters {clusters}: MLC, which finds how many, cannot take the data ({error})") from error
     run = _run(request, f"clusters-of-{source.name}", fits.configurations)
     ended = ended_seeds(run.groups[0].folder)
-    found = [int(one.metrics["clusters_used"]) for one in ended if one.state == FINISHED]
+    found = [int(one.metrics["clusters_found"]) for one in ended if one.state == FINISHED]
     if not found:
         raise InputError(f"--clusters {clusters}: no seed of MLC came to an end; say how many clusters by --clusters K")
     return Count(statistics.median_low(found), tuple(one for one in ended if one.state == FINISHED))

@@ -13,7 +13,7 @@ from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
 from raymc.space.seeds import seeds_from
-from raymc.space.space import Space, load_space
+from raymc.space.space import Space, load_space, make_space
 from raymc.stability.request import StabilityRequest
 from raymc.storage.mirror import fetched
 from raymc.study import folder as study
@@ -24,6 +24,16 @@ from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
 NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")
 """Bare keys on which no figure hangs."""
+
+
+PLAIN = {**{name: ("plain", name) for name in METHODS["plain"].presets["own"]}, "turtle": ("turtle", "own")}
+"""Methods that a name stands for where `--vs` names them, each with its preset."""
+
+SAMPLES = ("n_clusters", "n_samples", "scaling", "cluster_points")
+"""What a plain method has as the configuration beside it has it."""
+
+OF_PLAIN = ("hdbscan_min_cluster_size", "precision")
+"""Bare keys of the command line that a plain method takes of its own."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,18 @@ class Configuration:
         return all(value(before, key) == value(now, key) for key in (before.keys() | now.keys()).difference(NO_NUMBERS))
 
 
-def configuration(target: str, overrides: Mapping[str, Value], storage: str) -> Configuration:
-    """The winner of a study of that name in the storage, else the preset and `fixed` of a space. Raises InputError."""
+def configuration(
+    target: str, overrides: Mapping[str, Value], storage: str, beside: Configuration | None = None
+) -> Configuration:
+    """The winner of a study of that name in the storage, else a plain method, else the preset and `fixed` of a space.
+
+    A plain method is on the samples of the configuration `beside` it. Raises InputError.
+    """
     if target in study.study_names(storage):
         with fetched(storage, f"studies/{target}") as folder:
             return _winner_of(folder, overrides)
+    if target in PLAIN:
+        return _plain(target, overrides, beside)
     space = load_space(target).pinned(overrides)
     return Configuration(space.name, space, {}, 0, seeds_from(space, space.config()), (), overrides)
 
@@ -92,17 +109,34 @@ def _winner_of(folder: Path, overrides: Mapping[str, Value]) -> Configuration:
     return Configuration(folder.name, space, params, manifest["seed"], varied, used, overrides)
 
 
+def _plain(name: str, overrides: Mapping[str, Value], beside: Configuration | None) -> Configuration:
+    """A plain method on the samples of another configuration and with its number of clusters. Raises InputError."""
+    if beside is None:
+        raise InputError(f"{name} is on the data of what it is compared with: name a space or a study first")
+    method, preset = PLAIN[name]
+    config, content = beside.config, beside.space.content
+    same = {key: getattr(config, key) for key in SAMPLES if getattr(config, key) is not None}
+    asked = content.get("resources") or {}
+    resources = {key: value for key, value in asked.items() if key == "cpus_per_worker"}
+    file: dict[str, object] = {"method": method, "dataset": content["dataset"], "preset": preset, "fixed": same}
+    space = make_space(Path(f"{name}.yaml"), file | ({"resources": resources} if resources else {}))
+    own = {key: value for key, value in overrides.items() if "." in key or key in OF_PLAIN}
+    space = space.pinned(own)
+    return Configuration(name, space, {}, 0, seeds_from(space, space.config()), (), own)
+
+
 def configurations(request: StabilityRequest) -> list[Configuration]:
     """What the words of the command line name, in their order, each with the overrides that its method knows.
 
     Raises InputError for an unknown target, a key that no method knows, and a bad value.
     """
     targets = (request.target, *request.vs)
-    methods = [configuration(target, {}, request.storage).space.method for target in targets]
+    first = configuration(request.target, {}, request.storage)
+    methods = [configuration(target, {}, request.storage, first).space.method for target in targets]
     overrides = overrides_by_method(request.overrides, methods)
     found: list[Configuration] = []
     for target, method in zip(targets, methods, strict=True):
-        one = configuration(target, overrides[method], request.storage)
+        one = configuration(target, overrides[method], request.storage, found[0] if found else None)
         found.append(replace(one, name=_free(one.name, [other.name for other in found]), smoke=request.smoke))
     return found
 

@@ -177,11 +177,13 @@ def final_metrics(
         chosen = seen.train.rows(rows)
         found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
         model[ASSIGNER] = net[ASSIGNER] = found.assigner
+        metrics |= found.facts
+        n_clusters = int(found.facts.get("clusters_found", n_clusters))
         known = rows, found.labels.cpu()
         if found.coding_lengths:
             arrays["coding_lengths"] = torch.tensor(list(found.coding_lengths.items()), dtype=torch.float64)
         if len(rows) < len(data.train):
-            metrics = scores(chosen, found.labels, "clustered_")
+            metrics |= scores(chosen, found.labels, "clustered_")
             arrays["clustered"] = rows
     assigned = assign(method, net, its_feed, seen.train.x, known)
     labels, z = assigned.labels, assigned.z
@@ -193,7 +195,7 @@ def final_metrics(
         test_z = of_test.z
         arrays |= {"test_labels": of_test.labels, "test_confidence": of_test.confidence}
         metrics |= scores(data.test, of_test.labels, "test_")
-    metrics |= cluster_shares(labels, len(torch.unique(labels)) if "coding_lengths" in arrays else n_clusters)
+    metrics |= cluster_shares(labels, n_clusters)
     here = z.to(feed.device)
     metrics |= {"embedding_rank": float(numerical_rank(here))}
     metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)

@@ -41,7 +41,7 @@ def finish(
         "seeds": {name: seed_facts(seed) for name, seed in training.seeds.items()},
         "metrics": metrics,
         "stages": records,
-        "n_clusters": training.n_clusters if lengths is None else len(torch.unique(arrays["labels"])),
+        "n_clusters": int(metrics.get("clusters_found", training.n_clusters)),
         "n": len(data.train.x),
         "split": data.split,
         "clusters_by": clusterers.described(config, len(data.train), training.method.unit_rows),

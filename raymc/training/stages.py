@@ -48,13 +48,15 @@ def seeds_of(
 def clusters_of(config: Config, dataset: Dataset) -> int:
     """The number of clusters: the configured one, else that of the labels (InputError without either).
 
-    Where it is to be found, the smallest; raises InputError where only MLC could find it.
+    Where MLC looks for it, the smallest; raises InputError where only MLC could. HDBSCAN finds its own: 1 there.
     """
     if among := cluster_range(config.n_clusters):
         if config.clustering != "membership":
             raise InputError(f"n_clusters: {config.n_clusters} is for MLC's membership, not for {config.clustering}")
         return among[0]
     count = config.n_clusters or dataset.n_classes
+    if count is None and config.clustering == "hdbscan":
+        return 1
     if count is None:
         raise InputError(f"{config.dataset} has no labels: give n_clusters")
     return int(count)

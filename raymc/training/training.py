@@ -133,7 +133,8 @@ class Training:
         known = cluster_range(self.config.n_clusters) is None
         watched = stage.clusters and known and self.config.clustering in ("head", "membership")
         epochs = self.config.stages[stage.name].epochs
-        pictured = stage.clusters and not self.method.unit_rows and self.leads
+        moves = "encoder" not in stage.reads  # else all pictures of the embedding would be the same
+        pictured = stage.clusters and not self.method.unit_rows and moves and self.leads
         return Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,

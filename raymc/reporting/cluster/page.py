@@ -52,7 +52,9 @@ def _write(found: Clustering, out: Path) -> Path:
     write_consensus(out / CONSENSUS, names, agreed, share)
     own = found.configurations[chosen.name]
     write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}))
-    write_text(out / SCORES_FILE, json.dumps({"chosen": chosen.name, "arms": found.rows()}, indent=1, allow_nan=False) + "\n")
+    write_text(
+        out / SCORES_FILE, json.dumps({"chosen": chosen.name, "arms": found.rows()}, indent=1, allow_nan=False) + "\n"
+    )
     views = cluster_views(names, mine, confidence, thumbnails(found))
     view = build_view(found, out) | {"clusters": views, "unanimous": float(np.mean(share == 1.0))}
     page = out / REPORT

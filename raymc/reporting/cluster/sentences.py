@@ -65,7 +65,7 @@ def trust(found: Clustering) -> list[str]:
             "Disagreement refutes; agreement proves nothing, since all may be wrong alike."
         )
     if found.count.runs:
-        found_by = ", ".join(str(int(run.metrics["clusters_used"])) for run in found.count.runs)
+        found_by = ", ".join(str(int(run.metrics["clusters_found"])) for run in found.count.runs)
         lines.append(
             f"How many clusters was found by MLC's coding length (its seeds: {found_by}); all methods were given "
             f"{found.count.n}."

@@ -1,0 +1,116 @@
+"""TURTLE (Gadetsky, Jiang and Brbić, "Let go of your labels with unsupervised transfer", ICML 2024).
+
+A linear head on a representation that is given labels every sample; good labels are those that a fresh linear
+classifier learns in few steps, with clusters of about equal size.
+    task       CE(fitted classifier, labels) - gamma H(mean label)       eq. 12
+The representation is the samples as they are, of one space (the paper also averages the labels of several). Its code
+draws each batch anew; here an epoch goes through all samples.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.nn.utils.parametrizations import weight_norm
+
+from raymc.config import Config, StageConfig, Value
+from raymc.errors import InputError
+from raymc.methods import plain
+from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.ops import turtle_objective
+from raymc.validation import STRICT, Whole
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Task(StageConfig):
+    """Settings of eq. 12."""
+
+    entropy_weight: float = Field(default=10.0, ge=0, description="weight of the mean label's entropy (TURTLE: gamma)")
+    inner_steps: Whole = Field(default=10, ge=1, description="steps of the fresh classifier (TURTLE: M)")
+    inner_learning_rate: float = Field(default=1e-3, gt=0, description="of the fresh classifier's Adam")
+
+
+STAGES: dict[str, type[StageConfig]] = {"task": Task}
+
+
+def preset(n: int, steps: int, batch_size: int) -> dict[str, Value]:
+    """The published settings with about so many updates for `n` samples."""
+    epochs = max(1, round(steps / max(1, n // batch_size)))
+    return {
+        "backbone": plain.IDENTITY,
+        "clustering": "head",
+        "evaluate_every": max(10, epochs // 10),
+        "task.epochs": epochs,
+        "task.batch_size": batch_size,
+        "task.optimizer": "adam",
+        "task.learning_rate": 1e-3,
+        "task.adam_beta2": 0.999,
+        "task.weight_decay": 0.0,
+        "task.schedule": "constant",
+        "task.augmentations": 0,
+    }
+
+
+def turtle_loss(
+    model: nn.ModuleDict, batch: Batch, config: Task, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 12 on a batch, in single precision at least."""
+    x = batch.views[0]
+    with torch.autocast(x.device.type, enabled=False):
+        z, logits = heads(model, x)
+        return turtle_objective(logits, z, config.entropy_weight, config.inner_steps, config.inner_learning_rate, group)
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """One. Raises InputError for a net, for another assignment than the head's, and for several views of a sample."""
+    plain.check_identity(config)
+    if config.clustering != "head":
+        raise InputError(f"clustering: turtle assigns by its head, not by {config.clustering}")
+    if config.stages["task"].augmentations > 1:
+        raise InputError("task.augmentations: turtle reads one view of a sample; it is 0 or 1")
+    return (Stage("task", Step(turtle_loss, (Group(("task",)),)), reads=("encoder",), clusters=True),)
+
+
+def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clusters: int) -> nn.Module:
+    """`encoder`, which flattens samples `[b, ...]` to `[b, d]`, and `task`, which gives logits `[b, n_clusters]`.
+
+    The head is weight-normed, without which it does not train well (so the published code).
+    """
+    if name == "task":
+        head: nn.Module = weight_norm(nn.Linear(math.prod(input_shape), n_clusters))
+        return head
+    return plain.build_module(name, config, input_shape, n_clusters)
+
+
+def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The flat samples `[n, d]` and their logits `[n, k]`, of samples `[n, ...]`."""
+    z = model["encoder"](x)
+    return z, model["task"](z)
+
+
+def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest label `[n]` and the flat samples `[n, d]`, old or new."""
+    z, logits = heads(model, x)
+    return labels_of(model, z, logits), z
+
+
+SAMPLES = 10_000
+"""Of which the presets are made."""
+
+METHOD = Method(
+    name="turtle",
+    stages=stages,
+    stage_settings=STAGES,
+    build=build_module,
+    presets={"own": {"own": preset(SAMPLES, 1_500, 2_000), "paper": preset(SAMPLES, 6_000, 10_000)}},
+    features=plain.features,
+    heads=heads,
+    assign=assign,
+    unit_rows=False,
+    default_preset="own",
+)
