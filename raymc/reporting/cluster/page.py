@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 import shutil
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raymc.atomic import replaced, write_text
+from raymc.atomic import replaced, write_json, write_text
 from raymc.config import OwnData
 from raymc.datasets import Dataset
 from raymc.datasets.own import read_own
@@ -52,9 +51,7 @@ def _write(found: Clustering, out: Path) -> Path:
     write_consensus(out / CONSENSUS, names, agreed, share)
     own = found.configurations[chosen.name]
     write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}))
-    write_text(
-        out / SCORES_FILE, json.dumps({"chosen": chosen.name, "arms": found.rows()}, indent=1, allow_nan=False) + "\n"
-    )
+    write_json(out / SCORES_FILE, {"chosen": chosen.name, "arms": found.rows()})
     views = cluster_views(names, mine, confidence, thumbnails(found))
     view = build_view(found, out) | {"clusters": views, "unanimous": float(np.mean(share == 1.0))}
     page = out / REPORT
