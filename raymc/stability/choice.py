@@ -92,6 +92,7 @@ def renamed(labels: Ints, reference: Ints) -> Ints:
     mine, at = np.unique(labels, return_inverse=True)
     theirs = np.unique(reference)
     to, of = hungarian_match(confusion(reference, labels))
-    names = np.arange(len(mine)) + int(reference.max()) + 1
+    names = np.full(len(mine), -1)
     names[of] = theirs[to]
+    names[names < 0] = int(reference.max()) + 1 + np.arange((names < 0).sum())
     return np.asarray(names[at], np.int64)
