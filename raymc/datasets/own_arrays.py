@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,9 @@ def read_safetensors(own: OwnData) -> Found:
 def read_pt(own: OwnData) -> Found:
     """As `read_safetensors`, of what `torch.save` wrote: a tensor, or a dict of tensors; nothing else is unpickled."""
     try:
-        found = torch.load(own.path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is said below, and nothing else
+            found = torch.load(own.path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{own.path} cannot be read ({error.strerror or error}); expected: {TENSORS}") from error
     except Exception as error:  # torch, pickle and zipfile each have their own errors for a torn file
