@@ -180,8 +180,8 @@ def _in_bytes(x: Array, path: str) -> Array:
         if wrong.any():
             row, value = rows.start + int(np.argwhere(wrong)[0][0]), block[wrong][0]
             shape = "x".join(map(str, x.shape))
-            told = f"{shape} floats, and {value:g} in sample {row} (counted from 0)"
-            raise InputError(f"{path} holds images of {told}; expected: floats in 0..1, or uint8; rows are [n, d]")
+            reason = f"{shape} floats, and {value:g} in sample {row} (counted from 0)"
+            raise InputError(f"{path} holds images of {reason}; expected: floats in 0..1, or uint8; rows are [n, d]")
         pixels[rows] = np.rint(block * 255)
     return pixels
 
