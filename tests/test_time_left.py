@@ -107,7 +107,8 @@ def test_the_bar_says_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(None, "–"), (4.21, "4.2 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+    ("seconds", "words"),
+    [(None, "–"), (4.21, "4.2 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
 )
 def test_durations_in_words(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words

@@ -69,7 +69,9 @@ class PointAssigner(Assigner):
         weights = torch.ones_like(apart)
         size = (self.points - self.points.mean(0)).norm(dim=1).mean()
         weights[:, 0] = torch.where(apart[:, 0] <= SAME * size, 0, weights[:, 0])
-        weights[:, NEIGHBOURS:] = (weights[:, NEIGHBOURS:] - weights[:, :1]).clamp_min(0)  # the 11th for the one left out
+        weights[:, NEIGHBOURS:] = (weights[:, NEIGHBOURS:] - weights[:, :1]).clamp_min(
+            0
+        )  # the 11th for the one left out
         return share(weights, self.labels[which], labels)
 
 

@@ -223,9 +223,7 @@ def labels_of(model: nn.ModuleDict, z: Tensor, cluster: Tensor | None) -> Tensor
     return cluster.argmax(1)
 
 
-def confidence_of(
-    method: Method, model: nn.ModuleDict, z: Tensor, cluster: Tensor | None, labels: Tensor
-) -> Tensor:
+def confidence_of(method: Method, model: nn.ModuleDict, z: Tensor, cluster: Tensor | None, labels: Tensor) -> Tensor:
     """How clearly points belong to the clusters `labels` int64 `[n]`: `[n]` in 0..1.
 
     By the model's assigner, where it has one (see `raymc.clusterers.base.Assigner.confidence`), else the probability

@@ -64,6 +64,9 @@ def write_embedding(path: Path, z: Tensor) -> None:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int | float]]) -> None:
     """Texts are quoted, numbers are not: so a name may hold commas, quotes and line breaks, and be a number."""
     # A file's name need not be UTF-8; its bytes come back as they were.
-    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        replaced(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         csv.writer(file, lineterminator="\n").writerow(header)
         csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(rows)

@@ -47,8 +47,8 @@ def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
     def chosen(split: Split) -> torch.Tensor:
         return torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
 
-    kept = chosen(dataset.train)
-    train = dataset.train.rows(kept)
+    order = chosen(dataset.train)
+    train = dataset.train.rows(order)
     names = dataset.samples or range(len(dataset.train))  # a row keeps the number that it had
     return dataclasses.replace(
         dataset,
@@ -57,7 +57,7 @@ def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
         split=f"{dataset.split}, cut to {len(train)}",
         fingerprint=f"{dataset.fingerprint}/{rows}",
         epoch_size=min(dataset.epoch_size, rows),
-        samples=tuple(str(names[row]) for row in kept.tolist()),
+        samples=tuple(str(names[row]) for row in order.tolist()),
     )
 
 
