@@ -44,20 +44,19 @@ def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
     Without `test` the held-out split stays whole.
     """
 
-    def chosen(split: Split) -> torch.Tensor:
+    def drawn(split: Split) -> torch.Tensor:
         return torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
 
-    order = chosen(dataset.train)
-    train = dataset.train.rows(order)
-    names = dataset.samples or range(len(dataset.train))  # a row keeps the number that it had
+    order = drawn(dataset.train)
+    train, names = dataset.train.rows(order), dataset.samples
     return dataclasses.replace(
         dataset,
         train=train,
-        test=dataset.test.rows(chosen(dataset.test)) if test and dataset.test is not None else dataset.test,
+        test=dataset.test.rows(drawn(dataset.test)) if test and dataset.test is not None else dataset.test,
         split=f"{dataset.split}, cut to {len(train)}",
         fingerprint=f"{dataset.fingerprint}/{rows}",
         epoch_size=min(dataset.epoch_size, rows),
-        samples=tuple(str(names[row]) for row in order.tolist()),
+        samples=tuple(str(row) if names is None else names[row] for row in order.tolist()),
     )
 
 
