@@ -8,23 +8,54 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, SkipValidation
+from pydantic import Field, SkipValidation, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.dataclasses import dataclass
 
 from raymc.errors import InputError
 from raymc.rng import PARTS
-from raymc.validation import STRICT, Key, Whole
+from raymc.validation import STRICT, Key, Whole, wrong
 from raymc.validation import Value as Value  # named from here by all that read a configuration
 
 PROBED = ("all", "pool", "pre_feature", "projection", "subspace", "embedding")
 """What `probe_features` may name; a model has some of them."""
+
+
+LEAST_CLUSTERS, MOST_CLUSTERS = 2, 50
+"""Between which numbers of clusters `n_clusters: auto` chooses."""
+
+
+def _or_range(value: object, number: ValidatorFunctionWrapHandler) -> object:
+    if isinstance(value, Mapping) and value.keys() == {"low", "high"}:
+        value = f"{value['low']}..{value['high']}"
+    if value != "auto" and not (isinstance(value, str) and re.fullmatch(r"\d+\.\.\d+", value)):
+        return number(value)
+    low, high = cluster_range(value) or (0, 0)
+    if not LEAST_CLUSTERS <= low < high:
+        raise wrong(f"{low} to {high} is no range of numbers of clusters, which begins at {LEAST_CLUSTERS} or above")
+    return value
+
+
+ClusterCount = Annotated[Whole | None, Field(ge=LEAST_CLUSTERS), WrapValidator(_or_range)]
+"""A number of clusters; or the texts `auto` and `LOW..HIGH` (in YAML also `{low, high}`), which type checkers need not
+know of: only `cluster_range` reads them."""
+
+
+def cluster_range(n_clusters: object) -> tuple[int, int] | None:
+    """The smallest and the largest number of clusters among which one is found; None where it is given."""
+    if n_clusters == "auto":
+        return LEAST_CLUSTERS, MOST_CLUSTERS
+    if not isinstance(n_clusters, str):
+        return None
+    low, _, high = n_clusters.partition("..")
+    return int(low), int(high)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -99,7 +130,11 @@ class OwnData:
 class BareKeys:
     """The hyperparameters of a whole training: keys without a dot."""
 
-    n_clusters: Whole | None = Field(default=None, ge=2, description="clusters; null: as many as the labels have")
+    n_clusters: ClusterCount = Field(
+        default=None,
+        description="clusters; null: as many as the labels have; auto: MLC finds how many by coding length, "
+        f"among {LEAST_CLUSTERS} to {MOST_CLUSTERS} or in {{low, high}}",
+    )
     backbone: str = Field(default="mlp", description="name of a net in raymc.nets")
     feature_dim: Whole = Field(default=128, ge=2, description="width of the embedding z")
     pre_feature_dim: Whole = Field(default=4096, ge=0, description="width of the pre-feature layer; 0: none")

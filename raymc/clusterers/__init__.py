@@ -15,7 +15,7 @@ from torch.nn import functional
 from raymc.clusterers import ensc, kmeans, membership, mixture, spectral, ssc_omp
 from raymc.clusterers.base import Clusters
 from raymc.clusterers.voting import NEIGHBOURS
-from raymc.config import Config
+from raymc.config import Config, cluster_range
 from raymc.errors import InputError
 from raymc.rng import generator
 
@@ -54,11 +54,15 @@ def described(config: Config, n: int, unit_rows: bool) -> str:
     count = min(config.cluster_points, n)
     rest = RULES.get(config.clustering, f"the vote of their {NEIGHBOURS} {'most similar' if unit_rows else 'nearest'}")
     words = WORDS if unit_rows else WORDS | POINTS
-    return words[config.clustering] + (f" of {count} of {n} samples, the others by {rest}" if count < n else "")
+    among = cluster_range(config.n_clusters)
+    which = f", of {among[0]} to {among[1]} clusters those of the least coding length" if among else ""
+    return words[config.clustering] + which + (f" of {count} of {n} samples, the others by {rest}" if count < n else "")
 
 
 def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int, unit_rows: bool = True) -> Clusters:
     """Cluster samples with embedding z `[m, d]` and, for `membership`, cluster features c `[m, d']`.
+
+    Where `n_clusters` of the configuration is a range, the membership says how many.
 
     With `unit_rows` z is scaled to directions, but for the mixture; without, its Euclidean distances count.
 
@@ -75,11 +79,14 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
         if by not in ("kmeans", "spectral"):
             raise InputError(f"clustering {by} is of directions, and the embedding is of points")
         return (kmeans.fit if by == "kmeans" else spectral.fit_points)(z, n_clusters, seed)
+    directions = functional.normalize(z, dim=1)
     if by == "membership":
         if c is None:
             raise InputError(f"clustering membership is MLC's: {config.method} has no cluster features at this stage")
-        return membership.fit(c, vars(config.stages["heads"])["eta"], n_clusters, seed)
-    directions = functional.normalize(z, dim=1)
+        settings = vars(config.stages["heads"])
+        if among := cluster_range(config.n_clusters):
+            return membership.fit_range(directions, c, settings["eta"], settings["eps_sq"], *among, seed)
+        return membership.fit(c, settings["eta"], n_clusters, seed)
     if by == "kmeans":
         return kmeans.fit(directions, n_clusters, seed)
     if by == "ensc":

@@ -5,7 +5,8 @@ The module also says how clearly a point belongs to its cluster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -35,10 +36,14 @@ class Assigner(nn.Module):
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels int64 `[m]` of the samples that were clustered, and what labels others."""
+    """Labels int64 `[m]` of the samples that were clustered, and what labels others.
+
+    `coding_lengths` is by number of clusters, in nats, where the number was found.
+    """
 
     labels: Tensor
     assigner: Assigner
+    coding_lengths: Mapping[int, float] = field(default_factory=dict)
 
 
 def check_count(n_clusters: int, n: int) -> None:

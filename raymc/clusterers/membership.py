@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.clusterers.base import Assigner, Clusters
-from raymc.clusterers.spectral import spectral_clustering
+from raymc.clusterers.kmeans import kmeans
+from raymc.clusterers.spectral import Array, eigenvectors, spectral_clustering, unit_rows
 from raymc.clusterers.voting import NEIGHBOURS, drop_itself, share, vote
 from raymc.errors import CollapsedError
-from raymc.ops import affinity_rows
+from raymc.ops import affinity_rows, coding_length
 from raymc.ops.blocks import in_blocks
 from raymc.ops.sinkhorn import symmetric_scaling
+
+STARTS = 5
+"""Of k-means at each number of clusters, where one is looked for."""
 
 LEAST_SHARED = 1e-6
 """Of its membership, what a point must share with others on average: below, every point is a cluster of its own."""
@@ -23,12 +29,42 @@ def fit(c: Tensor, eta: float, n_clusters: int, seed: int) -> Clusters:
     Raises DivergedError where eta is too small for the projection to settle, CollapsedError where it leaves every point
     a cluster of its own.
     """
+    affinity, potential = _affinity(c, eta)
+    return _clusters(c, eta, potential, spectral_clustering(affinity, n_clusters, seed))
+
+
+def fit_range(z: Tensor, c: Tensor, eta: float, eps_sq: float, low: int, high: int, seed: int) -> Clusters:
+    """As `fit`, with the number of clusters, from `low` to at most `high`, of the least coding length of z `[m, d]`.
+
+    The membership depends on no number of clusters, so nothing is trained anew (CPP: Chu et al.,
+    *Image Clustering via the Principle of Rate Reduction in the Age of Pretrained Models*, ICLR 2024).
+    """
+    affinity, potential = _affinity(c, eta)
+    counts = range(low, min(high, len(c)) + 1)
+    vectors = eigenvectors(affinity, counts[-1], seed)
+    lengths: dict[int, float] = {}
+    best: NDArray[np.int64] | None = None
+    for count in counts:
+        labels = kmeans(unit_rows(vectors[:, -count:]), count, seed, STARTS)[0]
+        lengths[count] = coding_length(z, torch.as_tensor(labels), eps_sq)
+        if lengths[count] <= min(lengths.values()):
+            best = labels
+    assert best is not None
+    found = _clusters(c, eta, potential, best)
+    return Clusters(found.labels, found.assigner, lengths)
+
+
+def _affinity(c: Tensor, eta: float) -> tuple[Array, Tensor]:
+    """The symmetric membership of others `[m, m]`, and the potentials `[m]` of the projection."""
     potential, pi = symmetric_scaling(affinity_rows(c), eta)
     pi.fill_diagonal_(0)  # what a point has to do with itself says nothing of clusters
     if float(pi.sum()) < LEAST_SHARED * len(c):
         raise CollapsedError(f"heads.eta {eta:g} is too small: every point's membership is with itself alone")
-    affinity = pi.add_(pi.mT.clone()).div_(2).double().cpu().numpy()
-    labels = torch.as_tensor(spectral_clustering(affinity, n_clusters, seed))
+    return pi.add_(pi.mT.clone()).div_(2).double().cpu().numpy(), potential
+
+
+def _clusters(c: Tensor, eta: float, potential: Tensor, found: NDArray[np.int64]) -> Clusters:
+    labels = torch.as_tensor(found)
     known = {"anchors": c, "potential": potential, "labels": labels.to(c.device), "eta": torch.tensor(eta).to(c)}
     return Clusters(labels, MembershipAssigner(**known))
 

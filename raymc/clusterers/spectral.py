@@ -38,14 +38,27 @@ def spectral_clustering(affinity: Any, n_clusters: int, seed: int, repeats: int 
     Raises:
         InputError: more clusters than points.
     """
+    return kmeans(unit_rows(eigenvectors(affinity, n_clusters, seed)), n_clusters, seed, repeats)[0]
+
+
+def eigenvectors(affinity: Any, count: int, seed: int) -> Array:
+    """The leading eigenvectors `[n, count]` of D^-1/2 W D^-1/2, the largest eigenvalue's last.
+
+    Args:
+        affinity: W, as for `spectral_clustering`.
+        count: at most n.
+        seed: of the eigensolver's start.
+
+    Raises:
+        InputError: more eigenvectors than points.
+    """
     weights = affinity if isinstance(affinity, np.ndarray) else scipy.sparse.csr_array(affinity)
     weights = weights.astype(np.float64, copy=False)
-    check_count(n_clusters, weights.shape[0])
+    check_count(count, weights.shape[0])
     degrees = np.asarray(weights.sum(axis=1)).ravel()
     roots = np.zeros_like(degrees)
     roots[degrees > 0] = degrees[degrees > 0] ** -0.5
-    vectors = _leading_eigenvectors(_scaled(weights, roots), n_clusters, seed)
-    return kmeans(unit_rows(vectors), n_clusters, seed, repeats)[0]
+    return _leading_eigenvectors(_scaled(weights, roots), count, seed)
 
 
 def fit_directions(directions: Tensor, n_clusters: int, seed: int) -> Clusters:
@@ -99,7 +112,7 @@ def _scaled(weights: Any, roots: Array) -> Any:
 
 
 def _leading_eigenvectors(matrix: Any, k: int, seed: int) -> Array:
-    """The eigenvectors `[n, k]` of the k largest eigenvalues."""
+    """The eigenvectors `[n, k]` of the k largest eigenvalues, the largest last."""
     n, is_dense = matrix.shape[0], isinstance(matrix, np.ndarray)
     if n <= DENSE or k >= n - 1:
         _, vectors = scipy.linalg.eigh(matrix if is_dense else matrix.toarray(), subset_by_index=[n - k, n - 1])

@@ -4,7 +4,7 @@ from raymc.ops.assignment import assignment_divergence, student_t_assignment, ta
 from raymc.ops.gumbel import gumbel_softmax
 from raymc.ops.isometry import alignment_loss, cluster_means, isometry_loss, neighbours_within, ranking_loss
 from raymc.ops.objectives import affinity_rows, mlc_objective, nmce_objective, tcr_objective
-from raymc.ops.rates import cluster_coding_rate, coding_rate, coding_rates
+from raymc.ops.rates import cluster_coding_rate, coding_length, coding_rate, coding_rates
 from raymc.ops.sinkhorn import sinkhorn
 from raymc.ops.views import cosine_similarity_mean, normalised_mean, view_similarity
 
@@ -14,6 +14,7 @@ __all__ = [
     "assignment_divergence",
     "cluster_coding_rate",
     "cluster_means",
+    "coding_length",
     "coding_rate",
     "coding_rates",
     "cosine_similarity_mean",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -36,6 +38,25 @@ def coding_rate(z: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> 
         z = z.mT
     gram = sum_over_workers(weighted_gram(z, z.new_ones(len(z), 1)), group)
     return logdet_plus_identity(gram, width / (count * eps_sq)).squeeze(0) / 2
+
+
+def coding_length(z: Tensor, labels: Tensor, eps_sq: float) -> float:
+    """Nats that points take, each cluster coded by itself, with their labels (Ma et al. 2007; CPP, ICLR 2024):
+
+    L = sum_k (m_k + d)/2 logdet(I + d/(m_k eps^2) Z_k^T Z_k) - m_k ln(m_k/n).
+
+    Args:
+        z: features `[n, d]`.
+        labels: int64 `[n]`; the m_k points of cluster k are Z_k.
+        eps_sq: squared distortion, above 0.
+    """
+    n, d = z.shape
+    total = 0.0
+    for one in torch.unique(labels).tolist():
+        group = z[(labels == one).to(z.device)].double()
+        m = len(group)
+        total += (m + d) * float(coding_rate(group, eps_sq)) - m * math.log(m / n)
+    return total
 
 
 def cluster_coding_rate(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> Tensor:

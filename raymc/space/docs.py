@@ -28,6 +28,9 @@ def schema_text() -> str:
     named, _ = properties["dataset"]["oneOf"]
     named["enum"] = list(NAMES)
     keys = sorted({key for method in METHODS.values() for key in known_keys(method.stage_settings)})
+    ends = {"low": {"type": "integer"}, "high": {"type": "integer"}}
+    among = {"type": "object", "properties": ends, "required": ["low", "high"], "additionalProperties": False}
+    properties["fixed"]["properties"] = {"n_clusters": {"anyOf": [among, {"type": ["integer", "null", "string"]}]}}
     for section in (properties["fixed"], properties["space"], properties["first"]["anyOf"][0]["items"]):
         section["propertyNames"] = {"enum": keys}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -17,6 +17,7 @@ from pydantic import (
     Tag,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -140,6 +141,9 @@ Searched = Annotated[
 ]
 
 
+ENDS = {"low", "high"}
+
+
 class SpaceFile(Section):
     """A search space of raymc."""
 
@@ -151,6 +155,15 @@ class SpaceFile(Section):
     question: str = Field(default="", description="what the study is to answer, in words; the report quotes it")
     fixed: dict[str, Scalar] = Field(default={}, description="values that differ from the preset and are not searched")
     space: dict[str, Searched] = Field(default={}, description="what is searched; empty: only the preset is trained")
+
+    @field_validator("fixed", mode="before")
+    @classmethod
+    def _number_of_clusters(cls, value: object) -> object:
+        """The one key whose value may be a mapping; what it may be is checked with all keys."""
+        if isinstance(value, dict) and isinstance(among := value.get("n_clusters"), dict) and among.keys() == ENDS:
+            return value | {"n_clusters": f"{among['low']}..{among['high']}"}
+        return value
+
     first: list[dict[str, Scalar]] | None = Field(
         default=None, description="configurations that are tried first; left out: the preset's own"
     )

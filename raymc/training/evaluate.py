@@ -162,6 +162,8 @@ def final_metrics(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
 
+    Where the number of clusters was looked for, `coding_lengths` `[m, 2]` is among the arrays: a number, its length.
+
     Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
     are a part of the split, `clustered_acc`, … are on them alone. With `banked`, samples are seen through the bank of
     a frozen backbone.
@@ -176,6 +178,8 @@ def final_metrics(
         found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
         model[ASSIGNER] = net[ASSIGNER] = found.assigner
         known = rows, found.labels.cpu()
+        if found.coding_lengths:
+            arrays["coding_lengths"] = torch.tensor(list(found.coding_lengths.items()), dtype=torch.float64)
         if len(rows) < len(data.train):
             metrics = scores(chosen, found.labels, "clustered_")
             arrays["clustered"] = rows
@@ -189,7 +193,7 @@ def final_metrics(
         test_z = of_test.z
         arrays |= {"test_labels": of_test.labels, "test_confidence": of_test.confidence}
         metrics |= scores(data.test, of_test.labels, "test_")
-    metrics |= cluster_shares(labels, n_clusters)
+    metrics |= cluster_shares(labels, len(torch.unique(labels)) if "coding_lengths" in arrays else n_clusters)
     here = z.to(feed.device)
     metrics |= {"embedding_rank": float(numerical_rank(here))}
     metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)

@@ -33,7 +33,7 @@ def finish(
     metrics, arrays = evaluate.final_metrics(
         training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.banked
     )
-    z = arrays.pop("embedding")
+    z, lengths = arrays.pop("embedding"), arrays.pop("coding_lengths", None)
     result: Row = {
         "method": config.method,
         "dataset": config.dataset,
@@ -41,7 +41,7 @@ def finish(
         "seeds": {name: seed_facts(seed) for name, seed in training.seeds.items()},
         "metrics": metrics,
         "stages": records,
-        "n_clusters": training.n_clusters,
+        "n_clusters": training.n_clusters if lengths is None else len(torch.unique(arrays["labels"])),
         "n": len(data.train.x),
         "split": data.split,
         "clusters_by": clusterers.described(config, len(data.train), training.method.unit_rows),
@@ -50,6 +50,8 @@ def finish(
         "smoke": training.smoke,
         "out": str(out),
     }
+    if lengths is not None:
+        result["coding_lengths"] = {str(int(count)): length for count, length in lengths.tolist()}
     result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
     if config.probes:
         asked = (config.probe_views, config.probe_features)

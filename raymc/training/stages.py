@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from raymc.config import Config, StageConfig, parts_of
+from raymc.config import Config, StageConfig, cluster_range, parts_of
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
@@ -46,11 +46,18 @@ def seeds_of(
 
 
 def clusters_of(config: Config, dataset: Dataset) -> int:
-    """The number of clusters: the configured one, else that of the labels (InputError without either)."""
+    """The number of clusters: the configured one, else that of the labels (InputError without either).
+
+    Where it is to be found, the smallest; raises InputError where only MLC could find it.
+    """
+    if among := cluster_range(config.n_clusters):
+        if config.clustering != "membership":
+            raise InputError(f"n_clusters: {config.n_clusters} is for MLC's membership, not for {config.clustering}")
+        return among[0]
     count = config.n_clusters or dataset.n_classes
     if count is None:
         raise InputError(f"{config.dataset} has no labels: give n_clusters")
-    return count
+    return int(count)
 
 
 def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:

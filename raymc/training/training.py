@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raymc import datasets, provenance
-from raymc.config import Config
+from raymc.config import Config, cluster_range
 from raymc.datasets import Dataset
 from raymc.distributed import Workers, broadcast_object, synchronise_batchnorm
 from raymc.methods import METHODS
@@ -129,7 +129,9 @@ class Training:
 
     def hooks(self, stage: Stage, key: str) -> Hooks:
         """What the loop tells and asks this training in `stage`."""
-        watched = stage.clusters and self.config.clustering in ("head", "membership")
+        # Where their number is to be found, it takes too long to be looked for in every few epochs.
+        known = cluster_range(self.config.n_clusters) is None
+        watched = stage.clusters and known and self.config.clustering in ("head", "membership")
         epochs = self.config.stages[stage.name].epochs
         pictured = stage.clusters and not self.method.unit_rows and self.leads
         return Hooks(

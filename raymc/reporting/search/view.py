@@ -7,6 +7,7 @@ from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import words
+from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.charts.confusion import confusion_matrix
 from raymc.reporting.charts.curves import learning_curves
 from raymc.reporting.charts.gallery import build_gallery
@@ -60,6 +61,7 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "tracking_words": sentences.tracking(facts),
         "errors": [(f"trial {trial.trial}", trial.error) for trial in study.trials if trial.error],
         "curve_plots": learning_curves(study, best),
+        "counts": length_curves(_runs(study, best), study.get("data", "n_classes")),
         "rates": rate_charts(_runs(study, best)),
         "cost_words": sentences.cost(facts),
         "manifest": _manifest(facts),

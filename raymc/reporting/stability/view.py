@@ -9,6 +9,7 @@ from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
 from raymc.reporting import words
+from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
 from raymc.reporting.search.cost import stage_use
@@ -43,6 +44,7 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
         "strip_plots": [(name, seed_strips(run.groups, name)) for name in names],
         "agreement": [_agreement(group) for group in run.groups if "agreement" in group.result],
         "curves": [(group.name, seed_curves(group, sentences.main_metric(group))) for group in run.groups],
+        "counts": _counts(run),
         "comparisons": _comparisons(run),
         "headers": [*(["arm"] if run.several else []), "seed", "state", *names, "seconds", "stages reused"],
         "rows": [_row(group, seed, names, run.several) for group in run.groups for seed in group.record.seeds],
@@ -74,6 +76,13 @@ def _agreement(group: GroupResult) -> Row:
         "certificate": group.result["certificate"],
         "acc": group.result["acc"]["mean"] if group.labelled else None,
     }
+
+
+def _counts(run: StabilityResult) -> list[tuple[str, Row]]:
+    """Of each configuration that looked for its number of clusters, what it found."""
+    classes = run.result["manifest"]["data"].get("n_classes")
+    found = [(group.name, length_curves(group.record.finished, classes)) for group in run.groups]
+    return [(name, one) for name, one in found if one]
 
 
 def _comparisons(run: StabilityResult) -> Row | None:
