@@ -1,5 +1,5 @@
-"""What a training leaves of every sample: names that are no plain words, confidences, the embedding, the file that trains
-it again; and the seed that stands for a study's winner."""
+"""What a training leaves of every sample: names that are no plain words, confidences, the embedding; the file that
+trains it again; and the seed that stands for a study's winner."""
 
 from __future__ import annotations
 

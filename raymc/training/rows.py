@@ -39,7 +39,7 @@ def write_labels(path: Path, samples: Sequence[str] | None, labels: Tensor, conf
     names: Sequence[str | int] = range(len(labels)) if samples is None else samples
     sure = confidence.double().clamp(0, 1).tolist()
     rows = zip(names, labels.tolist(), (round(one, DIGITS) for one in sure), strict=True)
-    _write_csv(path, ("sample", "cluster", "confidence"), rows)
+    write_csv(path, ("sample", "cluster", "confidence"), rows)
 
 
 def write_confusion(path: Path, split: Split, classes: Sequence[str] | None, labels: Tensor) -> None:
@@ -48,7 +48,7 @@ def write_confusion(path: Path, split: Split, classes: Sequence[str] | None, lab
     shown = [str(one) if classes is None else classes[one] for one in np.unique(as_labels(split.y)).tolist()]
     clusters = np.unique(as_labels(labels)).tolist()
     counts = confusion(split.y, labels).T.tolist()
-    _write_csv(path, ("cluster", *shown), ([one, *row] for one, row in zip(clusters, counts, strict=True)))
+    write_csv(path, ("cluster", *shown), ([one, *row] for one, row in zip(clusters, counts, strict=True)))
 
 
 def write_embedding(path: Path, z: Tensor) -> None:
@@ -61,7 +61,7 @@ def write_embedding(path: Path, z: Tensor) -> None:
         del out
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int | float]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int | float]]) -> None:
     """Texts are quoted, numbers are not: so a name may hold commas, quotes and line breaks, and be a number."""
     # A file's name need not be UTF-8; its bytes come back as they were.
     with (

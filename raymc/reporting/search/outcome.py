@@ -119,12 +119,17 @@ def _tell(facts: Row, result: Row) -> None:
         print(f"  {_fresh(one, metric)}")
     if confirm is None:
         print("  not confirmed on fresh seeds: the search score flatters it")
-    picked = result["winner"]
-    agreed = "" if picked["agreement"] is None else f", which agrees most with the others (ARI {picked['agreement']:.4f})"
-    print(f"labels and configuration of seed {picked['seed']}{agreed}: {picked['folder']}")
+    print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")
     print(f"report: {result['report']}")
+
+
+def _left(picked: Row) -> str:
+    """Of which seed there are labels, and where."""
+    agreement = picked["agreement"]
+    why = "" if agreement is None else f", which agrees most with the others (ARI {agreement:.4f})"
+    return f"labels and configuration of seed {picked['seed']}{why}: {picked['folder']}"
 
 
 def _fresh(one: Row, metric: str) -> str:
