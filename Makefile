@@ -3,7 +3,7 @@ PYTHON ?= python3
 SPACE ?= nmce_digits
 ARGS ?=
 PORT ?= 5000
-BENCH ?= losses sinkhorn membership_clusters geometry gcml_epoch augmentation optimisers stage1 worker_exactness trial_overhead seed_statistics scaling
+BENCH ?= losses sinkhorn membership_clusters geometry gcml_epoch gcml_own augmentation optimisers stage1 worker_exactness trial_overhead seed_statistics scaling
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -116,6 +116,8 @@ def same(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
     assert found["trials"] == expected["trials"] == {"finished": 4, "pruned": 0, "failed": 0}
     assert found["best"] == expected["best"]
     assert found["confirm"] == expected["confirm"]
+    mine, its = (dict(one["winner"]) for one in (found, expected))  # type: ignore[call-overload]
+    assert mine.pop("folder") and its.pop("folder") and mine == its
 
 
 def outlived(machine: Machine, server: ObjectStore | Postgres, when: str, *words: str) -> dict[str, object]:

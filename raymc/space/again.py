@@ -14,9 +14,12 @@ from raymc.space.space import Space
 CONFIG = "config.yaml"
 
 
-def write_config(path: Path, space: Space, config: Config) -> None:
-    """Write the file by which `raymc train` has the very `config`, one of `space`: the same stage keys."""
-    head = f"# The same training again: raymc train {path.name}\n"
+def write_config(path: Path, space: Space, config: Config, but: str = "") -> None:
+    """Write the file by which `raymc train` has the very `config`, one of `space`: the same stage keys.
+
+    `but` says what is not the same, in words.
+    """
+    head = f"# The same training again{but}: raymc train {path.name}\n"
     write_text(path, head + yaml.safe_dump(same_again(space, config), sort_keys=False, allow_unicode=True))
 
 

@@ -8,13 +8,13 @@ winner/config.yaml                    the space file that trains that seed again
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from raymc.atomic import replaced
-from raymc.config import Config
+from raymc.config import Config, Value
 from raymc.metrics.seeds import most_agreeing
 from raymc.space.again import CONFIG, write_config
 from raymc.space.space import Space
@@ -49,7 +49,7 @@ def write_winner(study: Study, space: Space) -> Row | None:
     folder.mkdir(exist_ok=True)
     for name in rows.FILES:
         _copy(run.folder / name, folder / name)
-    write_config(folder / CONFIG, space, _config(study, space, best.params, run.seed))
+    write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
     return {"trial": best.trial, "seed": run.seed, "agreement": agreement, "folder": str(folder)}
 
 
@@ -62,12 +62,16 @@ def _chosen(runs: tuple[SeedRun, ...]) -> tuple[SeedRun, float | None]:
     return next(run for run in runs if run.seed == seed and run.state == FINISHED), agreement
 
 
-def _config(study: Study, space: Space, params: Any, seed: int) -> Config:
-    """As `train` must have it. Its stages before `seeds_from` have seed 0: so they are the study's where that has 0."""
+def _config(study: Study, space: Space, params: Mapping[str, Value], seed: int) -> tuple[Config, str]:
+    """As `train` must have it, and what cannot be the same.
+
+    `train` gives the stages before `seeds_from` seed 0, so they are the study's where it began with seed 0.
+    """
     config = space.config({"seed": seed}, params)
-    first, shared = next(iter(space.stage_settings)), study.get("seeds_from")
-    same = shared in space.stage_settings and (study.get("seed") == 0 or shared == first)
-    return dataclasses.replace(config, seeds_from=shared if same else None)
+    first, shared, base = next(iter(space.stage_settings)), study.get("seeds_from"), study.get("seed")
+    if shared not in space.stage_settings or shared == first or base == 0:
+        return replace(config, seeds_from=shared), ""
+    return replace(config, seeds_from=None), f", but that the stages before {shared} had seed {base}"
 
 
 def _copy(source: Path, target: Path) -> None:

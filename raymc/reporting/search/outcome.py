@@ -39,7 +39,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
     log_outcome(study, facts, chosen, counts, tracker)
     sent = tracker.flush(FLUSH_SECONDS)
     _note_runs(folder, manifest, tracker)
-    kept = write_winner(study, read_space(folder, manifest))
+    picked = write_winner(study, read_space(folder, manifest))
     page = write_report(folder, report_folder(folder.name))
     tracker.artifact(page, folder="report")
     if not sent:
@@ -52,7 +52,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
         "best": best and {key: best[key] for key in ("trial", "params", "metrics")},
         "stages": {key: facts["stages"][key] for key in ("computed", "reused")},
         "confirm": chosen and _confirm(chosen, facts),
-        "winner": kept and {**kept, "folder": f"{place}/{WINNER}"},
+        "winner": picked and {**picked, "folder": f"{place}/{WINNER}"},
         "smoke": manifest["smoke"],
         "folder": place,
         "report": str(page),
@@ -119,12 +119,17 @@ def _tell(facts: Row, result: Row) -> None:
         print(f"  {_fresh(one, metric)}")
     if confirm is None:
         print("  not confirmed on fresh seeds: the search score flatters it")
-    kept = result["winner"]
-    agreed = "" if kept["agreement"] is None else f", which agrees most with the others (ARI {kept['agreement']:.4f})"
-    print(f"labels and configuration of seed {kept['seed']}{agreed}: {kept['folder']}")
+    print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")
     print(f"report: {result['report']}")
+
+
+def _left(picked: Row) -> str:
+    """Of which seed there are labels, and where."""
+    agreement = picked["agreement"]
+    why = "" if agreement is None else f", which agrees most with the others (ARI {agreement:.4f})"
+    return f"labels and configuration of seed {picked['seed']}{why}: {picked['folder']}"
 
 
 def _fresh(one: Row, metric: str) -> str:
