@@ -19,6 +19,9 @@ from raymc.training.baseline import facts, kmeans_baseline
 
 FILE = "baseline.json"
 
+MANY = 10_000_000
+"""Numbers in the samples from which k-means is waited for."""
+
 
 def read_baseline(folder: Path) -> Row | None:
     """The record in a folder; None where there is none, as in studies of before, or a torn one."""
@@ -37,6 +40,8 @@ def keep_baseline(folder: Path, config: Config, dataset: Dataset, seeds: Sequenc
         now = {**facts(config, dataset, seeds), "smoke": smoke}
         before = read_baseline(folder)
         if before is None or any(before.get(key) != value for key, value in now.items()):
+            if dataset.train.x.numel() > MANY:
+                print(f"k-means on the same samples, {len(seeds)} seeds", file=sys.stderr, flush=True)
             write_json(folder / FILE, now | kmeans_baseline(config, dataset, seeds, smoke))
     except InputError as error:
         print(f"raymc: no k-means beside it: {error}", file=sys.stderr)
