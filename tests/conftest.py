@@ -64,6 +64,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """k-means beside every study and run has 2 starts here: few tests are on what it finds."""
+    monkeypatch.setattr("raymc.training.baseline.STARTS", 2)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The datasets' folder, RAYMC_DATA; a test that wants it is skipped where there is none."""

@@ -99,7 +99,7 @@ def test_plain_methods_find_blobs_of_data_of_ones_own(blobs: Path, preset: str) 
 
 
 def test_turtle_recovers_blobs_and_its_pictures_are_not_repeated(blobs: Path) -> None:
-    result = trained(blobs, "turtle", "own", task__epochs=300, task__batch_size=100, task__learning_rate=0.01)
+    result = trained(blobs, "turtle", "own", task__epochs=300, task__batch_size=100)
     assert result["metrics"]["acc"] >= 0.98
     assert not (blobs.parent / "snapshots.npz").exists(), "the samples do not move"
 

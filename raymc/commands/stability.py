@@ -97,6 +97,7 @@ def stability(request: StabilityRequest) -> Row:
 
     Raises TrainingError, with that, where one has no finished seed.
     """
+    from raymc.reporting.stability.beside import beside_kmeans
     from raymc.reporting.stability.page import write_stability
     from raymc.reporting.stability.text import terminal_text
     from raymc.stability.reader import read_stability
@@ -107,6 +108,8 @@ def stability(request: StabilityRequest) -> Row:
     keep_report(done)
     found = read_stability(done.folder)
     result = found.result | report
+    if beside := beside_kmeans(found):
+        result["baseline"] = beside
     if found.several:
         result["arms"] = [group.result | report for group in found.groups]
     print(terminal_text(found))

@@ -19,6 +19,7 @@ from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
 from raymc.study import files
 from raymc.study import folder as study
+from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
 from raymc.study.manifest import StudyBudget, budget_of
@@ -89,6 +90,7 @@ def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror
         with timed(folder, manifest) as tick:
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)
+        keep_studys_baseline(folder, manifest, space, request.data)
         place = masked(mirror.uri) if mirror else str(folder)
         return finish(folder, manifest, queue, tracker, tracking_uri, place)
 

@@ -25,6 +25,8 @@ from raymc.stability.request import StabilityRequest, seeds_to_run
 from raymc.stability.seed_group import SeedGroup, make_folder, seeds_missing
 from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
 from raymc.study import files
+from raymc.study.baseline import FILE as BASELINE
+from raymc.study.baseline import keep_baseline
 from raymc.study.records import Row
 from raymc.study.request import check_numbers, check_storage, report_folder
 from raymc.tracking import uri
@@ -84,6 +86,9 @@ def run_configurations(
                 _write(request.storage, folder, whole)
         if elsewhere:
             raise InputError(f"{name} is being run by another process")
+    if not request.vs:
+        keep_baseline(folder, found[0].config, dataset, whole["seeds"], request.smoke)
+        _push(request.storage, folder, BASELINE)
     return StabilityRun(folder, report_folder(name), groups, tracking_uri)
 
 
@@ -206,7 +211,12 @@ def _configured(configuration: Configuration, before: Row | None, now: Row) -> b
 def _write(storage: str, folder: Path, facts: Row) -> None:
     """A run's own `stability.json`, here and in the storage, where that is an object store."""
     write_json(folder / FACTS, facts)
-    if is_uri(storage):
+    _push(storage, folder, FACTS)
+
+
+def _push(storage: str, folder: Path, name: str) -> None:
+    """A file of a run's folder into the storage, where that is an object store."""
+    if is_uri(storage) and (folder / name).is_file():
         fs, root = filesystem(storage)
-        content = (folder / FACTS).read_bytes()
-        patiently(lambda: fs.pipe_file(f"{root}/stability/{folder.name}/{FACTS}", content), fs, storage)
+        content = (folder / name).read_bytes()
+        patiently(lambda: fs.pipe_file(f"{root}/stability/{folder.name}/{name}", content), fs, storage)

@@ -11,13 +11,15 @@ from urllib.parse import quote, urlsplit
 
 from raymc.masking import masked
 from raymc.reporting import words
+from raymc.reporting.baseline import beside
 from raymc.reporting.search.cautions import cautions
 from raymc.reporting.search.commands import reproduce
-from raymc.reporting.search.confirmed import comparison, confirmation
+from raymc.reporting.search.confirmed import agreement, comparison, confirmation
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.label_free import label_free
 from raymc.reporting.search.pareto import pareto
+from raymc.study.baseline import read_baseline
 from raymc.study.front import direction
 from raymc.study.reader import Study, confirmation_of, winner
 from raymc.study.records import Record
@@ -47,6 +49,7 @@ def gather(study: Study) -> dict[str, Any]:
         "tried_first": _tried_first(study),
         "confirmation": confirmed,
         "comparison": comparison(study, best),
+        "baseline": _beside_kmeans(study, best),
         "seeds_varied": words.seeds_varied(study),
         "conclusions": words.conclusions(study, mine),
         "warnings": cautions(study, best, mine),
@@ -83,6 +86,13 @@ def _winner(study: Study, best: Record | None) -> dict[str, Any] | None:
         "metrics": dict(best.metrics),
         "chosen_by": "confirmation" if confirmed and confirmed.state == "finished" else "search",
     }
+
+
+def _beside_kmeans(study: Study, best: Record | None) -> dict[str, Any] | None:
+    """The winner's seeds, fresh ones where it has them, and k-means on the same samples."""
+    confirmed = confirmation_of(study, best.trial) if best else None
+    record = confirmed if confirmed and confirmed.finished else best
+    return None if record is None else beside(record, agreement(record.seeds), read_baseline(study.folder))
 
 
 def _tried_first(study: Study) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from raymc.errors import TrainingError
 from raymc.masking import masked
+from raymc.reporting.baseline import sentence
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
 from raymc.study import files
@@ -53,6 +54,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
         "stages": {key: facts["stages"][key] for key in ("computed", "reused")},
         "confirm": chosen and _confirm(chosen, facts),
         "winner": picked and {**picked, "folder": f"{place}/{WINNER}"},
+        "baseline": facts["baseline"],
         "smoke": manifest["smoke"],
         "folder": place,
         "report": str(page),
@@ -119,6 +121,8 @@ def _tell(facts: Row, result: Row) -> None:
         print(f"  {_fresh(one, metric)}")
     if confirm is None:
         print("  not confirmed on fresh seeds: the search score flatters it")
+    if said := sentence(facts["baseline"]):
+        print(f"  {said}")
     print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")

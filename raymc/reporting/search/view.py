@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
-from raymc.reporting import words
+from raymc.reporting import baseline, words
 from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.charts.confusion import confusion_matrix
 from raymc.reporting.charts.curves import learning_curves
@@ -39,13 +39,14 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "f": facts,
         "data_name": data_name(facts),
         "mine": mine,
-        "verdict": sentences.verdict(facts, mine),
+        "verdict": " ".join(filter(None, (sentences.verdict(facts, mine), baseline.sentence(facts["baseline"])))),
         "cards": _cards(study, mine),
         "settings": _settings(study, facts),
         "chosen": sentences.chosen(facts) if best is not None else "",
         "fresh_plot": fresh_seeds(study, facts["confirmation"], shown),
         "drops": sentences.drops(facts),
         "statistics": _statistics(mine),
+        "baseline_words": baseline.lines(facts["baseline"]),
         "objective": words.objective(study),
         "asked": _asked(study, facts),
         "importance_plot": importance_bars(shares) if shares else None,

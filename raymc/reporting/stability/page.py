@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raymc.atomic import write_text
 from raymc.reporting.page import render
+from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.tables import all_seeds, csv_text
 from raymc.reporting.stability.text import markdown
 from raymc.reporting.stability.view import build_view
@@ -35,6 +36,7 @@ def write_stability(folder: Path, out: Path) -> Path:
 def _content(run: StabilityResult, page: Path) -> Row:
     """What `--json` prints, with each seed's results."""
     if not run.several:
-        return run.result | {"report": str(page), "per_seed": run.records[0].row["per_seed"]}
+        own = {"per_seed": run.records[0].row["per_seed"], "baseline": beside_kmeans(run)}
+        return run.result | {"report": str(page)} | own
     groups = [group.result | {"report": str(page), "per_seed": group.record.row["per_seed"]} for group in run.groups]
     return run.result | {"report": str(page), "arms": groups}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.seeds import detectable
 from raymc.reporting import words
+from raymc.reporting.baseline import sentence
+from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import better, comparison_lines
 from raymc.reporting.stability.tables import ORDER
 from raymc.reporting.words import count, listing, score
@@ -33,7 +35,7 @@ def main_metric(group: GroupResult) -> str | None:
 def verdict(run: StabilityResult) -> str:
     """What was found: of one arm its figures, of several which are better."""
     if not run.several:
-        return _found(run.groups[0])
+        return " ".join(filter(None, (_found(run.groups[0]), sentence(beside_kmeans(run)))))
     lost = [f"{group.name}: no seed finished." for group in run.groups if main_metric(group) is None]
     return " ".join(_better(run) + lost) or "There is nothing to compare."
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import chain
 
 from raymc.reporting.aligned import aligned, markdown_table
+from raymc.reporting.baseline import lines as lines_of
+from raymc.reporting.baseline import sentence
+from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.sentences import (
     SMOKE,
@@ -33,7 +36,8 @@ def terminal_text(run: StabilityResult) -> str:
     if not run.several:
         record = run.groups[0].record
         table = aligned(seed_rows(record, metric_names([record]), digits=4), "right")
-        return "\n".join([table, *statistics_lines(run.result)])
+        beside = beside_kmeans(run)
+        return "\n".join([table, *statistics_lines(run.result), *filter(None, [sentence(beside)]), *lines_of(beside)])
     metric = run.result["comparisons"][0]["metric"] or "–"
     lines = [aligned(by_seed(run.groups, run.result["seeds"], metric), "right")]
     for group in run.groups:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
-from raymc.reporting import words
+from raymc.reporting import baseline, words
 from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
 from raymc.reporting.search.cost import stage_use
 from raymc.reporting.search.trials_table import Cell, effort_cells, score_cell, state_cell
 from raymc.reporting.stability import sentences
+from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.tables import by_group, metric_names, other_metrics, statistics_rows
 from raymc.stability.reader import GroupResult, StabilityResult
@@ -36,6 +37,8 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
         "data": f"{first['dataset']}: {first['split']}",
         "verdict": sentences.verdict(run),
         "cards": _cards(run),
+        "baseline": beside_kmeans(run),
+        "baseline_words": baseline.lines(beside_kmeans(run)),
         "may": sentences.may(run),
         "may_not": sentences.may_not(run),
         "statistics": statistics_rows(run.groups, names),
