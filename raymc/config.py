@@ -177,7 +177,7 @@ class Augment:
     noise: float = Field(
         default=0.0,
         ge=0,
-        description="vectors: Gaussian noise on every column, in its deviations over the training rows",
+        description="vectors: Gaussian noise on every column, in units of its deviation over the training rows",
     )
     dropout: float = Field(
         default=0.0,

@@ -10,8 +10,8 @@ The table's epsilon is eps^2 in the code. `resnet34` and `resnet34_table` are th
 paper has no row for ImageNet-10 and -Dogs (here: STL-10's), nor for CIFAR-100's 100 classes (here: CIFAR-20's).
 MNIST, Fashion-MNIST and the digits are not in the paper; their settings are raymc's own.
 `emp_ssl` has the stage 1 of EMP-SSL (Tong et al., arXiv 2304.03977) on NMCE's net: 20 small crops in 10 epochs, before
-stages 2 and 3 of `paper` with the same crops. Its own projector has two layers and 1024 dimensions, and its SGD Nesterov's
-momentum; it publishes no clustering.
+stages 2 and 3 of `paper` with the same crops. Its own projector has two layers and 1024 dimensions, and its SGD
+Nesterov's momentum; it publishes no clustering.
 """
 
 from __future__ import annotations

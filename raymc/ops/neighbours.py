@@ -33,7 +33,7 @@ def nearest_others(points: Tensor, k: int, rows: Tensor) -> Tensor:
     """
     points = points.to(torch.promote_types(points.dtype, torch.float32))
     points = points - points.mean(0)
-    lengths = -points.square().sum(1)
+    lengths = -points.norm(dim=1).square()
 
     def close(asked: Tensor) -> Tensor:
         return torch.addmm(lengths, points[asked], points.mT, alpha=2)
