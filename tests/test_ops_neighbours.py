@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc.ops.blocks import in_blocks
-from raymc.ops.neighbours import most_similar, nearest, nearest_to
+from raymc.ops.neighbours import most_similar, nearest, nearest_others, nearest_to
 
 
 def points(n: int = 40, seed: int = 0) -> Tensor:
@@ -68,3 +68,11 @@ def test_a_pass_in_blocks_is_that_over_all(n: int) -> None:
     found = in_blocks(halves, x, 3)
     assert torch.equal(found["half"], x / 2) and torch.equal(found["first"], x[:, 0])
     assert max(seen) <= 3 and torch.equal(in_blocks(lambda rows: rows + 1, x, 3), x + 1)
+
+
+def test_the_nearest_others_alone_are_those_of_nearest() -> None:
+    x = points()
+    assert torch.equal(nearest_others(x, 7, torch.arange(40)), nearest(x, 7)[0])
+    rows = torch.tensor([39, 3, 3, 0])
+    assert torch.equal(nearest_others(x, 39, rows), nearest(x, 39, rows)[0])
+    assert nearest_others(x, 3, rows[:0]).shape == (0, 3)
