@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import sys
 from collections.abc import Iterable, Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +17,7 @@ from pydantic import Field, SkipValidation
 from pydantic.dataclasses import dataclass
 
 from raymc.errors import InputError
+from raymc.former_keys import with_names_of_now, without_retired
 from raymc.rng import PARTS
 from raymc.validation import STRICT, Key, Whole
 from raymc.validation import Value as Value  # named from here by all that read a configuration
@@ -50,9 +49,11 @@ class StageConfig:
     adam_beta2: float = Field(default=0.99, ge=0, le=0.9999, description="Adam: share of the old squared gradient")
     warmup_epochs: Whole = Field(default=0, ge=0, description="linear warm-up of the learning rate")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate over the epochs")
-    augmentations: Whole = Field(
-        default=2, ge=0, description="augmented views of a sample in a step (MLC: A); 0: the sample as it is"
-    )
+
+    @property
+    def augmentations(self) -> int:
+        """Augmented views of a sample in a step, 0: the sample as it is; a key of stages, of some by another name."""
+        return 0
 
     @property
     def frozen_statistics(self) -> bool:
@@ -172,13 +173,50 @@ class BareKeys:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Augment:
+    """The keys `augment.…`: what is done to the views of samples beside, or by, the policy `augmentation`.
+
+    The first three are for vectors, the last for images: see `raymc.datasets.policy` and `raymc.training.neighbours`.
+    """
+
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="vectors: Gaussian noise on every column, in its deviations over the training rows",
+    )
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.99,
+        description="vectors: probability with which a column of a view is set to its mean over the training rows",
+    )
+    neighbours: Whole = Field(
+        default=0,
+        ge=0,
+        description="vectors: the second and later views are of one of so many nearest neighbours, drawn in every "
+        "step; 0: of the sample itself",
+    )
+    strength: float = Field(
+        default=1.0, ge=0, le=2, description="images: scales the policy; 1: as it is, 0: no augmentation"
+    )
+
+    def keyed(self, views: int) -> dict[str, Value]:
+        """The settings that differ from the defaults, of those that act where so many views of a sample are taken."""
+        acting = {"noise", "dropout", "strength"} if views else set()
+        acting |= {"neighbours"} if views > 1 else set()
+        values = dataclasses.asdict(self)
+        return {key: values[key] for key in sorted(acting) if values[key] != Key(Augment, key).default}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config(BareKeys):
-    """One training: a method on a dataset, the bare keys and the settings of each stage."""
+    """One training: a method on a dataset, the bare keys, those of the augmentation and the settings of each stage."""
 
     method: str
     dataset: str
     preset: str = "paper"
     own: SkipValidation[OwnData | None] = None
+    augment: SkipValidation[Augment] = Augment()
     stages: SkipValidation[Mapping[str, StageConfig]] = dataclasses.field(default_factory=dict)
 
     def flat(self, stages: Iterable[str] | None = None) -> dict[str, Value]:
@@ -187,13 +225,18 @@ class Config(BareKeys):
         `stages` leaves out those of other stages.
         """
         flat: dict[str, Value] = {field.name: getattr(self, field.name) for field in dataclasses.fields(BareKeys)}
-        for stage in self.stages if stages is None else stages:
-            flat |= {f"{stage}.{name}": value for name, value in dataclasses.asdict(self.stages[stage]).items()}
+        parts = {name: self.stages[name] for name in (self.stages if stages is None else stages)}
+        sections: dict[str, Augment | StageConfig] = {"augment": self.augment, **parts}
+        for part, settings in sections.items():
+            flat |= {f"{part}.{name}": value for name, value in dataclasses.asdict(settings).items()}
         return flat
 
+    @property
+    def views_alike(self) -> bool:
+        """Whether all views of a sample are the same: nothing augments them."""
+        by_policy = self.augmentation != "none" and self.augment.strength > 0
+        return not (by_policy or self.augment.noise or self.augment.dropout or self.augment.neighbours)
 
-RETIRED = {"packed_seeds": "every seed trains by itself"}
-"""Keys of earlier versions that are accepted and have no effect, with what holds instead."""
 
 Stages = Mapping[str, type[StageConfig]]
 """A method's stages in order, each with the class of its settings."""
@@ -202,22 +245,10 @@ Stages = Mapping[str, type[StageConfig]]
 def known_keys(stages: Stages) -> dict[str, Key]:
     """Every dotted key of a method."""
     known = {field.name: Key(BareKeys, field.name) for field in dataclasses.fields(BareKeys)}
-    for stage, of in stages.items():
-        known |= {f"{stage}.{field.name}": Key(of, field.name) for field in dataclasses.fields(of)}
+    sections: dict[str, type[Augment] | type[StageConfig]] = {"augment": Augment, **stages}
+    for part, of in sections.items():
+        known |= {f"{part}.{field.name}": Key(of, field.name) for field in dataclasses.fields(of)}
     return known
-
-
-@cache
-def say_once(line: str) -> None:
-    """Print a line to standard error, the first time that this process says it."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` without `RETIRED` keys, of each of which a line tells."""
-    for key in RETIRED.keys() & values.keys():
-        say_once(f"raymc: {key} is accepted and has no effect any more: {RETIRED[key]}")
-    return {key: value for key, value in values.items() if key not in RETIRED}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -269,24 +300,25 @@ def resolve(
     """
     known = known_keys(stage_settings)
     bare: dict[str, Any] = {}
-    staged: dict[str, dict[str, Any]] = {stage: {} for stage in stage_settings}
-    for key, value in ((k, v) for layer in layers for k, v in layer.items()):
+    staged: dict[str, dict[str, Any]] = {part: {} for part in ("augment", *stage_settings)}
+    for key, value in ((k, v) for layer in layers for k, v in with_names_of_now(layer, known).items()):
         if key not in known:
             raise InputError(f"unknown key {key} of {method}{nearest(key, known)}")
         checked = known[key].check(key, value)
-        stage, dot, name = key.partition(".")
+        part, dot, name = key.partition(".")
         if dot:
-            staged[stage][name] = checked
+            staged[part][name] = checked
         else:
             bare[key] = checked
     seeds_from = bare.get("seeds_from")
-    if seeds_from is not None and seeds_from not in staged:
-        raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(staged)}")
+    if seeds_from is not None and seeds_from not in stage_settings:
+        raise InputError(f"seeds_from: {seeds_from!r} is not one of {', '.join(stage_settings)}")
     for word in bare.get("probe_features", "all").replace(" ", "").split(","):
         if word not in PROBED:
             raise InputError(f"probe_features: {word!r} is not one of {', '.join(PROBED)}{nearest(word, PROBED)}")
     if "varies" in bare:
         parts = parts_of(bare["varies"])
         bare["varies"] = "all" if parts == PARTS else ",".join(parts)
-    stages = MappingProxyType({name: stage_settings[name](**values) for name, values in staged.items()})
-    return Config(method=method, dataset=dataset, preset=preset, own=own, stages=stages, **bare)
+    augment = Augment(**staged["augment"])
+    stages = MappingProxyType({name: of(**staged[name]) for name, of in stage_settings.items()})
+    return Config(method=method, dataset=dataset, preset=preset, own=own, augment=augment, stages=stages, **bare)

@@ -17,6 +17,7 @@ from raymc.errors import InputError
 SHAPES = {
     "cifar": (3, 32, 32),
     "mlc": (3, 64, 64),
+    "emp_ssl": (3, 32, 32),
     "stl": (3, 96, 96),
     "imagenet": (3, 96, 96),
     "coil": (1, 64, 64),

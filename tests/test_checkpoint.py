@@ -398,7 +398,7 @@ def test_another_configuration_says_how_the_nearest_checkpoint_differs(stage_1: 
         ({"pretrain__epochs": 5}, "pretrain.epochs=3, asked 5"),
         ({"pretrain__epochs": 5, "pretrain__eps_sq": 1}, "pretrain.epochs=3, asked 5; pretrain.eps_sq=0.2, asked 1.0"),
         ({"seed": 7}, "seed=0, asked 7"),
-        ({"augmentation": "none"}, "augmentation=digits, asked none"),
+        ({"augmentation": "mnist"}, "augmentation=digits, asked mnist"),
         ({"feature_dim": 8}, "another net"),
     ):
         with pytest.raises(InputError) as refused:

@@ -120,7 +120,7 @@ def test_null_is_for_keys_that_may_be_left_open() -> None:
 def test_settings_of_one_s_own_making_are_checked_too(of: type) -> None:
     with pytest.raises(ValueError, match="unexpected|Unexpected"):
         of(epoch=1)
-    name = "seed" if of is KNOWN["seed"].of else "epochs"
+    name = {KNOWN["seed"].of: "seed", KNOWN["augment.noise"].of: "noise"}.get(of, "epochs")
     with pytest.raises(ValueError, match="greater than or equal"):
         dataclasses.replace(of(), **{name: -1})
 

@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    ("atomic", "config", "errors", "masking", "provenance", "rng", "validation"),
+    ("atomic", "config", "errors", "former_keys", "masking", "provenance", "rng", "validation"),
     ("distributed",),
     ("ops",),
     ("clusterers",),

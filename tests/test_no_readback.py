@@ -123,7 +123,7 @@ def stages(config: Config) -> Iterator[tuple[Stage, StageConfig]]:
     ("method", "over"),
     [
         ("nmce", {}),
-        ("nmce", {"augmentation": "none", "heads__straight_through": True}),
+        ("nmce", {"augmentation": "none", "pretrain__similarity_weight": 0.0, "heads__straight_through": True}),
         ("mlc", {"heads__projection_iterations": 5}),
         ("mlc", {"heads__projection_iterations": 5, "heads__cluster_net": "whole"}),
     ],

@@ -13,8 +13,9 @@ import jsonschema
 import pytest
 import yaml
 
-from raymc.config import parse_overrides, say_once
+from raymc.config import parse_overrides
 from raymc.errors import InputError
+from raymc.former_keys import say_once
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
 from raymc.space import docs as space_docs

@@ -50,6 +50,7 @@ def objectives() -> dict[str, Callable[[list[Tensor], list[Tensor], ProcessGroup
         "tcr_separate": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "separate", group)[0],
         "tcr_mean": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "mean", group)[0],
         "tcr_average": lambda z, pi, group: ops.tcr_objective(z, 0.2, 3.0, "average", group)[0],
+        "tcr_many": lambda z, pi, group: ops.tcr_objective([*z, z[0].roll(1, 1)], 0.2, 3.0, "separate", group)[0],
         "nmce": lambda z, pi, group: ops.nmce_objective(z, pi, 0.2, 3.0, group)[0],
         "mlc": lambda z, pi, group: ops.mlc_objective(z, _heads(pi), 0.2, 3.0, 0.3, group=group)[0],
         "mlc_published": lambda z, pi, group: ops.mlc_objective(z, _heads(pi), 0.2, 3.0, 0.3, 5, 0.5, group)[0],

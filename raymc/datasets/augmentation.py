@@ -8,7 +8,7 @@ would have made. The colour operations of a jitter come in the fixed order brigh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -23,7 +23,7 @@ from raymc.errors import InputError
 CHUNK = 256 * 3 * 32 * 32
 
 
-class Policy(Protocol):
+class Policy(Hashable, Protocol):
     """How views of samples are made."""
 
     def draw(self, generator: torch.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -44,8 +44,9 @@ class ImagePolicy:
     """Views of images; what is None or 0 is left out. In the order of the fields.
 
     Attributes:
-        crop: smallest and largest share of the area in a random resized crop (aspect 3/4 to 4/3); square images.
-        side: height and width of the crop's and of the plain output, in pixels; None: the image's. Needs a crop.
+        crop: smallest and largest share of the area in a random resized crop; square images.
+        aspect: largest ratio of the crop's sides; 1: squares.
+        side: height and width of the crop's and of the plain output, in pixels; None: the image's. Not with a warp.
         flip: probability of a mirror image.
         perspective: distortion and probability of a random perspective, zero outside.
         affine: largest rotation (degrees), shift (share of the side), smallest and largest scale, largest
@@ -55,11 +56,13 @@ class ImagePolicy:
         grey: probability of a grey image.
         blur: smallest and largest standard deviation (pixels) of a Gaussian blur of 9 taps.
         blur_share: probability of the blur.
+        solarise: probability that values from 128/255 on are turned round, x to 1 - x.
         noise: standard deviation of Gaussian noise per pixel, in units of the value range.
         mean, std: normalisation per channel, after everything else; empty: none.
     """
 
     crop: tuple[float, float] | None = None
+    aspect: float = 4 / 3
     side: int | None = None
     flip: float = 0.0
     perspective: tuple[float, float] | None = None
@@ -69,6 +72,7 @@ class ImagePolicy:
     grey: float = 0.0
     blur: tuple[float, float] | None = None
     blur_share: float = 1.0
+    solarise: float = 0.0
     noise: float = 0.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -80,7 +84,7 @@ class ImagePolicy:
         channels, height, width = shape
         params: dict[str, Tensor] = {}
         if self.crop is not None:
-            params["box"] = draws.boxes(generator, n, height, width, self.crop)
+            params["box"] = draws.boxes(generator, n, height, width, self.crop, self.aspect)
             params["flip"] = torch.rand(n, generator=generator) < self.flip
         elif self.perspective or self.affine or self.flip:
             params["matrix"] = self._matrix(generator, n, height, width)
@@ -90,6 +94,8 @@ class ImagePolicy:
             params["grey"] = torch.rand(n, generator=generator) < self.grey
         if self.blur is not None:
             params["sigma"] = draws.blurs(generator, n, self.blur, self.blur_share)
+        if self.solarise:
+            params["solarise"] = torch.rand(n, generator=generator) < self.solarise
         if self.noise:
             params["noise"] = self.noise * torch.randn(n, *self._viewed(shape), generator=generator)
         return params
@@ -125,6 +131,8 @@ class ImagePolicy:
             x = image_ops.crop_resize(x, params["box"], params["flip"], self.side)
         elif "matrix" in params:
             x = image_ops.warp(x, params["matrix"])
+        elif self.side is not None:
+            x = image_ops.resize(x, self.side)
         if "brightness" in params:
             x = image_ops.adjust_brightness(x, params["brightness"])
             x = image_ops.adjust_contrast(x, params["contrast"])
@@ -134,6 +142,8 @@ class ImagePolicy:
             x = image_ops.to_grey(x, params["grey"])
         if "sigma" in params:
             x = image_ops.gaussian_blur(x, params["sigma"], 9)
+        if "solarise" in params:
+            x = image_ops.solarise(x, params["solarise"])
         if "noise" in params:
             x = x.add_(params["noise"])
         return self._normalise(x)
@@ -166,7 +176,7 @@ class NoisePolicy:
     @torch.no_grad()
     def apply(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """See `Policy.apply`."""
-        return _to_float(x) + params["noise"] if params else _to_float(x)
+        return _to_float(x) + params["noise"] if "noise" in params else _to_float(x)
 
     def plain(self, x: Tensor) -> Tensor:
         """See `Policy.plain`."""
@@ -178,6 +188,7 @@ def _to_float(x: Tensor) -> Tensor:
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32, copy=True)
 
 
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _STL = ImagePolicy(crop=(0.08, 1.0), flip=0.5, jitter=(0.8, 0.8, 0.8, 0.2), jitter_share=0.8, grey=0.2, blur=(0.1, 2.0))
 
 POLICIES: dict[str, Policy] = {
@@ -189,8 +200,8 @@ POLICIES: dict[str, Policy] = {
         jitter=(0.4, 0.4, 0.4, 0.1),
         jitter_share=0.8,
         grey=0.2,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2023, 0.1994, 0.2010),
+        mean=_CIFAR_MEAN,
+        std=_CIFAR_STD,
     ),
     # MLC, appendix D.2, which crops the 64 pixels of Tiny-ImageNet to 32 as well. It says nothing of the blur's size:
     # that is VICReg's, whose augmentation it takes. It lists grey before the jitter; VICReg's code and we have it
@@ -204,6 +215,21 @@ POLICIES: dict[str, Policy] = {
         grey=0.2,
         blur=(0.1, 2.0),
         blur_share=0.1,
+    ),
+    # EMP-SSL: small crops of one size. It scales channels by ImageNet's figures; these are CIFAR's, as above.
+    "emp_ssl": ImagePolicy(
+        crop=(0.25, 0.25),
+        aspect=1.0,
+        side=32,
+        flip=0.5,
+        jitter=(0.4, 0.4, 0.4, 0.2),
+        jitter_share=0.8,
+        grey=0.2,
+        blur=(0.1, 2.0),
+        blur_share=0.1,
+        solarise=0.1,
+        mean=_CIFAR_MEAN,
+        std=_CIFAR_STD,
     ),
     "stl": _STL,
     "imagenet": _STL,
@@ -221,9 +247,9 @@ POLICIES: dict[str, Policy] = {
 
 
 @cache
-def compiled_apply(name: str) -> Callable[[Tensor, dict[str, Tensor]], Tensor]:
+def compiled_apply(policy: Policy) -> Callable[[Tensor, dict[str, Tensor]], Tensor]:
     """`apply` of a policy by torch.compile: many passes over memory become few, the same up to rounding.
 
     Each shape is compiled at its first call, which takes seconds.
     """
-    return torch.compile(POLICIES[name].apply, dynamic=False)
+    return torch.compile(policy.apply, dynamic=False)

@@ -16,14 +16,16 @@ def between(generator: torch.Generator, shape: tuple[int, ...], low: float, high
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
-def boxes(generator: torch.Generator, n: int, height: int, width: int, scale: tuple[float, float]) -> Tensor:
+def boxes(
+    generator: torch.Generator, n: int, height: int, width: int, scale: tuple[float, float], aspect_limit: float = 4 / 3
+) -> Tensor:
     """`[n, 4]` float32 left, top, width, height: torchvision's RandomResizedCrop on square images.
 
-    Of ten tries (area share uniform in `scale`, log aspect uniform in ±log 4/3) the first that fits, else the
-    whole image.
+    Of ten tries (area share uniform in `scale`, log aspect uniform in ±log `aspect_limit`) the first that fits, else
+    the whole image.
     """
     area = height * width * between(generator, (n, 10), *scale)
-    aspect = between(generator, (n, 10), -math.log(4 / 3), math.log(4 / 3)).exp()
+    aspect = between(generator, (n, 10), -math.log(aspect_limit), math.log(aspect_limit)).exp()
     wide, high = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
     fits = (wide <= width) & (high <= height) & (wide > 0) & (high > 0)
     failures = (fits.cumsum(1) == 0).sum(1)

@@ -141,6 +141,12 @@ def to_grey(x: Tensor, chosen: Tensor) -> Tensor:
     return x.lerp_(luma(x), _per_image(chosen.to(x.dtype)))
 
 
+def solarise(x: Tensor, chosen: Tensor) -> Tensor:
+    """1 - x for values of at least 128/255, in the images that the bool `chosen` names; in place."""
+    turned = _per_image(chosen) & (x >= 128 / 255)
+    return x.sub_(x.mul(2).sub_(1).mul_(turned))
+
+
 def luma(x: Tensor) -> Tensor:
     """`[b, 1, h, w]`: 0.2989 R + 0.587 G + 0.114 B; a grey image is its own."""
     if x.shape[1] == 1:

@@ -30,7 +30,7 @@ def fit(x: NDArray[Any], how: str) -> Scaling:
     The figures are numpy's sums over the rows in their order: the same on every machine, with any number of threads.
     They are taken block by block, so that no copy of `x` is made.
     """
-    _, deviation = _moments(x, lambda block, _: block.astype(np.float64))
+    _, deviation = column_figures(x)
     error = [np.abs(block.astype(np.float32) - block.astype(np.float64)).max(0) for block in row_blocks(x)]
     exact = np.max(error, 0) > COARSE * deviation
 
@@ -44,6 +44,11 @@ def fit(x: NDArray[Any], how: str) -> Scaling:
     shift, width = (low, high - low) if how == "minmax" else _moments(x, rounded)
     constant = (low == high) | (width == 0)  # the latter where the squares of the deviations are too small
     return Scaling(how, np.where(constant, low, shift), np.where(constant, 1.0, width), exact)
+
+
+def column_figures(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and population deviation `[d]` of the columns of `x` `[n, d]`, the same with any number of threads."""
+    return _moments(x, lambda block, _: block.astype(np.float64))
 
 
 Read = Callable[[NDArray[Any], slice], NDArray[np.float64]]

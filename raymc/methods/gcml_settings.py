@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from raymc.config import StageConfig, Value
+from raymc.methods.settings import Augmentations
 from raymc.validation import STRICT, Whole
 
 
@@ -17,6 +18,8 @@ class Autoencoder(StageConfig):
     """What both stages have: all settings in the key, whatever they are."""
 
     KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {}
+
+    augmentations: Augmentations = 2
 
     def unread(self) -> frozenset[str]:
         """None: Adam's setting has been in the key of every optimiser."""

@@ -25,7 +25,7 @@ from raymc.errors import InputError
 from raymc.methods import nmce
 from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.mlc_presets import PRESETS
-from raymc.methods.settings import ClusterHead, FeatureBank
+from raymc.methods.settings import Augmentations, ClusterHead, FeatureBank, check_views
 from raymc.ops import mlc_objective
 from raymc.validation import STRICT, Whole
 
@@ -56,6 +56,7 @@ class Heads(ClusterHead):
         "the same, and the pre-feature layer trains; shared_whole: the same, and the whole net trains (CPP); "
         "pre_feature: also that layer; whole: the whole net, and all of both train",
     )
+    augmentations: Augmentations = 2
     feature_bank: FeatureBank = 0
 
 
@@ -97,8 +98,9 @@ def stages(config: Config) -> tuple[Stage, ...]:
     """The stages that a configuration runs: `heads.cluster_net` says what the two heads have of their own.
 
     Without `heads.epochs` the membership is that of stage 1's z. Raises InputError where a cluster head is asked to
-    assign.
+    assign, and where stage 1's views of a sample would be the same.
     """
+    check_views(config, "pretrain")
     if config.clustering == "head":
         raise InputError(
             "clustering: mlc has no head that assigns; it is membership, ensc, ssc_omp, kmeans or spectral"

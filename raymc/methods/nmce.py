@@ -23,7 +23,7 @@ from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
 from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
 from raymc.methods.nmce_presets import PRESETS
-from raymc.methods.settings import ClusterHead, CodingRate, FeatureBank
+from raymc.methods.settings import ClusterHead, CodingRate, FeatureBank, check_views
 from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
 from raymc.ops import gumbel_softmax, nmce_objective, tcr_objective
 from raymc.validation import STRICT, Whole
@@ -36,13 +36,25 @@ Views = Annotated[Whole, Field(ge=2, description="augmented views of a sample in
 class Pretrain(CodingRate):
     """Settings of eq. 5."""
 
+    KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {**CodingRate.KEYED_IF_CHANGED, "views_per_sample": 2}
+
     similarity_weight: SimilarityWeight = 0.0
     views: Literal["separate", "mean", "average"] = Field(
         default="separate",
         description="separate: mean of the views' rates; mean: rate of the views' normalised mean; average: MLC's "
         "eq. 5, halved",
     )
-    augmentations: Views = 2
+    views_per_sample: Whole = Field(
+        default=2,
+        ge=2,
+        description="augmented views of a sample in a step; of three or more (EMP-SSL) the similarity is that to their "
+        "mean",
+    )
+
+    @property
+    def augmentations(self) -> int:
+        """See `StageConfig.augmentations`."""
+        return self.views_per_sample
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -111,8 +123,10 @@ def stages(config: Config) -> tuple[Stage, ...]:
     The published code fine-tunes all but the pre-feature layer; `finetune.train_pre_feature` trains it too, and
     so does a `finetune` that has no stage 1 to start from. With `heads.keep_feature_head` the head of z starts as
     stage 1 left it, as in MLC. Without a cluster head's labels only stage 1 runs; raises InputError where later
-    stages would train heads that are not used, and for MLC's membership.
+    stages would train heads that are not used, for MLC's membership, and where views of a sample would be the same.
     """
+    for name in STAGES:
+        check_views(config, name)
     pretrain, heads, finetune = (config.stages[name] for name in STAGES)
     assert isinstance(heads, Heads) and isinstance(finetune, Finetune)
     net = ("backbone", "pre_feature")

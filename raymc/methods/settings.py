@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from raymc.config import StageConfig
+from raymc.config import Config, StageConfig
+from raymc.errors import InputError
 from raymc.methods.base import Group, Loss, Step
 from raymc.validation import STRICT, Whole
 
@@ -18,6 +19,11 @@ FeatureBank = Annotated[
         description="train behind the frozen backbone from its outputs for so many augmented views of each sample, "
         "computed once; 0: augment anew in every step",
     ),
+]
+
+Augmentations = Annotated[
+    Whole,
+    Field(ge=0, description="augmented views of a sample in a step (MLC: A); 0: the sample as it is"),
 ]
 
 
@@ -50,3 +56,15 @@ class ClusterHead(CodingRate):
         """Under Adam also the cluster head's SGD: there one optimiser has all modules."""
         own = {"cluster_learning_rate", "cluster_weight_decay"} if self.optimizer == "adam" else set()
         return super().unread() | own
+
+
+def check_views(config: Config, stage: str) -> None:
+    """Raises InputError where a stage weights the similarity of views between which there is no difference."""
+    settings = config.stages[stage]
+    weight: float = getattr(settings, "similarity_weight", 0.0)
+    if config.views_alike and settings.epochs and weight:
+        why = "nothing augments the samples, so that their views are the same and their similarity is a constant"
+        raise InputError(
+            f"{stage}.similarity_weight: {why}; set augmentation (vectors: or augment.noise, augment.dropout, "
+            "augment.neighbours), or 0"
+        )

@@ -85,8 +85,8 @@ def find(name: str) -> Callable[[Shape], Any]:
         raise InputError(f"backbone {name}: importing {module} failed: {_line(error)}") from error
     if not callable(found):
         raise InputError(f"backbone {name}: {function} must be a function; it is {type(found).__name__}")
-    made: Callable[[Shape], Any] = found
-    return made
+    make: Callable[[Shape], Any] = found
+    return make
 
 
 def _timm(model: str, input_shape: Shape) -> Callable[[Shape], Any]:

@@ -6,7 +6,7 @@ from raymc.ops.isometry import alignment_loss, cluster_means, isometry_loss, nei
 from raymc.ops.objectives import affinity_rows, mlc_objective, nmce_objective, tcr_objective
 from raymc.ops.rates import cluster_coding_rate, coding_rate, coding_rates
 from raymc.ops.sinkhorn import sinkhorn
-from raymc.ops.views import cosine_similarity_mean, normalised_mean, view_similarity
+from raymc.ops.views import cosine_similarity_mean, normalised_mean, similarity_to_mean, view_similarity
 
 __all__ = [
     "affinity_rows",
@@ -24,6 +24,7 @@ __all__ = [
     "nmce_objective",
     "normalised_mean",
     "ranking_loss",
+    "similarity_to_mean",
     "sinkhorn",
     "student_t_assignment",
     "target_distribution",

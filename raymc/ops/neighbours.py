@@ -26,6 +26,21 @@ def nearest(points: Tensor, k: int, rows: Tensor | None = None) -> tuple[Tensor,
     return _nearest(points, k, points[rows], rows)
 
 
+def nearest_others(points: Tensor, k: int, rows: Tensor) -> Tensor:
+    """Positions int64 `[b, k]` of the k nearest others of the points `rows` `[b]`, nearest first, see `nearest`.
+
+    Beside the points about their mean, and a block of products, nothing as large as the points is made.
+    """
+    points = points.to(torch.promote_types(points.dtype, torch.float32))
+    points = points - points.mean(0)
+    lengths = -points.square().sum(1)
+
+    def close(asked: Tensor) -> Tensor:
+        return torch.addmm(lengths, points[asked], points.mT, alpha=2)
+
+    return _largest(close, rows, len(points), k, rows)["which"]
+
+
 def nearest_to(asked: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest to each of `asked` `[b, d]` among other `points` `[n, d]`: which `[b, k]`, and how far, `[b, k]`.
 

@@ -17,7 +17,7 @@ from torch.distributed import ProcessGroup
 from raymc.distributed import gather_rows, sum_over_workers
 from raymc.ops.rates import at_least_float32, cluster_coding_rate, coding_rate, coding_rates
 from raymc.ops.sinkhorn import sinkhorn_columns
-from raymc.ops.views import normalised_mean, view_similarity
+from raymc.ops.views import normalised_mean, similarity_to_mean, view_similarity
 
 
 def tcr_objective(
@@ -32,7 +32,8 @@ def tcr_objective(
     Args:
         z: two or more views of the batch, each `[n, d]` with unit rows, row i of the same sample.
         eps_sq: squared distortion (Table B.1's epsilon is used as eps^2 by the published code).
-        similarity_weight: lambda; the similarity is the mean cosine between the views.
+        similarity_weight: lambda; the similarity is the mean cosine between two views; of three or more, to their mean
+            (EMP-SSL).
         views: `separate` takes the mean of the views' rates (published code for CIFAR and STL),
             `mean` the rate of their normalised mean (section 4, and the code for COIL and the synthetic sets),
             `average` MLC's eq. 5, halved: the rate of their mean as it is, and the mean of |cosine|; MLC's own
@@ -54,7 +55,7 @@ def tcr_objective(
         rate = coding_rate(stack.to(at_least_float32(stack.dtype)).mean(0), eps_sq, group)
     else:
         raise ValueError(f"views must be separate, mean or average, got {views!r}")
-    similarity = view_similarity(z, group, absolute=views == "average")
+    similarity = similarity_to_mean(z, group, absolute=views == "average")
     return _total({"rate": -rate, "similarity": -similarity_weight * similarity})
 
 

@@ -1,4 +1,4 @@
-"""What two augmented views of a batch have in common: their mean direction and their similarity."""
+"""What two or more augmented views of a batch have in common: their mean direction and their similarity."""
 
 from __future__ import annotations
 
@@ -43,3 +43,16 @@ def view_similarity(views: Sequence[Tensor], group: ProcessGroup | None = None, 
         raise ValueError(f"similarity needs two views or more, got {len(views)}")
     pairs = [cosine_similarity_mean(a, b, group, absolute) for a, b in combinations(views, 2)]
     return torch.stack(pairs).mean()
+
+
+def similarity_to_mean(views: Sequence[Tensor], group: ProcessGroup | None = None, absolute: bool = False) -> Tensor:
+    """The mean over views and rows of cos(z_i, mean of the views); of two views their `view_similarity`.
+
+    EMP-SSL (Tong et al., arXiv 2304.03977), for many views of a sample. Two views are compared with each other, as NMCE
+    does. Raises ValueError for fewer.
+    """
+    if len(views) <= 2:
+        return view_similarity(views, group, absolute)
+    stack = torch.stack(tuple(views))
+    stack = stack.to(at_least_float32(stack.dtype))
+    return cosine_similarity_mean(stack.flatten(0, 1), stack.mean(0).repeat(len(stack), 1), group, absolute)

@@ -50,8 +50,8 @@ def _tables(method: Method) -> str:
     bare: list[str] = []
     staged: dict[tuple[str, str], list[str]] = {}
     for name, key in known_keys(method.stage_settings).items():
-        stage, dot, short = name.partition(".")
-        if dot:  # one row for what several stages have alike
+        stage, _, short = name.partition(".")
+        if stage in method.stage_settings:  # one row for what several stages have alike
             staged.setdefault((f"`<stage>.{short}`", _columns(key)), []).append(stage)
         else:
             bare.append(f"| `{name}` | {_columns(key)} |")

@@ -43,7 +43,7 @@ def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
     found = [
         f"{key} is searched, but the default configuration does not read it"
         for key in space.params
-        if "." in key and key not in read and not key.endswith(".epochs")
+        if key.partition(".")[0] in space.stage_settings and key not in read and not key.endswith(".epochs")
     ]
     searched = seeds_from(space, dataclasses.replace(config, seeds_from=None), methods)
     order = list(space.stage_settings)
@@ -60,7 +60,7 @@ def drawn(stage: Stage, config: Config) -> set[str]:
     settings, found = config.stages[stage.name], {"order"}
     if stage.fresh or stage.begin or (stage.clusters and config.clustering != "head"):
         found.add("initialisation")
-    if settings.augmentations and config.augmentation != "none":
+    if settings.augmentations and not config.views_alike:
         found.add("augmentation")
     if {"temperature", "noise"} & vars(settings).keys():
         found.add("noise")
@@ -80,9 +80,10 @@ def _check_varies(space: Space, config: Config, first: str, methods: Mapping[str
 def _first_searched(space: Space, config: Config, methods: Mapping[str, Method]) -> str:
     order = list(space.stage_settings)
     clustering = [stage.name for stage in methods[space.method].stages(config) if stage.clusters]
+    parts = {key: key.partition(".")[0] for key in space.params}
     stages = [
-        key.partition(".")[0] if "." in key else (clustering or order)[0] if key in OF_CLUSTERS else order[0]
-        for key in space.params
+        part if part in order else (clustering or order)[0] if key in OF_CLUSTERS else order[0]
+        for key, part in parts.items()
     ]
     first = min(stages, key=order.index, default=order[0])
     trains = [name for name in order if config.stages[name].epochs]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve, say_once, without_retired
+from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve
 from raymc.datasets import NAMES
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
+from raymc.former_keys import say_once, with_names_of_now, without_retired
 from raymc.methods import METHODS, Method
 from raymc.methods.base import Facts, Preset, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
@@ -89,7 +90,7 @@ class Space:
 
     def pinned(self, overrides: Params) -> Space:
         """This space with the keys of `overrides` fixed, and no longer searched where they were."""
-        overrides = without_retired(overrides)
+        overrides = with_names_of_now(without_retired(overrides), known_keys(self.stage_settings))
         self.config(overrides)
         params = {key: parameter for key, parameter in self.params.items() if key not in overrides}
         first = [{key: point[key] for key in params} for point in self.first] if params else []
@@ -160,11 +161,14 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     presets = _presets(method, dataset, own, methods)
     preset = _preset(method, file.preset, presets, known=own is None and dataset in method.presets)
     values = presets[preset]
-    known, fixed = known_keys(method.stage_settings), without_retired(file.fixed)
+    known = known_keys(method.stage_settings)
+    fixed = with_names_of_now(without_retired(file.fixed), known)
+    searched = with_names_of_now(file.space, known)
+    first = None if file.first is None else [with_names_of_now(point, known) for point in file.first]
     sections = [
         ("fixed", fixed),
-        ("space", file.space),
-        *(("first", point) for point in file.first or ()),
+        ("space", searched),
+        *(("first", point) for point in first or ()),
     ]
     for section, keys in sections:
         for key in keys:
@@ -180,7 +184,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         stage_settings=method.stage_settings,
         preset_values=preset_values(values, None if own else _facts(dataset, fixed)),
         fixed={key: known[key].check(f"fixed.{key}", value) for key, value in fixed.items()},
-        params={key: make_parameter(key, spec, known[key]) for key, spec in file.space.items()},
+        params={key: make_parameter(key, spec, known[key]) for key, spec in searched.items()},
         first=(),
         objective=file.objective,
         budget=file.budget,
@@ -190,7 +194,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     )
     _check_keys(space)
     method.stages(space.default_config())
-    return dataclasses.replace(space, first=_first(space, file.first, known))
+    return dataclasses.replace(space, first=_first(space, first, known))
 
 
 def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:

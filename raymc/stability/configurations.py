@@ -10,6 +10,7 @@ from raymc import provenance
 from raymc.config import Config, Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError
+from raymc.former_keys import name_now, with_names_of_now
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
 from raymc.space.seeds import seeds_from
@@ -64,6 +65,7 @@ class Configuration:
     def has(self, before: Mapping[str, object]) -> bool:
         """Whether these are its settings. A key that came later is in one of them alone: its default counts."""
         now, known, absent = self.settings, known_keys(self.space.stage_settings), object()
+        before = with_names_of_now(before, known)
 
         def value(settings: Mapping[str, object], key: str) -> object:
             return settings.get(key, known[key].default if key in known else absent)
@@ -110,11 +112,12 @@ def configurations(request: StabilityRequest) -> list[Configuration]:
 def overrides_by_method(overrides: Mapping[str, Value], methods: Sequence[str]) -> dict[str, dict[str, Value]]:
     """For each method those that it knows. Raises InputError for a key that none of them knows."""
     known = {method: known_keys(METHODS[method].stage_settings) for method in methods}
+    named = {method: with_names_of_now(overrides, keys) for method, keys in known.items()}
     every = sorted({key for keys in known.values() for key in keys})
     for key in overrides:
-        if key not in every:
+        if not any(name_now(key, keys) in keys for keys in known.values()):
             raise InputError(f"unknown key {key} of {' and '.join(known)}{nearest(key, every)}")
-    return {method: {key: overrides[key] for key in overrides if key in keys} for method, keys in known.items()}
+    return {method: {k: value for k, value in named[method].items() if k in keys} for method, keys in known.items()}
 
 
 def _free(word: str, taken: Sequence[str]) -> str:

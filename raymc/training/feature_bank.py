@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from raymc.config import Config, StageConfig
-from raymc.datasets import Dataset, Split, fingerprint
+from raymc.datasets import POLICIES, Dataset, Split, fingerprint
 from raymc.distributed import barrier, broadcast_object, gather_rows, rows_of
 from raymc.errors import InputError
 from raymc.nets import architecture, backbone_width
@@ -156,7 +156,8 @@ class BankFeed(Feed):
     def of(feed: Feed, bank: Outputs) -> BankFeed:
         """The batches that `feed` would give, as the backbone's outputs."""
         own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
-        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "augmentation": "none"}
+        plain = {"augmentation": "none", "policy": POLICIES["none"]}
+        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), **plain}
         return BankFeed(**own, bank=bank)
 
     @cached_property
@@ -168,10 +169,11 @@ class BankFeed(Feed):
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
         drawn = torch.rand(draws.batch, len(self.stored), generator=draws.source("augmentation", "bank"))[draws.rows]
         chosen = drawn.argsort(1)[:, :count].T  # [count, b]
+        positions = self._positions(index, draws, count)
         if isinstance(self.stored, Tensor):  # no positions are looked for: the device would be waited for
-            taken = self.stored[moved({0: chosen}, self.device)[0], index]
+            taken = self.stored[moved({0: chosen}, self.device)[0], torch.stack(positions)]
         else:
-            taken = torch.stack([_taken(self.stored, which, index) for which in chosen])
+            taken = torch.stack([_taken(self.stored, *pair) for pair in zip(chosen, positions, strict=True)])
         return tuple(self._shaped(view) for view in taken)
 
 
@@ -216,6 +218,7 @@ def bank_key(config: Config, data: Dataset, backbone: nn.Module) -> str:
         "architecture": architecture(backbone),
         "weights": digest_of({"backbone": backbone}),
         "augmentation": config.augmentation,
+        **({"augment": augment} if (augment := config.augment.keyed(1)) else {}),
         "precision": config.precision,
         "data": data.fingerprint,
         "test": None if data.test is None else fingerprint(data.test.x),

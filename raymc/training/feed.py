@@ -14,13 +14,17 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.profiler import record_function
 
+from raymc.config import Augment
 from raymc.datasets import Dataset
-from raymc.datasets.augmentation import POLICIES, compiled_apply
+from raymc.datasets.augmentation import Policy, compiled_apply
+from raymc.datasets.policy import build_policy
 from raymc.distributed import Workers, gather_rows, rows_of
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import Seed, generator, part
+from raymc.storage.stage_store import Store
+from raymc.training.neighbours import Neighbours
 from raymc.training.transfer import moved, rows_at
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
@@ -53,17 +57,23 @@ class Drawing:
 class Feed:
     """The samples on the training device and the policy that augments them.
 
-    `compiled`: the augmentation runs as kernels that do many operations in a pass (see `compiled_apply`).
+    Attributes:
+        augmentation: the policy's name.
+        policy: what `augment` makes of it.
+        compiled: the augmentation runs as kernels that do many operations in a pass (see `compiled_apply`).
+        neighbours: of which the second and later views of a sample are; None: of the sample.
     """
 
     data: Dataset
     samples: Tensor
     augmentation: str
+    policy: Policy
     device: torch.device
     dtype: torch.dtype
     channels_last: bool
     workers: Workers
     compiled: bool = False
+    neighbours: Neighbours | None = None
 
     @staticmethod
     def build(
@@ -74,14 +84,22 @@ class Feed:
         channels_last: bool,
         workers: Workers,
         compiled: bool = False,
+        augment: Augment = Augment(),  # noqa: B008
+        store: Store | None = None,
     ) -> Feed:
-        """Move the samples to the device when they fit; raises InputError for an unknown policy."""
-        if augmentation not in POLICIES:
-            raise InputError(f"augmentation: {augmentation!r} is not one of {', '.join(POLICIES)}")
+        """Move the samples to the device when they fit; neighbours are looked for in `store`.
+
+        Raises InputError for an unknown policy and for what of `augment` is not for such samples.
+        """
+        policy = build_policy(augmentation, augment, data, device)
         samples = data.train.x
         if device.type != "cuda" or samples.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
             samples = samples.to(device)
-        return Feed(data, samples, augmentation, device, dtype, channels_last, workers, compiled)
+        k = augment.neighbours
+        neighbours = Neighbours(data, samples, k, workers, store) if k else None
+        return Feed(
+            data, samples, augmentation, policy, device, dtype, channels_last, workers, compiled, neighbours=neighbours
+        )
 
     def steps(self, batch_size: int) -> tuple[int, int]:
         """Steps of an epoch and the global batch: full batches only, one batch where there are fewer samples."""
@@ -150,13 +168,12 @@ class Feed:
 
     def plain(self, x: Tensor) -> Tensor:
         """Un-augmented network input of samples `[n, …]`."""
-        return self._shaped(POLICIES[self.augmentation].plain(x.to(self.device)))
+        return self._shaped(self.policy.plain(x.to(self.device)))
 
     def augmented(self, x: Tensor, *words: str | int) -> Tensor:
         """One augmented view of samples `[n, …]`, drawn by `words`."""
-        policy = POLICIES[self.augmentation]
-        drawn = policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
-        return self._shaped(policy.apply(x.to(self.device), moved(drawn, self.device)))
+        drawn = self.policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
+        return self._shaped(self.policy.apply(x.to(self.device), moved(drawn, self.device)))
 
     def _batch(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> Batch:
         def noise(draw: Callable[..., Tensor], kind: str, name: str, width: int) -> Tensor:
@@ -169,8 +186,8 @@ class Feed:
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
         """So many views of this worker's samples, each by its own draws."""
-        policy, shape = POLICIES[self.augmentation], tuple(samples.shape[1:])
-        apply = compiled_apply(self.augmentation) if self.compiled else policy.apply
+        policy, shape = self.policy, tuple(samples.shape[1:])
+        apply = compiled_apply(policy) if self.compiled else policy.apply
         with record_function("draws"):
             drawn = {}
             for view in range(count):
@@ -179,7 +196,22 @@ class Feed:
             drawn = moved(drawn, self.device)
         with record_function("augmentation"):
             own = [{name: values for (one, name), values in drawn.items() if one == view} for view in range(count)]
-            return tuple(self._shaped(apply(samples, params)) for params in own)
+            seen = [samples] * count
+            if self.neighbours is not None:
+                seen[1:] = [rows_at(self.samples, at, self.device) for at in self._positions(index, draws, count)[1:]]
+            return tuple(self._shaped(apply(x, params)) for x, params in zip(seen, own, strict=True))
+
+    def _positions(self, index: Tensor, draws: Drawing, count: int) -> list[Tensor]:
+        """Of which samples so many views are: the first of those at `index`, the others of drawn neighbours, if any."""
+        near = self.neighbours
+        if near is None:
+            return [index] * count
+        drawn = {
+            view: torch.randint(near.k, (draws.batch,), generator=draws.source("augmentation", "neighbour", view))
+            for view in range(1, count)
+        }
+        mine = moved({view: which[draws.rows] for view, which in drawn.items()}, index.device)
+        return [index, *(near.table[index, which] for which in mine.values())]
 
     def _shaped(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)

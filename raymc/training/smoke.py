@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import torch
 
-from raymc.config import Config, StageConfig
+from raymc.config import Augment, Config, StageConfig
 from raymc.datasets import Dataset, Split
 from raymc.distributed import Workers
 from raymc.methods import METHODS
@@ -28,8 +28,19 @@ def shorten(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     most = {"epochs": 2, "batch_size": max(64, clusters), "warmup_epochs": 0}
     most |= {"start_epoch": 1, "continuation_epochs": 2, "anchor_epochs": 1}
     stages = {name: _at_most(stage, most) for name, stage in config.stages.items()}
-    config = dataclasses.replace(config, stages=MappingProxyType(stages), probe_views=min(config.probe_views, 2))
-    return config, limit(dataset, rows)
+    few = limit(dataset, rows)
+    config = dataclasses.replace(
+        config,
+        stages=MappingProxyType(stages),
+        probe_views=min(config.probe_views, 2),
+        augment=_augment_of(config, few),
+    )
+    return config, few
+
+
+def _augment_of(config: Config, few: Dataset) -> Augment:
+    """That of the configuration, with no more neighbours than there are among few samples."""
+    return dataclasses.replace(config.augment, neighbours=min(config.augment.neighbours, len(few.train) - 1))
 
 
 def _at_most(settings: StageConfig, most: Mapping[str, int]) -> StageConfig:
@@ -77,7 +88,8 @@ def one_step(config: Config, dataset: Dataset) -> None:
     # First centres need a point for each cluster.
     rows = max(STEP_ROWS, clusters) if any(stage.begin for stage in stages) else STEP_ROWS
     few = limit(dataset, rows)
-    feed = Feed.build(few, config.augmentation, torch.device("cpu"), dtype_of(config), False, Workers())
+    cpu, augment = torch.device("cpu"), _augment_of(config, few)
+    feed = Feed.build(few, config.augmentation, cpu, dtype_of(config), False, Workers(), augment=augment)
     hooks = Hooks(report=lambda row: None, save=None, evaluate=None, evaluate_every=1)
     weights: Weights = {}
     for stage in stages:

@@ -11,6 +11,7 @@ from torch import nn
 
 from raymc.config import Config, StageConfig, parts_of
 from raymc.datasets import Dataset
+from raymc.datasets.policy import check_augment
 from raymc.errors import InputError
 from raymc.methods.base import Method, Stage
 from raymc.metrics.downstream import check_labels
@@ -55,8 +56,10 @@ def clusters_of(config: Config, dataset: Dataset) -> int:
 
 def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: int) -> None:
     """Raises InputError where there are too few points, for the clusters, a clustering stage's batch, geometry or the
-    classifiers, and where a net does not take the samples.
+    classifiers, where a net does not take the samples, and where a key of the augmentation is not for them.
     """
+    check_augment(config.augmentation, config.augment, dataset)
+    _check_acts(method, config)
     points = len(dataset.train)
     if points < n_clusters:
         raise InputError(f"{points} points cannot have {n_clusters} clusters: n_clusters is too large")
@@ -77,6 +80,15 @@ def check_sizes(method: Method, config: Config, dataset: Dataset, n_clusters: in
             raise InputError(f"{stage.name}.batch_size: {batch} points cannot show {n_clusters} clusters")
         if "backbone" in module_names(stage):
             check_backbone(config.backbone, tuple(dataset.train.x.shape[1:]))
+
+
+def _check_acts(method: Method, config: Config) -> None:
+    """Raises InputError where a key of the augmentation has no effect: no stage takes as many views."""
+    settings = [config.stages[stage.name] for stage in method.stages(config)]
+    most = max((one.augmentations for one in settings if one.epochs), default=0)
+    for key in config.augment.keyed(2).keys() - config.augment.keyed(most).keys():
+        needed = "a second view of a sample" if key == "neighbours" else "augmented views (augmentations: 0)"
+        raise InputError(f"augment.{key}: no stage of this training takes {needed}")
 
 
 def uses_bank(settings: StageConfig) -> bool:
@@ -191,6 +203,7 @@ def stage_facts(
         "groups": [[list(group.modules), group.prefix] for group in stage.step.groups],
         "settings": settings.keyed(),
         "augmentation": config.augmentation,
+        **({"augment": augment} if (augment := config.augment.keyed(settings.augmentations)) else {}),
         "precision": config.precision,
         "architecture": {name: architecture(module) for name, module in sorted(model.items())},
         "data": fingerprint,

@@ -73,7 +73,15 @@ class Training:
         self.waited = 0.0  # seconds, for another process to compute the present stage
         compiled = config.compile and self.device.type == "cuda"
         self.feed = Feed.build(
-            dataset, config.augmentation, self.device, self.dtype, config.channels_last, workers, compiled
+            dataset,
+            config.augmentation,
+            self.device,
+            self.dtype,
+            config.channels_last,
+            workers,
+            compiled,
+            config.augment,
+            self.store,
         )
 
     @property

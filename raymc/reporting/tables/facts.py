@@ -61,7 +61,8 @@ def _notes(cell: CellResult, others: Sequence[CellResult]) -> list[str]:
     """What a reader has to know of a cell of ours."""
     facts = cell.facts
     # The settings stand in the order of the stages.
-    first = next((key.partition(".")[0] for key in facts["settings"] if "." in key), "")
+    dotted = (key.partition(".")[0] for key in facts["settings"] if "." in key)
+    first = next((part for part in dotted if part != "augment"), "")
     shared = "; the stages before were computed once and are shared, so that their luck is not in the spread"
     notes = [f"The seeds vary every stage from `{facts['seeds_from']}` on{shared * (facts['seeds_from'] != first)}."]
     if cell.smoke:
