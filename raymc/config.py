@@ -142,7 +142,12 @@ class BareKeys:
         description="clusters; null: as many as the labels have; auto: MLC finds how many by coding length, "
         f"among {LEAST_CLUSTERS} to {MOST_CLUSTERS} or in {{low, high}}",
     )
-    backbone: str = Field(default="mlp", description="name of a net in raymc.nets")
+    backbone: str = Field(
+        default="mlp",
+        description="name of a net in raymc.nets; package.module:function, of a net of your own; timm:NAME",
+    )
+    mlp_width: Whole = Field(default=128, ge=1, description="width of each layer of the backbones mlp and mlp_bn")
+    mlp_depth: Whole = Field(default=3, ge=1, description="layers of the backbones mlp and mlp_bn")
     feature_dim: Whole = Field(default=128, ge=2, description="width of the embedding z")
     pre_feature_dim: Whole = Field(default=4096, ge=0, description="width of the pre-feature layer; 0: none")
     augmentation: str = Field(default="none", description="policy of the views, see raymc.datasets.augmentation")

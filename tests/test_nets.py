@@ -63,7 +63,7 @@ def test_a_backbone_gives_its_width_in_every_precision_and_memory_format(name):
     net = build_backbone(name, SHAPES[name]).eval()
     x = torch.randn(3, *SHAPES[name])
     out = net(x)
-    assert out.shape == (3, net.out_dim) and net.out_dim == backbone_width(name)
+    assert out.shape == (3, net.out_dim) and net.out_dim == backbone_width(name, SHAPES[name])
     assert net.double()(x.double()).dtype == torch.float64
     net.float()
     if x.ndim == 4:

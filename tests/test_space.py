@@ -135,7 +135,6 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("dataset: digits", "method: is missing"),
         ("method: nmc\ndataset: digits", "unknown method nmc; did you mean nmce?"),
         ("method: nmce\ndataset: digts", "unknown dataset digts; did you mean digits?"),
-        ("method: nmce\ndataset: {path: rows.npz}", "nmce has no presets for data of your own (methods that have: "),
         ("method: nmce\ndataset: {pth: rows.npz}", "dataset: unknown key pth; did you mean path?"),
         ("method: nmce\ndataset: {label: y}", "dataset.path: is missing"),
         ("method: nmce\ndataset: {path: 3, sid: 9}", "dataset: unknown key sid; did you mean side?"),

@@ -153,7 +153,7 @@ def _feed(config: Config, settings: StageConfig, pooled: bool) -> Feed:
     feed = Feed.build(data, config.augmentation, torch.device("meta"), torch.float32, False, Workers())
     if not pooled:
         return feed
-    outputs = torch.zeros(len(images), backbone_width(config.backbone), dtype=torch.bfloat16)
+    outputs = torch.zeros(len(images), backbone_width(config.backbone, IMAGE), dtype=torch.bfloat16)
     features = replace(data, train=Split(outputs.float(), None))
     return BankFeed.of(feed, DrawnBank(features, (outputs,) * settings.augmentations))
 
@@ -253,7 +253,7 @@ def count_traffic(config: Config, name: str, workers: int, image: tuple[int, ...
     if pooled:
         model["backbone"] = nn.Identity()
     rows = settings.batch_size // workers if pooled else 2
-    batch = _random_batch(rows, settings.augmentations, (backbone_width(config.backbone),) if pooled else image)
+    batch = _random_batch(rows, settings.augmentations, (backbone_width(config.backbone, image),) if pooled else image)
     losses, gradients = _tally(stage, copy.deepcopy(model), settings, batch, workers, norms=False)
     whole, _ = _tally(stage, model, settings, batch, workers, norms=True)
     return Traffic(

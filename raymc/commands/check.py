@@ -9,6 +9,7 @@ from typing import Any
 
 from raymc import datasets
 from raymc.cli import Parser, make_parser
+from raymc.commands.matrix import matrix
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.methods.base import Facts
@@ -20,13 +21,26 @@ from raymc.training.smoke import one_step
 def parser() -> Parser:
     """The options of `check`."""
     parser = make_parser("check", "Validate search spaces; where the data are here, run one step of each stage.")
-    parser.add_argument("spaces", nargs="*", metavar="SPACE", help="names or files (default: all that come with raymc)")
+    parser.add_argument(
+        "spaces",
+        nargs="*",
+        metavar="SPACE",
+        help="names or files (default: all that come with raymc, then one step of every method on every dataset here)",
+    )
+    parser.add_argument("--matrix", action="store_true", help="only one step of every method on every dataset here")
     return parser
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Check every space and print a line on each; raises InputError when one is invalid."""
+    """Check every space and print a line on each, or the matrix of methods and datasets, or both.
+
+    Raises InputError when a space is invalid.
+    """
     out = sys.stderr if args.json else sys.stdout
+    if args.matrix:
+        if args.spaces:
+            raise InputError("--matrix is of all methods and datasets; leave out the names of spaces")
+        return {"spaces": [], "matrix": matrix(args.data, out)}
     names = args.spaces or space_names()
     width = max(map(len, names))
     found = []
@@ -39,12 +53,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:{width}}  {word:7}  {words} ({time.monotonic() - begun:.1f} s)", file=out, flush=True)
         for remark in verdict["remarks"]:
             print(f"{'':{width}}  note     {remark}", file=out, flush=True)
+    result: dict[str, Any] = {"spaces": found} | ({} if args.spaces else {"matrix": matrix(args.data, out)})
     wrong = [verdict["name"] for verdict in found if not verdict["valid"]]
     if wrong:
         error = InputError(f"{len(wrong)} of {len(found)} spaces are invalid: {', '.join(wrong)}")
-        error.result = {"spaces": found}
+        error.result = result
         raise error
-    return {"spaces": found}
+    return result
 
 
 def examine(name: str, data: str | None) -> dict[str, Any]:

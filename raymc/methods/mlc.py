@@ -30,8 +30,10 @@ from raymc.ops import mlc_objective
 from raymc.validation import STRICT, Whole
 
 NET = ("backbone", "pre_feature")
-OWN = {"linear": (), "shared_pre_feature": (), "pre_feature": ("pre_feature",), "whole": NET}
+OWN = {"linear": (), "shared_pre_feature": (), "shared_whole": (), "pre_feature": ("pre_feature",), "whole": NET}
 """By `cluster_net`: the modules of which the cluster head has a copy of its own, named `cluster_…`."""
+SHARED = {"shared_pre_feature": ("pre_feature",), "shared_whole": NET}
+"""By `cluster_net`: the modules that both heads have and that train with them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -48,11 +50,11 @@ class Heads(ClusterHead):
     rate_factor: float = Field(
         default=1.0, gt=0, description="of both coding rates (MLC's paper: 1; its authors' later code: 0.5)"
     )
-    cluster_net: Literal["linear", "shared_pre_feature", "pre_feature", "whole"] = Field(
+    cluster_net: Literal["linear", "shared_pre_feature", "shared_whole", "pre_feature", "whole"] = Field(
         default="linear",
         description="what the cluster head has of its own, copied once: linear: its last layer; shared_pre_feature: "
-        "the same, and the pre-feature layer trains; pre_feature: also that layer; whole: the whole net, and all of "
-        "both train",
+        "the same, and the pre-feature layer trains; shared_whole: the same, and the whole net trains (CPP); "
+        "pre_feature: also that layer; whole: the whole net, and all of both train",
     )
     augmentations: Augmentations = 2
     feature_bank: FeatureBank = 0
@@ -109,7 +111,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
     if settings.epochs == 0:
         return (first,)
     own = OWN[settings.cluster_net]
-    shared = ("pre_feature",) if settings.cluster_net == "shared_pre_feature" else ()
+    shared = SHARED.get(settings.cluster_net, ())
     copies = (("cluster", "projection"), *((f"cluster_{name}", name) for name in own))
     trained = (*own, *shared, "projection")
     step = settings.step(mlc_loss, trained, tuple(name for name, _ in copies))

@@ -12,8 +12,12 @@ backbone: here the pre-feature layer of NMCE and a linear one; which of them the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from raymc.methods import nmce_presets
-from raymc.methods.nmce_presets import Preset, in_stages
+from raymc.methods.base import Facts, Sized
+from raymc.methods.nmce_presets import Preset, in_stages, own_net
+from raymc.methods.own_sizes import batch_of, epochs_of
 
 _HEADS: Preset = {
     "clustering": "membership",
@@ -52,10 +56,10 @@ def _images(nmce: str | None) -> dict[str, Preset]:
     """The presets of a set of images, with NMCE's stage 1 for the dataset `nmce` where it has one."""
     if nmce is None:
         return {"paper": _IMAGES | _HEADS}
-    return _with_nmce(_IMAGES, nmce_presets.PRESETS[nmce]["paper"], _HEADS)
+    return _with_nmce(_IMAGES, nmce_presets.KNOWN[nmce]["paper"], _HEADS)
 
 
-_NMCE_DIGITS = nmce_presets.PRESETS["digits"]["paper"]
+_NMCE_DIGITS = nmce_presets.KNOWN["digits"]["paper"]
 # The paper's second stage but for batch and length, which were set for two cores.
 _DIGITS_HEADS: Preset = _HEADS | {"heads.batch_size": 256, "heads.epochs": 20, "evaluate_every": 5}
 # Full batches. The paper says nothing of stage 1, optimiser and lengths of its toy: they are raymc's own.
@@ -80,7 +84,27 @@ _SPHERE: Preset = {
     "heads.cluster_net": "whole",
 }
 
-PRESETS: dict[str, dict[str, Preset]] = {
+
+def _own(facts: Facts) -> Preset:
+    """Vectors and images of any size."""
+    batch = batch_of(facts, 256)
+    heads = epochs_of(facts, 40, batch)
+    return {
+        **own_net(facts),
+        **in_stages("pretrain", "heads", batch_size=batch),
+        "pretrain.epochs": epochs_of(facts, 300, batch),
+        "pretrain.views": "average",
+        "clustering": "membership",
+        **in_stages("heads", optimizer="adam", weight_decay=1e-5, learning_rate=1e-3, epochs=heads),
+        "heads.eps_sq": 0.1,
+        "heads.gamma": 0.05,
+        "heads.eta": 0.175,
+        "heads.cluster_net": "pre_feature",
+        "evaluate_every": heads,
+    }
+
+
+_KNOWN: dict[str, dict[str, Preset]] = {
     "sphere": {"paper": _SPHERE},
     "sphere_sd05": {"paper": _SPHERE},
     "cifar10": _images("cifar10"),
@@ -95,3 +119,4 @@ PRESETS: dict[str, dict[str, Preset]] = {
         _DIGITS_HEADS,
     ),
 }
+PRESETS: Mapping[str, Mapping[str, Preset | Sized]] = {**_KNOWN, "own": {"own": _own}}

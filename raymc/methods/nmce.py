@@ -168,8 +168,8 @@ def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clus
     does not fit the samples.
     """
     if name == "backbone":
-        return build_backbone(config.backbone, input_shape)
-    pool = backbone_width(config.backbone)
+        return build_backbone(config.backbone, input_shape, config.mlp_width, config.mlp_depth)
+    pool = backbone_width(config.backbone, input_shape, config.mlp_width)
     if name == "pre_feature":
         return pre_feature_layer(pool, config.pre_feature_dim)
     width = config.pre_feature_dim or pool

@@ -64,7 +64,7 @@ class Bank:
     ) -> None:
         self._whole, self._count, self._samples, self._store = whole, settings.feature_bank, feed, store
         self._autocast = autocast
-        self._width = backbone_width(config.backbone)
+        self._width = backbone_width(config.backbone, tuple(feed.data.train.x.shape[1:]), config.mlp_width)
         self.key = bank_key(config, feed.data, whole["backbone"])
 
     @cached_property

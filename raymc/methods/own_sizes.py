@@ -1,0 +1,43 @@
+"""What presets for any data have in common: net and augmentation by the samples' shape, epochs by their number.
+
+Trainings are counted in steps, so that 150 rows and 50,000 are both trained for long enough and for no longer.
+"""
+
+from __future__ import annotations
+
+from raymc.config import Value
+from raymc.methods.base import Facts
+
+SMALL_SIDE, MIDDLE_SIDE = (
+    16,
+    40,
+)  # pixels: up to the first digits' net, up to the second one without pooling at its entry
+NEIGHBOURS = 10  # of which one gives a vector's second view
+
+
+def batch_of(facts: Facts, most: int) -> int:
+    """Samples of a step."""
+    return min(most, facts.n)
+
+
+def epochs_of(facts: Facts, steps: int, batch: int, least: int = 2) -> int:
+    """Epochs of about so many steps, and at least so many that every sample is seen a few times."""
+    return max(least, round(steps / max(1, facts.n // batch)))
+
+
+def net_of(facts: Facts) -> dict[str, Value]:
+    """Backbone and augmentation: dense for vectors, convolutional for images, larger ones pooled at the entry."""
+    if len(facts.shape) == 1:
+        near = min(NEIGHBOURS, facts.n - 1)
+        return {
+            "backbone": "mlp",
+            "mlp_width": 256,
+            "mlp_depth": 2,
+            "augment.noise": 0.1,
+            "augment.neighbours": near,
+        }
+    channels, side = facts.shape[0], max(facts.shape[1:])
+    if channels == 1:
+        net = "conv_digits" if side <= MIDDLE_SIDE else "resnet10_grey"
+        return {"backbone": net, "augmentation": "digits" if side <= SMALL_SIDE else "mnist"}
+    return {"backbone": "conv_colour" if side <= MIDDLE_SIDE else "resnet10_colour", "augmentation": "cifar"}
