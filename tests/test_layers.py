@@ -17,7 +17,7 @@ FLOORS = (
     ("distributed",),
     ("ops",),
     ("clusterers",),
-    ("datasets", "metrics", "nets"),
+    ("datasets", "encoders", "metrics", "nets"),
     ("methods",),
     ("storage",),
     ("training",),
