@@ -125,10 +125,11 @@ class BareKeys:
         ge=2,
         description="train and score on so many samples of the training split, drawn once for all seeds; null: all",
     )
-    scaling: Literal["standardise", "minmax", "none"] | None = Field(
+    scaling: Literal["standardise", "minmax", "unit", "none"] | None = Field(
         default=None,
-        description="of vectors' columns, by the training rows; null: standardise for own data, known datasets as "
-        "they are stored",
+        description="of vectors, by the training rows: standardise and minmax each column, unit centres them and "
+        "gives each row length 1; null: unit for an encoder's features, standardise for other own data, known datasets "
+        "as they are stored",
     )
     seed: Whole = Field(default=0, ge=0, description="seed of the training")
     seeds_from: str | None = Field(

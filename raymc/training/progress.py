@@ -37,6 +37,10 @@ def progress() -> Iterator[Report]:
                 if row["stage"] not in tasks:
                     tasks[row["stage"]] = bars.add_task(row["stage"], total=row["epochs"], facts="")
                 bars.update(tasks[row["stage"]], completed=row["epoch"], facts=_facts(row))  # type: ignore[arg-type]
+            elif row["event"] == "features":
+                if "features" not in tasks:
+                    tasks["features"] = bars.add_task("features", total=row["n"], facts="")
+                bars.update(tasks["features"], total=row["n"], completed=row["done"], facts=row["encoder"])
             elif row["event"] == "stage" and row["cached"]:
                 bars.add_task(row["name"], total=row["epochs"], completed=row["epochs"], facts="from the store")
 
@@ -50,11 +54,20 @@ def _plain() -> Report:
         if row["event"] == "stage" and row["epochs"]:
             how = "from the store" if row["cached"] else f"{row['seconds']:.1f} s"
             print(f"{row['name']}: {row['epochs']} epochs, {how}", file=sys.stderr, flush=True)
+        elif row["event"] == "features" and time.monotonic() - said["at"] >= LINE_SECONDS:
+            said["at"] = time.monotonic()
+            left = "" if row["left"] is None else f", {minutes(row['left'])} left"
+            print(f"features by {row['encoder']}: {row['done']}/{row['n']}{left}", file=sys.stderr, flush=True)
         elif row["event"] == "epoch" and time.monotonic() - said["at"] >= LINE_SECONDS:
             said["at"] = time.monotonic()
             print(f"{row['stage']} {row['epoch']}/{row['epochs']} {_facts(row)}", file=sys.stderr, flush=True)
 
     return report
+
+
+def minutes(seconds: float) -> str:
+    """A time that is left, in words."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _facts(row: Row) -> str:
