@@ -85,14 +85,18 @@ class OwnData:
     Attributes:
         name: what they are called.
         path: an absolute path.
-        label: the column of the labels; None: none.
+        label: the column of the labels; `folder`: those of a folder's first level; None: none, or what the files have.
         side: to which images of a folder are resized; None: to what suits them.
+        test: an absolute path, of the part that is held out; None: there is none.
+        id: the column of the samples' names; None: none.
     """
 
     name: str
     path: str
     label: str | None = None
     side: int | None = None
+    test: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -24,9 +24,9 @@ from PIL import ExifTags, Image
 from raymc.cli import execute
 from raymc.commands import check, train
 from raymc.config import Config, OwnData
-from raymc.datasets import Dataset, Split, load, load_for, load_once, own_tables
+from raymc.datasets import Dataset, Split, load, load_for, load_once, own_csv
 from raymc.datasets.own import read_own
-from raymc.datasets.own_images import files_below
+from raymc.datasets.own_folders import files_below
 from raymc.datasets.scaling import WORDS, fit, scaled
 from raymc.errors import InputError
 from raymc.methods import METHODS
@@ -131,7 +131,7 @@ def test_figures_taken_by_blocks_are_numpy_s_to_the_last_bit(columns: int, order
 
 def test_a_csv_that_is_read_in_parts_is_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column's kind, and that of the labels, is that of all its parts."""
-    monkeypatch.setattr(own_tables, "BLOCK", 6)  # two rows at a time
+    monkeypatch.setattr(own_csv, "BLOCK", 6)  # two rows at a time
     path = tmp_path / "rows.csv"
     for labels, classes in (
         (["1", "2", "03", "1"], 3),

@@ -102,6 +102,9 @@ class Dataset:
         epoch_size: samples of one epoch: `len(train)`, or what a stream counts as one.
         source: where the data come from, in words.
         scaling: how vectors were scaled, and new ones must be; None: not at all.
+        samples: what each row of `train` is called: a file's path below the data's folder, with "/", or the text of an
+            id column; None: the number of the row is its name.
+        classes: what the user calls the labels 0, 1, … of `train`; None: they are numbers, or there are none.
     """
 
     name: str
@@ -114,6 +117,8 @@ class Dataset:
     epoch_size: int
     source: str
     scaling: Scaling | None = None
+    samples: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 def stored(name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str) -> Dataset:

@@ -1,31 +1,45 @@
-"""The user's own data: rows of an .npz, .npy, .csv or .parquet, or a folder of images; and what a training loads.
+"""The user's own data: rows or images of a file or folder, a part that is held out; and what a training loads.
 
 Whatever is wrong with a file is one line that names it. Rows are counted from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raymc.config import Config, OwnData
-from raymc.datasets.base import Dataset, Split, fingerprint, row_blocks
+from raymc.datasets.base import Dataset, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_found import Array, Found, some, text_labels
-from raymc.datasets.own_images import as_images, files_below, read_folder
-from raymc.datasets.own_tables import read_csv, read_parquet
+from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors
+from raymc.datasets.own_checks import check_alike, check_numbers
+from raymc.datasets.own_csv import read_csv
+from raymc.datasets.own_folders import BY_FOLDER, files_below
+from raymc.datasets.own_found import Array, Found
+from raymc.datasets.own_images import read_folder
+from raymc.datasets.own_labels import numbered, numbered_as
+from raymc.datasets.own_parquet import read_parquet
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
 
-EXPECTED = ".npz, .npy, .csv, .parquet or a folder of images"
-LIKE_LABELS = ("y", "label", "labels", "target", "targets", "class", "classes", "y_train")
-LARGEST = float(np.finfo(np.float32).max)
+FOLDER = "a folder"
+READERS: dict[str, Callable[[OwnData], Found]] = {
+    ".npz": read_npz,
+    ".npy": read_npy,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+    ".safetensors": read_safetensors,
+    ".pt": read_pt,
+    FOLDER: read_folder,
+}
+TABLES = (".csv", ".parquet")
+EXPECTED = ", ".join(kind for kind in READERS if kind != FOLDER) + " or a folder of images"
 
 
 def load_for(config: Config, root: str | None = None) -> Dataset:
@@ -37,7 +51,7 @@ def load_for(config: Config, root: str | None = None) -> Dataset:
 
 
 def load_once(config: Config, root: str | None = None) -> Dataset:
-    """As `load_for`, but the last two are kept while the user's own file is the same."""
+    """As `load_for`, but the last two are kept while the user's own files are the same."""
     return _load_cached(config.dataset, config.own, config.scaling, root, _stamp(config.own))
 
 
@@ -52,9 +66,11 @@ def _stamp(own: OwnData | None) -> object:
     """Of each file its path, time and size: a folder does not change when a file in it is written anew."""
     if own is None:
         return None
-    place = Path(own.path)
+    places = [Path(place) for place in (own.path, own.test) if place is not None]
     try:
-        return tuple(_stamp_of(path) for path in (files_below(place) if place.is_dir() else [place]))
+        return tuple(
+            _stamp_of(path) for place in places for path in (files_below(place) if place.is_dir() else [place])
+        )
     except OSError:
         return None
 
@@ -69,125 +85,117 @@ def _stamp_of(path: Path) -> tuple[str, int, int]:
 
 def read_own(own: OwnData, scaling: str | None = None) -> Dataset:
     """The user's own data; vectors are standardised unless `scaling` says otherwise. Raises InputError."""
+    found = read_found(own)
+    return as_dataset(own, found, read_held_out(own, found), scaling)
+
+
+def read_found(own: OwnData, least: int = 2) -> Found:
+    """What stands at `own.path`, as it is stored. Raises InputError, also for fewer samples than `least`."""
     path = Path(own.path)
     found = _reader(own, path)(own)
-    x = found.x
-    if len(x) < 2:
-        raise InputError(f"{path} holds {len(x)} samples; at least 2 are needed")
-    labels = None if found.y is None else _numbered(found.y, len(x), path)
-    if x.ndim > 2:
-        return _images(own, as_images(x, path), labels, scaling, found.left_out)
-    _check_numbers(x, found.columns, path)
-    how = scaling or "standardise"
-    scale = fit(x, how)
-    split = Split(scale(x), labels)
-    words = f"{WORDS[how]}{found.left_out}"
-    return _dataset(own, split, f"all, {len(x)}; {words}", f"{path} ({x.shape[1]} columns, {words})", scale)
+    if len(found.x) < least:
+        raise InputError(f"{path} holds {len(found.x)} samples; at least {least} are needed")
+    return found
 
 
-def _images(own: OwnData, x: Tensor, y: Tensor | None, scaling: str | None, left_out: str) -> Dataset:
-    if scaling not in (None, "none"):
-        check_vectors(own.name, x, str(scaling))
-    _, channels, height, width = x.shape
-    words = f"images of {width}x{height} {'colour' if channels == 3 else 'grey'}{left_out}"
-    return _dataset(own, Split(x, y), f"all, {len(x)}; {words}", f"{own.path} ({words})", None)
+def read_held_out(own: OwnData, found: Found) -> Found | None:
+    """What stands at `own.test`, None where nothing is held out; images of a folder get the size of the training's.
+
+    Raises InputError where its kind, columns or sizes are not those of the training rows `found`.
+    """
+    if own.test is None:
+        return None
+    kinds = [_kind(Path(place)) for place in (own.path, own.test)]
+    if Path(own.test).exists() and kinds[0] != kinds[1]:
+        raise InputError(f"{own.test} is {kinds[1]}, and {own.path} is {kinds[0]}; expected: the same kind as test")
+    test = read_found(dataclasses.replace(own, path=own.test, test=None, side=found.side), least=1)
+    return check_alike(found, test, own)
 
 
-def _dataset(own: OwnData, train: Split, words: str, source: str, scale: Any) -> Dataset:
-    classes = None if train.y is None else int(train.y.max()) + 1
-    return Dataset(own.name, train, None, classes, words, fingerprint(train.x), None, len(train), source, scale)
+def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | None = None) -> Dataset:
+    """The dataset of what was read: labels numbered, and rows scaled, both by the training's. Raises InputError."""
+    path = Path(own.path)
+    labels, classes = (None, None) if found.y is None else numbered(found, path)
+    test_labels = None if test is None or test.y is None or classes is None else numbered_as(classes, test, _test(own))
+    held_out = "" if test is None else f"; held out: {len(test.x)} of {own.test}{test.left_out}"
+    if found.x.ndim > 2:
+        if scaling not in (None, "none"):
+            check_vectors(own.name, _pixels(found.x[:1]), str(scaling))
+        scale = None
+        train = Split(_pixels(found.x), labels)
+        held = None if test is None else Split(_pixels(test.x), test_labels)
+        words = f"images of {found.x.shape[3]}x{found.x.shape[2]} {_colour(found.x)}{found.left_out}"
+        source = words
+    else:
+        check_numbers(found, path)
+        scale = fit(found.x, scaling or "standardise")
+        train = Split(scale(found.x), labels)
+        if test is not None:
+            check_numbers(test, _test(own))
+        held = None if test is None else Split(scale(test.x), test_labels)
+        words = f"{WORDS[scale.how]}{found.left_out}"
+        source = f"{found.x.shape[1]} columns, {words}"
+    return Dataset(
+        name=own.name,
+        train=train,
+        test=held,
+        n_classes=None if classes is None else len(classes.names),
+        split=f"all, {len(train)}; {words}",
+        fingerprint=fingerprint(train.x),
+        stream=None,
+        epoch_size=len(train),
+        source=f"{path} ({source}){held_out}",
+        scaling=scale,
+        samples=None if found.samples is None else tuple(found.samples),
+        classes=None if classes is None else classes.names,
+    )
+
+
+def _test(own: OwnData) -> Path:
+    assert own.test is not None
+    return Path(own.test)
+
+
+def _pixels(x: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _colour(x: Array) -> str:
+    return "colour" if x.shape[1] == 3 else "grey"
+
+
+def _kind(path: Path) -> str:
+    return FOLDER if path.is_dir() else path.suffix.lower()
 
 
 def _reader(own: OwnData, path: Path) -> Callable[[OwnData], Found]:
     """What reads the file; raises InputError where nothing does, or a key of `dataset` is for another kind."""
     if not path.exists():
         raise InputError(f"{path} is missing; expected: {EXPECTED}")
-    kind = "a folder" if path.is_dir() else path.suffix.lower()
-    readers = {".npz": _npz, ".npy": _npy, ".csv": read_csv, ".parquet": read_parquet, "a folder": read_folder}
-    if kind not in readers:
+    kind = _kind(path)
+    if kind not in READERS:
         raise InputError(f"{path}: unknown extension {kind or '(none)'}; expected: {EXPECTED}")
-    if own.label is not None and readers[kind] not in (read_csv, read_parquet):
+    if own.label not in (None, BY_FOLDER) and kind == FOLDER:
+        raise InputError(f"{path}: label names a column of a table; of a folder it is folder, or left out")
+    if own.label is not None and kind not in (*TABLES, FOLDER):
         raise InputError(f"{path}: label names a column of a .csv or .parquet; here the labels are {_LABELS[kind]}")
-    if own.side is not None and kind != "a folder":
+    if own.id is not None and kind not in TABLES:
+        raise InputError(f"{path}: id names a column of a .csv or .parquet; here samples are called by {_NAMES[kind]}")
+    if own.side is not None and kind != FOLDER:
         raise InputError(f"{path}: side is for a folder of images, not for {kind}")
-    return readers[kind]
+    return READERS[kind]
 
 
-_LABELS = {".npz": "its array y", ".npy": "none (an .npz has x and y)", "a folder": "its subfolders"}
-
-
-def _npz(own: OwnData) -> Found:
-    expected = "an .npz with samples x and, where there are labels, y"
-    arrays = _loaded(own.path, expected)
-    if not isinstance(arrays, dict) or "x" not in arrays:
-        names = f" (it has {', '.join(arrays) or 'nothing'})" if isinstance(arrays, dict) else ""
-        raise InputError(f"{own.path} lacks an array x{names}; expected: {expected}")
-    x, y = _samples(arrays["x"], own.path), arrays.get("y")
-    others = [name for name in arrays if name not in ("x", "y")]
-    likely = [name for name in others if name.lower() in LIKE_LABELS]
-    if y is None and likely:
-        raise InputError(f"{own.path} has no y but {likely[0]}: call labels y; to go without them leave them out")
-    if y is not None and y.dtype.kind in "US" and y.ndim == 1:
-        y = text_labels(y.tolist(), "label", own.path)
-    return Found(x, y, left_out=f"; without its arrays {some(others)}" if others else "")
-
-
-def _npy(own: OwnData) -> Found:
-    x = _loaded(own.path, "an .npy of samples x")
-    if not isinstance(x, np.ndarray):
-        raise InputError(f"{own.path} holds several arrays; expected: an .npy of samples x")
-    return Found(_samples(x, own.path), None)
-
-
-def _loaded(path: str, expected: str) -> Any:
-    try:
-        with open(path, "rb") as file:
-            found = np.load(file, allow_pickle=False)
-            return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); expected: {expected}") from error
-    except Exception as error:  # zipfile, zlib and numpy each have their own errors for a torn file
-        reason = "objects, which could be code" if "allow_pickle" in str(error) else str(error)
-        raise InputError(f"{path} is torn or holds no plain arrays ({reason}); expected: {expected}") from error
-
-
-def _samples(x: Array, path: str) -> Array:
-    """`x` where it can be samples: numbers `[n, d]`, or uint8 of three or four axes."""
-    images = x.dtype == np.uint8 and x.ndim in (3, 4)
-    if 0 in x.shape or not (images or (x.ndim == 2 and x.dtype.kind in "biuf")):
-        shape = "x".join(map(str, x.shape)) or "no"
-        expected = "rows [n, d] of numbers, or uint8 images [n, h, w], [n, h, w, c] or [n, c, h, w]"
-        raise InputError(f"{path} holds x of {shape} values ({x.dtype}); expected: {expected}")
-    return x
-
-
-def _check_numbers(x: Array, columns: Sequence[str], path: Path) -> None:
-    count, first, done = 0, None, 0
-    for block in row_blocks(x):
-        wrong = np.argwhere(~(np.abs(block.astype(np.float64)) <= LARGEST))
-        if len(wrong) and first is None:
-            first = done + wrong[0][0], wrong[0][1]
-        count, done = count + len(wrong), done + len(block)
-    if first is not None:
-        row, column = first
-        where = f"row {row}, column {columns[column] if columns else column}"
-        raise InputError(
-            f"{path} holds {count} values that are missing, NaN, infinite or beyond float32; the first is in "
-            f"{where} (counted from 0)"
-        )
-
-
-def _numbered(values: Array, n: int, path: Path) -> Tensor:
-    """Labels int64 `[n]` from 0 on, in the order of the sorted values: whole numbers or texts. Raises InputError."""
-    if values.shape != (n,) or values.dtype.kind not in "biufUS":
-        shape = "x".join(map(str, values.shape))
-        expected = f"{n} whole numbers or texts"
-        raise InputError(f"{path} holds {shape} labels ({values.dtype}) for {n} samples; expected: {expected}")
-    if values.dtype.kind == "f":
-        wrong = np.flatnonzero(~(values == np.round(values)) | ~np.isfinite(values))
-        if len(wrong):
-            raise InputError(f"{path}: the label of row {wrong[0]} is {values[wrong[0]]}; expected: a whole number")
-    classes, numbers = np.unique(values, return_inverse=True)
-    if len(classes) < 2:
-        raise InputError(f"{path}: all labels are {classes[0]}; at least two classes are needed, or no labels")
-    return torch.from_numpy(numbers.astype(np.int64))
+_LABELS = {
+    ".npz": "its array y",
+    ".npy": "none (an .npz has x and y)",
+    ".safetensors": "its tensor y",
+    ".pt": "its tensor y",
+}
+_NAMES = {
+    ".npz": "its array sample",
+    ".npy": "the number of their row",
+    ".safetensors": "the number of their row",
+    ".pt": "the number of their row",
+    FOLDER: "their files",
+}

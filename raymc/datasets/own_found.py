@@ -17,19 +17,25 @@ SHOWN = 5  # names in a message
 
 
 class Found(NamedTuple):
-    """What a reader found.
+    """What a reader found, before anything is scaled or numbered.
 
     Attributes:
-        x: samples.
-        y: labels, None where there are none.
+        x: rows `[n, d]` of numbers, or images uint8 `[n, c, h, w]`.
+        y: labels `[n]`, whole numbers or texts; None where there are none.
         columns: the names of the columns, where they have some.
-        left_out: "; " and words for what else is there and was not read, or nothing.
+        left_out: "; " and words for what was done to them, or is there and was not read, or nothing.
+        samples: what the rows are called, None where they have no names.
+        written: the labels as they stand in the file, where `y` are numbers made of texts.
+        side: pixels to which the images of a folder were resized; None: they are as they were.
     """
 
     x: Array
     y: Array | None
     columns: Sequence[str] = ()
     left_out: str = ""
+    samples: Sequence[str] | None = None
+    written: Sequence[str] | None = None
+    side: int | None = None
 
 
 def some(names: Sequence[str]) -> str:
@@ -46,14 +52,31 @@ def is_number(text: str) -> bool:
     return True
 
 
+def as_texts(values: Sequence[str | bytes]) -> list[str]:
+    """Texts as they are, bytes as UTF-8."""
+    return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in values]
+
+
+def check_names(names: Sequence[str], what: str, path: object) -> None:
+    """Raises InputError where some of the samples' names `names` are blank, or repeat."""
+    blank = [row for row, name in enumerate(names) if not name.strip()]
+    if blank:
+        raise InputError(f"{path}: {len(blank)} rows have no {what}; the first is row {blank[0]}")
+    first: dict[str, int] = {}
+    twice = [row for row, name in enumerate(names) if first.setdefault(name, row) != row]
+    if twice:
+        name = names[twice[0]]
+        rows = f"row {twice[0]} is {name!r}, as row {first[name]} is"
+        raise InputError(f"{path}: {len(twice)} rows repeat a name in {what}: {rows}; expected: each name once")
+
+
 def text_labels(values: Sequence[str | bytes], what: str, path: object) -> Array:
     """Labels `[n]` without the spaces around them.
 
     Raises InputError where some are blank, or are a word for a missing value among numbers, true and false: that is no
     class.
     """
-    plain = (value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in values)
-    texts = [text.strip() for text in plain]
+    texts = [text.strip() for text in as_texts(values)]
     words = [text.lower() in NO_LABEL for text in texts]
     others = (text for text, word in zip(texts, words, strict=True) if not word)
     if not all(is_number(text) or text.lower() in ("true", "false") for text in others):

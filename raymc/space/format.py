@@ -90,12 +90,24 @@ class OwnFiles(Section):
     """Data of your own: a file or a folder of images."""
 
     path: str = Field(
-        description=".npz (x, y), .npy, .csv, .parquet or a folder of images; from where the space file is",
+        description=".npz (x, y), .npy, .csv, .parquet, .safetensors, .pt or a folder of images; from where the space "
+        "file is",
         min_length=1,
     )
     label: str | None = Field(
         default=None,
-        description="the column of the labels, of a .csv or .parquet; left out: no labels",
+        description="the column of the labels, of a .csv or .parquet; folder: the first level of folders is the class; "
+        "left out: no labels, or those that the files have",
+        min_length=1,
+    )
+    test: str | None = Field(
+        default=None,
+        description="a part that is held out, of the same kind as path; scored and never trained on",
+        min_length=1,
+    )
+    id: str | None = Field(
+        default=None,
+        description="the column of the samples' names, of a .csv or .parquet; it is no data",
         min_length=1,
     )
     side: int | None = Field(
@@ -117,6 +129,8 @@ class OwnFiles(Section):
         if name in NAMES:
             given = "" if self.name else ", from its path,"
             raise wrong(f"the name {name}{given} is that of a known dataset; give another as name")
+        if self.id is not None and self.id == self.label:
+            raise wrong(f"{self.id} is named as id and as label; expected: two columns")
         if self.name and (not name.strip() or not name.isprintable() or {"/", "\\"} & set(name)):
             raise wrong(f"name {name!r} is no plain name; expected: letters and the like, no / and no \\")
         return self

@@ -140,7 +140,8 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     own = _own(file.dataset, path)
     dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
     if own:
-        content = dict(content) | {"dataset": dict(content["dataset"]) | {"path": own.path}}
+        places = {"path": own.path} | ({"test": own.test} if own.test else {})
+        content = dict(content) | {"dataset": dict(content["dataset"]) | places}
     presets = _presets(method, dataset, own, methods)
     preset = _preset(method, file.preset, presets)
     known, fixed = known_keys(method.stage_settings), without_retired(file.fixed)
@@ -179,8 +180,19 @@ def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
     """The user's own data, with paths taken from where the space file `path` is; None for a known dataset."""
     if isinstance(dataset, str):
         return None
-    place = (path.parent / Path(dataset.path).expanduser()).resolve()
-    return OwnData(name=dataset.name or place.stem, path=str(place), label=dataset.label, side=dataset.side)
+
+    def absolute(name: str) -> Path:
+        return (path.parent / Path(name).expanduser()).resolve()
+
+    place = absolute(dataset.path)
+    return OwnData(
+        name=dataset.name or place.stem,
+        path=str(place),
+        label=dataset.label,
+        side=dataset.side,
+        test=None if dataset.test is None else str(absolute(dataset.test)),
+        id=dataset.id,
+    )
 
 
 def _presets(

@@ -44,18 +44,19 @@ def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
     Without `test` the held-out split stays whole.
     """
 
-    def cut(split: Split) -> Split:
-        order = torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
-        return split.rows(order)
+    def drawn(split: Split) -> torch.Tensor:
+        return torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
 
-    train = cut(dataset.train)
+    order = drawn(dataset.train)
+    train, names = dataset.train.rows(order), dataset.samples
     return dataclasses.replace(
         dataset,
         train=train,
-        test=cut(dataset.test) if test and dataset.test is not None else dataset.test,
+        test=dataset.test.rows(drawn(dataset.test)) if test and dataset.test is not None else dataset.test,
         split=f"{dataset.split}, cut to {len(train)}",
         fingerprint=f"{dataset.fingerprint}/{rows}",
         epoch_size=min(dataset.epoch_size, rows),
+        samples=tuple(str(row) if names is None else names[row] for row in order.tolist()),
     )
 
 
