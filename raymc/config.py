@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -89,6 +90,11 @@ class OwnData:
         side: to which images of a folder are resized; None: to what suits them.
         test: an absolute path, of the part that is held out; None: there is none.
         id: the column of the samples' names; None: none.
+        text: the column of texts that the encoder is given; None: the samples are images.
+        encoder: the name of a frozen encoder, whose features take the samples' place; `path` may then name a known
+            dataset.
+        weights: an absolute path, of the encoder's weights; None: those of its package or the user's cache.
+        features: whether the rows are features that an encoder made.
     """
 
     name: str
@@ -97,6 +103,15 @@ class OwnData:
     side: int | None = None
     test: str | None = None
     id: str | None = None
+    text: str | None = None
+    encoder: str | None = None
+    weights: str | None = None
+    features: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether `path` is the name of a known dataset, whose samples the encoder is given."""
+        return self.encoder is not None and not os.path.isabs(self.path)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -54,7 +54,7 @@ def load(name: str, weights: str | None = None, side: int | None = None, downloa
     """
     check_name(name)
     library, _, model = name.partition(":")
-    place = None if weights is None else Path(weights)
+    place = None if weights is None else Path(weights).expanduser()
     if place is not None and not place.exists():
         raise InputError(f"{place} is missing; expected: the weights of {name}")
     loader = load_packaged if name in PACKAGED else LIBRARIES[library][1]
@@ -62,7 +62,7 @@ def load(name: str, weights: str | None = None, side: int | None = None, downloa
         encoder = loader(Asked(name, model, place, download))
     except ImportError as error:
         raise InputError(f"encoder {name} needs the package {error.name or library}, which is not installed") from error
-    encoder.module.requires_grad_(False).eval()
+    encoder.module.requires_grad_(False).float().eval()
     return encoder if side is None else _resized(encoder, side)
 
 

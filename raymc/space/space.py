@@ -140,7 +140,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     own = _own(file.dataset, path)
     dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
     if own:
-        places = {"path": own.path} | ({"test": own.test} if own.test else {})
+        places = {key: value for key in ("path", "test", "weights") if (value := getattr(own, key)) is not None}
         content = dict(content) | {"dataset": dict(content["dataset"]) | places}
     presets = _presets(method, dataset, own, methods)
     preset = _preset(method, file.preset, presets)
@@ -185,13 +185,18 @@ def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
         return (path.parent / Path(name).expanduser()).resolve()
 
     place = absolute(dataset.path)
+    known = dataset.encoder is not None and dataset.path in NAMES and not place.exists()
     return OwnData(
-        name=dataset.name or place.stem,
-        path=str(place),
+        name=dataset.called if dataset.encoder and place.stem in NAMES else dataset.name or place.stem,
+        path=dataset.path if known else str(place),
         label=dataset.label,
         side=dataset.side,
         test=None if dataset.test is None else str(absolute(dataset.test)),
         id=dataset.id,
+        text=dataset.text,
+        encoder=dataset.encoder,
+        weights=None if dataset.weights is None else str(absolute(dataset.weights)),
+        features=dataset.features,
     )
 
 

@@ -150,7 +150,7 @@ def common_data(request: StabilityRequest, found: Sequence[Configuration]) -> Da
                 raise InputError(
                     f"{first.name} and {other.name} train on different samples: {key} is {mine} and {theirs}"
                 )
-    dataset = load_data(first.space, request.data, request.smoke, first.params)
+    dataset = load_data(first.space, request.data, request.storage, request.smoke, first.params)
     for one in found:
         check_data(one.space, one.config, dataset, objective=False)
     return dataset

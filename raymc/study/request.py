@@ -86,7 +86,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     study.check_new(request.storage, folder)
     url = database_of(request)
     report_folder(name)
-    dataset = load_data(space, request.data, request.smoke)
+    dataset = load_data(space, request.data, request.storage, request.smoke)
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
@@ -152,7 +152,7 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
         raise InputError(f"study {folder.name} was asked for {asked} trials; --trials {trials} would take some away")
     if trials > asked and not space.params:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
-    found, before = data_facts(load_data(space, request.data, manifest["smoke"])), manifest["data"]
+    found, before = data_facts(load_data(space, request.data, request.storage, manifest["smoke"])), manifest["data"]
     for key, words in (("fingerprint", "samples"), ("labels", "labels")):
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")

@@ -40,7 +40,7 @@ def progress() -> Iterator[Report]:
             elif row["event"] == "features":
                 if "features" not in tasks:
                     tasks["features"] = bars.add_task("features", total=row["n"], facts="")
-                bars.update(tasks["features"], total=row["n"], completed=row["done"], facts=row["encoder"])
+                bars.update(tasks["features"], total=row["n"], completed=row["done"], facts=row["encoder"])  # type: ignore[arg-type]
             elif row["event"] == "stage" and row["cached"]:
                 bars.add_task(row["name"], total=row["epochs"], completed=row["epochs"], facts="from the store")
 
