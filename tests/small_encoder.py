@@ -26,9 +26,9 @@ class Small(nn.Module):
         return nn.functional.adaptive_avg_pool2d(x, 2).flatten(1) * self.weight
 
 
-def small() -> Encoder:
+def small(side: int = 12) -> Encoder:
     net = Small().eval().requires_grad_(False)
-    return Encoder("small", net, net, Preprocessing(12, 12, "bicubic", (0.0,) * 3, (1.0,) * 3), "nowhere")
+    return Encoder("small", net, net, Preprocessing(side, side, "bicubic", (0.0,) * 3, (1.0,) * 3), "nowhere")
 
 
 def features_of(group: ProcessGroup, x: np.ndarray[Any, Any], storage: str) -> tuple[np.ndarray[Any, Any], int]:
@@ -44,4 +44,4 @@ def features_of(group: ProcessGroup, x: np.ndarray[Any, Any], storage: str) -> t
     counting = Encoder(encoder.name, encoder.module, encode, encoder.preprocessing, encoder.source)
     features = Features(counting, torch.from_numpy(x), Store(storage), "float32", torch.device("cpu"))
     features.obtain(Workers(*world(group), group), lambda row: None)
-    return features.float32(), sum(computed)
+    return features.array(), sum(computed)

@@ -298,12 +298,12 @@ def test_features_are_what_the_net_gives(tmp_path: Path) -> None:
     expected = nn.functional.adaptive_avg_pool2d(x.float() / 255, 2).flatten(1)
     first = made(x, tmp_path)
     assert (len(first), first.width, first.cached) == (2500, 12, False)
-    torch.testing.assert_close(torch.from_numpy(first.float32()), expected)
+    torch.testing.assert_close(torch.from_numpy(first.array()), expected)
     again = made(x, tmp_path)
-    assert again.cached and (again.float32() == first.float32()).all()
+    assert again.cached and (again.array() == first.array()).all()
     half = made(x, tmp_path, "bfloat16")
     assert not half.cached and half.chunk(0).dtype == torch.bfloat16
-    torch.testing.assert_close(torch.from_numpy(half.float32()), expected, rtol=0.02, atol=0.01)
+    torch.testing.assert_close(torch.from_numpy(half.array()), expected, rtol=0.02, atol=0.01)
 
 
 def test_the_key_has_all_that_decides_the_numbers(tmp_path: Path) -> None:
@@ -353,21 +353,21 @@ def test_a_killed_embedding_goes_on_from_its_chunks(tmp_path: Path) -> None:
     with pytest.raises(Dies):
         made(x, tmp_path, encode=encode)
     seen.clear()
-    whole = made(x, tmp_path, encode=encode).float32()
+    whole = made(x, tmp_path, encode=encode).array()
     assert sum(seen) == 3000 - 2048
-    assert (whole == made(x, tmp_path / "other").float32()).all()
+    assert (whole == made(x, tmp_path / "other").array()).all()
     seen.clear()
     folder = tmp_path / "stages" / made(x, tmp_path).key
     torn = next(folder.glob("rows-000001-*.pt"))
     torn.write_bytes(torn.read_bytes()[:-9])
-    assert (made(x, tmp_path, encode=encode).float32() == whole).all()
+    assert (made(x, tmp_path, encode=encode).array() == whole).all()
     assert sum(seen) == 1024
 
 
 def test_workers_share_the_chunks(tmp_path: Path) -> None:
     """Each computes its own, and all see the rows that one process has."""
     x = photos(4000)
-    alone = made(x, tmp_path / "alone").float32()
+    alone = made(x, tmp_path / "alone").array()
     results = on_workers(features_of, [x.numpy()] * 2, storage=str(tmp_path / "shared"))
     assert [rows for _, rows in results] == [2048, 4000 - 2048]
     for z, _ in results:

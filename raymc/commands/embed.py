@@ -120,15 +120,13 @@ def _labels(own: OwnData, raw: Raw) -> NDArray[Any] | None:
 
 def _write(out: Path, features: Features, precision: str, names: Sequence[str], labels: NDArray[Any] | None) -> None:
     """An .npz of all, or an .npy that is never in memory as a whole, with the rest beside it in `NAME.samples.npz`."""
-    shape, kind = (len(features), features.width), np.float16 if precision == "float16" else np.float32
+    dtype = np.float16 if precision == "float16" else np.float32
     rest = {"sample": np.asarray(names, str)} | ({} if labels is None else {"y": labels})
     if out.suffix == ".npy":
-        with replaced(out) as temporary:
-            x = np.lib.format.open_memmap(temporary, "w+", kind, shape)
-            features.into(x).flush()  # type: ignore[attr-defined]
-            del x
+        with replaced(out) as temporary, temporary.open("wb") as file:
+            features.write_npy(file, dtype)
         out = out.with_suffix(".samples.npz")
     else:
-        rest["x"] = features.into(np.empty(shape, kind))
+        rest["x"] = features.array(dtype)
     with replaced(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **rest)  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, set
     def features(x: Inputs) -> NDArray[np.float32]:
         made = Features(encoder, x, Store(setting.storage, wait=True), setting.precision, setting.device)
         made.obtain(setting.workers, setting.report)
-        return made.float32()
+        return made.array()
 
     train = features(raw.train)
     test = None if raw.test is None else features(raw.test)

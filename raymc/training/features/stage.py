@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -111,15 +111,20 @@ class Features:
         self.store.save(self.key, {"x": computed}, {"stage": "features", "chunk": number}, name)
         return computed
 
-    def into(self, out: NDArray[Any]) -> NDArray[Any]:
-        """Write the rows into `out` `[n, width]`, which may be a file; numpy converts their type."""
+    def array(self, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+        """All rows `[n, width]` in memory."""
+        out = np.empty((len(self), self.width), dtype)
         for number, x in enumerate(self.rows()):
             out[number * CHUNK : number * CHUNK + len(x)] = x.float().numpy()
         return out
 
-    def float32(self) -> NDArray[np.float32]:
-        """All rows in memory."""
-        return self.into(np.empty((len(self), self.width), np.float32))
+    def write_npy(self, file: BinaryIO, dtype: type[np.floating[Any]] = np.float32) -> None:
+        """Write all rows as an .npy, of which a chunk is in memory at a time."""
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        shape = (len(self), self.width)
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        for x in self.rows():
+            file.write(x.float().numpy().astype(dtype).tobytes())
 
     def _complete(self) -> bool | None:
         return None if self.store.load(self.key) is None else True
