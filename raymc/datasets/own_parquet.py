@@ -113,7 +113,7 @@ def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData) -> s
         return {"O"}
     if not width and len(numbers):
         raise InputError(f"{own.path}: row 0 of {name} holds an empty list; expected: numbers")
-    for start, rows in _lists(file, name, max(1, BLOCK // max(1, width))):
+    for start, rows in _lists(file, name, max(1, BLOCK // 8 // max(1, width))):
         lengths = _lengths(rows)
         wrong = np.flatnonzero(lengths != width)
         if len(wrong):
@@ -142,8 +142,15 @@ def _lists(file: ParquetFile, name: str, size: int) -> Iterator[tuple[int, Any]]
 
 
 def _column(file: ParquetFile, name: str) -> Series:
-    """One column, which is how the file has them: the others are not in memory."""
-    return file.read(columns=[name], use_threads=False).to_pandas().iloc[:, 0]
+    """One column, which is how the file has them: the others are not in memory.
+
+    In parts, of which pyarrow keeps less of what it needed for them.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([file.schema_arrow.field(name)], metadata=file.schema_arrow.metadata)
+    table = pa.Table.from_batches(file.iter_batches(columns=[name], use_threads=False), schema)
+    return table.unify_dictionaries().to_pandas().iloc[:, 0]
 
 
 def _names(column: Series, own: OwnData) -> list[str]:

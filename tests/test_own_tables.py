@@ -1,0 +1,137 @@
+"""Tables of the user's own: columns, labels, names, embeddings, and one line for whatever is no table of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raymc.datasets import own_csv
+from tests.own_data import TEXTS, D, N, X, Y, complaint, frame, read
+
+
+def test_a_csv_that_is_read_in_parts_is_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column's kind, and that of the labels, is that of all its parts."""
+    monkeypatch.setattr(own_csv, "BLOCK", 6)  # two rows at a time
+    path = tmp_path / "rows.csv"
+    for labels, classes in (
+        (["1", "2", "03", "1"], 3),
+        (["1", "2", "03", "a"], 4),
+        (["true", "false"] * 2, 2),
+        (["x, 1", "y", "y", "y"], 2),
+    ):
+        rows = [f'{i},{i / 7!r},"{label}"' for i, label in enumerate(labels)]
+        path.write_text("\n".join(["a,b,kind", *rows]) + "\n")
+        found = read(path, "none", label="kind")
+        assert found.n_classes == classes and found.train.x[:, 0].tolist() == [0, 1, 2, 3]
+    for column in ("1 2 3 x", "true true 1 2"):
+        path.write_text("\n".join(["a,b,kind", *(f"{word},0,{i % 2}" for i, word in enumerate(column.split()))]) + "\n")
+        assert "no numbers in a" in complaint(path, label="kind")
+    path.write_text("a,b,kind\n1,2,x\n1,2,y\n1,2,x\n,2,x\n")
+    assert "row 3, column a" in complaint(path, label="kind")
+
+
+def test_labels_of_a_table_are_numbers_or_texts(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for y, wanted in ((Y * 2 + 9, Y), (np.asarray(["NA", "None", "no"])[Y], Y), (Y.astype(float), Y)):
+        frame(kind=y).to_csv(path, index=False)
+        found = read(path, label="kind")
+        assert found.train.y is not None and found.train.y.tolist() == wanted.tolist()
+    table = frame(kind=pd.array(TEXTS, dtype="string"), number=pd.array(Y, dtype="Int64"))
+    table.to_parquet(tmp_path / "rows.parquet")
+    frame(kind=pd.Categorical(TEXTS), number=Y).to_parquet(tmp_path / "more.parquet")
+    for dtype in ("boolean", "Int64", "int64[pyarrow]"):
+        given = pd.Series([value > 0 for value in Y], dtype="boolean").astype(dtype)
+        frame(kind=given).to_parquet(tmp_path / "b.parquet")
+        assert read(tmp_path / "b.parquet", label="kind").n_classes == 2, dtype
+    table.drop(columns="kind").to_parquet(tmp_path / "numbers.parquet")
+    assert read(tmp_path / "numbers.parquet", label="number").n_classes == 3
+    assert read(tmp_path / "numbers.parquet").train.x.shape == (N, D + 1), "without label: it is a column like others"
+    assert "no numbers in kind" in complaint(tmp_path / "rows.parquet", label="number")
+    assert "no numbers in kind" in complaint(tmp_path / "more.parquet", label="number")
+
+
+def test_names_in_a_parquet_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    frame(site=Y).set_index("site").to_parquet(path)
+    for label in (None, "site"):
+        assert "has site as its index; write the table after reset_index() to have it" in complaint(path, label=label)
+    frame().set_index(Y).to_parquet(path)
+    assert read(path).train.x.shape == (N, D), "an index without a name numbers the rows"
+    pq.write_table(pa.table([X[:, 0], X[:, 1], X[:, 2]], names=["a", "b", "a"]), path)
+    assert "several columns are called a; expected: a name of its own for each" in complaint(path)
+
+
+@pytest.mark.parametrize("rows", ["\na\n1\n2\n3\n", "\n \na,b\n1,2\n3,4\n5,6\n"])
+def test_blank_lines_before_the_names_are_none(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "rows.csv").write_text(rows)
+    assert len(read(tmp_path / "rows.csv").train) == 3
+
+
+GOOD = "a,b,kind\n1,2,x\n3,5,y\n4,4,x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "told"),
+    [
+        (GOOD, "kin", "has no column kin; did you mean kind?"),
+        (GOOD, None, "no numbers in kind; the column of the labels is named by label: in the space file"),
+        (GOOD.replace(",2,", ",two,"), "kind", "no numbers in b"),
+        (GOOD.replace("b,kind", "site,kind").replace(",2,", ",two,"), None, "no numbers in site, kind"),
+        (GOOD.replace(",2,", ",,"), "kind", "holds 1 values that are missing"),
+        (GOOD.replace(",2,", ",NA,").replace(",4,", ",inf,"), "kind", "holds 2 values"),
+        (GOOD.replace(",5,", ",NaN,"), "kind", "row 1, column b (counted from 0)"),
+        (GOOD.replace("5,y", "5,"), "kind", "1 rows have no kind; the first is row 1"),
+        (GOOD.replace("5,y", "5"), "kind", "1 rows have no kind; the first is row 1"),
+        (GOOD.replace("5,y", "5,y,7"), "kind", "cannot be read"),
+        (GOOD.replace("2,x", "2,x,7"), "kind", "cannot be read"),
+        (GOOD.replace("y", "x"), "kind", "all labels are x; at least two classes"),
+        ("a,kind\n1,0.5\n2,1\n", "kind", "the label of row 0 is 0.5"),
+        ("a,kind\n1,true\n2,false\n3,NA\n", "kind", "1 rows have no kind; the first is row 2 (NA)"),
+        (
+            "a\n1\n\n3\n",
+            None,
+            "holds 1 values that are missing, NaN, infinite or beyond float32; the first is in row 1",
+        ),
+        ("", None, "cannot be read"),
+        ("a,b\n", None, "holds 0 rows of 2 columns"),
+        ("kind\nx\ny\n", "kind", "holds 2 rows of 0 columns"),
+        *(
+            (f"{first}\n3,4,5\n5,6,8\n", None, "the first line holds numbers; expected: the names of the columns")
+            for first in ("1.5,2,3", "0.0,0.0,0.0", "1.5,,2", "1,NA,2", "1,1,nan")
+        ),
+        ("k,k,c\n0,0,1\n1,1,2\n", "k", "several columns are called k; expected: a name of its own for each"),
+        ("k,c, k \n0,1,0\n1,2,1\n", "k", "several columns are called k"),
+        ("a;b\n1;2\n3;4\n", None, "columns are separated by commas, and the first line has none: 'a;b'"),
+        ("a\tb\n1\t2\n3\t4\n", None, "the first line has none: 'a\\tb'"),
+        ("a;b\n1,5;2\n3,2;4\n", None, "columns are separated by commas"),
+        (
+            ",a,b\n0,1,2\n1,3,4\n",
+            None,
+            "column 0 (counted from 0) has no name; numbers of rows would be taken for data",
+        ),
+    ],
+)
+def test_a_csv_that_is_no_table_of_numbers_is_one_line(tmp_path: Path, text: str, label: str | None, told: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    assert told in complaint(path, label=label)
+
+
+def test_a_csv_with_numbered_columns_and_one_of_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    pd.DataFrame(X).to_csv(path, index=False)
+    assert read(path).train.x.shape == (N, D)
+    path.write_bytes(b"a,b\xff\n1,2\n3,4\n")
+    assert "cannot be read" in complaint(path)
+
+
+def test_many_columns_of_text_are_not_all_named(tmp_path: Path) -> None:
+    frame(**{f"t{i}": TEXTS for i in range(9)}).to_parquet(tmp_path / "rows.parquet")
+    assert "no numbers in t0, t1, t2, t3, t4 and 4 more" in complaint(tmp_path / "rows.parquet")
+    frame(when=pd.Timestamp(0)).to_parquet(tmp_path / "rows.parquet")
+    assert "no numbers in when" in complaint(tmp_path / "rows.parquet")
