@@ -157,4 +157,5 @@ def common_data(request: StabilityRequest, found: Sequence[Configuration]) -> Da
 
 
 def _place(space: Space) -> str:
-    return space.own.path if space.own else space.dataset
+    encoder = f" by {space.own.encoder}" if space.own and space.own.encoder else ""
+    return f"{space.own.path}{encoder}" if space.own else space.dataset

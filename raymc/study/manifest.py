@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from raymc import clusterers, datasets, provenance
@@ -86,7 +87,7 @@ def load_data(space: Space, root: str, storage: str, smoke: bool, params: Mappin
     An encoder's features are computed here, if `storage` lacks them, before trainings are handed out.
     """
     config = space.config(params=params)
-    with progress() as report:
+    with progress() if space.own and space.own.encoder else nullcontext(lambda row: None) as report:
         setting = Setting(storage, device=pick_device(None), report=report)
         dataset = limited(data.load_data(config, root, setting, smoke, keep=False), config)
     return shorten(config, dataset)[1] if smoke else dataset

@@ -50,8 +50,8 @@ def run(
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
     # Ray wants as many reports of every worker, and their shares differ.
-    told = report if workers.size == 1 else lambda row: None
-    setting = Setting(storage, workers=workers, device=pick_device(device), report=told)
+    reported = report if workers.size == 1 else lambda row: None
+    setting = Setting(storage, workers=workers, device=pick_device(device), report=reported)
     dataset = limited(load_data(config, data, setting, smoke), config)
     if smoke:
         config, dataset = shorten(config, dataset)

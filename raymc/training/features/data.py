@@ -55,12 +55,12 @@ def load_data(config: Config, root: str | None, setting: Setting, smoke: bool = 
     if key in _loaded and setting.workers.size == 1:  # else one worker might wait for another that has them
         return _loaded[key]
     raw = read_raw(own, root, most)
-    made = _embedded(own, raw, encoders.load(own.encoder, own.weights, own.side), config.scaling, setting)
+    dataset = _embedded(own, raw, encoders.load(own.encoder, own.weights, own.side), config.scaling, setting)
     if keep:
         for former in list(_loaded)[: len(_loaded) + 1 - LOADED]:
             del _loaded[former]
-        _loaded[key] = made
-    return made
+        _loaded[key] = dataset
+    return dataset
 
 
 class Raw(NamedTuple):
@@ -112,9 +112,9 @@ def _few(found: Found, most: int) -> Found:
 
 def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, setting: Setting) -> Dataset:
     def features(x: Inputs) -> NDArray[np.float32]:
-        made = Features(encoder, x, Store(setting.storage, wait=True), setting.precision, setting.device)
-        made.obtain(setting.workers, setting.report)
-        return made.array()
+        stage = Features(encoder, x, Store(setting.storage, wait=True), setting.precision, setting.device)
+        stage.obtain(setting.workers, setting.report)
+        return stage.array()
 
     train = features(raw.train)
     test = None if raw.test is None else features(raw.test)
