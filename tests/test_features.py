@@ -111,6 +111,9 @@ def test_rows_that_an_encoder_made(tmp_path: Path) -> None:
     data = loaded(tmp_path, "{path: rows.npy, features: true}")
     assert data.scaling is not None and data.scaling.how == "unit"
     torch.testing.assert_close(data.train.x.norm(dim=1), torch.ones(20))
+    np.save(tmp_path / "images.npy", np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(InputError, match="features: true is for rows of numbers, and these are images"):
+        loaded(tmp_path, "{path: images.npy, features: true}")
 
 
 # Scaling to length one.

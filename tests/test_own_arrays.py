@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.own_data import RNG, N, X, Y, bad, complaint, npz, read
 
@@ -77,6 +78,76 @@ def test_objects_in_a_file_are_not_made(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "rows.npz", allow_pickle=True, x=np.asarray([Harm()], object))
     assert "objects, which could be code" in complaint(tmp_path / "rows.npz")
-    (tmp_path / "rows.npy").write_bytes(pickle.dumps(Harm()))
-    complaint(tmp_path / "rows.npy")
+    for kind in ("npy", "pt"):
+        (tmp_path / f"rows.{kind}").write_bytes(pickle.dumps(Harm()))
+        complaint(tmp_path / f"rows.{kind}")
+    torch.save({"x": Harm()}, tmp_path / "rows.pt")
+    assert "holds more than tensors, which could be code, and is not loaded" in complaint(tmp_path / "rows.pt")
     assert not (tmp_path / "harm").exists()
+
+
+def written(path: Path, x: Any, **more: Any) -> Path:
+    """The same tensors as .npz, .pt or .safetensors."""
+    tensors = {"x": torch.as_tensor(x), **{name: torch.as_tensor(value) for name, value in more.items()}}
+    if path.suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
+    else:
+        torch.save(tensors, path) if path.suffix == ".pt" else save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "pt", "safetensors"])
+@pytest.mark.parametrize("shape", [(6, 9, 7), (6, 9, 7, 3), (6, 3, 9, 7)])
+def test_floats_of_images_become_the_bytes_they_were(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+    x = RNG.integers(0, 256, shape, dtype=np.uint8)
+    wanted = read(npz(tmp_path / "bytes.npz", x)).train.x
+    for dtype in (np.float32, np.float64):
+        data = read(written(tmp_path / f"rows.{kind}", (x / 255).astype(dtype)))
+        assert torch.equal(data.train.x, wanted) and data.scaling is None
+        assert "images of 7x9" in data.split and "; their floats 0..1 times 255, rounded" in data.split
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int64", "uint8", "bool"]
+)
+def test_tensors_are_read_as_the_numbers_that_they_hold(tmp_path: Path, kind: str, dtype: str) -> None:
+    x = torch.as_tensor(RNG.integers(0, 2, (N, 3)) * 3 - 1).to(getattr(torch, dtype))
+    data = read(written(tmp_path / f"rows.{kind}", x, y=torch.as_tensor(Y)), "none")
+    assert torch.equal(data.train.x, x.float()) and data.n_classes == 3
+
+
+def test_tensors_by_other_names_and_other_kinds_are_one_line(tmp_path: Path) -> None:
+    pt, safe, x = tmp_path / "rows.pt", tmp_path / "rows.safetensors", torch.as_tensor(X)
+    for content, told in (
+        ({"a": x, "b": x + 1}, "lacks a tensor x (it has a, b)"),
+        ({"x": x, "labels": x[:, 0].clone()}, "has no y but labels: call labels y"),
+        ({}, "lacks a tensor x (it has nothing)"),
+        ({"x": x.to(torch.complex64)}, "holds x as complex64"),
+        ({"x": x[0].clone()}, "holds x of 4 values"),
+        ({"x": x.to(torch.float8_e4m3fn)}, "holds x as float8_e4m3fn"),
+    ):
+        torch.save(content, pt)
+        save_file(content, safe)
+        assert told in complaint(pt) and told in complaint(safe)
+    torch.save([x, x], pt)
+    assert "holds a list; expected: tensors x and" in complaint(pt)
+    torch.save({"x": x.to_sparse()}, pt)
+    assert "(torch.sparse_coo)" in complaint(pt)
+    torch.save({"emb": x.T.contiguous().T.requires_grad_(), "epoch": 3}, pt)
+    assert read(pt).source.endswith("; without its tensors epoch)") and read(pt).train.x.shape == X.shape
+
+
+def test_samples_have_the_names_that_an_npz_gives_them(tmp_path: Path) -> None:
+    names = [f"photos/{i}.jpg" for i in range(N)]
+    for texts in (np.asarray(names), np.asarray(names, "S")):
+        data = read(npz(tmp_path / "rows.npz", sample=texts))
+        assert data.samples == tuple(names) and "without" not in data.split
+    assert read(npz(tmp_path / "rows.npz", sample=Y)).source.endswith("; without its arrays sample)"), "no texts"
+    assert read(npz(tmp_path / "rows.npz")).samples is None
+    assert "holds 7 names in sample for 30 samples" in complaint(
+        npz(tmp_path / "rows.npz", sample=np.asarray(names[:7]))
+    )
+    names[9] = names[2]
+    told = "1 rows repeat a name in sample: row 9 is 'photos/2.jpg', as row 2 is"
+    assert told in complaint(npz(tmp_path / "rows.npz", sample=np.asarray(names)))

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from raymc.config import Config
 from raymc.datasets import Dataset, load_once
+from raymc.training.smoke import limit
 from tests.own_data import RNG, TEXTS, D, N, X, Y, complaint, frame, npz, own, read
 
 
@@ -157,3 +158,13 @@ def test_a_file_that_changes_is_read_anew(tmp_path: Path) -> None:
     assert load_once(config) is before
     npz(tmp_path / "rows.npz", X[:9])
     assert len(load_once(config).train) == 9
+
+
+def test_samples_that_are_drawn_keep_their_names(tmp_path: Path) -> None:
+    """Of `n_samples`, and of a smoke run; where rows have no names, their numbers in the file."""
+    names = [f"site {i}" for i in range(N)]
+    for data in (read(npz(tmp_path / "rows.npz", sample=np.asarray(names))), read(npz(tmp_path / "bare.npz"))):
+        few = limit(data, 7)
+        assert few.samples is not None and len(few.samples) == 7 == len(set(few.samples))
+        rows = [int(name.removeprefix("site ")) for name in few.samples]
+        assert torch.equal(few.train.x, data.train.x[rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raymc.datasets import own_csv
-from tests.own_data import TEXTS, D, N, X, Y, complaint, frame, read
+from raymc.datasets import own_csv, own_parquet
+from raymc.datasets.own import read_found
+from tests.own_data import RNG, TEXTS, D, N, X, Y, complaint, frame, npz, own, read
 
 
 def test_a_csv_that_is_read_in_parts_is_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +137,82 @@ def test_many_columns_of_text_are_not_all_named(tmp_path: Path) -> None:
     assert "no numbers in t0, t1, t2, t3, t4 and 4 more" in complaint(tmp_path / "rows.parquet")
     frame(when=pd.Timestamp(0)).to_parquet(tmp_path / "rows.parquet")
     assert "no numbers in when" in complaint(tmp_path / "rows.parquet")
+
+
+def test_rows_are_called_by_the_column_id(tmp_path: Path) -> None:
+    names = [f"00{i}" for i in range(N)]
+    frame(site=names, kind=TEXTS).to_csv(tmp_path / "rows.csv", index=False)
+    frame(site=names, kind=TEXTS).to_parquet(tmp_path / "rows.parquet")
+    frame(kind=TEXTS).to_csv(tmp_path / "bare.csv", index=False)
+    bare = read(tmp_path / "bare.csv", label="kind")
+    for kind in ("csv", "parquet"):
+        data = read(tmp_path / f"rows.{kind}", label="kind", id="site")
+        assert data.samples == tuple(names) and data.fingerprint == bare.fingerprint
+    frame(site=Y * 100 + np.arange(N)).to_parquet(tmp_path / "rows.parquet")
+    found = read(tmp_path / "rows.parquet", id="site").samples
+    assert found == tuple(str(number) for number in Y * 100 + np.arange(N))
+    assert bare.samples is None
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a", "b", "a", "b"], "2 rows repeat a name in site: row 2 is 'a', as row 0 is; expected: each name once"),
+        (["a", "", "c", " "], "2 rows have no site; the first is row 1"),
+    ],
+)
+def test_names_that_repeat_or_are_blank_are_one_line(tmp_path: Path, names: list[str], told: str) -> None:
+    frame(X[:4], site=names).to_csv(tmp_path / "rows.csv", index=False)
+    frame(X[:4], site=[name or None for name in names]).to_parquet(tmp_path / "rows.parquet")
+    for kind in ("csv", "parquet"):
+        assert told in complaint(tmp_path / f"rows.{kind}", id="site")
+        assert "has no column sites; did you mean site?" in complaint(tmp_path / f"rows.{kind}", id="sites")
+
+
+def test_classes_are_called_as_the_user_wrote_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for written, wanted in ((["10", "02", "10"], ("02", "10")), (["true", "false", "true"], ("false", "true"))):
+        path.write_text("a,kind\n" + "".join(f"{i}, {word}\n" for i, word in enumerate(written)))
+        data = read(path, label="kind")
+        assert data.classes == wanted and data.train.y is not None and data.train.y.tolist() == [1, 0, 1]
+    frame(kind=Y * 1.0).to_parquet(tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet", label="kind").classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("value", ["float", "double", "halffloat", "int32"])
+def test_lists_in_a_parquet_are_columns(tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every kind of list, beside columns of numbers, read in parts over several row groups."""
+    monkeypatch.setattr(own_parquet, "BLOCK", 64)
+    x = RNG.integers(-50, 50, (N, D)).astype({"float": "f4", "double": "f8", "halffloat": "f2", "int32": "i4"}[value])
+    flat = pa.array(x.ravel())
+    offsets = np.arange(0, N * D + 1, D)
+    lists = {
+        "fixed": pa.FixedSizeListArray.from_arrays(flat, D),
+        "list": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat),
+        "large": pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat),
+    }
+    wanted = read_found(own(npz(tmp_path / "rows.npz", np.column_stack([Y, x, 2 * Y])))).x
+    for kind, emb in lists.items():
+        path = tmp_path / f"{kind}.parquet"
+        pq.write_table(pa.table({"first": Y, "emb": emb, "last": 2 * Y}), path, row_group_size=11)
+        found = read_found(own(path))
+        assert np.array_equal(found.x, wanted) and found.columns == ["first", *(f"emb[{i}]" for i in range(D)), "last"]
+
+
+@pytest.mark.parametrize(
+    ("lists", "told"),
+    [
+        ([[1.0, 2.0], [3.0], [4.0, 5.0]], "row 1 of emb holds 1 numbers; expected: 2, as row 0 has"),
+        ([[1.0, 2.0], [3.0, 4.0], None], "row 2 of emb is missing; expected: 2"),
+        ([None, [3.0, 4.0], [3.0, 4.0]], "row 0 has no emb; expected: a list of numbers"),
+        ([[], [], []], "row 0 of emb holds an empty list; expected: numbers"),
+        ([[1.0, 2.0], [3.0, None], [3.0, 4.0]], "row 1, column emb[1] (counted from 0)"),
+        ([["a", "b"]] * 3, "no numbers in emb"),
+        ([[[1.0], [2.0]]] * 3, "no numbers in emb"),
+    ],
+)
+def test_lists_that_are_no_rows_of_numbers_are_one_line(tmp_path: Path, lists: list[Any], told: str) -> None:
+    path = tmp_path / "rows.parquet"
+    emb = pa.array(lists) if any(lists) else pa.array(lists, pa.list_(pa.float32()))
+    pq.write_table(pa.table({"emb": emb}), path)
+    assert told in complaint(path)

@@ -33,6 +33,11 @@ def test_a_relative_path_is_taken_from_the_space_file(tmp_path: Path, monkeypatc
         # What a study keeps can be read anywhere.
         (tmp_path / "elsewhere/kept.yaml").write_text(json.dumps(dict(found.content)))
         assert load_space("kept.yaml").own == found.own
+    npz(tmp_path / "data/late.npz")
+    held = load_space(space(tmp_path, "{path: data/rows.npz, test: data/late.npz}"))
+    assert held.own == own(tmp_path / "data/rows.npz", test=str(tmp_path / "data/late.npz"))
+    (tmp_path / "elsewhere/kept.yaml").write_text(json.dumps(dict(held.content)))
+    assert load_space("kept.yaml").own == held.own
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_space(space(tmp_path, "{path: ~/data/rows.npz, name: flowers}")).own == own(
         tmp_path / "data/rows.npz", name="flowers"

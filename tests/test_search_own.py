@@ -44,8 +44,8 @@ def space(folder: Path, rest: str = "", name: str = "mine", data: str = "data/ro
     return os.path.relpath(path)
 
 
-def begin(folder: Path, rest: str = SEARCH) -> tuple[Request, Path]:
-    request = Request(space(folder, rest), {}, str(folder / "store"), str(folder), name="s")
+def begin(folder: Path, rest: str = SEARCH, data: str = "data/rows.npz") -> tuple[Request, Path]:
+    request = Request(space(folder, rest, data=data), {}, str(folder / "store"), str(folder), name="s")
     return request, new_study(request, "sqlite:///mlflow.db")
 
 
@@ -80,6 +80,16 @@ def test_a_study_does_not_go_on_with_other_samples_or_labels(work: Path) -> None
     del manifest["data"]["labels"]  # as in a study of an earlier version
     study.write_manifest(folder, manifest)
     go_on(request, folder)
+
+
+def test_a_study_does_not_go_on_with_another_part_held_out(work: Path) -> None:
+    np.savez(work / "data/late.npz", x=X[:9], y=Y[:9])
+    request, folder = begin(work, data="data/rows.npz, test: data/late.npz")
+    go_on(request, folder)
+    for arrays in ({"x": X[1:10], "y": Y[:9]}, {"x": X[:9], "y": Y[1:10]}):
+        np.savez(work / "data/late.npz", **arrays)
+        with pytest.raises(InputError, match="the held-out samples of rows are not those that study s began with"):
+            go_on(request, folder)
 
 
 def test_a_space_may_set_and_search_the_scaling(work: Path) -> None:

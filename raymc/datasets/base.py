@@ -142,10 +142,17 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "labels": None if dataset.train.y is None else fingerprint(dataset.train.y),
         "n": len(dataset.train),
         "test_n": 0 if dataset.test is None else len(dataset.test),
+        "held_out": None if dataset.test is None else _held_out(dataset.test),
         "n_classes": dataset.n_classes,
         "split": dataset.split,
         "source": dataset.source,
     }
+
+
+def _held_out(test: Split) -> str:
+    """sha256 of its samples and labels, which are scored together."""
+    parts = (test.x,) if test.y is None else (test.x, test.y)
+    return hashlib.sha256(" ".join(map(fingerprint, parts)).encode()).hexdigest()
 
 
 def data_root(args_data: str | None = None) -> Path:

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from raymc.config import Config, OwnData
-from raymc.datasets.base import Dataset, Split, fingerprint
+from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
 from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors
-from raymc.datasets.own_checks import check_alike, check_numbers
+from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
 from raymc.datasets.own_found import Array, Found
 from raymc.datasets.own_images import read_folder
-from raymc.datasets.own_labels import numbered, numbered_as
+from raymc.datasets.own_labels import Classes, numbered, numbered_as
 from raymc.datasets.own_parquet import read_parquet
 from raymc.datasets.own_photos import list_photos
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
@@ -116,54 +116,56 @@ def read_held_out(own: OwnData, found: Found) -> Found | None:
 
 def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | None = None) -> Dataset:
     """The dataset of what was read: labels numbered, and rows scaled, both by the training's. Raises InputError."""
-    path = Path(own.path)
-    labels, classes = (None, None) if found.y is None else numbered(found, path)
-    test_labels = None if test is None or test.y is None or classes is None else numbered_as(classes, test, _test(own))
-    held_out = "" if test is None else f"; held out: {len(test.x)} of {own.test}{test.left_out}"
-    if found.x.ndim > 2:
-        if scaling not in (None, "none"):
-            check_vectors(own.name, _pixels(found.x[:1]), str(scaling))
-        scale = None
-        train = Split(_pixels(found.x), labels)
-        held = None if test is None else Split(_pixels(test.x), test_labels)
-        words = f"images of {found.x.shape[3]}x{found.x.shape[2]} {_colour(found.x)}{found.left_out}"
-        source = words
-    else:
-        check_numbers(found, path)
-        scale = fit(found.x, scaling or ("unit" if own.encoder or own.features else "standardise"))
-        train = Split(scale(found.x, found.x if own.encoder else None), labels)
-        if test is not None:
-            check_numbers(test, _test(own))
-        held = None if test is None else Split(scale(test.x), test_labels)
-        words = f"{WORDS[scale.how]}{found.left_out}"
-        source = f"{found.x.shape[1]} columns, {words}"
+    labels, classes = (None, None) if found.y is None else numbered(found, Path(own.path))
+    scale = _scaling(own, found, scaling)
+    train = _split(own, found, labels, scale)
+    words = (images_in_words(found.x) if scale is None else WORDS[scale.how]) + found.left_out
+    columns = "" if scale is None else f"{found.x.shape[1]} columns, "
     return Dataset(
         name=own.name,
         train=train,
-        test=held,
+        test=None if test is None else _held_out(own, test, classes, scale),
         n_classes=None if classes is None else len(classes.names),
         split=f"all, {len(train)}; {words}",
         fingerprint=fingerprint(train.x),
         stream=None,
         epoch_size=len(train),
-        source=f"{path} ({source}){held_out}",
+        source=f"{own.path} ({columns}{words})"
+        + ("" if test is None else f"; held out: {len(test.x)} of {own.test}{test.left_out}"),
         scaling=scale,
         samples=None if found.samples is None else tuple(found.samples),
         classes=None if classes is None else classes.names,
     )
 
 
-def _test(own: OwnData) -> Path:
-    assert own.test is not None
-    return Path(own.test)
+def _scaling(own: OwnData, found: Found, how: str | None) -> Scaling | None:
+    """How the rows are scaled, None for images. Raises InputError for numbers that are none, and to scale images."""
+    if found.x.ndim == 2:
+        check_numbers(found, Path(own.path))
+        return fit(found.x, how or ("unit" if own.encoder or own.features else "standardise"))
+    if own.features:
+        raise InputError(f"{own.path}: features: true is for rows of numbers, and these are images; name an encoder")
+    if how not in (None, "none"):
+        check_vectors(own.name, _pixels(found.x[:1]), str(how))
+    return None
+
+
+def _held_out(own: OwnData, test: Found, classes: Classes | None, scale: Scaling | None) -> Split:
+    path = Path(str(own.test))
+    if scale is not None:
+        check_numbers(test, path)
+    labels = None if test.y is None or classes is None else numbered_as(classes, test, path)
+    return _split(own, test, labels, scale)
+
+
+def _split(own: OwnData, found: Found, labels: Tensor | None, scale: Scaling | None) -> Split:
+    if scale is None:
+        return Split(_pixels(found.x), labels)
+    return Split(scale(found.x, found.x if own.encoder else None), labels)  # features are of the caller's making
 
 
 def _pixels(x: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
-
-
-def _colour(x: Array) -> str:
-    return "colour" if x.shape[1] == 3 else "grey"
 
 
 def _kind(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,9 @@ def read_safetensors(own: OwnData) -> Found:
 def read_pt(own: OwnData) -> Found:
     """As `read_safetensors`, of what `torch.save` wrote: a tensor, or a dict of tensors; nothing else is unpickled."""
     try:
-        found = torch.load(own.path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is said below, and nothing else
+            found = torch.load(own.path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{own.path} cannot be read ({error.strerror or error}); expected: {TENSORS}") from error
     except Exception as error:  # torch, pickle and zipfile each have their own errors for a torn file
@@ -177,8 +180,8 @@ def _in_bytes(x: Array, path: str) -> Array:
         if wrong.any():
             row, value = rows.start + int(np.argwhere(wrong)[0][0]), block[wrong][0]
             shape = "x".join(map(str, x.shape))
-            told = f"{shape} floats, and {value:g} in sample {row} (counted from 0)"
-            raise InputError(f"{path} holds images of {told}; expected: floats in 0..1, or uint8; rows are [n, d]")
+            reason = f"{shape} floats, and {value:g} in sample {row} (counted from 0)"
+            raise InputError(f"{path} holds images of {reason}; expected: floats in 0..1, or uint8; rows are [n, d]")
         pixels[rows] = np.rint(block * 255)
     return pixels
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from raymc.config import OwnData
 from raymc.datasets.base import row_blocks
-from raymc.datasets.own_found import Found
+from raymc.datasets.own_found import Array, Found
 from raymc.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -39,11 +39,11 @@ def check_alike(found: Found, later: Found, own: OwnData) -> Found:
     if found.x.ndim == later.x.ndim == 4 and found.side is not None and later.x.shape[1] < found.x.shape[1]:
         wide = np.broadcast_to(later.x, (len(later.x), *found.x.shape[1:]))
         later = later._replace(x=wide)
-    told = _difference(found, later)
-    if not told and later.y is not None and found.y is None:
-        told = "has labels; expected: none"
-    if told:
-        raise InputError(f"{own.test}, compared with the training rows of {own.path}, {told}")
+    difference = _difference(found, later)
+    if not difference and later.y is not None and found.y is None:
+        difference = "has labels; expected: none"
+    if difference:
+        raise InputError(f"{own.test}, compared with the training rows of {own.path}, {difference}")
     return later
 
 
@@ -64,7 +64,9 @@ def _difference(found: Found, later: Found) -> str:
 
 
 def _kind(found: Found) -> str:
-    if found.x.ndim == 2:
-        return f"rows of {found.x.shape[1]} numbers"
-    _, channels, height, width = found.x.shape
-    return f"images of {width}x{height} {'colour' if channels == 3 else 'grey'}"
+    return f"rows of {found.x.shape[1]} numbers" if found.x.ndim == 2 else images_in_words(found.x)
+
+
+def images_in_words(x: Array) -> str:
+    """Size and colour of images `[n, c, h, w]`."""
+    return f"images of {x.shape[3]}x{x.shape[2]} {'colour' if x.shape[1] == 3 else 'grey'}"

@@ -61,15 +61,15 @@ def read_csv(own: OwnData) -> Found:
                 chunksize=max(1, BLOCK // len(names)),
                 **settings,
             ) as tables:
-                x, kept, kinds = _gathered(tables, columns, texts)
+                x, by_name, kinds = _gathered(tables, columns, texts)
     except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
     if own.text is None:
         check_columns(x, kinds, own)
     else:
-        x = texts_of(kept[own.text], own)
-    written, samples = (None if name is None else kept[name] for name in (own.label, own.id))
+        x = texts_of(by_name[own.text], own)
+    written, samples = (None if name is None else by_name[name] for name in (own.label, own.id))
     if samples is not None:
         check_names(samples, str(own.id), own.path)
     y = None if written is None else labels_in(_as_read(written, own), own)
@@ -96,10 +96,10 @@ def _gathered(
     There are no numbers once a column has none.
     """
     blocks: list[Array] = []
-    kept: dict[str, list[str]] = {name: [] for name in texts}
+    by_name: dict[str, list[str]] = {name: [] for name in texts}
     kinds: Kinds = {name: set() for name in columns}
     for table in tables:
-        for name, values in kept.items():
+        for name, values in by_name.items():
             values.extend(table[name])
         rest = table[columns]
         for name, dtype in rest.dtypes.items():
@@ -111,7 +111,7 @@ def _gathered(
     for block in blocks if all(map(are_numbers, kinds.values())) else ():
         x[done : done + len(block)] = block
         done += len(block)
-    return x, kept, kinds
+    return x, by_name, kinds
 
 
 def _as_read(texts: Sequence[str], own: OwnData) -> Series:

@@ -52,8 +52,8 @@ def numbered_as(classes: Classes, found: Found, path: Path) -> Tensor:
     unknown = np.flatnonzero(kinds[numbers] != values)
     if len(unknown):
         row = int(unknown[0])
-        told = f"the label of row {row} is {_texts(values[row : row + 1])[0]}, which no training row has"
-        raise InputError(f"{path}: {told}; {len(unknown)} rows have such labels")
+        reason = f"the label of row {row} is {_texts(values[row : row + 1])[0]}, which no training row has"
+        raise InputError(f"{path}: {reason}; {len(unknown)} rows have such labels")
     return torch.from_numpy(numbers.astype(np.int64))
 
 

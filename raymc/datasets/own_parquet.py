@@ -118,8 +118,8 @@ def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData) -> s
         wrong = np.flatnonzero(lengths != width)
         if len(wrong):
             row, held = start + int(wrong[0]), int(lengths[wrong[0]])
-            told = f"holds {held} numbers" if held >= 0 else "is missing"
-            raise InputError(f"{own.path}: row {row} of {name} {told}; expected: {width}, as row 0 has")
+            reason = f"holds {held} numbers" if held >= 0 else "is missing"
+            raise InputError(f"{own.path}: row {row} of {name} {reason}; expected: {width}, as row 0 has")
         values = rows.flatten().to_numpy(zero_copy_only=False)
         numbers[start : start + len(rows)] = values.reshape(len(rows), width)
     return {"f"}

@@ -153,7 +153,7 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     if trials > asked and not space.params:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
     found, before = data_facts(load_data(space, request.data, request.storage, manifest["smoke"])), manifest["data"]
-    for key, words in (("fingerprint", "samples"), ("labels", "labels")):
+    for key, words in (("fingerprint", "samples"), ("labels", "labels"), ("held_out", "held-out samples")):
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
     manifest["budget"]["trials"] = trials
