@@ -8,7 +8,7 @@ import sys
 from raymc.cli import execute
 from raymc.config import nearest
 
-COMMANDS = ("tune", "train", "stability", "report", "check", "data", "checkpoint", "cluster")
+COMMANDS = ("cluster", "tune", "train", "stability", "report", "check", "data", "embed", "checkpoint")
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -123,6 +124,11 @@ class OwnData:
         side: to which images of a folder are resized; None: to what suits them.
         test: an absolute path, of the part that is held out; None: there is none.
         id: the column of the samples' names; None: none.
+        text: the column of texts that the encoder is given; None: the samples are images.
+        encoder: the name of a frozen encoder, whose features take the samples' place; `path` may then name a known
+            dataset.
+        weights: an absolute path, of the encoder's weights; None: those of its package or the user's cache.
+        features: whether the rows are features that an encoder made.
     """
 
     name: str
@@ -131,6 +137,15 @@ class OwnData:
     side: int | None = None
     test: str | None = None
     id: str | None = None
+    text: str | None = None
+    encoder: str | None = None
+    weights: str | None = None
+    features: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether `path` is the name of a known dataset, whose samples the encoder is given."""
+        return self.encoder is not None and not os.path.isabs(self.path)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -177,10 +192,11 @@ class BareKeys:
         ge=2,
         description="train and score on so many samples of the training split, drawn once for all seeds; null: all",
     )
-    scaling: Literal["standardise", "minmax", "none"] | None = Field(
+    scaling: Literal["standardise", "minmax", "unit", "none"] | None = Field(
         default=None,
-        description="of vectors' columns, by the training rows; null: standardise for own data, known datasets as "
-        "they are stored",
+        description="of vectors, by the training rows: standardise and minmax each column, unit centres them and "
+        "gives each row length 1; null: unit for an encoder's features, standardise for other own data, known datasets "
+        "as they are stored",
     )
     seed: Whole = Field(default=0, ge=0, description="seed of the training")
     seeds_from: str | None = Field(

@@ -99,7 +99,7 @@ def test_remarks_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_all_spaces_by_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[str] = []
 
-    def examine(name: str, data: str | None) -> dict[str, Any]:
+    def examine(name: str, data: str | None, storage: str) -> dict[str, Any]:
         asked.append(name)
         return {"name": name, "valid": True, "stepped": False, "why": "not looked at", "remarks": []}
 
@@ -111,8 +111,10 @@ def test_all_spaces_by_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
-def test_one_step_of_every_space_whose_data_are_here(name: str, need_data: Callable[[str], Path]) -> None:
-    verdict = check.examine(name, str(need_data(".")))
+def test_one_step_of_every_space_whose_data_are_here(
+    name: str, need_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    verdict = check.examine(name, str(need_data(".")), str(tmp_path))
     assert verdict["valid"], verdict["why"]
     if not verdict["stepped"]:
         pytest.skip(verdict["why"])

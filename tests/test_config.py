@@ -97,7 +97,7 @@ def test_whole_numbers() -> None:
         ("backbone", 3, "3 is not a text"),
         ("backbone", True, "true is not a text"),
         ("clustering", "heads", f"'heads' is not one of {', '.join(KNOWN['clustering'].choices)}"),
-        ("scaling", "max", "'max' is not one of standardise, minmax, none"),
+        ("scaling", "max", "'max' is not one of standardise, minmax, unit, none"),
         ("heads.cluster_weight_decay", -1, "-1 is below 0"),
     ],
 )

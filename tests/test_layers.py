@@ -17,7 +17,7 @@ FLOORS = (
     ("distributed",),
     ("ops",),
     ("clusterers",),
-    ("datasets", "metrics", "nets"),
+    ("datasets", "encoders", "metrics", "nets"),
     ("methods",),
     ("storage",),
     ("training",),
@@ -29,7 +29,7 @@ FLOORS = (
     ("reporting",),
     ("cli",),
     ("commands",),
-    ("__main__", "tune", "train", "report", "check", "data", "checkpoint", "stability.__main__"),
+    ("__main__", "tune", "train", "report", "check", "data", "embed", "checkpoint", "stability.__main__"),
 )
 """The rooms, and the files beside them, from the ground up. None uses another on its floor, but on the ground."""
 

@@ -7,14 +7,14 @@ import sys
 import time
 from typing import Any
 
-from raymc import datasets
-from raymc.cli import Parser, make_parser
+from raymc.cli import Parser, make_parser, storage_root
 from raymc.commands.matrix import matrix
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.methods.base import Facts
 from raymc.space.seeds import remarks
 from raymc.space.space import Space, load_space, space_names
+from raymc.training.features.data import Setting, load_data
 from raymc.training.smoke import one_step
 
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = []
     for name in names:
         begun = time.monotonic()
-        verdict = examine(name, args.data)
+        verdict = examine(name, args.data, storage_root(args))
         found.append(verdict)
         word = "ok" if verdict["valid"] else "INVALID"
         words = verdict["why"] or f"one step of each stage at {', '.join(verdict['points'])}"
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def examine(name: str, data: str | None) -> dict[str, Any]:
+def examine(name: str, data: str | None, storage: str) -> dict[str, Any]:
     """What there is to say of one space: `valid`, `stepped`, at which `points`, and `why` not."""
     verdict: dict[str, Any] = {"name": name, "valid": False, "stepped": False, "why": None, "points": [], "remarks": []}
     try:
@@ -71,7 +71,8 @@ def examine(name: str, data: str | None) -> dict[str, Any]:
         return verdict | {"why": str(error)}
     verdict |= {"name": space.name, "remarks": remarks(space)}
     try:
-        dataset = datasets.load_once(space.config(), data)
+        # Of an encoder's features a few are enough for one step.
+        dataset = load_data(space.config(), data, Setting(storage), smoke=True)
     except InputError as error:
         if space.own:  # a known dataset may be elsewhere, but the space says where these are
             return verdict | {"why": str(error)}

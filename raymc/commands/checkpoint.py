@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.smoke:
         raise InputError("--smoke: weights of a shortened training are no start for anyone; leave it out")
     overrides = parse_overrides(args.overrides) | ({} if args.seed is None else {"seed": args.seed})
-    space = sized(load_space(args.space), str(data_root(args.data)), overrides)
+    space = sized(load_space(args.space), str(data_root(args.data)), storage_root(args), overrides)
     config = space.config(overrides)
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
     stage = args.stage or next(iter(trained), "")

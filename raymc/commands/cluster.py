@@ -29,6 +29,7 @@ def parser() -> Parser:
     parser.add_argument("--methods", metavar="NAMES", help="with commas, e.g. kmeans,mlc (default: all that fit)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of each method (default: {SEEDS})")
     parser.add_argument("--label", metavar="COLUMN|folder", help="the labels, which only measure")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of texts that the encoder is given")
     parser.add_argument("--id", metavar="COLUMN", help="the column that names the samples")
     parser.add_argument("--out", type=Path, help="output folder (default: runs/cluster-<name>)")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from raymc.stability.request import StabilityRequest
     from raymc.stability.side_by_side import DEFAULT_METHODS, Source
 
-    keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id")}
+    keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id", "text")}
     source = Source.of(args.source, **keys)
     methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods else DEFAULT_METHODS
     out = (args.out or Path("runs") / f"cluster-{source.name}").expanduser().resolve()

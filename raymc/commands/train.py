@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
     given = {"seed": args.seed, "workers": args.workers}
     overrides = parse_overrides(args.overrides) | {key: value for key, value in given.items() if value is not None}
-    space = sized(load_space(args.space), str(data_root(args.data)), overrides)
+    space = sized(load_space(args.space), str(data_root(args.data)), storage_root(args), overrides)
     config = space.config(overrides)
     stages = tuple(space.stage_settings)
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]

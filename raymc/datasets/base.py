@@ -46,7 +46,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Scaling:
-    """`(x - shift) / width` of every column; both are float64 `[d]`.
+    """`(x - shift) / width` of every column, both float64 `[d]`; where `how` is `unit`, each row then has length 1.
+
+    A row that equals `shift` has no direction: it becomes, and stays, zero.
 
     Numbers are first rounded to float32, so that a .csv and an .npz of the same numbers give the same samples, but for
     the columns of `exact` `[d]`, which float32 cannot resolve (times in seconds, say).
@@ -57,12 +59,21 @@ class Scaling:
     width: NDArray[np.float64]
     exact: NDArray[np.bool_]
 
-    def __call__(self, x: NDArray[Any]) -> Tensor:
-        """Rows `[n, d]`, float32."""
-        scaled = np.empty(x.shape, np.float32)
-        for block, out in zip(row_blocks(x), row_blocks(scaled), strict=True):
-            out[:] = (as_rounded(block, self.exact) - self.shift) / self.width
+    def __call__(self, x: NDArray[Any], out: NDArray[np.float32] | None = None) -> Tensor:
+        """Rows `[n, d]`, float32; in `out`, which may be `x` itself, where it is given."""
+        scaled = np.empty(x.shape, np.float32) if out is None else out
+        for block, place in zip(row_blocks(x), row_blocks(scaled), strict=True):
+            rows = (as_rounded(block, self.exact) - self.shift) / self.width
+            place[:] = of_length_one(rows) if self.how == "unit" else rows
         return torch.from_numpy(scaled)
+
+
+def of_length_one(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rows `[n, d]` scaled to Euclidean length 1; rows of zeros stay."""
+    largest = np.abs(x).max(1, keepdims=True)
+    near_one: NDArray[np.float64] = x / np.where(largest == 0, 1, largest)  # whose squares are numbers
+    length = np.linalg.norm(near_one, axis=1, keepdims=True)
+    return near_one / np.where(length == 0, 1, length)
 
 
 def as_rounded(x: NDArray[Any], exact: NDArray[np.bool_]) -> NDArray[np.float64]:

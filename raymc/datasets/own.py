@@ -25,6 +25,7 @@ from raymc.datasets.own_found import Array, Found
 from raymc.datasets.own_images import read_folder
 from raymc.datasets.own_labels import Classes, numbered, numbered_as
 from raymc.datasets.own_parquet import read_parquet
+from raymc.datasets.own_photos import list_photos
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
 
@@ -52,21 +53,22 @@ def load_for(config: Config, root: str | None = None) -> Dataset:
 
 def load_once(config: Config, root: str | None = None) -> Dataset:
     """As `load_for`, but the last two are kept while the user's own files are the same."""
-    return _load_cached(config.dataset, config.own, config.scaling, root, _stamp(config.own))
+    return _load_cached(config.dataset, config.own, config.scaling, root, stamp(config.own))
 
 
-def _load(name: str, own: OwnData | None, scaling: str | None, root: str | None, stamp: object = None) -> Dataset:
+def _load(name: str, own: OwnData | None, scaling: str | None, root: str | None, stamped: object = None) -> Dataset:
     return scaled(load(name, root), scaling) if own is None else read_own(own, scaling)
 
 
 _load_cached = lru_cache(maxsize=2)(_load)
 
 
-def _stamp(own: OwnData | None) -> object:
+def stamp(own: OwnData | None) -> object:
     """Of each file its path, time and size: a folder does not change when a file in it is written anew."""
     if own is None:
         return None
-    places = [Path(place) for place in (own.path, own.test) if place is not None]
+    named = (own.weights,) if own.known else (own.path, own.test, own.weights)
+    places = [Path(place) for place in named if place is not None]
     try:
         return tuple(
             _stamp_of(path) for place in places for path in (files_below(place) if place.is_dir() else [place])
@@ -109,14 +111,14 @@ def read_held_out(own: OwnData, found: Found) -> Found | None:
     if Path(own.test).exists() and kinds[0] != kinds[1]:
         raise InputError(f"{own.test} is {kinds[1]}, and {own.path} is {kinds[0]}; expected: the same kind as test")
     test = read_found(dataclasses.replace(own, path=own.test, test=None, side=found.side), least=1)
-    return check_alike(found, test, own)
+    return test if own.encoder else check_alike(found, test, own)
 
 
 def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | None = None) -> Dataset:
     """The dataset of what was read: labels numbered, and rows scaled, both by the training's. Raises InputError."""
     labels, classes = (None, None) if found.y is None else numbered(found, Path(own.path))
     scale = _scaling(own, found, scaling)
-    train = _split(found, labels, scale)
+    train = _split(own, found, labels, scale)
     words = (images_in_words(found.x) if scale is None else WORDS[scale.how]) + found.left_out
     columns = "" if scale is None else f"{found.x.shape[1]} columns, "
     return Dataset(
@@ -140,7 +142,9 @@ def _scaling(own: OwnData, found: Found, how: str | None) -> Scaling | None:
     """How the rows are scaled, None for images. Raises InputError for numbers that are none, and to scale images."""
     if found.x.ndim == 2:
         check_numbers(found, Path(own.path))
-        return fit(found.x, how or "standardise")
+        return fit(found.x, how or ("unit" if own.encoder or own.features else "standardise"))
+    if own.features:
+        raise InputError(f"{own.path}: features: true is for rows of numbers, and these are images; name an encoder")
     if how not in (None, "none"):
         check_vectors(own.name, _pixels(found.x[:1]), str(how))
     return None
@@ -151,11 +155,13 @@ def _held_out(own: OwnData, test: Found, classes: Classes | None, scale: Scaling
     if scale is not None:
         check_numbers(test, path)
     labels = None if test.y is None or classes is None else numbered_as(classes, test, path)
-    return _split(test, labels, scale)
+    return _split(own, test, labels, scale)
 
 
-def _split(found: Found, labels: Tensor | None, scale: Scaling | None) -> Split:
-    return Split(_pixels(found.x) if scale is None else scale(found.x), labels)
+def _split(own: OwnData, found: Found, labels: Tensor | None, scale: Scaling | None) -> Split:
+    if scale is None:
+        return Split(_pixels(found.x), labels)
+    return Split(scale(found.x, found.x if own.encoder else None), labels)  # features are of the caller's making
 
 
 def _pixels(x: Array) -> Tensor:
@@ -179,7 +185,11 @@ def _reader(own: OwnData, path: Path) -> Callable[[OwnData], Found]:
         raise InputError(f"{path}: label names a column of a .csv or .parquet; here the labels are {_LABELS[kind]}")
     if own.id is not None and kind not in TABLES:
         raise InputError(f"{path}: id names a column of a .csv or .parquet; here samples are called by {_NAMES[kind]}")
-    if own.side is not None and kind != FOLDER:
+    if own.text is not None and kind not in TABLES:
+        raise InputError(f"{path}: text names a column of a .csv or .parquet, not of {kind}")
+    if own.encoder and kind == FOLDER:
+        return list_photos
+    if own.side is not None and kind != FOLDER and not own.encoder:
         raise InputError(f"{path}: side is for a folder of images, not for {kind}")
     return READERS[kind]
 

@@ -14,7 +14,16 @@ import numpy as np
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import ABSENT, Array, Found, check_names
-from raymc.datasets.own_tables import Kinds, are_numbers, check_columns, check_header, columns_of, kind_of, labels_in
+from raymc.datasets.own_tables import (
+    Kinds,
+    are_numbers,
+    check_columns,
+    check_header,
+    columns_of,
+    kind_of,
+    labels_in,
+    texts_of,
+)
 from raymc.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ def read_csv(own: OwnData) -> Found:
     from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
     expected = "comma-separated values under a line with the names of the columns"
-    texts = [name for name in (own.label, own.id) if name is not None]
+    texts = [name for name in (own.label, own.id, own.text) if name is not None]
     # Else a line that is too long makes the first column an index, and the rest moves by one.
     settings: dict[str, Any] = {"index_col": False, "skipinitialspace": True}
     try:
@@ -56,7 +65,10 @@ def read_csv(own: OwnData) -> Found:
     except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
-    check_columns(x, kinds, own)
+    if own.text is None:
+        check_columns(x, kinds, own)
+    else:
+        x = texts_of(by_name[own.text], own)
     written, samples = (None if name is None else by_name[name] for name in (own.label, own.id))
     if samples is not None:
         check_names(samples, str(own.id), own.path)

@@ -16,6 +16,7 @@ from raymc.datasets.own_found import Found
 SIDE = 64  # pixels, where the images have several sizes or a larger one
 GREY = ("1", "L", "LA", "La")
 COLOUR = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr")
+EXPECTED = "an image of 8 bits, grey or colour, or grey of 16"
 PAGED = ("TIFF", "PNG", "WEBP")  # the second picture of a phone's JPEG is a smaller copy of the first
 
 
@@ -33,7 +34,7 @@ def read_folder(own: OwnData) -> Found:
     side, paged = common or SIDE, []
 
     def convert(image: Image.Image) -> Bytes | None:
-        plain = _in_bytes(image)
+        plain = in_bytes(image)
         if plain is None:
             return None
         pixels = np.asarray(plain.resize((side, side), Image.Resampling.BILINEAR))
@@ -41,7 +42,7 @@ def read_folder(own: OwnData) -> Found:
             paged.append(image.format)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
-    images = read_images(found.images, "an image of 8 bits, grey or colour, or grey of 16", convert)
+    images = read_images(found.images, EXPECTED, convert)
     channels = max(len(image) for image in images)
     x = np.stack([np.broadcast_to(image, (channels, side, side)) for image in images])
     pages = f"; of {len(paged)} files with several pages the first" if paged else ""
@@ -54,7 +55,7 @@ def read_folder(own: OwnData) -> Found:
     )
 
 
-def _in_bytes(image: Image.Image) -> Image.Image | None:
+def in_bytes(image: Image.Image) -> Image.Image | None:
     """The image as a viewer shows it on white paper, of mode L or RGB; None where its kind is not known.
 
     Raises ValueError where its EXIF data do not say how it is turned.

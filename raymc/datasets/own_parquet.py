@@ -10,7 +10,16 @@ import numpy as np
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import Array, Found, as_texts, check_names, some
-from raymc.datasets.own_tables import Kinds, are_numbers, check_columns, check_once, columns_of, kind_of, labels_in
+from raymc.datasets.own_tables import (
+    Kinds,
+    are_numbers,
+    check_columns,
+    check_once,
+    columns_of,
+    kind_of,
+    labels_in,
+    texts_of,
+)
 from raymc.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ def read_parquet(own: OwnData) -> Found:
             x, columns, kinds = _numbers(file, columns_of([str(name) for name in empty.columns], own), own)
             labels = None if own.label is None else _column(file, own.label)
             names = None if own.id is None else _column(file, own.id)
+            texts = None if own.text is None else _column(file, own.text)
     except ImportError as error:
         raise InputError(f"{own.path}: reading .parquet needs the package pyarrow") from error
     except InputError:
@@ -41,7 +51,10 @@ def read_parquet(own: OwnData) -> Found:
     except Exception as error:  # pyarrow has many kinds of errors for a torn file
         reason = " ".join(str(error).split())
         raise InputError(f"{own.path} is torn or no .parquet ({reason}); expected: a table of numbers") from error
-    check_columns(x, kinds, own)
+    if texts is None:
+        check_columns(x, kinds, own)
+    else:
+        x = texts_of(_texts(texts), own)
     samples = None if names is None else _names(names, own)
     return Found(x, None if labels is None else labels_in(labels, own), columns, samples=samples)
 
@@ -142,11 +155,16 @@ def _column(file: ParquetFile, name: str) -> Series:
 
 def _names(column: Series, own: OwnData) -> list[str]:
     """The samples' names, as texts. Raises InputError where some are missing, or repeat."""
-    absent = column.isna().to_numpy()
-    values = ["" if gone else value for value, gone in zip(column, absent, strict=True)]
-    names = as_texts([value if isinstance(value, bytes) else str(value) for value in values])
+    names = _texts(column)
     check_names(names, str(own.id), own.path)
     return names
+
+
+def _texts(column: Series) -> list[str]:
+    """A column as texts, empty ones where values are missing."""
+    absent = column.isna().to_numpy()
+    values = ["" if gone else value for value, gone in zip(column, absent, strict=True)]
+    return as_texts([value if isinstance(value, bytes) else str(value) for value in values])
 
 
 def _check_index(table: DataFrame, own: OwnData) -> None:

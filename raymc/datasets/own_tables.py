@@ -45,10 +45,10 @@ def check_once(names: Sequence[str], own: OwnData) -> None:
 
 def columns_of(names: Sequence[str], own: OwnData) -> list[str]:
     """The names of the columns that are data. Raises InputError where that of the labels or names is not there."""
-    for asked in (own.label, own.id):
+    for asked in (own.label, own.id, own.text):
         if asked is not None and asked not in names:
             raise InputError(f"{own.path} has no column {asked}{nearest(asked, names)}")
-    return [name for name in names if name not in (own.label, own.id)]
+    return [] if own.text else [name for name in names if name not in (own.label, own.id)]
 
 
 def kind_of(dtype: object) -> str:
@@ -68,10 +68,18 @@ def check_columns(x: Array, kinds: Kinds, own: OwnData) -> None:
         roles = {"label": (own.label, "of the labels"), "id": (own.id, "of the samples' names")}
         unsaid = [f"the column {what} is named by {key}:" for key, (given, what) in roles.items() if given is None]
         hint = "".join(f"; {words} in the space file" for words in unsaid)
-        text = "; a column of text is embedded by encoder: sentence_transformers:ID"
+        text = "; a column of text is named by text:, and embedded by encoder: sentence_transformers:ID"
         raise InputError(f"{own.path}: no numbers in {some(wrong)}{hint}{text}")
     if not x.size:
         raise InputError(f"{own.path} holds {len(x)} rows of {x.shape[1]} columns; expected: numbers")
+
+
+def texts_of(values: Sequence[str], own: OwnData) -> Array:
+    """The texts of a column `[n]`, as objects. Raises InputError where some are blank: they mean nothing."""
+    blank = [row for row, value in enumerate(values) if not value.strip()]
+    if blank:
+        raise InputError(f"{own.path}: {len(blank)} rows have no {own.text}; the first is row {blank[0]}")
+    return np.asarray(values, object)
 
 
 def labels_in(column: Series, own: OwnData) -> Array:

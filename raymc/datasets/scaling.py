@@ -18,6 +18,7 @@ from raymc.errors import InputError
 WORDS = {
     "standardise": "columns standardised to mean 0 and deviation 1",
     "minmax": "columns scaled to 0..1",
+    "unit": "rows centred by their mean, then scaled to length 1",
     "none": "columns as they are",
 }
 COARSE = 1e-4  # of a column's deviation
@@ -26,7 +27,8 @@ COARSE = 1e-4  # of a column's deviation
 def fit(x: NDArray[Any], how: str) -> Scaling:
     """The scaling of `x` `[n, d]`, finite numbers; a column that is constant becomes 0, unless it is not scaled.
 
-    `standardise`: by mean and population deviation; `minmax`: by the smallest and the largest value; `none`.
+    `standardise`: by mean and population deviation; `minmax`: by the smallest and the largest value; `unit`: by the
+    mean, and each row by its length; `none`.
     The figures are numpy's sums over the rows in their order: the same on every machine, with any number of threads.
     They are taken block by block, so that no copy of `x` is made.
     """
@@ -42,6 +44,8 @@ def fit(x: NDArray[Any], how: str) -> Scaling:
     if how == "none":
         return Scaling(how, np.zeros_like(low), np.ones_like(low), exact)
     shift, width = (low, high - low) if how == "minmax" else _moments(x, rounded)
+    if how == "unit":
+        return Scaling(how, np.where(low == high, low, shift), np.ones_like(low), exact)
     constant = (low == high) | (width == 0)  # the latter where the squares of the deviations are too small
     return Scaling(how, np.where(constant, low, shift), np.where(constant, 1.0, width), exact)
 

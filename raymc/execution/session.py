@@ -90,7 +90,7 @@ def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror
         with timed(folder, manifest) as tick:
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)
-        keep_studys_baseline(folder, manifest, space, request.data)
+        keep_studys_baseline(folder, manifest, space, request.data, request.storage)
         place = masked(mirror.uri) if mirror else str(folder)
         return finish(folder, manifest, queue, tracker, tracking_uri, place)
 

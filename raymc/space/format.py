@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
 from raymc.datasets import NAMES
+from raymc.encoders import check_name
 from raymc.errors import InputError
 from raymc.space.objective import Budget, Objective, against_budget
 from raymc.space.section import Section
@@ -114,10 +115,28 @@ class OwnFiles(Section):
     side: int | None = Field(
         default=None,
         description="pixels to which images of a folder are resized; left out: as they are, if all are square, equal "
-        "and at most 64, else 64",
+        "and at most 64, else 64; with an encoder the side of its input; left out: its own",
         ge=8,
         le=1024,
     )
+    encoder: str | None = Field(
+        default=None,
+        description="a frozen encoder, whose features are clustered in place of the images or texts: "
+        "efficientnet_lite2, timm:NAME, sentence_transformers:ID and others; path may then name a known dataset",
+        min_length=1,
+    )
+    weights: str | None = Field(
+        default=None,
+        description="a file of the encoder's weights, of some libraries a folder; from where the space file is; left "
+        "out: those of its package, or of the library's cache",
+        min_length=1,
+    )
+    text: str | None = Field(
+        default=None,
+        description="the column of texts that the encoder is given, of a .csv or .parquet",
+        min_length=1,
+    )
+    features: bool = Field(default=False, description="whether the rows are features that an encoder made already")
     name: str | None = Field(
         default=None,
         description="what the data are called, not as a dataset that raymc knows; left out: the file's name",
@@ -125,8 +144,30 @@ class OwnFiles(Section):
     )
 
     @model_validator(mode="after")
+    def _encoded(self) -> Self:
+        if self.encoder is not None:
+            try:
+                check_name(self.encoder)
+            except InputError as error:
+                raise wrong(str(error)) from error
+            if self.features:
+                raise wrong("features: true is for rows that an encoder made before; leave it out beside encoder")
+        for key in ("weights", "text"):
+            if self.encoder is None and getattr(self, key) is not None:
+                raise wrong(f"{key}: {getattr(self, key)} is for an encoder, and none is named")
+        return self
+
+    @property
+    def called(self) -> str:
+        """The name, or what the path gives: of a known dataset with the encoder's."""
+        stem = PurePath(self.path).stem
+        if self.name or self.encoder is None or stem not in NAMES:
+            return self.name or stem
+        return f"{stem}_{self.encoder.rpartition(':')[2].replace('/', '_')}"
+
+    @model_validator(mode="after")
     def _own_name(self) -> Self:
-        name = self.name or PurePath(self.path).stem
+        name = self.called
         if name in NAMES:
             given = "" if self.name else ", from its path,"
             raise wrong(f"the name {name}{given} is that of a known dataset; give another as name")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from raymc import datasets
 from raymc.methods.base import Facts
 from raymc.space.space import Params, Space
+from raymc.training.features.data import Setting, load_data
 from raymc.training.smoke import limited
 
 
-def sized(space: Space, data: str | None, overrides: Params | None = None) -> Space:
+def sized(space: Space, data: str | None, storage: str, overrides: Params | None = None) -> Space:
     """The space with its preset made for its data, which are read for it where the user brought them.
 
     Raises InputError for data that cannot be read.
@@ -16,4 +16,4 @@ def sized(space: Space, data: str | None, overrides: Params | None = None) -> Sp
     if space.own is None or space.sizing is None:
         return space
     config = space.config(overrides)
-    return space.sized(Facts.of(limited(datasets.load_once(config, data), config)))
+    return space.sized(Facts.of(limited(load_data(config, data, Setting(storage)), config)))

@@ -161,10 +161,10 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
     own = _own(file.dataset, path)
     dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
     if own:
-        places = {"path": own.path} | ({"test": own.test} if own.test else {})
+        places = {key: value for key in ("path", "test", "weights") if (value := getattr(own, key)) is not None}
         content = dict(content) | {"dataset": dict(content["dataset"]) | places}
     presets = _presets(method, dataset, own, methods)
-    preset = _preset(method, file.preset, presets, known=own is None and dataset in method.presets)
+    preset = _preset(method, file.preset, presets, own, known=own is None and dataset in method.presets)
     values = presets[preset]
     known = known_keys(method.stage_settings)
     fixed = with_names_of_now(without_retired(file.fixed), known)
@@ -211,13 +211,18 @@ def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
         return (path.parent / Path(name).expanduser()).resolve()
 
     place = absolute(dataset.path)
+    known = dataset.encoder is not None and dataset.path in NAMES and not place.exists()
     return OwnData(
-        name=dataset.name or place.stem,
-        path=str(place),
+        name=dataset.called if dataset.encoder and place.stem in NAMES else dataset.name or place.stem,
+        path=dataset.path if known else str(place),
         label=dataset.label,
         side=dataset.side,
         test=None if dataset.test is None else str(absolute(dataset.test)),
         id=dataset.id,
+        text=dataset.text,
+        encoder=dataset.encoder,
+        weights=None if dataset.weights is None else str(absolute(dataset.weights)),
+        features=dataset.features,
     )
 
 
@@ -241,12 +246,14 @@ def _presets(
     raise InputError(f"{method.name} has no preset for {dataset} (it has: {', '.join(method.presets)})")
 
 
-def _preset(method: Method, asked: str | None, presets: Mapping[str, object], known: bool) -> str:
-    """The name of the preset; by default the method's own for a dataset that it knows, else `own`.
+def _preset(method: Method, asked: str | None, presets: Mapping[str, object], own: OwnData | None, known: bool) -> str:
+    """The name of the preset; by default the method's own for a dataset that it knows, `features` for an encoder's
+    features where the method has it, else `own`.
 
     Raises InputError.
     """
-    name = asked or (method.default_preset if known or "own" not in presets else "own")
+    seen = own is not None and (own.encoder is not None or own.features) and "features" in presets
+    name = asked or (method.default_preset if known or "own" not in presets else "features" if seen else "own")
     if name in method.renamed_presets:
         name = method.renamed_presets[name]
         say_once(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")

@@ -36,12 +36,14 @@ class Clustering:
     """A run of `cluster` that has ended.
 
     Attributes:
+        data: the datasets' folder.
         runs: the seeds of each method that have ended, by its name, in the order asked for.
         left_out: methods that do not take the data, each with the reason.
         candidates: the methods with a finished seed, `chosen` among them.
     """
 
     source: Source
+    data: str
     space: Space
     dataset: Dataset
     count: Count
@@ -75,7 +77,7 @@ def cluster(request: StabilityRequest, source: Source, methods: Sequence[str], c
     """
     check_names(methods)
     space = space_of(source)
-    dataset = load_data(space, request.data, request.smoke)
+    dataset = load_data(space, request.data, request.storage, request.smoke)
     first = cluster_range(clusters)[0] if isinstance(clusters, str) else clusters  # type: ignore[index]
     fits = fitting(methods, source, dataset, first, request.smoke)
     count = _count(request, source, dataset, clusters)
@@ -90,7 +92,9 @@ def cluster(request: StabilityRequest, source: Source, methods: Sequence[str], c
         raise TrainingError(f"no method came to an end; the first error: {str(error).splitlines()[-1]}")
     left_out = {**fits.left_out, **able.left_out}
     configurations = {one.name: one for one in able.configurations}
-    return Clustering(source, space, dataset, count, run, runs, left_out, tuple(found), choose(found), configurations)
+    return Clustering(
+        source, request.data, space, dataset, count, run, runs, left_out, tuple(found), choose(found), configurations
+    )
 
 
 def _names(fits: Fitting) -> list[str]:

@@ -191,7 +191,7 @@ def on_common_data(request: StabilityRequest, found: Sequence[Configuration]) ->
                 raise InputError(
                     f"{first.name} and {other.name} train on different samples: {key} is {mine} and {theirs}"
                 )
-    dataset = load_data(first.space, request.data, request.smoke, first.params)
+    dataset = load_data(first.space, request.data, request.storage, request.smoke, first.params)
     sized = [replace(one, space=one.space.sized(Facts.of(dataset))) for one in found]
     for one in sized:
         check_data(one.space, one.config, dataset, objective=False)
@@ -199,4 +199,5 @@ def on_common_data(request: StabilityRequest, found: Sequence[Configuration]) ->
 
 
 def _place(space: Space) -> str:
-    return space.own.path if space.own else space.dataset
+    encoder = f" by {space.own.encoder}" if space.own and space.own.encoder else ""
+    return f"{space.own.path}{encoder}" if space.own else space.dataset

@@ -138,7 +138,7 @@ def _group(
     def begin() -> tuple[int, ...]:
         own = cell.configuration
         try:
-            dataset = load_data(own.space, request.data, request.smoke)
+            dataset = load_data(own.space, request.data, request.storage, request.smoke)
             check_data(own.space, own.config, dataset, objective=False)
         except InputError as error:
             raise Skipped(str(error)) from error

@@ -47,7 +47,7 @@ def keep_baseline(folder: Path, config: Config, dataset: Dataset, seeds: Sequenc
         print(f"raymc: no k-means beside it: {error}", file=sys.stderr)
 
 
-def keep_studys_baseline(folder: Path, manifest: Row, space: Space, data: str) -> None:
+def keep_studys_baseline(folder: Path, manifest: Row, space: Space, data: str, storage: str) -> None:
     """The same for a study's winner: on its samples, its number of clusters and the seeds of the confirmation."""
     best = winner(read_study(folder))
     if best is None:
@@ -55,7 +55,7 @@ def keep_studys_baseline(folder: Path, manifest: Row, space: Space, data: str) -
     params = {key: value for key, value in best.params.items() if key in space.params}
     seeds = manifest["confirm"]["seeds"] or manifest["seeds"]
     try:
-        dataset = load_data(space, data, manifest["smoke"], params)
+        dataset = load_data(space, data, storage, manifest["smoke"], params)
     except InputError as error:
         print(f"raymc: no k-means beside it: {error}", file=sys.stderr)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from raymc import clusterers, datasets, provenance
@@ -18,8 +19,12 @@ from raymc.space.seeds import seeds_from
 from raymc.space.space import Space
 from raymc.study import files
 from raymc.study.records import Row
+from raymc.training.features import data
+from raymc.training.features.data import Setting
+from raymc.training.progress import progress
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of
+from raymc.training.training import pick_device
 
 SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
 
@@ -76,10 +81,15 @@ def fresh_seeds(seed: int, searched: int, count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def load_data(space: Space, root: str, smoke: bool, params: Mapping[str, Value] | None = None) -> Dataset:
-    """The samples that the space's trainings use at a point of it (None: the default). Raises InputError."""
+def load_data(space: Space, root: str, storage: str, smoke: bool, params: Mapping[str, Value] | None = None) -> Dataset:
+    """The samples that the space's trainings use at a point of it (None: the default). Raises InputError.
+
+    An encoder's features are computed here, if `storage` lacks them, before trainings are handed out.
+    """
     config = space.config(params=params)
-    dataset = limited(datasets.load_for(config, root), config)
+    with progress() if space.own and space.own.encoder else nullcontext(lambda row: None) as report:
+        setting = Setting(storage, device=pick_device(None), report=report)
+        dataset = limited(data.load_data(config, root, setting, smoke, keep=False), config)
     return shorten(config, dataset)[1] if smoke else dataset
 
 

@@ -87,7 +87,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     study.check_new(request.storage, folder)
     url = database_of(request)
     report_folder(name)
-    dataset = load_data(space, request.data, request.smoke)
+    dataset = load_data(space, request.data, request.storage, request.smoke)
     space = space.sized(Facts.of(dataset))
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
@@ -154,7 +154,7 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
         raise InputError(f"study {folder.name} was asked for {asked} trials; --trials {trials} would take some away")
     if trials > asked and not space.params:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
-    found, before = data_facts(load_data(space, request.data, manifest["smoke"])), manifest["data"]
+    found, before = data_facts(load_data(space, request.data, request.storage, manifest["smoke"])), manifest["data"]
     for key, words in (("fingerprint", "samples"), ("labels", "labels"), ("held_out", "held-out samples")):
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")

@@ -47,6 +47,11 @@ def _bars(bars: Progress, left: TimeLeft) -> Report:
                 tasks[row["stage"]] = bars.add_task(row["stage"], total=row["epochs"], facts="", left="")
             shown = {"facts": _facts(row), "left": _left(left)}
             bars.update(tasks[row["stage"]], completed=row["epoch"], **shown)  # type: ignore[arg-type]
+        elif row["event"] == "features":
+            if "features" not in tasks:
+                tasks["features"] = bars.add_task("features", total=row["n"], facts="", left="")
+            shown = {"facts": row["encoder"], "left": "" if row["left"] is None else _about(row["left"])}
+            bars.update(tasks["features"], total=row["n"], completed=row["done"], **shown)  # type: ignore[arg-type]
         elif row["event"] == "stage" and row["cached"]:
             bars.add_task(row["name"], total=row["epochs"], completed=row["epochs"], facts="from the store", left="")
         elif row["event"] == "stage" and row["name"] in tasks:
@@ -63,6 +68,10 @@ def _plain(left: TimeLeft, clock: Clock) -> Report:
         if row["event"] == "stage" and row["epochs"]:
             how = "from the store" if row["cached"] else f"{row['seconds']:.1f} s"
             print(f"{row['name']}: {row['epochs']} epochs, {how}", file=sys.stderr, flush=True)
+        elif row["event"] == "features" and clock() - said["at"] >= LINE_SECONDS:
+            said["at"] = clock()
+            words = "" if row["left"] is None else f", {_about(row['left'])}"
+            print(f"features by {row['encoder']}: {row['done']}/{row['n']}{words}", file=sys.stderr, flush=True)
         elif row["event"] == "epoch" and clock() - said["at"] >= LINE_SECONDS:
             said["at"] = clock()
             words = " ".join(filter(None, (_facts(row), _left(left))))
@@ -73,7 +82,11 @@ def _plain(left: TimeLeft, clock: Clock) -> Report:
 
 def _left(left: TimeLeft) -> str:
     seconds = left.seconds()
-    return f"about {duration(seconds)} left" if seconds else ""
+    return _about(seconds) if seconds else ""
+
+
+def _about(seconds: float) -> str:
+    return f"about {duration(seconds)} left"
 
 
 def _facts(row: Row) -> str:

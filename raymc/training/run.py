@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from raymc import datasets
 from raymc.config import Config
 from raymc.distributed import Workers, broadcast_object
 from raymc.errors import CollapsedError, DeviceMemoryError
 from raymc.rng import Seed
+from raymc.training.features.data import Setting, load_data
 from raymc.training.finish import finish
 from raymc.training.loop import Report, Row
 from raymc.training.obtain import obtain
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import Weights, stage_key, weights_of
-from raymc.training.training import ALONE, Training
+from raymc.training.training import ALONE, Training, pick_device
 
 
 def run(
@@ -43,8 +43,8 @@ def run(
         storage: folder or URI of the stage store.
         stage_seeds: the seed of each stage, see `stages.seeds_of`.
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
-        report: called with rows `{"event": "plan" | "resumed" | "epoch" | "stage" | "done", …}` on every worker; the
-            first is the plan, with the `epochs` of each stage.
+        report: called with rows `{"event": "plan" | "resumed" | "features" | "epoch" | "stage" | "done", …}` on every
+            worker; of the stages the first is the plan, with the `epochs` of each.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model.pt`.
@@ -52,7 +52,10 @@ def run(
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
-    dataset = limited(datasets.load_once(config, data), config)
+    # Ray wants as many reports of every worker, and their shares differ.
+    reported = report if workers.size == 1 else lambda row: None
+    setting = Setting(storage, workers=workers, device=pick_device(device), report=reported)
+    dataset = limited(load_data(config, data, setting, smoke), config)
     if smoke:
         config, dataset = shorten(config, dataset)
     try:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raymc import datasets
 from raymc.atomic import replaced, write_json, write_text
-from raymc.config import OwnData
 from raymc.datasets import Dataset
 from raymc.datasets.own import read_own
 from raymc.errors import InputError
@@ -115,18 +115,15 @@ def thumbnails(found: Clustering) -> Thumbnails:
 
 
 def _images(found: Clustering) -> Dataset | None:
-    if found.dataset.train.x.dim() == 4:
-        return found.dataset
+    """The samples where they are images, or the images that an encoder saw, small; else None."""
     own = found.space.own
-    return raw_images(own) if own is not None and getattr(own, "encoder", None) else None
-
-
-def raw_images(own: OwnData) -> Dataset | None:
-    """The images that an encoder saw, small; None where it read text."""
-    try:
-        seen = read_own(replace(own, encoder=None, side=SIDE))  # type: ignore[call-arg]
-    except InputError:
+    if own is None or own.encoder is None:
+        return found.dataset if found.dataset.train.x.dim() == 4 else None
+    if own.known:
+        return datasets.load(own.path, found.data)
+    if own.text is not None:
         return None
+    seen = read_own(replace(own, encoder=None, weights=None, side=SIDE))
     return seen if seen.train.x.dim() == 4 else None
 
 

@@ -31,6 +31,7 @@ from raymc.training.checkpoints.find import CARD
 from raymc.training.checkpoints.load import FORMAT
 from raymc.training.checkpoints.model_card import model_card
 from raymc.training.checkpoints.weights import read_digest, write
+from raymc.training.features.data import Setting, load_data
 from raymc.training.smoke import limited
 from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
 
@@ -63,7 +64,7 @@ def export(
     """
     if out.exists():
         raise InputError(f"--out {out} is there already: choose another name, or move it away")
-    dataset = limited(datasets.load_once(config, data), config)
+    dataset = limited(load_data(config, data, Setting(storage)), config)
     found = in_store(config, stage, stage_seeds, dataset, Store(storage))
     card = _card(config, stage, dataset, found, stage_seeds[stage]) | dict(origin)
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
