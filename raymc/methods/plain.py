@@ -29,7 +29,6 @@ class Samples(StageConfig):
     SETTABLE: ClassVar[bool] = False
 
     epochs: int = 0
-    augmentations: int = 0
 
 
 STAGES: dict[str, type[StageConfig]] = {"samples": Samples}
