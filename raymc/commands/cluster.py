@@ -28,6 +28,7 @@ def parser() -> Parser:
     parser.add_argument("--clusters", default="auto", metavar="K|auto", help="how many (default: auto; also LOW..HIGH)")
     parser.add_argument("--methods", metavar="NAMES", help="with commas, e.g. kmeans,mlc (default: all that fit)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of each method (default: {SEEDS})")
+    parser.add_argument("--seed", type=int, default=0, help="the first one (default: 0)")
     parser.add_argument("--label", metavar="COLUMN|folder", help="the labels, which only measure")
     parser.add_argument("--text", metavar="COLUMN", help="the column of texts that the encoder is given")
     parser.add_argument("--id", metavar="COLUMN", help="the column that names the samples")
@@ -41,12 +42,13 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the methods, write the files, print the choice, and return what `--json` prints."""
     clusters = number_of_clusters(args.clusters)
-    if args.seeds < 1:
-        raise InputError(f"--seeds {args.seeds}: at least 1 is needed")
     from raymc.reporting.cluster.page import write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster
     from raymc.stability.request import StabilityRequest
+    from raymc.study.request import check_numbers
+
+    check_numbers({}, seeds=args.seeds, seed=args.seed, concurrent=args.concurrent)
     from raymc.stability.side_by_side import DEFAULT_METHODS, Source
 
     keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id", "text")}
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         storage=storage_root(args),
         data=str(data_root(args.data)),
         seeds=args.seeds,
-        first_seed=0,
+        first_seed=args.seed,
         concurrent=args.concurrent,
         address=args.address,
         tracking_uri=args.tracking_uri,
