@@ -31,7 +31,7 @@ from benchmarks.machine import facts
 from benchmarks.plain_loop import PlainLoop, Seconds
 from benchmarks.step_profile import profile, table
 from raymc import datasets
-from raymc.config import Config, Value, parse_overrides
+from raymc.config import Augment, Config, Value, parse_overrides
 from raymc.datasets import POLICIES, Dataset
 from raymc.datasets.augmentation import ImagePolicy
 from raymc.distributed import Workers
@@ -97,6 +97,8 @@ def measure(
     settings, policy = config.stages[stage.name], POLICIES[config.augmentation]
     if stage.step.loss is not tcr_loss or not isinstance(policy, ImagePolicy) or data.train.x.dim() != 4:
         raise InputError(f"{name}: the plain loop knows stage 1 of nmce and mlc on images")
+    if settings.augmentations != 2 or policy.solarise or policy.aspect == 1 or config.augment != Augment():
+        raise InputError(f"{name}: the plain loop makes two views, without solarise, square crops and augment.strength")
     steps = min(steps, len(data.train) // settings.batch_size)
     shape = tuple(data.train.x.shape[1:])
     model = enter(METHODS[config.method], stage, config, shape, clusters_of(config, data), {}, 0)

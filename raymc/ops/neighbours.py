@@ -39,7 +39,7 @@ def nearest_others(points: Tensor, k: int, rows: Tensor) -> Tensor:
     step = max(1, BLOCK // max(1, len(points)))
     # One buffer for all blocks: a CPU's allocator would leave a hole for each, 10 GB in all of 50,000 points.
     products = points.new_empty(min(step, len(rows)), len(points))
-    for asked, found in zip(rows.split(step), which.split(step), strict=True):
+    for asked, found in zip(torch.split(rows, step), torch.split(which, step), strict=True):
         close = torch.addmm(lengths, points[asked], points.mT, alpha=2, out=products[: len(asked)])
         close[torch.arange(len(asked), device=asked.device), asked] = -torch.inf
         found.copy_(close.topk(k, dim=1).indices)
