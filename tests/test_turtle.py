@@ -14,6 +14,7 @@ from torch.nn import functional
 from raymc.cli import execute
 from raymc.commands import train as door
 from raymc.config import resolve
+from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, plain, turtle
 from raymc.ops import turtle as ops
@@ -134,6 +135,13 @@ def test_hdbscan_needs_no_number_of_clusters(tmp_path: Path, capsys: pytest.Capt
         words = [str(tmp_path / f"{name}.yaml"), "--storage", str(tmp_path / "store"), "--out", str(tmp_path / name)]
         assert execute(door.parser(), door.run, words) == code
     assert "give n_clusters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["plain", "turtle"])
+def test_they_are_for_every_dataset(name: str) -> None:
+    for dataset in NAMES:
+        for preset in METHODS[name].presets["own"]:
+            assert make_space(Path("x.yaml"), {"method": name, "dataset": dataset, "preset": preset}).preset == preset
 
 
 def test_a_preset_makes_about_so_many_updates() -> None:
