@@ -101,10 +101,12 @@ def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     return labels_of(model, z, logits), z
 
 
-FAST: dict[str, Value] = {"task.learning_rate": 1e-2, "task.inner_learning_rate": 1e-2}
-"""For representations of few dimensions and few steps. Ten steps of 1e-3 move a classifier's logits by no more than a
-hundredth of a sample's sum of |features|, which is little below some hundred of these: on the digits 600 steps reached
-ACC 0.72 and 0.74 against 0.52 and 0.45 (seeds 0 and 1, by which this was chosen, with labels)."""
+FAST: dict[str, Value] = {"task.learning_rate": 1e-2, "task.inner_learning_rate": 5e-2}
+"""For few dimensions and few steps. Ten steps of 1e-3 move a classifier's logits by a hundredth of a sample's
+sum of |features| at most, which is little below some hundred of these. Chosen with labels on seeds 0 and 1 of the
+digits and of 3,000 rows of Pendigits, in 200 to 600 steps: ACC 0.80 and 0.82 on the digits against 0.52 and 0.45
+with the published rates, 0.76 on Pendigits against 0.62 with 1e-2 for both; and 0.90 against 0.82 on 1,280 drawn
+columns of unit rows."""
 
 
 def own(facts: Facts) -> Preset:
