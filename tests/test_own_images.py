@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,23 @@ def test_greys_of_16_bits_are_scaled_by_their_type_and_not_by_the_image(tmp_path
     assert found.shape == (2, 1, 9, 9)
     for image, pixels in zip(found, (values, values // 100), strict=True):
         assert image[0, ::3, ::3].tolist() == np.rint(pixels / 257).astype(int).tolist()
+
+
+def test_what_is_transparent_among_greys_of_16_bits_is_white(tmp_path: Path) -> None:
+    for name in "xy":
+        Image.fromarray(np.full((9, 9), 700, np.uint16)).save(tmp_path / f"{name}.png", transparency=700)
+    assert bool((read(tmp_path).train.x == 255).all())
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are bytes on Linux alone")
+def test_names_that_are_no_text_are_spelt_out(tmp_path: Path) -> None:
+    for name in (b"a\xff", b"b"):
+        os.mkdir(os.fsencode(tmp_path) + b"/" + name)
+        with open(os.fsencode(tmp_path) + b"/" + name + b"/x.png", "wb") as file:
+            Image.new("L", (9, 9)).save(file, "png")
+    data = read(tmp_path)
+    assert data.samples == ("a\\xff/x.png", "b/x.png") and data.classes == ("a\\xff", "b")
+    assert data.samples[0].encode()
 
 
 def test_of_several_pages_the_first_is_taken_with_a_word(tmp_path: Path) -> None:

@@ -129,10 +129,14 @@ def _first_level(folder: Path, images: Sequence[Path]) -> list[str]:
     if flat:
         why = f"{folder}: {len(flat)} of {len(images)} images lie in no folder below it; the first is {flat[0].name}"
         raise InputError(f"{why}; expected: a folder for each class, or no label: folder")
-    labels = [names[0] for names in parts]
-    here, full = folder.resolve(), set(labels)
+    here, full = folder.resolve(), {names[0] for names in parts}
     shown = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
     empty = [path for path in shown if path.name not in full and not here.is_relative_to(path.resolve())]
     if empty:
         raise InputError(f"{empty[0]} holds no images; expected: {EXPECTED}")
-    return labels
+    return [text_below(folder / names[0], folder) for names in parts]
+
+
+def text_below(path: Path, folder: Path) -> str:
+    """The path below the folder; of a name that is no text the bytes are spelt out."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from PIL import Image, ImageOps
 
 from raymc.config import OwnData
 from raymc.datasets.files import Bytes, read_images
-from raymc.datasets.own_folders import listed
+from raymc.datasets.own_folders import listed, text_below
 from raymc.datasets.own_found import Found
 
 SIDE = 64  # pixels, where the images have several sizes or a larger one
@@ -51,7 +50,7 @@ def read_folder(own: OwnData) -> Found:
         x,
         None if found.labels is None else np.asarray(found.labels),
         left_out=pages + found.left_out,
-        samples=[name_of(path, folder) for path in found.images],
+        samples=[text_below(path, folder) for path in found.images],
         side=side,
     )
 
@@ -67,6 +66,8 @@ def in_bytes(image: Image.Image) -> Image.Image | None:
     upright = _upright(image)
     if deep:
         values = np.asarray(upright).astype(np.uint32)
+        if "transparency" in image.info:
+            values[values == image.info["transparency"]] = 65_535
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     kind = "L" if image.mode in GREY else "RGB"
     return (_on_white(upright) if upright.has_transparency_data else upright).convert(kind)
@@ -95,8 +96,3 @@ def _common_side(paths: Sequence[Path]) -> int | None:
             return None
     width, height = next(iter(sizes))
     return width if len(sizes) == 1 and width == height and width <= SIDE else None
-
-
-def name_of(path: Path, folder: Path) -> str:
-    """The path below the folder; of a name that is no text the bytes are spelt out."""
-    return os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")

@@ -16,9 +16,9 @@ from torch import Tensor
 from raymc.config import OwnData
 from raymc.datasets.files import Bytes, read, read_images
 from raymc.datasets.frames import framed_photo
-from raymc.datasets.own_folders import listed
+from raymc.datasets.own_folders import listed, text_below
 from raymc.datasets.own_found import Found
-from raymc.datasets.own_images import EXPECTED, in_bytes, name_of
+from raymc.datasets.own_images import EXPECTED, in_bytes
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ def list_photos(own: OwnData) -> Found:
     found = listed(folder, own.label)
     x: Any = Photos(found.images)
     labels = None if found.labels is None else np.asarray(found.labels)
-    return Found(x, labels, left_out=found.left_out, samples=[name_of(path, folder) for path in found.images])
+    return Found(x, labels, left_out=found.left_out, samples=[text_below(path, folder) for path in found.images])
