@@ -97,6 +97,9 @@ def test_features_of_a_known_dataset(tmp_path: Path) -> None:
     assert "; 12 features of small (images of 12x12); rows centred" in data.split
     few = loaded(tmp_path, "{path: digits, encoder: efficientnet_lite2}", root=str(tmp_path), smoke=True)
     assert len(few.train) == 64
+    np.savez(tmp_path / "x.npz", x=np.arange(200 * 64, dtype=np.uint8).reshape(200, 8, 8), y=np.arange(200) % 50)
+    few = loaded(tmp_path, "{path: x.npz, encoder: efficientnet_lite2}", smoke=True)
+    assert len(few.train) == 100  # two for each class
 
 
 def test_other_scalings_of_features(folder: Path, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_the_scaling_is_not_searched_by_what_it_changes(tmp_path: Path, metric: 
 
 def test_without_labels_the_clusters_are_not_counted_among_them(tmp_path: Path) -> None:
     space = _space(tmp_path, "objective: {metric: stability}")
-    data = load_data(space, "", False)
+    data = load_data(space, "", "", False)
     with pytest.raises(InputError, match="objective stability looks at no labels, .* give n_clusters"):
         check_data(space, space.config(), data)
     given = space.pinned({"n_clusters": 10})

@@ -94,11 +94,11 @@ def test_a_study_does_not_go_on_with_another_part_held_out(work: Path) -> None:
 
 def test_a_space_may_set_and_search_the_scaling(work: Path) -> None:
     found = load_space(space(work, "fixed: {scaling: minmax}\n"))
-    assert load_data(found, "", smoke=False).split == f"all, {N}; {WORDS['minmax']}"
+    assert load_data(found, "", "", smoke=False).split == f"all, {N}; {WORDS['minmax']}"
     searched = load_space(space(work, SCALING))
     for how in ("minmax", "none"):
-        assert load_data(searched, "", smoke=False, params={"scaling": how}).split == f"all, {N}; {WORDS[how]}"
-    with pytest.raises(InputError, match="scaling: 'max' is not one of standardise, minmax, none"):
+        assert load_data(searched, "", "", smoke=False, params={"scaling": how}).split == f"all, {N}; {WORDS[how]}"
+    with pytest.raises(InputError, match="scaling: 'max' is not one of standardise, minmax, unit, none"):
         found.config({"scaling": "max"})
     _, folder = begin(work, SCALING)
     facts = study.read_manifest(folder)["data"]

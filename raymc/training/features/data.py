@@ -74,7 +74,7 @@ class Raw(NamedTuple):
 
 
 def read_raw(own: OwnData, root: str | None, most: int | None = None) -> Raw:
-    """The samples that `own` names, without its encoder; at most `most` of them. Raises InputError."""
+    """The samples that `own` names, without its encoder; `most` of them, or two for each class. Raises InputError."""
     if own.known:
         given = {key: getattr(own, key) for key in ("label", "id", "text", "test")}
         for key, value in given.items():
@@ -83,12 +83,13 @@ def read_raw(own: OwnData, root: str | None, most: int | None = None) -> Raw:
         known = datasets.load(own.path, root)
         if known.stream is not None:
             raise InputError(f"encoder {own.encoder} takes images, and the samples of {own.path} are vectors")
-        known = known if most is None else limit(known, most)
+        known = known if most is None else limit(known, max(most, 2 * (known.n_classes or 0)))
         return Raw(known.train.x, None if known.test is None else known.test.x, known, None, None)
     found = read_found(own)
     held = read_held_out(own, found)
     if most is not None:
-        found, held = _few(found, most), None if held is None else _few(held, most)
+        rows = max(most, 0 if found.y is None else 2 * len(np.unique(found.y)))
+        found, held = _few(found, rows), None if held is None else _few(held, rows)
     return Raw(_inputs(found.x), None if held is None else _inputs(held.x), None, found, held)
 
 
