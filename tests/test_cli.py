@@ -148,8 +148,8 @@ def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     code, out, err = called("tuen", "nmce_digits")
     assert code == 2 and out == "" and err.startswith("raymc: unknown command tuen; did you mean tune?\nusage: ")
     code, out, err = called()
-    assert code == 2 and err.startswith("usage: raymc {tune,") and out == ""
+    assert code == 2 and err.startswith("usage: raymc {cluster,tune,") and out == ""
     code, out, err = called("--help")
-    assert code == 0 and out.startswith("usage: raymc {tune,") and err == ""
+    assert code == 0 and out.startswith("usage: raymc {cluster,tune,") and err == ""
     code, out, err = called("check", "no_such_space", "--json")
     assert code == 2 and json.loads(out.splitlines()[-1])["spaces"][0]["valid"] is False

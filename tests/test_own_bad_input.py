@@ -56,8 +56,8 @@ WRONG: list[tuple[str, Write, str, str]] = [
         csv(title=TEXTS),
         "path: rows.csv",
         "no numbers in title; the column of the labels is named by label: in the space file; the column of the "
-        "samples' names is named by id: in the space file; a column of text is embedded by encoder: "
-        "sentence_transformers:ID",
+        "samples' names is named by id: in the space file; a column of text is named by text:, and embedded by "
+        "encoder: sentence_transformers:ID",
     ),
     ("no number", csv(x=bad(X, 7, 2, np.nan)), "path: rows.csv", "the first is in row 7, column c2 (counted from 0)"),
     ("texts as numbers", csv(c2=[*X[:-1, 2], "n. d."]), "path: rows.csv", "no numbers in c2"),

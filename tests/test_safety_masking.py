@@ -118,7 +118,8 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
 
     monkeypatch.setattr(train, "_train", stopped)
     out = Path(sys.argv[0])
-    args = SimpleNamespace(space="nmce_digits", seed=0, workers=None, overrides=[], start_from=None, out=out)
+    words = {"space": "nmce_digits", "overrides": [], "seed": 0, "out": out}
+    args = SimpleNamespace(**words, workers=None, start_from=None, data=None, storage=None)
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     with pytest.raises(Interrupted) as stopping:
         train.run(args)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from raymc.config import resolve
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS, plain, turtle
+from raymc.methods.base import preset_values
 from raymc.ops import turtle as ops
 from raymc.space.space import make_space
 from raymc.training.run import run
@@ -120,7 +121,7 @@ BAD = {
 def test_what_they_cannot_have_is_one_line(words: str) -> None:
     name, over = BAD[words]
     method = METHODS[name]
-    preset = method.presets["own"][method.default_preset]
+    preset = preset_values(method.presets["own"][method.default_preset])
     with pytest.raises(InputError, match=words):
         method.stages(resolve(name, "own", method.default_preset, method.stage_settings, preset, over))
 
