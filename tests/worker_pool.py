@@ -69,7 +69,7 @@ def _worker(rank: int, store: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     timeout = timedelta(seconds=PATIENCE)
-    dist.init_process_group("gloo", store=dist.FileStore(store, MOST), rank=rank, world_size=MOST, timeout=timeout)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=MOST, timeout=timeout)
     groups = [dist.new_group(list(range(size))) for size in range(1, MOST + 1)]
     while True:
         try:
