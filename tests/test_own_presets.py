@@ -54,7 +54,7 @@ def test_three_blobs_are_found(name: str, tmp_path: Path) -> None:
     x, y = make_blobs(300, 6, centers=3, cluster_std=1.5, random_state=5)
     np.savez(tmp_path / "rows.npz", x=x, y=y)
     path = tmp_path / "mine.yaml"
-    path.write_text(f"method: {name}\ndataset: {{path: rows.npz, label: y}}\n")
+    path.write_text(f"method: {name}\ndataset: {{path: rows.npz}}\n")
     space = sized(load_space(path), None)
     config = space.config({"seed": 100})
     assert config.preset == "own" and datasets.load_once(config).n_classes == 3
