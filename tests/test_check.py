@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from raymc.cli import execute
-from raymc.commands import check
+from raymc.commands import check, matrix
 from raymc.datasets import load
 from raymc.errors import DivergedError
+from raymc.methods import METHODS
 from raymc.space.space import load_space, space_names
 
 HEAD = "method: nmce\ndataset: digits\n"
@@ -104,10 +105,32 @@ def test_all_spaces_by_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         return {"name": name, "valid": True, "stepped": False, "why": "not looked at", "remarks": []}
 
     monkeypatch.setattr(check, "examine", examine)
-    monkeypatch.setattr(check, "matrix", lambda *args: [])
+    monkeypatch.setattr(check, "matrix", lambda data, out: print("the matrix", file=out) or [])
     assert checked() == 0
     assert asked == space_names()
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][: len(asked)] == asked
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(asked) + 1 and lines[-1] == "the matrix"
+
+
+def test_the_matrix_of_methods_and_datasets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What needs no files is present; what cannot be says why in one line, and is no error."""
+    known = matrix.present(str(tmp_path))
+    assert {"digits", "sphere"} <= set(known) and "usps" not in known
+    monkeypatch.setattr(matrix, "present", lambda data: ["digits", "sphere"])
+    assert checked("--matrix", "--data", str(tmp_path), "--json") == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    cells = {(cell["dataset"], cell["method"]): cell for cell in result["matrix"]}
+    assert result["spaces"] == [] and set(cells) == {(d, m) for d in ("digits", "sphere") for m in METHODS}
+    assert all(cells["digits", method]["ok"] for method in ("nmce", "mlc", "gcml")) and cells["sphere", "mlc"]["ok"]
+    assert all(cell["ok"] == (cell["why"] is None) for cell in cells.values())
+    told = err.splitlines()
+    assert told[0].split() == ["dataset", *METHODS] and told[1].split()[0] == "digits"
+    failed = [f"{m} on {d}: {cell['why']}" for (d, m), cell in cells.items() if not cell["ok"]]
+    assert sorted(told[3:]) == sorted(failed), "one line each"
+    assert checked("--matrix", "nmce_digits") == 2
 
 
 @pytest.mark.slow

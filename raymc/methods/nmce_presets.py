@@ -190,7 +190,7 @@ _MNIST: Preset = {
 
 
 def own_net(facts: Facts) -> Preset:
-    """Net, views and the width of z for any data; with stage 1 by Adam."""
+    """Net, views and the width of z for any data, and stage 1 by Adam."""
     return {
         **net_of(facts),
         "precision": "float32",
@@ -216,6 +216,11 @@ def _own(facts: Facts) -> Preset:
     }
 
 
+def _features(facts: Facts) -> Preset:
+    """Rows that a frozen encoder made: no net but the pre-feature layer and the heads, neighbours as second views."""
+    return _own(facts) | {"backbone": "identity", "pre_feature_dim": 512, "augment.noise": 0.0}
+
+
 KNOWN: dict[str, dict[str, Preset]] = {
     "double_spiral": _with_table(_SPIRAL, augmentation="noise_spiral_paper"),
     "double_spiral_paper": _with_table(_SPIRAL, augmentation="noise_spiral_paper"),
@@ -233,4 +238,4 @@ KNOWN: dict[str, dict[str, Preset]] = {
     "mnist": {"paper": _MNIST},
     "fashion_mnist": {"paper": _MNIST},
 }
-PRESETS: Mapping[str, Mapping[str, Preset | Sized]] = {**KNOWN, "own": {"own": _own}}
+PRESETS: Mapping[str, Mapping[str, Preset | Sized]] = {**KNOWN, "own": {"own": _own, "features": _features}}

@@ -12,7 +12,6 @@ SMALL_SIDE, MIDDLE_SIDE = (
     16,
     40,
 )  # pixels: up to the first digits' net, up to the second one without pooling at its entry
-NEIGHBOURS = 10  # of which one gives a vector's second view
 
 
 def batch_of(facts: Facts, most: int) -> int:
@@ -25,17 +24,16 @@ def epochs_of(facts: Facts, steps: int, batch: int, least: int = 2) -> int:
     return max(least, round(steps / max(1, facts.n // batch)))
 
 
+def neighbours_of(facts: Facts, count: int) -> dict[str, Value]:
+    """So many nearest neighbours of which one gives a vector's second view; fewer where there are not so many."""
+    return {"augment.neighbours": min(count, facts.n - 1)}
+
+
 def net_of(facts: Facts) -> dict[str, Value]:
     """Backbone and augmentation: dense for vectors, convolutional for images, larger ones pooled at the entry."""
     if len(facts.shape) == 1:
-        near = min(NEIGHBOURS, facts.n - 1)
-        return {
-            "backbone": "mlp",
-            "mlp_width": 256,
-            "mlp_depth": 2,
-            "augment.noise": 0.1,
-            "augment.neighbours": near,
-        }
+        dense: dict[str, Value] = {"backbone": "mlp", "mlp_width": 256, "mlp_depth": 2}
+        return dense | {"augment.noise": 0.1} | neighbours_of(facts, 5)
     channels, side = facts.shape[0], max(facts.shape[1:])
     if channels == 1:
         net = "conv_digits" if side <= MIDDLE_SIDE else "resnet10_grey"
