@@ -33,7 +33,7 @@ def net_of(facts: Facts) -> dict[str, Value]:
     """Backbone and augmentation: dense for vectors, convolutional for images, larger ones pooled at the entry."""
     if len(facts.shape) == 1:
         dense: dict[str, Value] = {"backbone": "mlp", "mlp_width": 256, "mlp_depth": 2}
-        return dense | {"augment.noise": 0.1} | neighbours_of(facts, 5)
+        return dense | {"augment.noise": 0.1} | neighbours_of(facts, 10)
     channels, side = facts.shape[0], max(facts.shape[1:])
     if channels == 1:
         net = "conv_digits" if side <= MIDDLE_SIDE else "resnet10_grey"
