@@ -27,6 +27,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all; where there is none, there is none in the end."""
+    if not source.is_file():
+        target.unlink(missing_ok=True)
+        return
+    with replaced(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder, which gets the name `path` at the end of the block.

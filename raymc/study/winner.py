@@ -8,12 +8,10 @@ winner/config.yaml                    the space file that trains that seed again
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from raymc.atomic import replaced
+from raymc.atomic import copy_file
 from raymc.config import Config, Value
 from raymc.metrics.seeds import most_agreeing
 from raymc.space.again import CONFIG, write_config
@@ -48,7 +46,7 @@ def write_winner(study: Study, space: Space) -> Row | None:
     folder = study.folder / WINNER
     folder.mkdir(exist_ok=True)
     for name in rows.FILES:
-        _copy(run.folder / name, folder / name)
+        copy_file(run.folder / name, folder / name)
     write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
     return {"trial": best.trial, "seed": run.seed, "agreement": agreement, "folder": str(folder)}
 
@@ -72,12 +70,3 @@ def _config(study: Study, space: Space, params: Mapping[str, Value], seed: int) 
     if shared not in space.stage_settings or shared == first or base == 0:
         return replace(config, seeds_from=shared), ""
     return replace(config, seeds_from=None), f", but that the stages before {shared} had seed {base}"
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file whole or not at all; where there is none, there is none in the end."""
-    if not source.is_file():
-        target.unlink(missing_ok=True)
-        return
-    with replaced(target) as temporary:
-        shutil.copyfile(source, temporary)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shlex
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymc import datasets
-from raymc.atomic import replaced, write_json, write_text
+from raymc.atomic import copy_file, write_json, write_text
 from raymc.datasets import Dataset
 from raymc.datasets.own import read_own
 from raymc.errors import InputError
@@ -44,7 +43,7 @@ def write_clustering(found: Clustering, out: Path) -> Path:
 def _write(found: Clustering, out: Path) -> Path:
     run, chosen = found.seed_run, found.chosen
     for name in rows.FILES:
-        _copy(run.folder / name, out / name)
+        copy_file(run.folder / name, out / name)
     names, confidence = read_labels(out / rows.LABELS)
     mine = chosen.labels[chosen.seed]
     agreed, share = consensus(list(chosen.labels.values()), mine)
@@ -125,11 +124,3 @@ def _images(found: Clustering) -> Dataset | None:
         return None
     seen = read_own(replace(own, encoder=None, weights=None, side=SIDE))
     return seen if seen.train.x.dim() == 4 else None
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not source.is_file():
-        target.unlink(missing_ok=True)
-        return
-    with replaced(target) as temporary:
-        shutil.copyfile(source, temporary)
