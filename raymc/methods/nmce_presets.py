@@ -203,13 +203,14 @@ def own_net(facts: Facts) -> Preset:
 
 def _own(facts: Facts) -> Preset:
     """Vectors and images of any size."""
-    batch = batch_of(facts, 256)
-    lengths = {name: epochs_of(facts, steps, batch) for name, steps in zip(STAGES, (300, 300, 200), strict=True)}
+    batches = {"pretrain": batch_of(facts, 256), "heads": batch_of(facts, 512), "finetune": batch_of(facts, 512)}
+    steps = {"pretrain": 300, "heads": 200, "finetune": 100}
+    lengths = {name: epochs_of(facts, steps[name], batch) for name, batch in batches.items()}
     return {
         **own_net(facts),
-        **in_stages(batch_size=batch),
+        **{f"{name}.batch_size": batch for name, batch in batches.items()},
         **in_stages("heads", "finetune", optimizer="adam", weight_decay=1e-5, similarity_weight=20.0, eps_sq=0.2),
-        "heads.learning_rate": 3e-3,
+        "heads.learning_rate": 1e-2,
         "finetune.learning_rate": 1e-3,
         **{f"{name}.epochs": count for name, count in lengths.items()},
         "evaluate_every": max(1, lengths["heads"] // 3),
