@@ -49,6 +49,19 @@ def test_a_training_is_as_long_for_few_rows_as_for_many(name: str, preset: str) 
         assert all(0.7 * steps <= other[stage] <= 5 * steps for other in found), stage
 
 
+def test_a_batch_shows_some_samples_of_every_cluster(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("method: mlc\ndataset: {path: rows.npz, features: true}\nfixed: {n_clusters: 100}\n")
+
+    def batch(facts: Facts, path: Path = path) -> object:
+        return load_space(path).sized(facts).config().stages["heads"].batch_size
+
+    assert batch(Facts(5_000, (64,), 20)) == 1_000  # by the space's number, not by that of the labels
+    assert batch(Facts(600, (64,))) == 600
+    path.write_text("method: mlc\ndataset: {path: rows.npz, features: true}\n")
+    assert batch(Facts(5_000, (64,), 20)) == 256 and batch(Facts(5_000, (64,), 50)) == 500
+
+
 @pytest.mark.parametrize("name", ["nmce", "mlc"])
 def test_three_blobs_are_found(name: str, tmp_path: Path) -> None:
     x, y = make_blobs(300, 6, centers=3, cluster_std=1.5, random_state=5)

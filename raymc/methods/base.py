@@ -25,14 +25,18 @@ def _no_draws(name: str, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a preset may be made for: `n` samples of `shape`, `(d,)` or `(c, h, w)`, that are trained on."""
+    """What a preset may be made for: `n` samples of `shape`, `(d,)` or `(c, h, w)`, that are trained on.
+
+    `clusters` is their number where it is known.
+    """
 
     n: int
     shape: tuple[int, ...]
+    clusters: int | None = None
 
     @staticmethod
     def of(dataset: Dataset) -> Facts:
-        return Facts(len(dataset.train), tuple(dataset.train.x.shape[1:]))
+        return Facts(len(dataset.train), tuple(dataset.train.x.shape[1:]), dataset.n_classes)
 
 
 Preset = Mapping[str, Value]

@@ -8,15 +8,17 @@ from __future__ import annotations
 from raymc.config import Value
 from raymc.methods.base import Facts
 
-SMALL_SIDE, MIDDLE_SIDE = (
-    16,
-    40,
-)  # pixels: up to the first digits' net, up to the second one without pooling at its entry
+SMALL_SIDE, MIDDLE_SIDE = 16, 40
+"""Pixels: up to the first the digits' augmentation, up to the second a net without pooling at its entry."""
+
+
+A_CLUSTER = 10
+"""Samples of each cluster that a batch has on average, at least."""
 
 
 def batch_of(facts: Facts, most: int) -> int:
-    """Samples of a step."""
-    return min(most, facts.n)
+    """Samples of a step: so many, more where there are many clusters, and all of fewer."""
+    return min(max(most, A_CLUSTER * (facts.clusters or 0)), facts.n)
 
 
 def epochs_of(facts: Facts, steps: int, batch: int, least: int = 2) -> int:

@@ -144,7 +144,7 @@ def read_space(folder: Path, manifest: Row) -> Space:
     overrides: Mapping[str, Value] = manifest["overrides"]
     space = load_space(folder / f"{manifest['space']['name']}.yaml").pinned(overrides)
     data = manifest.get("data", {})
-    return space.sized(Facts(data["n"], tuple(data["shape"]))) if "shape" in data else space
+    return space.sized(Facts(data["n"], tuple(data["shape"]), data.get("n_classes"))) if "shape" in data else space
 
 
 @contextmanager
