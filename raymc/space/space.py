@@ -69,7 +69,7 @@ class Space:
         """
         if self.own is None or self.sizing is None:
             return self
-        space = dataclasses.replace(self, preset_values=self.sizing(_told(facts, self.fixed)))
+        space = dataclasses.replace(self, preset_values=self.sizing(_with_clusters(facts, self.fixed)))
         _check_keys(space)
         if "first" in self.content or not self.params:
             return space
@@ -230,10 +230,10 @@ def _facts(dataset: str, fixed: Params) -> Facts:
     """What holds of a known dataset without reading it."""
     source, most = source_of(dataset), fixed.get("n_samples")
     n = source.samples[0]
-    return _told(Facts(min(n, int(most)) if most else n, source.shape, source.classes), fixed)
+    return _with_clusters(Facts(min(n, int(most)) if most else n, source.shape, source.classes), fixed)
 
 
-def _told(facts: Facts, fixed: Params) -> Facts:
+def _with_clusters(facts: Facts, fixed: Params) -> Facts:
     """The facts with the number of clusters that the space gives."""
     count = fixed.get("n_clusters")
     return dataclasses.replace(facts, clusters=count) if isinstance(count, int) else facts
