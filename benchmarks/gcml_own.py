@@ -27,6 +27,7 @@ from raymc.clusterers.kmeans import kmeans
 from raymc.metrics import clustering_scores
 from raymc.space.sized import sized
 from raymc.space.space import load_space
+from raymc.training.features.data import Setting
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 
@@ -47,7 +48,7 @@ def train(x: NDArray[np.float32], y: NDArray[np.int64], device: str) -> dict[str
         folder = Path(place)
         np.savez(folder / "rows.npz", x=x, y=y)
         (folder / "rows.yaml").write_text("method: gcml\ndataset: {path: rows.npz}\npreset: own\n", encoding="utf-8")
-        space = sized(load_space(folder / "rows.yaml"), None, place)
+        space = sized(load_space(folder / "rows.yaml"), None, Setting(place))
         seeds = seeds_of(tuple(space.stage_settings), SEED, 0, None)
         config = space.config({"seed": SEED})
         return run(config, storage=place, out=folder / "out", stage_seeds=seeds, device=device, keep_rows=True)

@@ -16,6 +16,7 @@ from raymc.methods import METHODS
 from raymc.methods.base import Facts, preset_values
 from raymc.space.sized import sized
 from raymc.space.space import load_space
+from raymc.training.features.data import Setting
 from raymc.training.run import run
 from raymc.training.smoke import one_step
 from raymc.training.stages import seeds_of
@@ -68,7 +69,7 @@ def test_three_blobs_are_found(name: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", x=x, y=y)
     path = tmp_path / "mine.yaml"
     path.write_text(f"method: {name}\ndataset: {{path: rows.npz}}\n")
-    space = sized(load_space(path), None, str(tmp_path))
+    space = sized(load_space(path), None, Setting(str(tmp_path)))
     config = space.config({"seed": 100})
     assert config.preset == "own" and datasets.load_once(config).n_classes == 3
     seeds = seeds_of(tuple(config.stages), 100, 100, None)

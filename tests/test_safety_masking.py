@@ -119,7 +119,7 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
     monkeypatch.setattr(train, "_train", stopped)
     out = Path(sys.argv[0])
     words = {"space": "nmce_digits", "overrides": [], "seed": 0, "out": out}
-    args = SimpleNamespace(**words, workers=None, start_from=None, data=None, storage=None)
+    args = SimpleNamespace(**words, workers=None, start_from=None, data=None, storage=None, smoke=False)
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     with pytest.raises(Interrupted) as stopping:
         train.run(args)  # type: ignore[arg-type]

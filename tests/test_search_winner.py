@@ -108,7 +108,7 @@ def test_a_study_of_an_earlier_version_has_the_configuration_alone(
     assert (found["seed"], found["agreement"]) == (1007, None)
     text = (folder / WINNER / "config.yaml").read_text()
     assert [path.name for path in (folder / WINNER).iterdir()] == ["config.yaml"]
-    assert "seed 7" in text and "seeds_from" not in text, "that training is not in reach of raymc train"
+    assert "seed 7" in text and "seeds_from: finetune" not in text, "that training is not in reach of raymc train"
 
 
 def test_kinds_are_known_by_their_folders(tmp_path: Path) -> None:

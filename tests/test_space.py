@@ -353,6 +353,25 @@ def test_where_seeds_begin_to_differ(keys: list[str], fixed: str, stage: str, tm
     assert len(remarks(space)) == late and all("one seed only" in remark for remark in remarks(space))
 
 
+def clusters_told(facts: Facts) -> dict[str, Any]:
+    return {"backbone": "mlp", "feature_dim": 2 + (facts.clusters or 0)}
+
+
+def test_labels_do_not_size_what_looks_for_its_clusters(tmp_path: Path) -> None:
+    methods = {"nmce": replace(METHODS["nmce"], presets={"own": {"own": clusters_told}})}
+    for keys, told in (
+        ("", 9),  # as many clusters as the labels have: that is asked for
+        ("fixed: {n_clusters: 5}", 5),
+        ("fixed: {n_clusters: auto}", 0),
+        ("space: {n_clusters: {low: 2, high: 9}}", 0),
+    ):
+        path = tmp_path / "space.yaml"
+        path.write_text(f"method: nmce\ndataset: {{path: rows.npz}}\n{keys}")
+        space = load_space(path, methods).sized(Facts(100, (7,), 9))
+        assert space.config().feature_dim == 2 + told, keys
+        assert space.pinned({"n_clusters": 4}).config().feature_dim == 6
+
+
 def sizes(facts: Facts) -> dict[str, Any]:
     return {"backbone": "mlp", "pretrain.epochs": facts.n // 10, "feature_dim": facts.shape[-1]}
 
@@ -376,6 +395,9 @@ def test_a_preset_that_is_made_for_the_data(tmp_path: Path) -> None:
     known = loaded("dataset: usps\nfixed: {n_samples: 500}")
     assert values(known) == (50, 256) == values(known.sized(Facts(9, (9,))))  # its size is known without reading it
     assert loaded("dataset: digits").preset == "paper" and loaded("dataset: digits\npreset: own").preset == "own"
+    assert values(loaded("dataset: usps").pinned({"n_samples": 300})) == (30, 256)
+    unread = loaded(f"dataset: {{path: rows.npz}}\npreset: own\n{searched}")  # its range may fit the data yet
+    assert unread.sized(Facts(300, (7,))).first == ({"pretrain.epochs": 30},)
     space = loaded(f"dataset: {{path: rows.npz}}\npreset: own\nfixed: {{}}\n{searched.replace('40', '4000')}")
     assert space.sized(Facts(150, (7,))).first == ({"pretrain.epochs": 15},)
     with pytest.raises(InputError, match="space.pretrain.epochs: the preset's 9 is outside"):

@@ -80,7 +80,8 @@ def examine(name: str, data: str | None, storage: str) -> dict[str, Any]:
     if space.objective.uses_labels and dataset.train.y is None:
         verdict["remarks"] = [*verdict["remarks"], f"tune: {space.objective.metric} needs labels, which are not there"]
     try:
-        points = take_steps(space.sized(Facts.of(dataset)), dataset)
+        few = space.own is not None and space.own.encoder is not None
+        points = take_steps(space.sized(Facts.of(dataset), ranges=not few), dataset)
         return verdict | {"valid": True, "stepped": True, "points": points}
     except (InputError, TrainingError) as error:
         return verdict | {"why": str(error)}

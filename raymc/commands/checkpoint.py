@@ -20,6 +20,7 @@ from raymc.space.sized import sized
 from raymc.space.space import load_space
 from raymc.training.checkpoints.export import export
 from raymc.training.checkpoints.model_card import lacking
+from raymc.training.features.data import Setting
 from raymc.training.stages import seeds_of
 
 
@@ -38,9 +39,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the checkpoint, print where it is, and return what `--json` prints."""
     if args.smoke:
         raise InputError("--smoke: weights of a shortened training are no start for anyone; leave it out")
-    overrides = parse_overrides(args.overrides) | ({} if args.seed is None else {"seed": args.seed})
-    space = sized(load_space(args.space), str(data_root(args.data)), storage_root(args), overrides)
-    config = space.config(overrides)
+    space = load_space(args.space).pinned(parse_overrides(args.overrides))
+    space = sized(space, str(data_root(args.data)), Setting(storage_root(args)))
+    config = space.config({} if args.seed is None else {"seed": args.seed})
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
     stage = args.stage or next(iter(trained), "")
     if stage not in trained:

@@ -21,9 +21,11 @@ from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.space.again import CONFIG, write_config
 from raymc.space.sized import sized
 from raymc.space.space import load_space
+from raymc.training.features.data import Setting
 from raymc.training.progress import progress
 from raymc.training.run import run as train
 from raymc.training.stages import seeds_of
+from raymc.training.training import pick_device
 
 
 def parser() -> Parser:
@@ -40,20 +42,22 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
-    given = {"seed": args.seed, "workers": args.workers}
-    overrides = parse_overrides(args.overrides) | {key: value for key, value in given.items() if value is not None}
-    space = sized(load_space(args.space), str(data_root(args.data)), storage_root(args), overrides)
-    config = space.config(overrides)
-    stages = tuple(space.stage_settings)
-    trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
-    if args.start_from is not None and args.start_from not in trained:
-        raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
+    space = load_space(args.space).pinned(parse_overrides(args.overrides))
     out = (args.out or Path("runs") / f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     try:
+        with progress() as report:
+            setting = Setting(storage_root(args), device=pick_device(None), report=report)
+            space = sized(space, str(data_root(args.data)), setting, args.smoke)
+        given = {"seed": args.seed, "workers": args.workers}
+        config = space.config({key: value for key, value in given.items() if value is not None})
+        stages = tuple(space.stage_settings)
+        trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
+        if args.start_from is not None and args.start_from not in trained:
+            raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
         result = _train(config, stages, args, out)
         write_config(out / CONFIG, space, config)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there

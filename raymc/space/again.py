@@ -24,9 +24,11 @@ def write_config(path: Path, space: Space, config: Config, but: str = "") -> Non
 
 
 def same_again(space: Space, config: Config) -> dict[str, Any]:
-    """The content of that file: method, data, preset, and under `fixed` every key that differs from the preset."""
-    preset = space.of_preset().flat()
-    fixed = {key: value for key, value in config.flat().items() if key != "workers" and value != preset[key]}
+    """The content of that file: method, data, preset, and under `fixed` the keys that differ from the preset."""
+    # A preset that is made for the data may be another one where the file is read: no key is left to it.
+    preset = {} if space.sizing else space.of_preset().flat()
+    given = {key: value for key, value in config.flat().items() if key != "workers"}
+    fixed = {key: value for key, value in given.items() if key not in preset or value != preset[key]}
     content: dict[str, Any] = {"method": space.method, "dataset": space.content["dataset"], "preset": space.preset}
     content |= {"fixed": fixed} if fixed else {}
     return content | ({"resources": {"workers": config.workers}} if config.workers > 1 else {})

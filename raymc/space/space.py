@@ -19,7 +19,7 @@ from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
 from raymc.former_keys import say_once, with_names_of_now, without_retired
 from raymc.methods import METHODS, Method
-from raymc.methods.base import Facts, Preset, Sized, preset_values
+from raymc.methods.base import UNKNOWN, Facts, Preset, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
 from raymc.space.format import OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
 from raymc.space.objective import Budget, Objective
@@ -42,6 +42,8 @@ class Space:
         params: what is searched, by dotted key.
         first: points of the space that are tried first.
         own: the user's own data, None where the dataset is a known one.
+        sizing: what makes the preset for the data, None where it is the same for all.
+        facts: of the user's own data, once they have been read.
     """
 
     name: str
@@ -61,19 +63,16 @@ class Space:
     resources: Resources
     own: OwnData | None = None
     sizing: Sized | None = None
+    facts: Facts | None = None
 
-    def sized(self, facts: Facts) -> Space:
+    def sized(self, facts: Facts, ranges: bool = True) -> Space:
         """This space with the preset that is made for the user's own data; the space itself where none is.
 
-        Raises InputError where a searched key no longer has the preset's value in its range.
+        Raises InputError where, with `ranges`, a searched key no longer has the preset's value in its range.
         """
         if self.own is None or self.sizing is None:
             return self
-        space = dataclasses.replace(self, preset_values=self.sizing(_with_clusters(facts, self.fixed)))
-        _check_keys(space)
-        if "first" in self.content or not self.params:
-            return space
-        return dataclasses.replace(space, first=_first(space, None, {}))
+        return _resized(dataclasses.replace(self, facts=facts), ranges)
 
     def config(self, overrides: Params | None = None, params: Params | None = None) -> Config:
         """The configuration of preset, `fixed`, a point `params` of the space and `overrides`; the last wins.
@@ -98,7 +97,9 @@ class Space:
         self.config(overrides)
         params = {key: parameter for key, parameter in self.params.items() if key not in overrides}
         first = [{key: point[key] for key in params} for point in self.first] if params else []
-        return dataclasses.replace(self, fixed=dict(self.fixed) | overrides, params=params, first=tuple(_unique(first)))
+        fixed = dict(self.fixed) | overrides
+        space = dataclasses.replace(self, fixed=fixed, params=params, first=tuple(_unique(first)))
+        return space if self.sizing is None else _resized(space, ranges=self.own is None or self.facts is not None)
 
     def corners(self) -> dict[str, Params]:
         """The points that a check tries: the preset, all parameters low, all high, and those of `first`."""
@@ -187,7 +188,7 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         preset=preset,
         question=file.question,
         stage_settings=method.stage_settings,
-        preset_values=preset_values(values, None if own else _facts(dataset, fixed)),
+        preset_values=preset_values(values),
         fixed={key: known[key].check(f"fixed.{key}", value) for key, value in fixed.items()},
         params={key: make_parameter(key, spec, known[key]) for key, spec in searched.items()},
         first=(),
@@ -197,7 +198,8 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         own=own,
         sizing=values if callable(values) else None,
     )
-    _check_keys(space)
+    space = _with_preset(space)
+    _check_keys(space, ranges=own is None or space.sizing is None)
     method.stages(space.default_config())
     return dataclasses.replace(space, first=_first(space, first, known))
 
@@ -226,17 +228,32 @@ def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
     )
 
 
+def _resized(space: Space, ranges: bool) -> Space:
+    """The space with its preset made anew, and what is tried first where that is the preset. Raises InputError."""
+    space = _with_preset(space)
+    _check_keys(space, ranges)
+    if "first" in space.content or not space.params:
+        return space
+    return dataclasses.replace(space, first=_first(space, None, {}))
+
+
+def _with_preset(space: Space) -> Space:
+    """The space with its preset made for what is known of its data."""
+    if space.sizing is None:
+        return space
+    facts = (space.facts or UNKNOWN) if space.own else _facts(space.dataset, space.fixed)
+    given = space.fixed.get("n_clusters")
+    if given is not None or "n_clusters" in space.params:
+        # One that is looked for or searched is not known: that of the labels would be read from them.
+        facts = dataclasses.replace(facts, clusters=given if isinstance(given, int) else None)
+    return dataclasses.replace(space, preset_values=space.sizing(facts))
+
+
 def _facts(dataset: str, fixed: Params) -> Facts:
     """What holds of a known dataset without reading it."""
     source, most = source_of(dataset), fixed.get("n_samples")
     n = source.samples[0]
-    return _with_clusters(Facts(min(n, int(most)) if most else n, source.shape, source.classes), fixed)
-
-
-def _with_clusters(facts: Facts, fixed: Params) -> Facts:
-    """The facts with the number of clusters that the space gives."""
-    count = fixed.get("n_clusters")
-    return dataclasses.replace(facts, clusters=count) if isinstance(count, int) else facts
+    return Facts(min(n, int(most)) if most else n, source.shape, source.classes)
 
 
 def _presets(
@@ -266,14 +283,14 @@ def _preset(method: Method, asked: str | None, presets: Mapping[str, object], ow
     return _known("preset", name, presets)
 
 
-def _check_keys(space: Space) -> None:
-    """The rules that tie sections together. Raises InputError."""
+def _check_keys(space: Space, ranges: bool) -> None:
+    """The rules that tie sections together, with `ranges` also that of the preset's values. Raises InputError."""
     defaults = space.config().flat()
     for key, parameter in space.params.items():
         if key in space.fixed:
             raise InputError(f"{key}: is both fixed and searched; leave one of them out")
         default = defaults[key]
-        if default is not None and not parameter.contains(default):  # null: taken from another key
+        if ranges and default is not None and not parameter.contains(default):  # null: taken from another key
             raise InputError(
                 f"space.{key}: the preset's {default} is outside {parameter}; widen it, so that the default "
                 f"configuration is a point of the search"

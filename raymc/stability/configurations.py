@@ -192,7 +192,7 @@ def on_common_data(request: StabilityRequest, found: Sequence[Configuration]) ->
                     f"{first.name} and {other.name} train on different samples: {key} is {mine} and {theirs}"
                 )
     dataset = load_data(first.space, request.data, request.storage, request.smoke, first.params)
-    sized = [replace(one, space=one.space.sized(Facts.of(dataset))) for one in found]
+    sized = [replace(one, space=one.space.sized(Facts.of(dataset), ranges=False)) for one in found]
     for one in sized:
         check_data(one.space, one.config, dataset, objective=False)
     return dataset, sized

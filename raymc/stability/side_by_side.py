@@ -81,7 +81,7 @@ def fitting(names: Sequence[str], source: Source, dataset: Dataset, n_clusters: 
     for name in names:
         try:
             one = configuration_of(name, source, n_clusters, smoke)
-            sized = replace(one, space=one.space.sized(Facts.of(dataset)))
+            sized = replace(one, space=one.space.sized(Facts.of(dataset), ranges=False))
             check_data(sized.space, sized.config, dataset, objective=False)
             able.append(sized)
         except InputError as error:

@@ -88,7 +88,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     url = database_of(request)
     report_folder(name)
     dataset = load_data(space, request.data, request.storage, request.smoke)
-    space = space.sized(Facts.of(dataset))
+    space = space.sized(Facts.of(dataset), ranges=not request.smoke)
     check_data(space, space.config(), dataset)
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
