@@ -364,3 +364,12 @@ def test_two_arms_for_real_share_their_pretraining(
     content = json.loads(Path(result["report"]).with_suffix(".json").read_text())
     first = [row["stages"][0]["cached"] for arm in content["arms"] for row in arm["per_seed"]]
     assert sorted(first) == [False, True, True, True], "whichever was first computed the pretraining for all"
+
+
+def test_a_run_of_one_is_not_gone_on_with_as_one_of_several() -> None:
+    """Where the title names none of them, as that of `cluster`."""
+    data = {"manifest": {"data": {"fingerprint": "f"}}, "seeds": [0]}
+    one, two = {**data, "method": "plain"}, {**data, "arms": ["kmeans", "gmm"]}
+    assert runs._same(one, one) and runs._same(two, two)
+    assert not runs._same(one, two) and not runs._same(two, one)
+    assert not runs._same(two, {**two, "arms": ["kmeans", "gmm", "mlc"]})

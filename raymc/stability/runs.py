@@ -196,7 +196,8 @@ def _begun_before(storage: str, title: str, found: list[Configuration], facts: M
 
 def _same(before: Row, now: Row) -> bool:
     samples = [facts.get("manifest", {}).get("data", {}).get("fingerprint") for facts in (before, now)]
-    return samples[0] == samples[1] and all(before[key] == now[key] for key in SAME if key in before and key in now)
+    alike = all(before[key] == now[key] for key in SAME if key in before and key in now)
+    return alike and samples[0] == samples[1] and ("arms" in before) == ("arms" in now)
 
 
 def _configured(configuration: Configuration, before: Row | None, now: Row) -> bool:
