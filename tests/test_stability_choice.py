@@ -121,3 +121,15 @@ def test_a_file_of_rows_without_a_space_file(
     assert again["metrics"]["acc"] == 1.0
     told = command("cluster", *words)["told"]
     assert "going on with cluster-rows-" in told and "started" not in told
+
+
+def test_methods_with_the_same_clusters_have_one_voice(tmp_path: Path) -> None:
+    good, other = noisy(0.02, 1), noisy(0.4, 2)
+    found = {
+        "a": runs(tmp_path / "a", good),
+        "b": runs(tmp_path / "b", (good + 1) % 4),  # under other numbers
+        "c": runs(tmp_path / "c", other),
+    }
+    scores = {one.name: one.scores["agreement"] for one in make_candidates(found)}
+    assert scores == pytest.approx(dict.fromkeys("abc", adjusted_rand(good, other)))
+    assert [one.scores["agreement"] for one in make_candidates({"a": found["a"], "b": found["b"]})] == [1.0, 1.0]

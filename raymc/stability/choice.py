@@ -20,6 +20,9 @@ SCORES = ("stability", "probe", "silhouette", "agreement")
 
 CHOSEN_BY = "agreement"
 
+SAME = 1 - 1e-9
+"""Adjusted Rand index from which two methods' clusters are one and the same: they have one voice."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -30,7 +33,7 @@ class Candidate:
         seed: the one that agrees most with the method's others.
         scores: means over the seeds of `probe` and `silhouette`; `stability`, from two seeds on, the mean adjusted Rand
             index of each two; `agreement`, with other methods beside it, the mean adjusted Rand index of `seed` and
-            theirs.
+            theirs, of which those that are the same as its own or as each other's count once or not at all.
     """
 
     name: str
@@ -44,6 +47,10 @@ def make_candidates(runs: Mapping[str, Sequence[SeedRun]]) -> list[Candidate]:
     found = {name: {seed: as_labels(one) for seed, one in labels_of(some).items()} for name, some in runs.items()}
     found = {name: labels for name, labels in found.items() if labels}
     seeds = {name: list(labels)[most_agreeing(list(labels.values()))[0]] for name, labels in found.items()}
+    distinct: list[Ints] = []
+    for name, labels in found.items():
+        if all(adjusted_rand(labels[seeds[name]], one) < SAME for one in distinct):
+            distinct.append(labels[seeds[name]])
     candidates = []
     for name, labels in found.items():
         metrics = [run.metrics for run in runs[name] if run.seed in labels]
@@ -55,9 +62,9 @@ def make_candidates(runs: Mapping[str, Sequence[SeedRun]]) -> list[Candidate]:
         if len(labels) > 1:
             scores["stability"] = pairwise_ari(list(labels.values()))["mean"]
         mine = labels[seeds[name]]
-        others = [adjusted_rand(mine, found[other][seeds[other]]) for other in found if other != name]
-        if others:
-            scores["agreement"] = float(np.mean(others))
+        others = [adjusted_rand(mine, one) for one in distinct if adjusted_rand(mine, one) < SAME]
+        if len(found) > 1:
+            scores["agreement"] = float(np.mean(others)) if others else 1.0
         candidates.append(Candidate(name, labels, seeds[name], scores))
     return candidates
 
