@@ -381,6 +381,10 @@ REFUSED: list[tuple[str, Dataset, dict[str, Value], str]] = [
         for key in ("noise", "dropout", "neighbours")
     ),
     ("nmce", limit(load("digits"), 50), {"augment__strength": 0.5, "pretrain__similarity_weight": 0}, "has nothing th"),
+    *(
+        (name, vectors(), {"augmentation": "cifar", **over}, "augmentation: cifar is for images, and blobs holds vec")
+        for name, over in (("nmce", {}), ("nmce", {"augment__strength": 0.5}), ("gcml", {}))
+    ),
     ("nmce", vectors(), {"augmentation": "cifr"}, "augmentation: 'cifr' is not one of none, cifar"),
     ("nmce", vectors(), {}, f"pretrain.similarity_weight: {VIEWS}; set augmentation (vectors: or augment.noise, "),
     ("nmce", vectors(), {"pretrain__epochs": 0, "heads__similarity_weight": 1}, f"heads.similarity_weight: {VIEWS}"),

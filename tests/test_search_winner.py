@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from raymc.metrics.seeds import ari_matrix
 from raymc.space.space import load_space
-from raymc.study import files, groups
+from raymc.study import baseline, files, groups
 from raymc.study import folder as study_folder
 from raymc.study.manifest import budget_of
 from raymc.study.objective import Objective
@@ -48,7 +49,9 @@ def labels(seed: int) -> Any:
     return found
 
 
-def record(folder: Path, kind: str, trial: int, seeds: tuple[int, ...], acc: float, keep: bool = True) -> Record:
+def record(
+    folder: Path, kind: str, trial: int, seeds: tuple[int, ...], acc: float, keep: bool = True, **more: float
+) -> Record:
     for seed in seeds:
         out = files.seed_folder(folder, kind, trial, seed)
         out.mkdir(parents=True)
@@ -56,7 +59,7 @@ def record(folder: Path, kind: str, trial: int, seeds: tuple[int, ...], acc: flo
         if keep:
             (out / rows.LABELS).write_text(f"of {kind} {trial} {seed}\n")
             (out / rows.EMBEDDING).write_bytes(b"z")
-        row = {"seed": seed, "state": FINISHED, "metrics": {"acc": acc}, "stages": []}
+        row = {"seed": seed, "state": FINISHED, "metrics": {"acc": acc, **more}, "stages": []}
         files.write_seed(folder, Task(kind, trial, PARAMS[trial], seeds, seeds), SeedRun.of(row, out))
     found = groups.make_record(folder, Task(kind, trial, PARAMS[trial], seeds, seeds), Objective("acc"))
     files.write_record(folder, found)
@@ -115,3 +118,18 @@ def test_kinds_are_known_by_their_folders(tmp_path: Path) -> None:
     for kind in files.FOLDERS:
         assert files.kind_of(files.seed_folder(tmp_path, kind, 3, 5)) == kind
     assert files.kind_of(tmp_path / "out") is None
+
+
+def test_k_means_beside_it_is_told_what_the_winners_fresh_seeds_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(tmp_path, monkeypatch)
+    for kind, seeds, found in (("search", (0,), 9.0), ("confirm", FRESH, 3.0)):
+        record(folder, kind, 0, seeds, 0.9, clusters_found=found)
+    told: list[int | None] = []
+    monkeypatch.setattr(baseline, "keep_baseline", lambda *args: told.append(baseline.clusters_found(args[-1])))
+    manifest = study_folder.read_manifest(folder)
+    baseline.keep_studys_baseline(folder, manifest, study_folder.read_space(folder, manifest), "", "")
+    shutil.rmtree(folder / files.FOLDERS["confirm"])
+    baseline.keep_studys_baseline(folder, manifest, study_folder.read_space(folder, manifest), "", "")
+    assert told == [3, 9]

@@ -18,7 +18,7 @@ from raymc.space.space import load_space
 from raymc.stability.configurations import configurations
 from raymc.stability.request import StabilityRequest
 from raymc.study.baseline import FILE, keep_baseline, read_baseline
-from raymc.study.records import Record
+from raymc.study.records import Record, SeedRun
 from raymc.training import baseline
 from tests.fabricated_stability import fabricate_run
 from tests.mlflow_database import new_database
@@ -111,6 +111,37 @@ def seeds(folder: Path, **metrics: list[float]) -> Record:
         for seed, values in enumerate(zip(*metrics.values(), strict=True))
     ]
     return Record.of({"trial": 0, "per_seed": rows}, folder, "confirm")
+
+
+def test_k_means_has_as_many_clusters_as_the_seeds_found(rows: Path) -> None:
+    config = replace(load_space("mine.yaml").config(), method="mlc", clustering="membership", n_clusters="auto")
+    data = datasets.load_once(config, None)
+
+    def runs(*found: float | None) -> list[SeedRun]:
+        """Seeds that found so many clusters; None: one that failed."""
+        seen = [
+            {"state": "failed"} if one is None else {"state": "finished", "metrics": {"clusters_found": one}}
+            for one in found
+        ]
+        return [SeedRun.of({"seed": seed, **row}, rows) for seed, row in enumerate(seen)]
+
+    keep_baseline(rows, config, data, (5, 6), False, runs(None))
+    assert read_baseline(rows) is None, "two clusters, where the search begins, are nobody's finding"
+    for found, asked in ((runs(3.0, None, 2.0, 3.0), 3), (runs(4.0, 7.0), 4)):
+        keep_baseline(rows, config, data, (5, 6), False, found)
+        kept = read_baseline(rows)
+        assert kept is not None and kept["n_clusters"] == asked
+        assert (kept["pairwise_ari"]["mean"] == 1) == (asked == 3)
+    keep_baseline(rows, replace(config, n_clusters=5), data, (5, 6), False, runs())
+    assert (read_baseline(rows) or {})["n_clusters"] == 5
+
+
+def test_k_means_of_few_starts_is_said_in_the_first_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "STARTS", 20)
+    for metric in ("acc", "silhouette"):
+        own, its = seeds(tmp_path, **{metric: [0.9, 0.91]}), kmeans_row(**{metric: [0.1, 0.1]})
+        assert "k-means, best of 1 start, on the same samples" in sentence(beside(own, None, its | {"starts": 1}))
+        assert "best of" not in sentence(beside(own, None, its))
 
 
 def kmeans_row(**metrics: list[float]) -> dict[str, Any]:

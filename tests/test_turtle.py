@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raymc.cli import execute
+from raymc.clusterers.spectral import fit_points
 from raymc.commands import train as door
 from raymc.config import resolve
 from raymc.datasets import NAMES
@@ -98,6 +99,15 @@ def test_plain_methods_find_blobs_of_data_of_ones_own(blobs: Path, preset: str) 
     assert result["metrics"]["acc"] == pytest.approx(1.0, abs=0.03) and result["n_clusters"] == 3
     assert "of 90 of 150 samples" in result["clusters_by"]
     assert ("noise" in result["metrics"]) == (preset == "hdbscan") == ("clusters_found" in result["metrics"])
+
+
+def test_clustered_samples_keep_their_labels_where_their_neighbours_would_outvote_them(blobs: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)  # of one cloud, so that 6 clusters touch
+    np.savez(blobs, x=x)
+    trained(blobs, "plain", "spectral", n_clusters=6, scaling="none")
+    own = fit_points(torch.as_tensor(x), 6, 3)
+    assert (own.assigner(torch.as_tensor(x), None) != own.labels).any(), "else the vote would do"
+    np.testing.assert_array_equal(np.load(blobs.parent / "labels.npz")["labels"], own.labels.numpy())
 
 
 def test_turtle_recovers_blobs_and_its_pictures_are_not_repeated(blobs: Path) -> None:

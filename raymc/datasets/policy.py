@@ -73,7 +73,7 @@ def build_policy(augmentation: str, augment: Augment, data: Dataset, device: tor
 
 
 def check_augment(augmentation: str, augment: Augment, data: Dataset) -> None:
-    """Raises InputError where a name is no policy, and where a key of `augment` is not for such samples."""
+    """Raises InputError where a name is no policy, and where it or a key of `augment` is not for such samples."""
     if augmentation not in POLICIES:
         raise InputError(f"augmentation: {augmentation!r} is not one of {', '.join(POLICIES)}")
     if data.train.x.dtype == torch.uint8:
@@ -83,6 +83,10 @@ def check_augment(augmentation: str, augment: Augment, data: Dataset) -> None:
         if augment.strength != 1 and not isinstance(POLICIES[augmentation], ImagePolicy):
             raise InputError(f"augment.strength: augmentation {augmentation} has nothing that could be scaled")
         return
+    if isinstance(POLICIES[augmentation], ImagePolicy):
+        raise InputError(
+            f"augmentation: {augmentation} is for images, and {data.name} holds vectors; see augment.noise and .dropout"
+        )
     if augment.strength != 1:
         raise InputError(
             f"augment.strength scales a policy of images, and {data.name} holds vectors; see augment.noise and .dropout"

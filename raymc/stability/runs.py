@@ -20,7 +20,7 @@ from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.stability.configurations import Configuration, configurations, on_common_data, run_by
 from raymc.stability.queue import run_groups
-from raymc.stability.reader import DATED, FACTS
+from raymc.stability.reader import DATED, FACTS, ended_seeds
 from raymc.stability.request import StabilityRequest, seeds_to_run
 from raymc.stability.seed_group import SeedGroup, make_folder, seeds_missing
 from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
@@ -87,7 +87,7 @@ def run_configurations(
         if elsewhere:
             raise InputError(f"{name} is being run by another process")
     if not request.vs:
-        keep_baseline(folder, found[0].config, dataset, whole["seeds"], request.smoke)
+        keep_baseline(folder, found[0].config, dataset, whole["seeds"], request.smoke, ended_seeds(groups[0].folder))
         _push(request.storage, folder, BASELINE)
     return StabilityRun(folder, report_folder(name), groups, tracking_uri)
 
