@@ -20,8 +20,8 @@ SIDE = 64
 PICTURES = 400
 """In all, so that a page stays small: of more clusters fewer samples each."""
 
-Thumbnails = Callable[[int], NDArray[np.uint8] | None]
-"""The image `[h, w, 3]` or `[h, w]` of a sample, by its row; None where samples are no images."""
+Thumbnails = Callable[[str], NDArray[np.uint8] | None]
+"""The image `[h, w, 3]` or `[h, w]` of a sample, by its name; None where samples are no images."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def cluster_views(
     most = max(1, min(SHOWN, PICTURES // (2 * len(found))))
 
     def shown(row: int) -> Shown:
-        image = thumbnail(row)
+        image = thumbnail(names[row])
         return Shown(names[row], float(confidence[row]), None if image is None else picture(image))
 
     views = []
