@@ -159,7 +159,8 @@ class BareKeys:
     )
     backbone: str = Field(
         default="mlp",
-        description="name of a net in raymc.nets; package.module:function, of a net of your own; timm:NAME",
+        description="name of a net in raymc.nets; for NMCE and MLC also package.module:function, of a net of your own, "
+        "or timm:NAME",
     )
     mlp_width: Whole = Field(default=128, ge=1, description="width of each layer of the backbones mlp and mlp_bn")
     mlp_depth: Whole = Field(default=3, ge=1, description="layers of the backbones mlp and mlp_bn")

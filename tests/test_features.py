@@ -193,6 +193,7 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     photos, texts = str(folder), str(tmp_path / "texts.csv")
     table: dict[tuple[str, ...], str] = {
         (photos,): "--encoder",
+        ("", *lite): "DATA is empty",
         ("nowhere", *lite): "nowhere is missing, and no known dataset is called so",
         ("cifar21", *lite): "did you mean cifar20?",
         ("usps_", *lite): "did you mean usps?",
@@ -203,17 +204,26 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
         (photos, *lite, "--out", "x.csv"): "expected: a name that ends in .npz or .npy",
         (photos, *lite, "--out", str(folder / "red" / "0.png" / "x.npz")): "cannot be written",
         (photos, *lite, "--side", "0"): "--side 0: at least 1 is needed",
-        (photos, *lite, "--column", "text"): "text names a column of a .csv or .parquet, not of a folder",
+        (photos, *lite, "--text", "text"): "text names a column of a .csv or .parquet, not of a folder",
         (photos, *lite, "--label", "kind"): "label",
         (texts, *lite): "no numbers in text",
-        (texts, *lite, "--column", "txt"): "has no column txt; did you mean text?",
-        (texts, *lite, "--column", "text"): "small takes images, and the samples are texts",
+        (texts, *lite, "--text", "txt"): "has no column txt; did you mean text?",
+        (texts, *lite, "--text", "text"): "small takes images, and the samples are texts",
         ("digits", *lite, "--label", "kind"): "label: kind is for files of your own",
     }
     for words, expected in table.items():
         code, _, told = ran(capsys, *words)
         lines = [line for line in told.splitlines() if line.startswith("raymc: ")]
         assert code == 2 and len(lines) == 1 and expected in lines[0], (words, told)
+
+
+def test_embed_looks_at_its_out_first(
+    folder: Path, tmp_path: Path, only_small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.npz").mkdir()
+    for out in (tmp_path / "x.npz", folder / "red" / "0.png" / "x.npz"):
+        code, _, told = ran(capsys, str(folder), "--encoder", "efficientnet_lite2", "--out", str(out))
+        assert code == 2 and "cannot be written" in told and not only_small
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from raymc.errors import InputError
 from raymc.metrics.clustering import adjusted_rand
+from raymc.reporting.cluster.samples import cluster_views
 from raymc.stability.choice import choose, consensus, make_candidates, renamed
 from raymc.stability.side_by_side import Source, check_names
 from raymc.study.records import SeedRun
@@ -133,3 +134,10 @@ def test_methods_with_the_same_clusters_have_one_voice(tmp_path: Path) -> None:
     scores = {one.name: one.scores["agreement"] for one in make_candidates(found)}
     assert scores == pytest.approx(dict.fromkeys("abc", adjusted_rand(good, other)))
     assert [one.scores["agreement"] for one in make_candidates({"a": found["a"], "b": found["b"]})] == [1.0, 1.0]
+
+
+def test_of_equally_confident_samples_the_nearer_to_the_mean_is_the_more_typical() -> None:
+    z = np.array([[0.0], [4.0], [1.0], [1.2], [9.0]])
+    confidence = np.array([1.0, 1.0, 1.0, 1.0, 0.5])
+    (one,) = cluster_views(list("abcde"), np.zeros(5, np.int64), confidence, z, lambda row: None)
+    assert [shown.name for shown in one.typical] == ["b", "d", "c", "a", "e"] and not one.doubtful

@@ -16,7 +16,7 @@ from raymc.clusterers import agglomerative, ensc, hdbscan, kmeans, membership, m
 from raymc.clusterers.base import Clusters
 from raymc.clusterers.voting import NEIGHBOURS
 from raymc.config import Config, cluster_range
-from raymc.errors import InputError
+from raymc.errors import CollapsedError, InputError
 from raymc.rng import generator
 
 __all__ = ["FOR_POINTS", "WORDS", "Clusters", "chosen_rows", "described", "find"]
@@ -74,11 +74,13 @@ def find(config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int
 
     Raises InputError for fewer samples than clusters and for a way that is of directions where z is of points,
     DivergedError where eta is too small for the projection to settle, CollapsedError where it leaves every point a
-    cluster of its own.
+    cluster of its own, and for a plain method where all samples are equal.
     """
     by = config.clustering
     if len(z) < n_clusters and by != "hdbscan":
         raise InputError(f"{len(z)} points cannot have {n_clusters} clusters: cluster_points is too small")
+    if config.method == "plain" and bool((z == z[:1]).all()):
+        raise CollapsedError(f"all {len(z)} samples are equal: there are no clusters")
     if by == "gmm":
         return mixture.fit(z, n_clusters, seed)
     if not unit_rows and by not in FOR_POINTS:

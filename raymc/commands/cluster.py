@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import BareKeys, parse_overrides
 from raymc.datasets import data_root
-from raymc.errors import InputError, Interrupted
+from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.masking import masked_words
 from raymc.validation import Key
 
@@ -42,18 +43,18 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the methods, write the files, print the choice, and return what `--json` prints."""
     clusters = number_of_clusters(args.clusters)
-    from raymc.reporting.cluster.page import write_clustering
+    from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster
     from raymc.stability.request import StabilityRequest
+    from raymc.stability.side_by_side import DEFAULT_METHODS, Source, check_names
     from raymc.study.request import check_numbers
 
     check_numbers({}, seeds=args.seeds, seed=args.seed, concurrent=args.concurrent)
-    from raymc.stability.side_by_side import DEFAULT_METHODS, Source
-
     keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id", "text")}
     source = Source.of(args.source, **keys)
-    methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods else DEFAULT_METHODS
+    methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods is not None else DEFAULT_METHODS
+    check_names(methods)
     out = (args.out or Path("runs") / f"cluster-{source.name}").expanduser().resolve()
     request = StabilityRequest(
         target="",
@@ -67,10 +68,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tracking_uri=args.tracking_uri,
         smoke=args.smoke,
     )
+    make_folder(out, source, default=args.out is None)
     try:
         found = cluster(request, source, methods, clusters)
     except KeyboardInterrupt as error:  # the same command goes on with what is missing
         raise Interrupted(shlex.join(["python", "-m", "raymc.cluster", *masked_words(sys.argv[1:])])) from error
+    except RaymcError:
+        with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
+            out.rmdir()
+        raise
     page = write_clustering(found, out)
     print(terminal_text(found), file=sys.stderr if args.json else sys.stdout)
     print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def parser() -> Parser:
     parser.add_argument("--out", type=Path, default=Path("features.npz"), help=".npz of x, sample, y; .npy of x alone")
     parser.add_argument("--label", help="the column of the labels; folder: the first level of folders")
     parser.add_argument("--id", help="the column of the samples' names")
-    parser.add_argument("--column", help="the column of texts, for an encoder of texts")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of texts, for an encoder of texts")
     parser.add_argument("--side", type=int, help="pixels of the encoder's input (default: its own)")
     parser.add_argument("--precision", choices=tuple(TYPES), default="float32", help="of operations and numbers")
     return parser
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if out.suffix not in KINDS:
         raise InputError(f"--out {args.out}: expected: a name that ends in {' or '.join(KINDS)}")
     own = _own(args)
+    _check_written(out)
     encoder = encoders.load(args.encoder, args.weights, args.side, args.download)
     raw = read_raw(own, args.data, SMOKE_SAMPLES if args.smoke else None)
     features = Features(encoder, raw.train, Store(storage_root(args)), args.precision, pick_device(None))
@@ -85,6 +87,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _own(args: argparse.Namespace) -> OwnData:
     if args.side is not None and args.side < 1:
         raise InputError(f"--side {args.side}: at least 1 is needed")
+    if not args.path.strip():
+        raise InputError("DATA is empty; expected: a folder, a file, or the name of a known dataset")
     place = Path(args.path).expanduser()
     known = args.path in NAMES and not place.exists()
     if not known and not place.exists():
@@ -95,9 +99,21 @@ def _own(args: argparse.Namespace) -> OwnData:
         label=args.label,
         side=args.side,
         id=args.id,
-        text=args.column,
+        text=args.text,
         encoder=args.encoder,
     )
+
+
+def _check_written(out: Path) -> None:
+    """Make the folder of `out`, before anything is embedded. Raises InputError where the file cannot be written."""
+    if out.is_dir():
+        raise InputError(f"--out {out} cannot be written: it is a folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
 
 
 def _names(raw: Raw) -> Sequence[str]:

@@ -18,7 +18,7 @@ from raymc.stability.configurations import Configuration
 from raymc.stability.reader import ended_seeds, seed_statistics
 from raymc.stability.request import StabilityRequest
 from raymc.stability.runs import StabilityRun, run_configurations
-from raymc.stability.side_by_side import Fitting, Source, check_names, fitting, space_of
+from raymc.stability.side_by_side import Fitting, Source, fitting, space_of
 from raymc.study.manifest import load_data
 from raymc.study.records import FINISHED, Row, SeedRun
 
@@ -75,10 +75,10 @@ def cluster(request: StabilityRequest, source: Source, methods: Sequence[str], c
     What an earlier run of the same words has is not run again. Raises InputError for what is wrong before anything is
     run, and TrainingError where no method came to an end.
     """
-    check_names(methods)
-    space = space_of(source)
+    among = cluster_range(clusters)
+    first = among[0] if among else int(clusters)
+    space = space_of(source, first)
     dataset = load_data(space, request.data, request.storage, request.smoke)
-    first = cluster_range(clusters)[0] if isinstance(clusters, str) else clusters  # type: ignore[index]
     fits = fitting(methods, source, dataset, first, request.smoke)
     count = _count(request, source, dataset, clusters)
     able = fitting(_names(fits), source, dataset, count.n, request.smoke)

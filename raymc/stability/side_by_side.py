@@ -33,11 +33,17 @@ class Source:
 
     @staticmethod
     def of(data: str, **keys: object) -> Source:
-        """Of a known dataset's name, else of a path; `keys` are those of the section that are not None or False."""
+        """Of a known dataset's name, else of a path; `keys` are those of the section that are not None or False.
+
+        Raises InputError for no name at all, and for keys of a file where a known dataset is named.
+        """
+        if not data.strip():
+            raise InputError("DATA is empty; expected: a folder, a file, or the name of a known dataset")
         given = {key: value for key, value in keys.items() if value not in (None, False)}
         place = Path(data).expanduser()
         known = data in NAMES and not place.exists()
-        if known and not given:
+        if known and "encoder" not in given:
+            _check_known(data, given)
             return Source(data, data)
         path = data if known else str(place.resolve())
         stem = data if known else place.resolve().stem
@@ -45,11 +51,29 @@ class Source:
         name = f"{name}-data" if name in NAMES else name
         return Source(name, {"path": path, "name": name, **given})
 
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """Whose results they are: `data`, a path or a known dataset's name, and `encoder`."""
+        if isinstance(self.dataset, str):
+            return {"data": self.dataset, "encoder": None}
+        return {"data": self.dataset["path"], "encoder": self.dataset.get("encoder")}
+
+
+def _check_known(data: str, given: Mapping[str, object]) -> None:
+    """Raises InputError for any of the keys that are `given` beside a known dataset's name without an encoder."""
+    key = next(iter(given), None)
+    if key in ("weights", "text"):
+        raise InputError(f"--{key} is for an encoder, and none is named")
+    if key is not None:
+        raise InputError(f"--{key} is for files of your own, and {data} is a known dataset")
+
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises InputError for a name that is no method's, with the nearest one, and for one that stands twice."""
+    """Raises InputError for a name that is missing or no method's, with the nearest, and for one that stands twice."""
     able = (*PLAIN, *(name for name in METHODS if name != "plain"))
     for at, name in enumerate(names):
+        if not name:
+            raise InputError(f"--methods: a name is missing (known: {', '.join(able)})")
         if name not in able:
             raise InputError(f"--methods: unknown method {name}{nearest(name, able)} (known: {', '.join(able)})")
         if name in names[:at]:
@@ -91,6 +115,6 @@ def fitting(names: Sequence[str], source: Source, dataset: Dataset, n_clusters: 
     return Fitting(tuple(able), left_out)
 
 
-def space_of(source: Source) -> Space:
+def space_of(source: Source, n_clusters: int) -> Space:
     """A space on the data, by which they are loaded. Raises InputError for data that cannot be."""
-    return configuration_of("kmeans", source, None, False).space
+    return configuration_of("kmeans", source, n_clusters, False).space

@@ -5,30 +5,49 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from dataclasses import replace
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raymc import datasets
 from raymc.atomic import copy_file, write_json, write_text
-from raymc.datasets import Dataset
-from raymc.datasets.own import read_own
 from raymc.errors import InputError
 from raymc.masking import masked_words
 from raymc.reporting import words
 from raymc.reporting.charts.coding_lengths import length_curves
-from raymc.reporting.cluster.samples import SIDE, Thumbnails, cluster_views
+from raymc.reporting.cluster.pictures import thumbnails
+from raymc.reporting.cluster.samples import cluster_views
 from raymc.reporting.cluster.sentences import trust, verdict
 from raymc.reporting.page import render
 from raymc.space.again import CONFIG, write_config
 from raymc.stability.choice import consensus
 from raymc.stability.cluster import Clustering
+from raymc.stability.side_by_side import Source
+from raymc.study.files import load_json
 from raymc.training import rows
 
 CONSENSUS, REPORT, SCORES_FILE = "consensus.csv", "report.html", "arms.json"
+
+
+def make_folder(out: Path, source: Source, default: bool) -> None:
+    """Make the folder `out` before anything is trained.
+
+    Raises InputError where it cannot be made or written in, or where the user did not name it (`default`) and it has
+    the results of other data.
+    """
+    before = load_json(out / SCORES_FILE) or {}
+    theirs = {key: before.get(key) for key in source.origin}
+    if default and theirs["data"] is not None and theirs != source.origin:
+        by = f" by {theirs['encoder']}" if theirs["encoder"] else ""
+        raise InputError(f"{out} holds the results of {theirs['data']}{by}; give --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
 
 
 def write_clustering(found: Clustering, out: Path) -> Path:
@@ -50,8 +69,9 @@ def _write(found: Clustering, out: Path) -> Path:
     write_consensus(out / CONSENSUS, names, agreed, share)
     own = found.configurations[chosen.name]
     write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}))
-    write_json(out / SCORES_FILE, {"chosen": chosen.name, "arms": found.rows()})
-    views = cluster_views(names, mine, confidence, thumbnails(found))
+    write_json(out / SCORES_FILE, {**found.source.origin, "chosen": chosen.name, "arms": found.rows()})
+    embedding = np.load(out / rows.EMBEDDING, mmap_mode="r")
+    views = cluster_views(names, mine, confidence, embedding, thumbnails(found))
     view = build_view(found, out) | {"clusters": views, "unanimous": float(np.mean(share == 1.0))}
     page = out / REPORT
     write_text(page, render("cluster.html.j2", view, ("report.css", "stability.css", "cluster.css")))
@@ -98,29 +118,3 @@ def write_consensus(path: Path, names: list[str], labels: NDArray[np.int64], sha
         ("sample", "cluster", "seeds"),
         zip(names, labels.tolist(), share.round(rows.DIGITS).tolist(), strict=True),
     )
-
-
-def thumbnails(found: Clustering) -> Thumbnails:
-    """Pictures of the samples, where these are images or an encoder saw images."""
-    dataset = _images(found)
-    if dataset is None:
-        return lambda row: None
-
-    def image(row: int) -> NDArray[np.uint8]:
-        pixels = dataset.train.x[row].permute(1, 2, 0).numpy()
-        return np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-    return image
-
-
-def _images(found: Clustering) -> Dataset | None:
-    """The samples where they are images, or the images that an encoder saw, small; else None."""
-    own = found.space.own
-    if own is None or own.encoder is None:
-        return found.dataset if found.dataset.train.x.dim() == 4 else None
-    if own.known:
-        return datasets.load(own.path, found.data)
-    if own.text is not None:
-        return None
-    seen = read_own(replace(own, encoder=None, weights=None, side=SIDE))
-    return seen if seen.train.x.dim() == 4 else None

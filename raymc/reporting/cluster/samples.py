@@ -20,8 +20,8 @@ SIDE = 64
 PICTURES = 400
 """In all, so that a page stays small: of more clusters fewer samples each."""
 
-Thumbnails = Callable[[int], NDArray[np.uint8] | None]
-"""The image `[h, w, 3]` or `[h, w]` of a sample, by its row; None where samples are no images."""
+Thumbnails = Callable[[str], NDArray[np.uint8] | None]
+"""The image `[h, w, 3]` or `[h, w]` of a sample, by its name; None where samples are no images."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,29 @@ class ClusterView:
 
 
 def cluster_views(
-    names: Sequence[str], labels: NDArray[np.int64], confidence: NDArray[np.float64], thumbnail: Thumbnails
+    names: Sequence[str],
+    labels: NDArray[np.int64],
+    confidence: NDArray[np.float64],
+    embedding: NDArray[np.floating],
+    thumbnail: Thumbnails,
 ) -> list[ClusterView]:
-    """All clusters, the largest first; `names`, `labels` and `confidence` are of n samples."""
+    """All clusters, the largest first; `names`, `labels`, `confidence` and `embedding` `[n, m]` are of n samples.
+
+    Of equally confident ones the nearer to the cluster's mean is the more typical.
+    """
     found, counts = np.unique(labels, return_counts=True)
     most = max(1, min(SHOWN, PICTURES // (2 * len(found))))
 
     def shown(row: int) -> Shown:
-        image = thumbnail(row)
+        image = thumbnail(names[row])
         return Shown(names[row], float(confidence[row]), None if image is None else picture(image))
 
     views = []
     for at in np.argsort(-counts, kind="stable"):
         rows = np.flatnonzero(labels == found[at])
-        order = rows[np.argsort(-confidence[rows], kind="stable")]
+        z = np.asarray(embedding[rows], np.float64)
+        apart = np.linalg.norm(z - z.mean(0), axis=1)
+        order = rows[np.lexsort((apart, -confidence[rows]))]
         typical = order[:most]
         doubtful = order[len(typical) :][::-1][:most]
         views.append(
