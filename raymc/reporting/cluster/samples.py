@@ -11,7 +11,7 @@ from PIL import Image
 
 from raymc.reporting.charts.svg import png_uri
 
-SHOWN = 5
+SHOWN = 4
 """Samples of each kind."""
 
 SIDE = 64
