@@ -92,6 +92,34 @@ def test_a_study_does_not_go_on_with_another_part_held_out(work: Path) -> None:
             go_on(request, folder)
 
 
+def test_a_study_of_before_keeps_the_preset_that_was_the_default(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = load_space(space(work, SEARCH + "preset: tuned\n")).config()
+    request, folder = begin(work)
+    manifest = study.read_manifest(folder)
+    own = study.read_space(folder, manifest)
+    assert own.preset == "own" and own.config().flat().items() >= manifest["fixed"].items()
+    fixed = {key: value for key, value in tuned.flat().items() if key in manifest["fixed"]}
+    manifest |= {"preset": "paper", "fixed": fixed | {"packed_seeds": 1}}
+    del manifest["data"]["shape"]
+    study.write_manifest(folder, manifest)
+    found = study.read_space(folder, manifest)
+    assert found.preset == "tuned" and found.config() == tuned
+    go_on(request, folder)
+    assert "paper" not in capsys.readouterr().err, "nobody has written that name"
+
+
+def test_a_study_whose_preset_has_changed_does_not_go_on_and_can_be_read(work: Path) -> None:
+    request, folder = begin(work)
+    manifest = study.read_manifest(folder)
+    manifest["fixed"]["pretrain.batch_size"] = 7
+    study.write_manifest(folder, manifest)
+    study.read_space(folder, manifest)
+    with pytest.raises(InputError, match=r"pretrain.batch_size: study s began with 7, and preset own has 32 now"):
+        go_on(request, folder)
+
+
 def test_a_space_may_set_and_search_the_scaling(work: Path) -> None:
     found = load_space(space(work, "fixed: {scaling: minmax}\n"))
     assert load_data(found, "", "", smoke=False).split == f"all, {N}; {WORDS['minmax']}"

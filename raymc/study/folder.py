@@ -24,8 +24,10 @@ from filelock import FileLock, Timeout
 from raymc.atomic import replaced, write_json, write_text
 from raymc.config import Value, nearest
 from raymc.errors import InputError
+from raymc.methods import METHODS
 from raymc.methods.base import Facts
-from raymc.space.space import Space, load_space
+from raymc.space.format import parse_yaml
+from raymc.space.space import Space, load_space, make_space
 from raymc.storage.mirror import mirror_of
 from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.study import database
@@ -140,11 +142,28 @@ def write_manifest(folder: Path, manifest: Row) -> None:
 
 
 def read_space(folder: Path, manifest: Row) -> Space:
-    """The space as the study was made with it, with the command line's values fixed."""
+    """The space as the study was made with it, with the command line's values fixed.
+
+    Where the file names no preset it is that of the manifest: what is taken by default may be another by now.
+    """
     overrides: Mapping[str, Value] = manifest["overrides"]
-    space = load_space(folder / f"{manifest['space']['name']}.yaml").pinned(overrides)
+    space = _load(folder / f"{manifest['space']['name']}.yaml", manifest.get("preset")).pinned(overrides)
     data = manifest.get("data", {})
     return space.sized(Facts(data["n"], tuple(data["shape"]), data.get("n_classes"))) if "shape" in data else space
+
+
+def _load(path: Path, preset: str | None) -> Space:
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (InputError, OSError, UnicodeDecodeError):
+        content = None
+    if preset is None or not isinstance(content, dict) or content.get("preset") or content.get("method") not in METHODS:
+        return load_space(path)  # which also says what is wrong with the file
+    name = METHODS[content["method"]].renamed_presets.get(preset, preset)
+    try:
+        return make_space(path, content | {"preset": name})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 @contextmanager

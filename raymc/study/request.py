@@ -146,6 +146,7 @@ def database_again(request: Request, manifest: Row) -> str | None:
 
 def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None:
     """Extend the study where more trials are asked for. Raises InputError where it cannot go on as it began."""
+    _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
     asked = manifest["budget"]["trials"]
@@ -159,6 +160,20 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
     manifest["budget"]["trials"] = trials
+
+
+def _check_unchanged(manifest: Row, space: Space) -> None:
+    """Raises InputError where a preset of now gives a key another value than the study's trials have.
+
+    Keys of one version alone are left out: retired, renamed and later ones.
+    """
+    now = space.config().flat()
+    for key, before in manifest["fixed"].items():
+        if key in now and key not in space.params and key != "seed" and now[key] != before:
+            raise InputError(
+                f"{key}: study {manifest['study']} began with {before}, and preset {space.preset} has {now[key]} now; "
+                "go on with the version that made it, or make a new study"
+            )
 
 
 def report_folder(name: str) -> Path:
