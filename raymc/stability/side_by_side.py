@@ -115,6 +115,6 @@ def fitting(names: Sequence[str], source: Source, dataset: Dataset, n_clusters: 
     return Fitting(tuple(able), left_out)
 
 
-def space_of(source: Source) -> Space:
+def space_of(source: Source, n_clusters: int) -> Space:
     """A space on the data, by which they are loaded. Raises InputError for data that cannot be."""
-    return configuration_of("kmeans", source, None, False).space
+    return configuration_of("kmeans", source, n_clusters, False).space
