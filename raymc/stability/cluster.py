@@ -75,7 +75,8 @@ def cluster(request: StabilityRequest, source: Source, methods: Sequence[str], c
     What an earlier run of the same words has is not run again. Raises InputError for what is wrong before anything is
     run, and TrainingError where no method came to an end.
     """
-    first = cluster_range(clusters)[0] if isinstance(clusters, str) else clusters  # type: ignore[index]
+    among = cluster_range(clusters)
+    first = among[0] if among else int(clusters)
     space = space_of(source, first)
     dataset = load_data(space, request.data, request.storage, request.smoke)
     fits = fitting(methods, source, dataset, first, request.smoke)
