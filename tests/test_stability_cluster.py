@@ -23,7 +23,8 @@ from raymc.reporting.cluster.pictures import thumbnails
 from raymc.space.space import make_space
 from raymc.stability import cluster
 from raymc.stability.choice import Candidate
-from raymc.stability.side_by_side import Source
+from raymc.stability.side_by_side import Source, space_of
+from raymc.study.manifest import load_data
 from raymc.study.records import SeedRun
 from raymc.training.features.data import read_raw
 from raymc.training.smoke import limit
@@ -112,6 +113,12 @@ def test_the_number_of_clusters_is_the_median_of_the_seeds(monkeypatch: pytest.M
         count("auto")
     with pytest.raises(InputError, match=r"--clusters 2..9: MLC, .* cannot take the data \(two samples\)"):
         count("2..9")
+
+
+def test_a_shortened_run_needs_no_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(600, 3)))
+    space = space_of(Source.of(str(tmp_path / "rows.npy")), 3)
+    assert len(load_data(space, "root", str(tmp_path), smoke=True).train) == 512
 
 
 def candidate(name: str, **scores: float) -> Candidate:
