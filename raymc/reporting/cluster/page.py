@@ -70,7 +70,7 @@ def _write(found: Clustering, out: Path) -> Path:
     own = found.configurations[chosen.name]
     write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}))
     write_json(out / SCORES_FILE, {**found.source.origin, "chosen": chosen.name, "arms": found.rows()})
-    embedding = np.load(out / rows.EMBEDDING, mmap_mode="r")
+    embedding = np.load(out / rows.EMBEDDING, mmap_mode="r", allow_pickle=False)
     views = cluster_views(names, mine, confidence, embedding, thumbnails(found))
     view = build_view(found, out) | {"clusters": views, "unanimous": float(np.mean(share == 1.0))}
     page = out / REPORT
