@@ -27,7 +27,6 @@ from raymc.methods import METHODS
 from raymc.ops.neighbours import nearest_others
 from raymc.space.seeds import drawn, remarks, seeds_from
 from raymc.space.space import load_space
-from raymc.stability.configurations import configuration, overrides_by_method
 from raymc.storage.stage_store import Store
 from raymc.training import neighbours as module
 from raymc.training.feature_bank import BankFeed, bank_key
@@ -443,6 +442,9 @@ def test_keys_are_searched_fixed_and_overridden(tmp_path: Path) -> None:
 def test_the_former_name_of_views_per_sample_is_accepted_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("optuna", reason="seed groups need it")
+    from raymc.stability.configurations import overrides_by_method
+
     say_once.cache_clear()
     head, searched = "method: nmce\ndataset: digits\n", "{choices: [2, 4]}"
     texts = []
@@ -464,6 +466,9 @@ def test_the_former_name_of_views_per_sample_is_accepted_and_told(
 
 
 def test_a_run_of_before_has_the_settings_that_its_key_was_called_by(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="seed groups need it")
+    from raymc.stability.configurations import configuration
+
     one = configuration("nmce_digits", {}, str(tmp_path))
     before = {key: value for key, value in one.settings.items() if not key.startswith("augment.")}
     before["pretrain.augmentations"] = before.pop("pretrain.views_per_sample")

@@ -198,6 +198,8 @@ def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Meth
         own=own,
         sizing=values if callable(values) else None,
     )
+    if "workers" in fixed:
+        raise InputError("fixed.workers: belongs under resources, as workers")
     space = _with_preset(space)
     _check_keys(space, ranges=own is None or space.sizing is None)
     method.stages(space.default_config())
@@ -300,8 +302,6 @@ def _check_keys(space: Space, ranges: bool) -> None:
     if "scaling" in space.params and scaled:
         why = f"{scaled.pop()} compares trials among the samples as they are scaled"
         raise InputError(f"space.scaling: {why}; fix the scaling, or search by stability")
-    if "workers" in space.fixed:
-        raise InputError("fixed.workers: belongs under resources, as workers")
 
 
 def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
