@@ -5,6 +5,7 @@ The module also says how clearly a point belongs to its cluster.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from raymc.errors import InputError
 
 
-class Assigner(nn.Module):
+class Assigner(nn.Module, ABC):
     """Labels int64 `[n]` of new points (z `[n, d]`, output of the cluster head `[n, d']` or None), old ones alike.
 
     What it knows are buffers, which travel with the model; a subclass names them.
@@ -26,12 +27,12 @@ class Assigner(nn.Module):
         if buffers:
             raise TypeError(f"{type(self).__name__} has no {', '.join(buffers)}")
 
+    @abstractmethod
     def confidence(self, z: Tensor, c: Tensor | None, labels: Tensor) -> Tensor:
         """How clearly points belong to the clusters `labels` int64 `[n]`, `[n]` in 0..1; the arguments as for a call.
 
         `labels` may be others than a call gives: the samples that were clustered have theirs by the clustering itself.
         """
-        raise NotImplementedError(f"{type(self).__name__} says no confidence")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def make_candidates(runs: Mapping[str, Sequence[SeedRun]]) -> list[Candidate]:
         if len(labels) > 1:
             scores["stability"] = pairwise_ari(list(labels.values()))["mean"]
         mine = labels[seeds[name]]
-        others = [adjusted_rand(mine, one) for one in distinct if adjusted_rand(mine, one) < SAME]
+        others = [alike for one in distinct if (alike := adjusted_rand(mine, one)) < SAME]
         if len(found) > 1:
             scores["agreement"] = float(np.mean(others)) if others else 1.0
         candidates.append(Candidate(name, labels, seeds[name], scores))

@@ -17,7 +17,7 @@ from raymc.space.space import Space, make_space
 from raymc.stability.configurations import Configuration
 from raymc.study.manifest import check_data
 
-PLAIN = ("kmeans", "gmm", "spectral", "agglomerative", "hdbscan")
+PLAIN = tuple(METHODS["plain"].presets["own"])
 """Presets of the method `plain`, by whose names they are asked for."""
 
 DEFAULT_METHODS = ("kmeans", "gmm", "spectral", "turtle", "nmce", "mlc", "gcml")
