@@ -206,3 +206,13 @@ def _of_several(metric: str, found: Mapping[str, Any]) -> list[str]:
     if metric in LABEL_METRICS and high > 1:
         said.append(f"That the interval passes 1, which {metric} cannot, shows how little {n} seeds say.")
     return said
+
+
+def consensus(found: Mapping[str, Any] | None) -> str:
+    """What seeds say together (`raymc.study.groups.Consensus.scores`), in a clause; empty where there is none."""
+    if found is None:
+        return ""
+    how = f"acc {score(found['acc'])}, " if "acc" in found else ""
+    return (
+        f"the consensus of {found['n']} seeds (evidence accumulation): {how}mean agreement {score(found['agreement'])}"
+    )

@@ -2,6 +2,7 @@
 
 ```
 winner/labels.csv, embedding.npy, …   of the seed, as `raymc.training.rows` writes them
+winner/consensus.csv                  what all its seeds say together
 winner/config.yaml                    the space file that trains that seed again
 ```
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from raymc.atomic import copy_file
 from raymc.config import Config, Value
 from raymc.metrics.seeds import most_agreeing
 from raymc.space.again import CONFIG, write_config
 from raymc.space.space import Space
-from raymc.study.groups import labels_of
+from raymc.study.groups import consensus_of, labels_of
 from raymc.study.manifest import StudyBudget
 from raymc.study.reader import Study, confirmation_of, winner
 from raymc.study.records import FINISHED, Row, SeedRun
@@ -31,10 +33,11 @@ def winner_kind(budget: StudyBudget) -> str:
 
 
 def write_winner(study: Study, space: Space) -> Row | None:
-    """Write `winner/` and return `{"trial", "seed", "agreement", "folder"}`; None where no trial finished.
+    """Write `winner/` and return `{"trial", "seed", "agreement", "consensus", "folder"}`; None where no trial finished.
 
     The seed is the one of the winning configuration whose clusters have the highest mean adjusted Rand index with those
     of its other seeds, `agreement`: fresh seeds, or, without any that finished, those of the search. No labels decide.
+    `consensus` are the `raymc.study.groups.Consensus.scores` of those seeds; None of fewer than two.
     `space` is the study's own, with its overrides pinned.
     """
     best = winner(study)
@@ -48,7 +51,26 @@ def write_winner(study: Study, space: Space) -> Row | None:
     for name in rows.FILES:
         copy_file(run.folder / name, folder / name)
     write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
-    return {"trial": best.trial, "seed": run.seed, "agreement": agreement, "folder": str(folder)}
+    consensus = _write_consensus(record.finished, run, folder)
+    return {
+        "trial": best.trial,
+        "seed": run.seed,
+        "agreement": agreement,
+        "consensus": consensus,
+        "folder": str(folder),
+    }
+
+
+def _write_consensus(runs: tuple[SeedRun, ...], chosen: SeedRun, folder: Path) -> Row | None:
+    """Write `consensus.csv` beside the chosen seed's `labels.csv`, with its numbers of clusters; the scores."""
+    (folder / rows.CONSENSUS).unlink(missing_ok=True)
+    found = consensus_of(sorted(runs, key=lambda run: run is not chosen))
+    if found is None:
+        return None
+    if (folder / rows.LABELS).exists():
+        samples, _ = rows.read_samples(folder / rows.LABELS)
+        rows.write_consensus(folder / rows.CONSENSUS, samples, found.labels, found.agreement)
+    return found.scores
 
 
 def _chosen(runs: tuple[SeedRun, ...]) -> tuple[SeedRun, float | None]:

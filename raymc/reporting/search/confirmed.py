@@ -10,7 +10,7 @@ from raymc.metrics import seeds
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
 from raymc.metrics.seeds import summary
 from raymc.study.front import direction
-from raymc.study.groups import labels_of
+from raymc.study.groups import consensus_of, labels_of
 from raymc.study.reader import Study, best_of, confirmation_of
 from raymc.study.records import Record, SeedRun
 
@@ -37,6 +37,7 @@ def confirmation(study: Study, record: Record) -> dict[str, Any]:
         "drop": sign * (before - after) if apart and before is not None and after is not None else None,
         "statistics": {metric: statistics(found) for metric, found in values.items() if found},
         "pairwise_ari": agreement(record.seeds),
+        "consensus": together.scores if (together := consensus_of(record.seeds)) else None,
         "per_seed": [
             {"seed": run.seed, "state": run.state, "metrics": dict(run.metrics), "seconds": run.seconds}
             for run in record.seeds

@@ -13,6 +13,7 @@ from raymc.masking import masked
 from raymc.reporting.baseline import sentence
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
+from raymc.reporting.words import consensus
 from raymc.study import files
 from raymc.study.folder import read_space, write_manifest
 from raymc.study.queue import TrialQueue
@@ -123,6 +124,8 @@ def _tell(facts: Row, result: Row) -> None:
         print("  not confirmed on fresh seeds: the search score flatters it")
     if said := sentence(facts["baseline"]):
         print(f"  {said}")
+    if together := consensus(result["winner"]["consensus"]):
+        print(f"  {together}")
     print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")

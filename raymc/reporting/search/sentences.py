@@ -73,6 +73,8 @@ def chosen(facts: Facts) -> str:
 def drops(facts: Facts) -> list[str]:
     """Search score against confirmation for each confirmed configuration, and winner against runner-up."""
     lines = [_drop(one) for one in facts["confirmation"]]
+    said = [(one["trial"], words.consensus(one["consensus"])) for one in facts["confirmation"]]
+    lines += [f"Trial {trial}: {text}." for trial, text in said if text]
     if facts["comparison"] is not None:
         lines.append(_rivalry(facts["comparison"]))
     return lines or ["There is no result on fresh seeds to compare the search with."]
