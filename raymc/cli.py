@@ -35,9 +35,13 @@ def make_parser(word: str, text: str) -> Parser:
 
 
 def storage_root(args: argparse.Namespace) -> str:
-    """Where studies and stages live: an absolute path or a URI."""
-    place: str = args.storage or os.environ.get("RAYMC_STORAGE") or "raymc-storage"
-    place = place.removeprefix("file://")
+    """Where studies and stages live, by `--storage`."""
+    return storage_place(args.storage)
+
+
+def storage_place(given: str | None) -> str:
+    """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage."""
+    place = (given or os.environ.get("RAYMC_STORAGE") or "raymc-storage").removeprefix("file://")
     return place if "://" in place else str(Path(place).expanduser().resolve())
 
 

@@ -28,6 +28,7 @@ FLOORS = (
     ("stability",),
     ("reporting",),
     ("cli",),
+    ("estimators",),
     ("commands",),
     ("__main__", "cluster", "tune", "train", "report", "check", "data", "embed", "checkpoint", "stability.__main__"),
 )

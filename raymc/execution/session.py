@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from raymc.study.distributions import compile_space
 from raymc.study.manifest import StudyBudget, budget_of
 from raymc.study.objective import Objective
 from raymc.study.queue import TrialQueue
-from raymc.study.records import Row
+from raymc.study.records import Record, Row
 from raymc.study.request import (
     Request,
     database_again,
@@ -45,11 +46,14 @@ if TYPE_CHECKING:
 Finish = Callable[[Path, Row, TrialQueue, StudyTracker, str, str], Row]
 """`finish(folder, manifest, queue, tracker, tracking_uri, place)`: what is done when all trials have ended."""
 
+OnTrial = Callable[[str, Record], bool]
+"""`on_trial(study's name, record)`, called when a trial of the search has ended: whether no more are to be started."""
+
 SEED_FACTOR, EPOCH_FACTOR = 2, 3
 """Of the trials that reach a rung, one in so many goes on past the bar that the others set."""
 
 
-def tune(request: Request, finish: Finish) -> Row:
+def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> Row:
     """Run a new study, or go on with one; what `finish` returns, called while the study's run in MLflow is open.
 
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
@@ -62,7 +66,7 @@ def tune(request: Request, finish: Finish) -> Row:
         if request.resume:
             take_up(request, folder, manifest, space)
         try:
-            return _session(request, folder, manifest, space, mirror, finish)
+            return _session(request, folder, manifest, space, mirror, finish, on_trial)
         except KeyboardInterrupt as error:
             raise Interrupted(resume_line(request, folder.name)) from error
         except Exception as error:
@@ -72,7 +76,15 @@ def tune(request: Request, finish: Finish) -> Row:
             raise StorageError(f"{refused}; nothing is lost, and when it can be written go on with: {line}") from error
 
 
-def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None, finish: Finish) -> Row:
+def _session(
+    request: Request,
+    folder: Path,
+    manifest: Row,
+    space: Space,
+    mirror: Mirror | None,
+    finish: Finish,
+    on_trial: OnTrial | None,
+) -> Row:
     tracking_uri = uri.resolve(request.tracking_uri, str(manifest["tracking_uri"]))
     url = database_again(request, manifest)
     if manifest["tracking_uri"] != masked(tracking_uri):
@@ -87,6 +99,7 @@ def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror
     )
     with study.open_database(folder, url) as database, tracker:
         queue = _make_queue(folder, manifest, budget_of(manifest), database, space)
+        queue.on_trial = None if on_trial is None else partial(on_trial, folder.name)
         with timed(folder, manifest) as tick:
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)

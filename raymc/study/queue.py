@@ -108,7 +108,12 @@ class TrialQueue:
     Args:
         seeds: what every trial runs; `fresh`: what the best are confirmed on.
         seed: the study's; with a trial's number it seeds the sampler of that trial.
+
+    Attributes:
+        on_trial: called with the record of each trial of the search that has ended; True ends the search.
     """
+
+    on_trial: Callable[[Record], bool] | None = None
 
     def __init__(
         self,
@@ -161,6 +166,8 @@ class TrialQueue:
             files.write_record(self.folder, record)
         self._tell(task.trial, record)
         self._running.discard(task.trial)
+        if self.on_trial is not None and self.on_trial(record):
+            self.trials = self._asked()
         return record
 
     @property

@@ -22,7 +22,13 @@ def write_report(study_dir: Path, out: Path) -> Path:
     facts = gather(study)
     page = render("report.html.j2", build_view(study, facts))
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(study, facts, out / "trials.csv")
+    write_csv(study, out / "trials.csv")
     write_text(out / "summary.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
     write_text(out / "index.html", page)
     return out / "index.html"
+
+
+def notebook_page(study_dir: Path) -> str:
+    """What a notebook shows of a study: the verdict, the course of the search, its trials; a page of its own."""
+    study = read_study(study_dir)
+    return render("notebook.html.j2", build_view(study, gather(study)))
