@@ -119,7 +119,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
     labels, classes = (None, None) if found.y is None else numbered(found, Path(own.path))
     scale = _scaling(own, found, scaling)
     train = _split(own, found, labels, scale)
-    words = (images_in_words(found.x) if scale is None else WORDS[scale.how]) + found.left_out
+    words = (images_in_words(found.x.shape[1:]) if scale is None else WORDS[scale.how]) + found.left_out
     columns = "" if scale is None else f"{found.x.shape[1]} columns, "
     return Dataset(
         name=own.name,
@@ -135,6 +135,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
         scaling=scale,
         samples=None if found.samples is None else tuple(found.samples),
         classes=None if classes is None else classes.names,
+        columns=tuple(found.columns) or None,
     )
 
 

@@ -2,6 +2,7 @@
 
 ```
 winner/labels.csv, embedding.npy, …   of the seed, as `raymc.training.rows` writes them
+winner/model/                         of the seed, what `raymc predict` and `raymc.load_model` read
 winner/consensus.csv                  what all its seeds say together
 winner/config.yaml                    the space file that trains that seed again
 ```
@@ -22,7 +23,7 @@ from raymc.study.groups import consensus_of, labels_of
 from raymc.study.manifest import StudyBudget
 from raymc.study.reader import Study, confirmation_of, winner
 from raymc.study.records import FINISHED, Row, SeedRun
-from raymc.training import rows
+from raymc.training import model_files, rows
 
 WINNER = "winner"
 
@@ -50,6 +51,7 @@ def write_winner(study: Study, space: Space) -> Row | None:
     folder.mkdir(exist_ok=True)
     for name in rows.FILES:
         copy_file(run.folder / name, folder / name)
+    model_files.copy(run.folder / model_files.FOLDER, folder / model_files.FOLDER)
     write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
     consensus = _write_consensus(record.finished, run, folder)
     return {

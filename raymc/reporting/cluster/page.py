@@ -1,4 +1,4 @@
-"""Writes what `raymc cluster` leaves: labels by name, embedding, configuration, consensus, and the report."""
+"""Writes what `raymc cluster` leaves: labels by name, embedding, model, configuration, consensus, and the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raymc.space.again import CONFIG, write_config
 from raymc.stability.cluster import Clustering
 from raymc.stability.side_by_side import Source
 from raymc.study.files import load_json
-from raymc.training import rows
+from raymc.training import model_files, rows
 
 REPORT, SCORES_FILE = "report.html", "arms.json"
 
@@ -61,6 +61,7 @@ def _write(found: Clustering, out: Path) -> Path:
     run, chosen = found.seed_run, found.chosen
     for name in rows.FILES:
         copy_file(run.folder / name, out / name)
+    model_files.copy(run.folder / model_files.FOLDER, out / model_files.FOLDER)
     names, confidence = rows.read_samples(out / rows.LABELS)
     mine = chosen.labels[chosen.seed]
     agreed, share = evidence_accumulation(list(chosen.labels.values()))
