@@ -17,7 +17,7 @@ from torch import Tensor
 from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors, samples_of
+from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors, samples_in
 from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
@@ -96,7 +96,7 @@ def of_array(own: OwnData, x: Array, columns: Sequence[str] = (), scaling: str |
 
     Raises InputError for an array that is neither rows of numbers nor images.
     """
-    samples, how = samples_of(x, own.path)
+    samples, how = samples_in(x, own.path)
     return as_dataset(own, Found(samples, None, columns, left_out=how), None, scaling)
 
 
@@ -128,7 +128,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
     labels, classes = (None, None) if found.y is None else numbered(found, Path(own.path))
     scale = _scaling(own, found, scaling)
     train = _split(own, found, labels, scale)
-    words = (images_in_words(found.x) if scale is None else WORDS[scale.how]) + found.left_out
+    words = (images_in_words(found.x.shape[1:]) if scale is None else WORDS[scale.how]) + found.left_out
     columns = "" if scale is None else f"{found.x.shape[1]} columns, "
     return Dataset(
         name=own.name,
@@ -144,6 +144,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
         scaling=scale,
         samples=None if found.samples is None else tuple(found.samples),
         classes=None if classes is None else classes.names,
+        columns=tuple(found.columns) or None,
     )
 
 

@@ -48,7 +48,7 @@ def columns_of(names: Sequence[str], own: OwnData) -> list[str]:
     for asked in (own.label, own.id, own.text):
         if asked is not None and asked not in names:
             raise InputError(f"{own.path} has no column {asked}{nearest(asked, names)}")
-    return [] if own.text else [name for name in names if name not in (own.label, own.id)]
+    return [] if own.text else [name for name in names if name not in (own.label, own.id, *own.unread)]
 
 
 def kind_of(dtype: object) -> str:

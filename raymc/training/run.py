@@ -52,7 +52,7 @@ def run(
             worker; of the stages the first is the plan, with the `epochs` of each.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
-        keep_model: also leave `model.pt`.
+        keep_model: also leave `model/`, which labels new samples, see `raymc.training.model_files`.
         keep_rows: also leave what `raymc.training.rows` writes: labels and embedding of every sample.
         keep_interrupted: where a KeyboardInterrupt comes while a stage trains, evaluate the model as it stood after the
             last whole epoch; the record of the last stage has that epoch as `interrupted`. Raises KeyboardInterrupt all

@@ -24,6 +24,7 @@ from raymc.storage.stage_store import Store
 from raymc.training.features.inputs import Inputs
 from raymc.training.features.stage import Features, Report
 from raymc.training.smoke import HEAVY_ROWS, limit
+from raymc.training.stages import digest_of
 
 ALONE = Workers()
 _loaded: dict[Hashable, Dataset] = {}
@@ -73,8 +74,11 @@ class Raw(NamedTuple):
     held_out: Found | None
 
 
-def read_raw(own: OwnData, root: str | None, most: int | None = None) -> Raw:
-    """The samples that `own` names, without its encoder; `most` of them, or two for each class. Raises InputError."""
+def read_raw(own: OwnData, root: str | None, most: int | None = None, least: int = 2) -> Raw:
+    """The samples that `own` names, without its encoder; `most` of them, or two for each class.
+
+    Raises InputError, also for fewer than `least`.
+    """
     if own.known:
         given = {key: getattr(own, key) for key in ("label", "id", "text", "test")}
         for key, value in given.items():
@@ -85,7 +89,7 @@ def read_raw(own: OwnData, root: str | None, most: int | None = None) -> Raw:
             raise InputError(f"encoder {own.encoder} takes images, and the samples of {own.path} are vectors")
         known = known if most is None else limit(known, max(most, 2 * (known.n_classes or 0)))
         return Raw(known.train.x, None if known.test is None else known.test.x, known, None, None)
-    found = read_found(own)
+    found = read_found(own, least)
     held = read_held_out(own, found)
     if most is not None:
         rows = max(most, 0 if found.y is None else 2 * len(np.unique(found.y)))
@@ -120,12 +124,20 @@ def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, set
     train = features(raw.train)
     test = None if raw.test is None else features(raw.test)
     words = words_of(encoder, train.shape[1])
+    facts = encoder_facts(encoder) | {"precision": setting.precision}
     if raw.known is not None:
-        return _as_known(own, raw.known, train, test, scaling or "unit", words)
+        return dataclasses.replace(_as_known(own, raw.known, train, test, scaling or "unit", words), encoder=facts)
     assert raw.found is not None
     found = raw.found._replace(x=train, columns=(), left_out=f"; {words}{raw.found.left_out}")
     held = None if raw.held_out is None or test is None else raw.held_out._replace(x=test, columns=())
-    return as_dataset(own, found, held, scaling)
+    return dataclasses.replace(as_dataset(own, found, held, scaling), encoder=facts)
+
+
+def encoder_facts(encoder: Encoder) -> dict[str, Any]:
+    """By what an encoder is known again: its name, a hash of its weights, and what it takes, of which size."""
+    how = encoder.preprocessing
+    weights = digest_of({"encoder": encoder.module})
+    return {"name": encoder.name, "sha256": weights, "takes": encoder.takes, "side": how and how.side}
 
 
 def words_of(encoder: Encoder, width: int) -> str:
