@@ -6,7 +6,7 @@ Whatever is wrong with a file is one line that names it. Rows are counted from 0
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors
+from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors, samples_in
 from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
@@ -89,6 +89,15 @@ def read_own(own: OwnData, scaling: str | None = None) -> Dataset:
     """The user's own data; vectors are standardised unless `scaling` says otherwise. Raises InputError."""
     found = read_found(own)
     return as_dataset(own, found, read_held_out(own, found), scaling)
+
+
+def of_array(own: OwnData, x: Array, columns: Sequence[str] = (), scaling: str | None = None) -> Dataset:
+    """The dataset that an .npz of the array would give; `columns` are the names of those of rows `[n, d]`.
+
+    Raises InputError for an array that is neither rows of numbers nor images.
+    """
+    samples, how = samples_in(x, own.path)
+    return as_dataset(own, Found(samples, None, columns, left_out=how), None, scaling)
 
 
 def read_found(own: OwnData, least: int = 2) -> Found:
@@ -166,7 +175,7 @@ def _split(own: OwnData, found: Found, labels: Tensor | None, scale: Scaling | N
 
 
 def _pixels(x: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x))
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))  # of what is read-only, a copy
 
 
 def _kind(path: Path) -> str:

@@ -118,14 +118,15 @@ def _wanted(names: Sequence[str], path: str) -> Sequence[str]:
 
 
 def _of_tensors(tensors: Mapping[str, Tensor], names: Sequence[str], path: str) -> Found:
-    arrays = [_array(tensor, name, path) for name, tensor in tensors.items()]
+    arrays = [array_of(tensor, name, path) for name, tensor in tensors.items()]
     x, how = samples_in(arrays[0], path)
     others = _others(names, list(tensors), "tensors", path)
     return Found(x, arrays[1] if len(arrays) > 1 else None, left_out=how + others)
 
 
-def _array(tensor: Tensor, name: str, path: str) -> Array:
-    plain = tensor.detach()
+def array_of(tensor: Tensor, name: str, path: str) -> Array:
+    """The numbers of a tensor, on the CPU and without a copy where that can be. Raises InputError."""
+    plain = tensor.detach().cpu()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()  # numpy has no such type
     if plain.layout != torch.strided or plain.dtype not in NUMPY_KNOWS:

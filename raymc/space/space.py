@@ -130,12 +130,14 @@ def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS
         raise InputError(f"{path}: {error.strerror}") from error
 
 
-def make_space(path: Path, content: Mapping[str, Any], methods: Mapping[str, Method] = METHODS) -> Space:
+def make_space(
+    path: Path, content: Mapping[str, Any], methods: Mapping[str, Method] = METHODS, own: OwnData | None = None
+) -> Space:
     """The space of a content that stands in no file of its own, such as a cell of the table in `path`.
 
-    Raises InputError where it is invalid.
+    `own` are data in memory, whose name is the content's `dataset`. Raises InputError where it is invalid.
     """
-    return _build(path, content, parse_space(dict(content)), methods)
+    return _build(path, content, parse_space(dict(content)), methods, own)
 
 
 def _folder() -> Path:
@@ -157,11 +159,13 @@ def _find(name_or_path: str | Path) -> Path:
     raise InputError(f"unknown search space {name}{nearest(name, known)} (known: {', '.join(known)})")
 
 
-def _build(path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Method]) -> Space:
+def _build(
+    path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Method], in_memory: OwnData | None = None
+) -> Space:
     method = methods[_known("method", file.method, methods)]
-    own = _own(file.dataset, path)
+    own = in_memory or _own(file.dataset, path)
     dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
-    if own:
+    if own and own is not in_memory:
         places = {key: value for key in ("path", "test", "weights") if (value := getattr(own, key)) is not None}
         content = dict(content) | {"dataset": dict(content["dataset"]) | places}
     presets = _presets(method, dataset, own, methods)
