@@ -1,11 +1,13 @@
-"""A hook of MkDocs: the site also has the repository's files to which its pages link, such as the dated reports.
+"""Hooks of MkDocs: the site also has the repository's files to which its pages link, such as the dated reports.
 
 The site is laid out as the repository is, with the content of `docs/` at its root. Links on the way between the two are
-changed alike; one to a folder, which a browser could not open, is its text alone.
+changed alike; one to a folder, which a browser could not open, is its text alone. The page of the Python API lists what
+`raymc.PUBLIC` names.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
+PUBLIC = "<!-- what raymc has by name -->"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -45,7 +48,19 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return link[0]  # an address elsewhere; or broken, which MkDocs says
         return f"{mark}[{text}]({os.path.relpath(place_of(path), os.path.dirname(uri) or '.')}{anchor})"
 
-    return LINK.sub(changed, markdown)
+    return LINK.sub(changed, markdown.replace(PUBLIC, references()))
+
+
+def references() -> str:
+    """An entry for each name that the package imports when it is asked for."""
+    for node in ast.parse((ROOT / "raymc" / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PUBLIC":
+            found = ast.literal_eval(node.value)
+            return "\n\n".join(
+                f"::: raymc.{module}.{name}\n    options: {{heading: raymc.{name}, inherited_members: true}}"
+                for name, module in found.items()
+            )
+    return "::: raymc"
 
 
 def linked(page: str) -> set[str]:
