@@ -20,3 +20,17 @@ EPOCH_METRICS = (*LABEL_METRICS, "rate_reduction")
 
 OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS + GROUP_METRICS + STUDY_METRICS
 """What a space file may name."""
+
+SHARES = ("acc", "nmi", "probe", "error_rate", "largest_share", "smallest_share", "trustworthiness", "continuity")
+"""Metrics that are a share, or are normalised to one."""
+
+ACCURACIES = ("svm_", "knn_", "nearest_subspace_", "downstream_", "cra")
+"""How the names of other shares begin: of supervised accuracies, and GCML's."""
+
+
+def bounds(metric: str) -> tuple[float, float] | None:
+    """The least and the greatest value that a metric can have; None where it has not both."""
+    name = metric.removeprefix("test_").removeprefix("clustered_")
+    if name in SHARES or name.startswith(ACCURACIES):
+        return 0.0, 1.0
+    return {"ari": (-0.5, 1.0), "silhouette": (-1.0, 1.0)}.get(name)

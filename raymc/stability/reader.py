@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raymc.errors import InputError
+from raymc.metrics.names import bounds
 from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
 from raymc.stability.comparison import common_seeds, compare_groups, shared_stages
 from raymc.study.files import load_json, read_seeds, trial_folder
@@ -90,7 +91,7 @@ def seed_statistics(runs: Sequence[SeedRun]) -> Row:
     Of each metric that all finished ones have, `raymc.metrics.seeds.summary` with its `values`; `collapsed_share`; of
     two seeds' clusters or more `pairwise_ari`, the matrix of `agreement`, the `certificate` and the `consensus`.
     """
-    found = {name: summary(values) | {"values": values} for name, values in seed_values(runs).items()}
+    found = {name: summary(values, bounds(name)) | {"values": values} for name, values in seed_values(runs).items()}
     share = {"collapsed_share": collapsed_share([run.state for run in runs])} if runs else {}
     return found | share | _agreement(runs)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from raymc.metrics.clustering import Labels, clustering_scores
 from raymc.metrics.consensus import evidence_accumulation, renamed
+from raymc.metrics.names import bounds
 from raymc.metrics.seeds import agreement, summary
 from raymc.study import files
 from raymc.study.objective import Objective
@@ -68,7 +69,7 @@ def seed_values(runs: Sequence[SeedRun]) -> dict[str, list[float]]:
 
 def statistics_of(runs: Sequence[SeedRun]) -> dict[str, Row]:
     """Mean, spread and interval of every metric that all finished seeds have."""
-    return {name: summary(values) for name, values in seed_values(runs).items()}
+    return {name: summary(values, bounds(name)) for name, values in seed_values(runs).items()}
 
 
 def labels_of(runs: Sequence[SeedRun]) -> dict[int, Labels]:

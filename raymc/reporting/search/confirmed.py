@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from raymc.metrics import seeds
-from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
+from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS, bounds
 from raymc.metrics.seeds import summary
 from raymc.study.front import direction
 from raymc.study.groups import consensus_of, labels_of
@@ -35,7 +35,7 @@ def confirmation(study: Study, record: Record) -> dict[str, Any]:
         "search_score": before,
         "score": after,
         "drop": sign * (before - after) if apart and before is not None and after is not None else None,
-        "statistics": {metric: statistics(found) for metric, found in values.items() if found},
+        "statistics": {metric: statistics(found, bounds(metric)) for metric, found in values.items() if found},
         "pairwise_ari": agreement(record.seeds),
         "consensus": together.scores if (together := consensus_of(record.seeds)) else None,
         "per_seed": [
@@ -45,10 +45,10 @@ def confirmation(study: Study, record: Record) -> dict[str, Any]:
     }
 
 
-def statistics(values: Sequence[float]) -> dict[str, Any]:
+def statistics(values: Sequence[float], within: tuple[float, float] | None = None) -> dict[str, Any]:
     """`raymc.metrics.seeds.summary` and the values; one value has no spread: `std` and the intervals are None then."""
     unknown = dict.fromkeys(("std", "ci95", "ci95_bootstrap")) if len(values) < 2 else {}
-    return {**summary(values), **unknown, "values": list(values)}
+    return {**summary(values, within), **unknown, "values": list(values)}
 
 
 def agreement(runs: Sequence[SeedRun]) -> dict[str, float] | None:

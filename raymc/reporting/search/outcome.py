@@ -11,6 +11,7 @@ from typing import Any
 from raymc.errors import TrainingError
 from raymc.masking import masked
 from raymc.reporting.baseline import sentence
+from raymc.reporting.search.cautions import EMPTY
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
 from raymc.reporting.words import consensus
@@ -126,6 +127,9 @@ def _tell(facts: Row, result: Row) -> None:
         print(f"  {said}")
     if together := consensus(result["winner"]["consensus"]):
         print(f"  {together}")
+    for one in facts["warnings"]:
+        if one["kind"] == EMPTY:
+            print(f"  warning: {one['text']}")
     print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")

@@ -17,7 +17,7 @@ from raymc.reporting.charts.search import against_acc, course, fresh_seeds, impo
 from raymc.reporting.charts.similarity import build_similarity
 from raymc.reporting.charts.stages import build_stages
 from raymc.reporting.search import sentences
-from raymc.reporting.search.cautions import edge
+from raymc.reporting.search.cautions import at_limit, edge
 from raymc.reporting.search.label_free import words_of
 from raymc.reporting.search.pareto import pareto_plot, pareto_words
 from raymc.reporting.search.trials_table import trial_table
@@ -83,9 +83,17 @@ def _cards(study: Study, mine: Facts | None) -> list[dict[str, Any]]:
 def _settings(study: Study, facts: Facts) -> list[dict[str, Any]]:
     params = (facts["winner"] or {}).get("params", {})
     return [
-        {"key": key, "value": params.get(key), "range": words.searched_range(spec), "edge": edge(params.get(key), spec)}
+        {"key": key, "value": params.get(key), "range": words.searched_range(spec), "edge": _edge(study, key, params)}
         for key, spec in study.searched.items()
     ]
+
+
+def _edge(study: Study, key: str, params: Mapping[str, Any]) -> str:
+    """`at the lower edge`, where the winner's value is."""
+    side = edge(params.get(key), study.searched[key])
+    if side is None:
+        return ""
+    return f"at the {side} {'end of what is possible' if at_limit(study, key, side) else 'edge'}"
 
 
 def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
