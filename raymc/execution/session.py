@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
-from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
+from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed, needs_of
-from raymc.execution.trial import Plan, Trainable
+from raymc.execution.trial import Plan
 from raymc.masking import masked
+from raymc.space.settled import longest
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
 from raymc.study import files
@@ -22,8 +22,9 @@ from raymc.study import folder as study
 from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import StudyBudget, budget_of
+from raymc.study.manifest import StudyBudget, budget_of, sampler_of
 from raymc.study.objective import Objective
+from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
 from raymc.study.records import Row
 from raymc.study.request import (
@@ -39,14 +40,8 @@ from raymc.tracking import uri
 from raymc.tracking.outcome import study_tags
 from raymc.tracking.study import StudyTracker
 
-if TYPE_CHECKING:
-    from raymc.execution.searcher import Halving
-
 Finish = Callable[[Path, Row, TrialQueue, StudyTracker, str, str], Row]
 """`finish(folder, manifest, queue, tracker, tracking_uri, place)`: what is done when all trials have ended."""
-
-SEED_FACTOR, EPOCH_FACTOR = 2, 3
-"""Of the trials that reach a rung, one in so many goes on past the bar that the others set."""
 
 
 def tune(request: Request, finish: Finish) -> Row:
@@ -86,7 +81,7 @@ def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror
         tags=study_tags(manifest),
     )
     with study.open_database(folder, url) as database, tracker:
-        queue = _make_queue(folder, manifest, budget_of(manifest), database, space)
+        queue = _make_queue(folder, manifest, budget_of(manifest, space), database, space)
         with timed(folder, manifest) as tick:
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)
@@ -104,12 +99,10 @@ def _run(
     mirror: Mirror | None,
     tick: Callable[[], None],
 ) -> None:
-    budget = budget_of(manifest)
+    budget = budget_of(manifest, space)
     needs = needs_of(space)
-    # Workers cannot be stopped in the middle of a stage, so there a trial is compared when a seed has ended.
-    fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
     plan = Plan(
-        folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
+        folder, Objective.of(manifest["objective"], manifest["smoke"]), budget.fidelity, mirror.uri if mirror else None
     )
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
@@ -118,29 +111,9 @@ def _run(
         training = TrainSeed(space, request.storage, request.data, *own, keep_rows_of=keep).on(slots)
         return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
-    def scheduler(trainings: Trainings) -> Halving | None:
-        return _halving(*trainings[""], budget, queue, space)
-
     place = Place(needs, request.concurrent, request.address)
     with shared(queue, mirror) as work:
-        run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
-
-
-def _halving(plan: Plan, training: Trainable, budget: StudyBudget, queue: TrialQueue, space: Space) -> Halving | None:
-    """ASHA over seeds (compared after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
-    from raymc.execution.searcher import Halving
-
-    mode, seeds = space.objective.mode, len(budget.seeds)
-    if plan.fidelity == "epochs":
-        epochs = max(1, sum(training.epochs({}).values()))
-        first = max(1, epochs // EPOCH_FACTOR**2)
-        scheduler = Halving(plan.folder, mode, first, epochs * seeds, EPOCH_FACTOR)
-    elif plan.fidelity == "seeds" and seeds > 1:
-        scheduler = Halving(plan.folder, mode, 1, seeds, SEED_FACTOR)
-    else:
-        return None
-    scheduler.replay(queue.history())
-    return scheduler
+        run_on_ray(work, trainings, place, f"study {folder.name}", tick)
 
 
 @contextmanager
@@ -166,6 +139,9 @@ def _make_queue(folder: Path, manifest: Row, budget: StudyBudget, database: Data
         folder,
         database,
         compile_space(space.params),
+        params=space.params,
+        sampler=sampler_of(manifest, space),
+        pruner=make_pruner(budget.pruner, longest(budget.fidelity, len(budget.seeds), budget.epochs)),
         objective=Objective.of(manifest["objective"], manifest["smoke"]),
         trials=budget.trials,
         seeds=budget.seeds,

@@ -29,6 +29,11 @@ def seed_folder(study: Path, kind: str, trial: int, seed: int) -> Path:
     return trial_folder(study, kind, trial) / f"seed-{seed}"
 
 
+def stop_mark(study: Path, trial: int) -> Path:
+    """The file by which a trial of the search is told to stop."""
+    return trial_folder(study, "search", trial) / "stop.json"
+
+
 def kind_of(seed: Path) -> str | None:
     """The kind of the task that writes a seed's folder, see `seed_folder`; None where it is no such folder."""
     kinds = {name: kind for kind, name in FOLDERS.items()}

@@ -7,24 +7,31 @@ record that is told now, or running: then it is taken up again under its own num
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
+from raymc.atomic import write_json
 from raymc.config import Value
 from raymc.metrics.ranking import rank_means
+from raymc.space import sampler
+from raymc.space.parameter import Parameter
 from raymc.study import files, groups
 from raymc.study.database import patient
 from raymc.study.distributions import Distributions, suggest
 from raymc.study.objective import Objective
+from raymc.study.pruner import judged
 from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Task
 from raymc.study.sampler import next_number, reseed
 
 LOST = "its process was lost"
+TPE = sampler.TPE()
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
 
@@ -106,8 +113,10 @@ class TrialQueue:
     """The tasks of a search up to `trials` trials, then those of the confirmation of its `top` best.
 
     Args:
+        params: which searched keys exist where, if not all of them do everywhere.
         seeds: what every trial runs; `fresh`: what the best are confirmed on.
         seed: the study's; with a trial's number it seeds the sampler of that trial.
+        pruner: what stops a trial early, by its reports; None: nothing does.
     """
 
     def __init__(
@@ -122,8 +131,14 @@ class TrialQueue:
         seed: int,
         top: int,
         fresh: Sequence[int],
+        params: Mapping[str, Parameter] | None = None,
+        sampler: sampler.Options = TPE,
+        pruner: BasePruner | None = None,
     ) -> None:
         self.folder, self.study, self.distributions = folder, study, dict(distributions)
+        self.params, self.sampler, self.pruner = params or {}, sampler, pruner
+        if pruner is not None:
+            study.pruner = pruner  # hyperband's brackets are samplers' too
         self.objective, self.trials, self.seeds, self.seed = objective, trials, tuple(seeds), seed
         self.top, self.fresh = top, tuple(fresh)
         self._running: set[int] = set()
@@ -139,16 +154,23 @@ class TrialQueue:
         if self._asked() < self.trials:
             number = next_number(self.study)
             self._reseed(number)
-            return self._start(self._task(self.study.ask(self.distributions)))
+            return self._start(self._task(self._drawn(self.study.ask())))
         return self._confirm().next() if not self._running else None
 
     @patient
     def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
         if task.kind != "search" or "resource" not in row:
             return
+        value = row["running"] if self.pruner is None else judged(self.pruner, row)
+        if value is None:
+            return
         trial = self._frozen(task.trial)
         if row["resource"] not in trial.intermediate_values:  # a trial taken up again repeats what it has
-            optuna.trial.Trial(self.study, trial._trial_id).report(row["running"], row["resource"])
+            optuna.trial.Trial(self.study, trial._trial_id).report(value, row["resource"])
+        if self.pruner is not None and self.pruner.prune(self.study, self._frozen(task.trial)):
+            # A mark, which the trial sees on return from its report: a trial that Tune stops would stay blocked in that
+            # report, with its leases and files, until its process is needed again.
+            write_json(files.stop_mark(self.folder, task.trial), {"resource": row["resource"], "value": value})
 
     @patient
     def ended(self, task: Task, error: str | None = None) -> Record:
@@ -194,13 +216,6 @@ class TrialQueue:
         }
         return sorted(done, key=lambda trial: order[trial.number])[:count]
 
-    @patient
-    def history(self) -> list[tuple[int, dict[int, float]]]:
-        """What the scheduler heard of the trials that have ended, in the order of their ends."""
-        ended = [t for t in self.study.get_trials(deepcopy=False) if t.datetime_complete is not None]
-        in_order = sorted(ended, key=lambda t: (t.datetime_complete, t.number))
-        return [(trial.number, trial.intermediate_values) for trial in in_order]
-
     def _confirm(self) -> SeedQueue:
         if self._confirmation is None:
             best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
@@ -224,14 +239,32 @@ class TrialQueue:
         self._reseed(trial.number)
         again = optuna.trial.Trial(self.study, trial._trial_id)
         together = again.relative_params
+        return self._drawn(again, {key for key in trial.params if key not in together})
+
+    def _drawn(self, trial: optuna.trial.Trial, again: Collection[str] = ()) -> optuna.trial.Trial:
+        """The trial with a value of every key that exists at it; of `again` it has one by an earlier draw."""
         for key, distribution in self.distributions.items():
-            if key in trial.params and key not in together:  # draw it once more, so that the next draw is the same
-                self.study.sampler.sample_independent(self.study, trial, key, distribution)
-            suggest(again, key, distribution)
-        return again
+            if key in self.params and not self.params[key].exists(trial.params):
+                continue
+            if key in again:  # draw it once more, so that the next draw is the same
+                frozen = self._frozen(trial.number)
+                before = copy.copy(frozen)
+                before.params = {name: frozen.params[name] for name in self._before(key) if name in frozen.params}
+                self.study.sampler.sample_independent(self.study, before, key, distribution)
+            suggest(trial, key, distribution)
+        return trial
+
+    def _before(self, key: str) -> list[str]:
+        keys = list(self.distributions)
+        return keys[: keys.index(key)]
 
     def _reseed(self, number: int) -> None:
-        reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None)
+        together = {
+            key: distribution
+            for key, distribution in self.distributions.items()
+            if key not in self.params or not self.params[key].when
+        }
+        reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None, self.sampler, together)
 
     def _task(self, trial: optuna.trial.Trial) -> Task:
         return Task("search", trial.number, dict(trial.params), self.seeds, self.seeds)

@@ -20,7 +20,7 @@ from raymc.storage.stage_store import Store
 from raymc.study import folder as study
 from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget
+from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, with_search
 from raymc.study.records import Row
 
 
@@ -40,6 +40,8 @@ class Request:
     address: str | None = None
     tracking_uri: str | None = None
     database: str | None = None
+    sampler: str | None = None
+    pruner: str | None = None
     resume: bool = False
     smoke: bool = False
 
@@ -79,6 +81,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     """Make the study's folder, tracked at `tracking_uri`. Raises InputError before anything is made."""
     _check(request)
     space = load_space(request.space).pinned(request.overrides)
+    space = with_search(space, request.sampler, request.pruner)
     seed = request.seed or 0
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
     name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -149,6 +152,10 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    for option, given in (("sampler", request.sampler), ("pruner", request.pruner)):
+        before = manifest.get(option, {}).get("name")
+        if given is not None and given != before:
+            raise InputError(f"study {folder.name} began with --{option} {before}, and cannot go on with {given}")
     asked = manifest["budget"]["trials"]
     trials = request.trials or asked
     if trials < asked:
