@@ -20,6 +20,8 @@ def parser() -> Parser:
     parser.add_argument("--trials", type=int, help="configurations (default: the space's; with --resume: more)")
     parser.add_argument("--seeds", type=int, help="seeds of a trial (default: the space's)")
     parser.add_argument("--seed", type=int, help="seed of the study (default: 0)")
+    parser.add_argument("--hours", type=float, help="hours after which no trial begins (with --resume: more)")
+    parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials after which none begins")
     parser.add_argument("--sampler", help=f"what draws trials: {', '.join(SAMPLERS)} (default: the space's, else tpe)")
     parser.add_argument("--pruner", help=f"what stops bad trials early: {', '.join(PRUNERS)} (default: the space's)")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
@@ -46,6 +48,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         trials=args.trials,
         seeds=args.seeds,
         seed=args.seed,
+        hours=args.hours,
+        gpu_hours=args.gpu_hours,
         sampler=args.sampler,
         pruner=args.pruner,
         concurrent=args.concurrent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ from raymc.study import folder as study
 from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
+from raymc.study.limits import Limits, gpu_seconds
 from raymc.study.manifest import StudyBudget, budget_of, sampler_of
 from raymc.study.objective import Objective
 from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
-from raymc.study.records import Row
+from raymc.study.reader import read_study
+from raymc.study.records import Resources, Row
 from raymc.study.request import (
     Request,
     database_again,
@@ -56,6 +59,8 @@ def tune(request: Request, finish: Finish) -> Row:
         space = study.read_space(folder, manifest)
         if request.resume:
             take_up(request, folder, manifest, space)
+        if not space.params:
+            print(f"{space.name} searches nothing (no section space): one trial, of the preset", file=sys.stderr)
         try:
             return _session(request, folder, manifest, space, mirror, finish)
         except KeyboardInterrupt as error:
@@ -81,10 +86,11 @@ def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror
         tags=study_tags(manifest),
     )
     with study.open_database(folder, url) as database, tracker:
-        queue = _make_queue(folder, manifest, budget_of(manifest, space), database, space)
         with timed(folder, manifest) as tick:
+            queue = _make_queue(folder, manifest, budget_of(manifest, space), database, space, tick)
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)
+            manifest["budget"]["ended_early"] = queue.ended_early
         keep_studys_baseline(folder, manifest, space, request.data, request.storage)
         place = masked(mirror.uri) if mirror else str(folder)
         return finish(folder, manifest, queue, tracker, tracking_uri, place)
@@ -134,7 +140,24 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
         tick()
 
 
-def _make_queue(folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space) -> TrialQueue:
+def _make_queue(
+    folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space, tick: Callable[[], None]
+) -> TrialQueue:
+    asked = Resources(space.config().workers, space.resources.cpus_per_worker, space.resources.gpus_per_worker)
+
+    def over(queue: TrialQueue) -> str:
+        """Which limit of the budget has been reached, with the use of the sessions before."""
+        limits = budget.limits
+        if limits == Limits():
+            return ""
+        tick()
+        seconds = sum(sitting["seconds"] for sitting in manifest["sittings"])
+        gpus = 0.0
+        if limits.gpu_hours is not None:
+            ended = [record for record in read_study(folder).trials if record.trial not in queue.running]
+            gpus = gpu_seconds(ended, asked) + asked.gpus * sum(queue.running.values())
+        return limits.reached(seconds, gpus, queue.scores(), queue.objective.mode)
+
     return TrialQueue(
         folder,
         database,
@@ -148,4 +171,6 @@ def _make_queue(folder: Path, manifest: Row, budget: StudyBudget, database: Data
         seed=manifest["seed"],
         top=budget.top,
         fresh=budget.fresh,
+        default=manifest.get("default") or None,
+        over=over,
     )

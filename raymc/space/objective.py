@@ -80,6 +80,11 @@ class Budget(Section):
     trials: int = Field(default=20, description="configurations", ge=1)
     seeds: int = Field(default=2, description="seeds of a trial, the same for all trials", ge=1)
     confirm: Confirm | None = Field(default=Confirm(), description="null: no confirmation")
+    hours: Number | None = Field(default=None, description="of wall clock, after which no trial begins", gt=0)
+    gpu_hours: Number | None = Field(default=None, description="held by trials, after which no trial begins", gt=0)
+    patience: int | None = Field(
+        default=None, description="finished trials in a row without a better score, after which no trial begins", ge=1
+    )
     fidelity: Literal["none", "epochs", "seeds"] = Field(
         default="none", description="what a bad trial is stopped after: never, some epochs, some seeds"
     )

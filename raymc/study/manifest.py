@@ -16,11 +16,13 @@ from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
 from raymc.space import pruner, sampler
+from raymc.space.conditions import active
 from raymc.space.objective import several_seeds
 from raymc.space.seeds import seeds_from
 from raymc.space.settled import clustering_epochs, fidelity_of, grid_size, settled_pruner, settled_sampler
 from raymc.space.space import Space
 from raymc.study import files
+from raymc.study.limits import Limits
 from raymc.study.records import Row
 from raymc.training.features import data
 from raymc.training.features.data import Setting
@@ -45,6 +47,7 @@ class StudyBudget:
     fidelity: str
     pruner: pruner.Options
     epochs: int
+    limits: Limits = Limits()
 
 
 def with_search(space: Space, sampler_name: str | None, pruner_name: str | None) -> Space:
@@ -175,6 +178,7 @@ def make_manifest(
         "overrides": dict(overrides),
         "fixed": {key: value for key, value in flat.items() if key not in space.params and key != "seed"},
         "searched": {key: parameter.as_dict() for key, parameter in space.params.items()},
+        "default": active(space.params, {key: flat[key] for key in space.params}),
         "first": [dict(point) for point in space.first],
         "seed": seed,
         "seeds": list(budget.seeds),
@@ -182,7 +186,10 @@ def make_manifest(
         "varies": config.varies,
         "confirm": {"top": budget.top, "seeds": list(budget.fresh)},
         "objective": space.objective.model_dump(),
-        "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
+        "budget": {
+            **{"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
+            **{name: value for name, value in vars(budget.limits).items() if value is not None},
+        },
         "sampler": space.sampler.model_dump(),
         "pruner": budget.pruner.model_dump(),
         "resources": space.resources.model_dump(),
@@ -221,7 +228,8 @@ def budget_of(manifest: Row, space: Space) -> StudyBudget:
         if before
         else settled_pruner(None, fidelity, space.objective, len(seeds), epochs)
     )
-    return StudyBudget(asked["trials"], seeds, confirm["top"], tuple(confirm["seeds"]), fidelity, stops, epochs)
+    fresh, limits = tuple(confirm["seeds"]), Limits.of(asked)
+    return StudyBudget(asked["trials"], seeds, confirm["top"], fresh, fidelity, stops, epochs, limits)
 
 
 def sampler_of(manifest: Row, space: Space) -> sampler.Options:

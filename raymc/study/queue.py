@@ -8,6 +8,7 @@ record that is told now, or running: then it is taken up again under its own num
 from __future__ import annotations
 
 import copy
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -117,6 +118,8 @@ class TrialQueue:
         seeds: what every trial runs; `fresh`: what the best are confirmed on.
         seed: the study's; with a trial's number it seeds the sampler of that trial.
         pruner: what stops a trial early, by its reports; None: nothing does.
+        default: the values of the default configuration, which is confirmed beside the best; None: there is none.
+        over: says why no trial begins any more; empty as long as they do.
     """
 
     def __init__(
@@ -134,16 +137,20 @@ class TrialQueue:
         params: Mapping[str, Parameter] | None = None,
         sampler: sampler.Options = TPE,
         pruner: BasePruner | None = None,
+        default: Mapping[str, Value] | None = None,
+        over: Callable[[TrialQueue], str] = lambda queue: "",
     ) -> None:
         self.folder, self.study, self.distributions = folder, study, dict(distributions)
         self.params, self.sampler, self.pruner = params or {}, sampler, pruner
         if pruner is not None:
             study.pruner = pruner  # hyperband's brackets are samplers' too
         self.objective, self.trials, self.seeds, self.seed = objective, trials, tuple(seeds), seed
-        self.top, self.fresh = top, tuple(fresh)
-        self._running: set[int] = set()
-        self._confirmation: SeedQueue | None = None
+        self.top, self.fresh, self.default = top, tuple(fresh), default
+        self.ended_early = ""
+        self._over, self._running = over, dict[int, float]()
+        self._confirmations: dict[str, SeedQueue] = {}
         self._interrupted = deque(self._settle())
+        self._close_if_over()
 
     @patient
     def next(self) -> Task | None:
@@ -151,11 +158,14 @@ class TrialQueue:
             return self._start(self._interrupted.popleft())
         for trial in self._half_asked():
             return self._start(self._task(self._completed(trial)))
+        self._close_if_over()
         if self._asked() < self.trials:
             number = next_number(self.study)
             self._reseed(number)
             return self._start(self._task(self._drawn(self.study.ask())))
-        return self._confirm().next() if not self._running else None
+        if self._running:
+            return None
+        return next((task for queue in self._confirm().values() if (task := queue.next()) is not None), None)
 
     @patient
     def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
@@ -175,14 +185,13 @@ class TrialQueue:
     @patient
     def ended(self, task: Task, error: str | None = None) -> Record:
         if task.kind != "search":
-            assert self._confirmation is not None
-            return self._confirmation.ended(task, error)
+            return self._confirmations[task.kind].ended(task, error)
         record = files.read_record(self.folder, "search", task.trial)
         if record is None or record.state not in FINAL:
             record = groups.make_record(self.folder, task, self.objective, FAILED, error or LOST)
             files.write_record(self.folder, record)
         self._tell(task.trial, record)
-        self._running.discard(task.trial)
+        self._running.pop(task.trial, None)
         return record
 
     @property
@@ -190,8 +199,20 @@ class TrialQueue:
     def left(self) -> int:
         searching = max(0, self.trials - self._asked()) + len(self._interrupted)
         if searching or self._running:
-            return searching + self.top * len(self.fresh)
-        return self._confirm().left
+            configurations = min(self.top, self.trials) + (self.default is not None and self.top > 0)
+            return searching + configurations * len(self.fresh)
+        return sum(queue.left for queue in self._confirm().values())
+
+    @property
+    def running(self) -> dict[int, float]:
+        """The seconds since each running trial began in this session."""
+        return {trial: time.monotonic() - begun for trial, begun in self._running.items()}
+
+    @patient
+    def scores(self) -> list[float]:
+        """Those of the finished trials in the order of their numbers, of the first metric."""
+        done = self._finished()
+        return _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
 
     @patient
     def counts(self) -> dict[str, int]:
@@ -206,9 +227,9 @@ class TrialQueue:
 
         With two metrics the Pareto front comes first, in the order of the first metric.
         """
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = self._finished()
         front = {trial.number for trial in self.study.best_trials} if self.objective.second else set()
-        scores = _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
+        scores = self.scores()
         sign = -1 if self.objective.mode == "max" else 1
         order = {
             trial.number: (trial.number not in front, sign * score, trial.number)
@@ -216,11 +237,23 @@ class TrialQueue:
         }
         return sorted(done, key=lambda trial: order[trial.number])[:count]
 
-    def _confirm(self) -> SeedQueue:
-        if self._confirmation is None:
+    def _confirm(self) -> dict[str, SeedQueue]:
+        """The best trials on fresh seeds, and the default: under its trial's number, or, without one, by itself."""
+        if not self._confirmations:
             best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
-            self._confirmation = SeedQueue(self.folder, "confirm", self.objective, best, self.fresh)
-        return self._confirmation
+            by_itself: dict[int, Mapping[str, Value]] = {}
+            if best and self.default is not None:
+                same = next((trial for trial in self._finished() if trial.params == self.default), None)
+                if same is None:
+                    by_itself[0] = {}
+                else:
+                    best[same.number] = dict(same.params)
+            for kind, configurations in (("confirm", best), ("default", by_itself)):
+                self._confirmations[kind] = SeedQueue(self.folder, kind, self.objective, configurations, self.fresh)
+        return self._confirmations
+
+    def _finished(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     @patient
     def _settle(self) -> list[Task]:
@@ -258,6 +291,13 @@ class TrialQueue:
         keys = list(self.distributions)
         return keys[: keys.index(key)]
 
+    @patient
+    def _close_if_over(self) -> None:
+        """Ask for no more trials where the budget's limits say so."""
+        asked = self._asked()
+        if asked < self.trials and (why := self._over(self)):
+            self.ended_early, self.trials = why, asked
+
     def _reseed(self, number: int) -> None:
         together = {
             key: distribution
@@ -270,7 +310,7 @@ class TrialQueue:
         return Task("search", trial.number, dict(trial.params), self.seeds, self.seeds)
 
     def _start(self, task: Task) -> Task:
-        self._running.add(task.trial)
+        self._running[task.trial] = time.monotonic()
         return task
 
     def _half_asked(self) -> Iterator[FrozenTrial]:
@@ -300,7 +340,7 @@ class TrialQueue:
         if not self.objective.ranks:
             scores = record.scores or (record.score,)  # a record of before there were two
             return [score for score in scores if score is not None]
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = self._finished()
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record.metrics])[-1:]
 
 

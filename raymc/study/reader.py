@@ -20,7 +20,10 @@ from raymc.study.records import FINISHED, Record, mapping, number
 
 @dataclass(frozen=True)
 class Study:
-    """`study.json` (whole in `manifest`), the trials and the confirmations, each in the order of their numbers."""
+    """`study.json` (whole in `manifest`), the trials and the confirmations, each in the order of their numbers.
+
+    `default` is the default configuration on fresh seeds, where it is none of the confirmed trials.
+    """
 
     folder: Path
     name: str
@@ -30,6 +33,7 @@ class Study:
     trials: tuple[Record, ...]
     confirmations: tuple[Record, ...]
     unreadable: tuple[str, ...]
+    default: Record | None = None
 
     @property
     def by_seed(self) -> bool:
@@ -58,9 +62,14 @@ class Study:
         return tuple(r for r in self.trials if r.state == FINISHED and r.score is not None)
 
     @property
+    def records(self) -> tuple[Record, ...]:
+        """All that was run."""
+        return (*self.trials, *self.confirmations, *([self.default] if self.default else []))
+
+    @property
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages in the order in which they ran; empty before any seed has ended."""
-        runs = (run for record in (*self.trials, *self.confirmations) for run in record.seeds)
+        runs = (run for record in self.records for run in record.seeds)
         return max((tuple(stage.name for stage in run.stages) for run in runs), key=len, default=())
 
 
@@ -76,6 +85,7 @@ def read_study(folder: Path) -> Study:
     objective = Objective.of(mapping(manifest.get("objective")))
     trials, torn = _records(folder, "search")
     confirmations, torn_too = _records(folder, "confirm")
+    default, _ = _records(folder, "default")
     return Study(
         folder=folder,
         name=str(manifest.get("study") or folder.name),
@@ -85,6 +95,7 @@ def read_study(folder: Path) -> Study:
         trials=_ranked(objective, trials),
         confirmations=_ranked(objective, confirmations),
         unreadable=(*torn, *torn_too),
+        default=next(iter(default), None),
     )
 
 
@@ -109,6 +120,13 @@ def winner(study: Study) -> Record | None:
 def confirmation_of(study: Study, trial: int) -> Record | None:
     """The confirmation of a trial's configuration, if there is one."""
     return next((record for record in study.confirmations if record.trial == trial), None)
+
+
+def default_of(study: Study) -> Record | None:
+    """The default configuration on fresh seeds; None in studies of before, and as long as it has not been run."""
+    values = study.get("default")
+    same = (record for record in study.confirmations if values and dict(record.params) == dict(values))
+    return study.default or next(same, None)
 
 
 def best_of(records: Iterable[Record], mode: str) -> Record | None:
