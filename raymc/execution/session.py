@@ -151,7 +151,7 @@ def _make_queue(
         if limits == Limits():
             return ""
         tick()
-        seconds = sum(sitting["seconds"] for sitting in manifest["sittings"])
+        seconds = sum(session["seconds"] for session in manifest["sittings"])
         gpus = 0.0
         if limits.gpu_hours is not None:
             ended = [record for record in read_study(folder).trials if record.trial not in queue.running]

@@ -112,7 +112,7 @@ def _trials(space: Space, asked: int | None) -> int:
 
 def _several(space: Space) -> str:
     goal = space.objective
-    return several_seeds(goal.metric, goal.second, goal.aggregate)
+    return several_seeds(goal.metric, goal.second, goal.aggregate, goal.constraint)
 
 
 def _check_seeds(space: Space, searched: int, fresh: int) -> None:
@@ -143,7 +143,8 @@ def check_data(space: Space, config: Config, dataset: Dataset, objective: bool =
     """Raises InputError where the objective needs labels that there are not, or clusters are unknown or too many."""
     goal = space.objective
     if objective and goal.uses_labels and dataset.train.y is None:
-        metric = next(name for name in (goal.metric, goal.second) if name in LABEL_METRICS)
+        bounded = goal.constraint and goal.constraint.metric
+        metric = next(name for name in (goal.metric, goal.second, bounded) if name in LABEL_METRICS)
         raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
     if objective and not goal.uses_labels and config.n_clusters is None and dataset.train.y is not None:
         which = f"objective {goal.metric} looks at no labels"

@@ -210,8 +210,8 @@ class TrialQueue:
 
     @patient
     def scores(self) -> list[float]:
-        """Those of the finished trials in the order of their numbers, of the first metric."""
-        done = self._finished()
+        """Those of the trials that may win in the order of their numbers, of the first metric."""
+        done = [trial for trial in self._finished() if _feasible(trial)]
         return _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
 
     @patient
@@ -223,11 +223,11 @@ class TrialQueue:
 
     @patient
     def best(self, count: int) -> list[FrozenTrial]:
-        """The finished trials with the best scores, the best first; of equal ones the earlier.
+        """The finished trials that may win with the best scores, the best first; of equal ones the earlier.
 
         With two metrics the Pareto front comes first, in the order of the first metric.
         """
-        done = self._finished()
+        done = [trial for trial in self._finished() if _feasible(trial)]
         front = {trial.number for trial in self.study.best_trials} if self.objective.second else set()
         scores = self.scores()
         sign = -1 if self.objective.mode == "max" else 1
@@ -333,6 +333,9 @@ class TrialQueue:
         handle = optuna.trial.Trial(self.study, trial._trial_id)
         handle.set_user_attr("state", record.state)
         handle.set_user_attr("metrics", dict(record.metrics))
+        bound = self.objective.constraint
+        if bound is not None and state == TrialState.COMPLETE and bound.metric not in trial.constraints:
+            handle.set_constraint(bound.metric, bound.violation(record.metrics))
         self.study.tell(number, self._values(record) if state == TrialState.COMPLETE else None, state=state)
 
     def _values(self, record: Record) -> list[float]:
@@ -342,6 +345,11 @@ class TrialQueue:
             return [score for score in scores if score is not None]
         done = self._finished()
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record.metrics])[-1:]
+
+
+def _feasible(trial: FrozenTrial) -> bool:
+    """Whether the trial keeps to the constraint, if there is one."""
+    return all(violation <= 0 for violation in trial.constraints.values())
 
 
 def _ranks(done: Sequence[FrozenTrial]) -> list[float]:

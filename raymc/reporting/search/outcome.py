@@ -105,6 +105,8 @@ def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
 
 def _why(study: Study, counts: dict[str, int]) -> str:
     """One line: how the trials ended, and the first error."""
+    if study.finished and study.objective.constraint:
+        return f"of {len(study.finished)} finished trials none has {study.objective.constraint}"
     bad = [record for record in study.trials if record.state in BAD]
     states = Counter(record.state for record in bad)
     ended = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"

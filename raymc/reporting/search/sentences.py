@@ -20,7 +20,8 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     """The report in one or two sentences."""
     best, metric = facts["winner"], facts["objective"]["metric"]
     if best is None:
-        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score."
+        kept = " and keeps to the constraint" if facts["objective"]["constraint"] else ""
+        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score{kept}."
     found = (mine or {}).get("statistics", {}).get(metric)
     if found is None and mine and mine["score"] is not None and mine["drop"] is None:
         means = [f"{name} {score(mine['statistics'][name]['mean'])}" for name in LABEL_FREE_METRICS]
@@ -60,10 +61,10 @@ def against_default(facts: Facts) -> str:
     if gap["ci95"] is None or verb == "equal":
         return f" It is {verb} than {there}." if verb != "equal" else f" It equals {there}."
     low, high = gap["ci95"]
-    told = "" if low > 0 or high < 0 else ", which includes 0: no difference is shown"
+    but = "" if low > 0 or high < 0 else ", which includes 0: no difference is shown"
     return (
         f" It is {verb} by {score(abs(gap['mean']))} than {there} (the difference on {gap['n']} common seeds has the "
-        f"95 % interval {score(low)} to {score(high)}{told})."
+        f"95 % interval {score(low)} to {score(high)}{but})."
     )
 
 
