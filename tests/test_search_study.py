@@ -121,6 +121,7 @@ def test_a_study_leaves_what_was_asked_and_tells_what_came_out(run_with: Any, ca
     assert manifest["searched"]["heads.epochs"]["high"] == 20 and manifest["seeds_from"] == "heads"
     assert manifest["data"]["n_classes"] == 10 and manifest["versions"]["torch"] and manifest["experiment_id"] == "7"
     asked = {"metric": "acc", "mode": "max", "aggregate": "mean", "second": None, "gates": None, "uses_labels": True}
+    asked |= {"constraint": None}
     assert manifest["objective"] == asked
     assert manifest["first"] == [{"heads.weight_decay": 1e-3, "heads.epochs": 3}]
     record = read_json(folder / "trials/0000/record.json")

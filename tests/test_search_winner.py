@@ -112,7 +112,8 @@ def test_the_fresh_seed_that_agrees_most_is_the_winners(tmp_path: Path, monkeypa
 def test_without_fresh_seeds_the_searchs_own_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path, monkeypatch, rest="budget: {confirm: null}\n")
     record(folder, "search", 1, (0, 1), 0.8)
-    assert winner_kind(budget_of(study_folder.read_manifest(folder))) == "search"
+    manifest = study_folder.read_manifest(folder)
+    assert winner_kind(budget_of(manifest, study_folder.read_space(folder, manifest))) == "search"
     found = write(folder)
     assert (found["trial"], found["seed"]) == (1, 0)
     assert rows.read_samples(folder / WINNER / rows.LABELS)[0][0] == "search 1 0 0"

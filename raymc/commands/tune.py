@@ -8,6 +8,8 @@ from typing import Any
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
+from raymc.space.pruner import PRUNERS
+from raymc.space.sampler import SAMPLERS
 
 
 def parser() -> Parser:
@@ -18,6 +20,10 @@ def parser() -> Parser:
     parser.add_argument("--trials", type=int, help="configurations (default: the space's; with --resume: more)")
     parser.add_argument("--seeds", type=int, help="seeds of a trial (default: the space's)")
     parser.add_argument("--seed", type=int, help="seed of the study (default: 0)")
+    parser.add_argument("--hours", type=float, help="hours after which no trial begins (with --resume: more)")
+    parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials after which none begins")
+    parser.add_argument("--sampler", help=f"what draws trials: {', '.join(SAMPLERS)} (default: the space's, else tpe)")
+    parser.add_argument("--pruner", help=f"what stops bad trials early: {', '.join(PRUNERS)} (default: the space's)")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
     parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
     parser.add_argument("--name", help="name of the study (default: the space and the time)")
@@ -42,6 +48,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         trials=args.trials,
         seeds=args.seeds,
         seed=args.seed,
+        hours=args.hours,
+        gpu_hours=args.gpu_hours,
+        sampler=args.sampler,
+        pruner=args.pruner,
         concurrent=args.concurrent,
         address=args.address,
         tracking_uri=args.tracking_uri,

@@ -204,6 +204,6 @@ def _make_database(making: Path, manifest: Row, space: Space, distributions: Dis
     storage = database.connect(url or database.file_url(making / DATABASE))
     try:
         study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
-        enqueue(study, space.first, distributions)
+        enqueue(study, space.first, distributions, space.params)
     finally:
         storage.engine.dispose()

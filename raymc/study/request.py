@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from raymc.storage.stage_store import Store
 from raymc.study import folder as study
 from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget
+from raymc.study.limits import plan_limits
+from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, with_search
 from raymc.study.records import Row
 
 
@@ -40,6 +41,10 @@ class Request:
     address: str | None = None
     tracking_uri: str | None = None
     database: str | None = None
+    hours: float | None = None
+    gpu_hours: float | None = None
+    sampler: str | None = None
+    pruner: str | None = None
     resume: bool = False
     smoke: bool = False
 
@@ -50,6 +55,8 @@ def resume_line(request: Request, name: str) -> str:
     words += ["--data", request.data]
     asked = {
         "--trials": request.trials,
+        "--hours": request.hours,
+        "--gpu-hours": request.gpu_hours,
         "--concurrent": request.concurrent,
         "--address": request.address,
         "--tracking-uri": request.tracking_uri,
@@ -79,8 +86,10 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     """Make the study's folder, tracked at `tracking_uri`. Raises InputError before anything is made."""
     _check(request)
     space = load_space(request.space).pinned(request.overrides)
+    space = with_search(space, request.sampler, request.pruner)
     seed = request.seed or 0
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
+    budget = replace(budget, limits=plan_limits(space, request.hours, request.gpu_hours))
     name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     check_storage(request.storage)
     folder = study.studies_root(request.storage) / study.check_name(name)
@@ -149,6 +158,10 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    for option, given in (("sampler", request.sampler), ("pruner", request.pruner)):
+        before = manifest.get(option, {}).get("name")
+        if given is not None and given != before:
+            raise InputError(f"study {folder.name} began with --{option} {before}, and cannot go on with {given}")
     asked = manifest["budget"]["trials"]
     trials = request.trials or asked
     if trials < asked:
@@ -159,7 +172,19 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     for key, words in (("fingerprint", "samples"), ("labels", "labels"), ("held_out", "held-out samples")):
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
-    manifest["budget"]["trials"] = trials
+    manifest["budget"] |= {"trials": trials} | _more(request, folder, manifest, space)
+
+
+def _more(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
+    """The hours that are asked for, where that is not less than the study had. Raises InputError."""
+    limits, found = plan_limits(space, request.hours, request.gpu_hours), {}
+    for option, name in (("--hours", "hours"), ("--gpu-hours", "gpu_hours")):
+        before, now = manifest["budget"].get(name), getattr(request, name)
+        if now is not None and before is not None and now < before:
+            raise InputError(f"study {folder.name} was given {option} {before:g}; {now:g} would take some away")
+        if now is not None:
+            found[name] = getattr(limits, name)
+    return found
 
 
 def _check_unchanged(manifest: Row, space: Space) -> None:

@@ -86,7 +86,7 @@ def searching(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
     monkeypatch.setattr(session, "StudyTracker", Tracker)
 
     def run(storage: Path, happen: Callable[[str], None], trainable: Stages, resume: bool = False) -> dict[str, Any]:
-        def here(work: Any, make: Any, place: Any, title: str, tick: Any, scheduler: Any) -> None:
+        def here(work: Any, make: Any, place: Any, title: str, tick: Any) -> None:
             plan, _ = make(Slots(1, {}, 0.0, 1.0))[""]
             while (task := (happen("ask"), work.next())[1]) is not None:
                 run_task(plan, task, trainable, lambda row: None)

@@ -13,7 +13,7 @@ from raymc.metrics.names import LABEL_METRICS, RANKED
 from raymc.reporting import words
 from raymc.reporting.search.cost import stage_use
 from raymc.study.reader import Study
-from raymc.study.records import Record
+from raymc.study.records import FINISHED, Record
 from raymc.study.words import setting
 
 
@@ -43,10 +43,10 @@ def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list
     headers += [*study.searched, *metrics, "seeds", "seconds", "stages reused", "MLflow"]
     rows = []
     for trial in study.trials:
-        cells = [Cell(str(trial.trial), trial.trial), state_cell(trial.state), score_cell(trial.score)]
+        cells = [Cell(str(trial.trial), trial.trial), _state(study, trial), score_cell(trial.score)]
         if any(fresh.values()):
             cells.append(_fresh(fresh.get(trial.trial)))
-        cells += [_setting(trial.params.get(key)) for key in study.searched]
+        cells += [_setting(trial.params[key]) if key in trial.params else Cell("–", None) for key in study.searched]
         cells += [score_cell(trial.metrics.get(metric)) for metric in metrics]
         cells += _effort(trial, facts["tracking"]["runs"])
         rows.append(Row(trial.trial, trial.trial == best, tuple(cells)))
@@ -92,6 +92,13 @@ def _shown_metrics(study: Study) -> Sequence[str]:
     there = {name for trial in study.trials for name in trial.metrics}
     wanted = (*LABEL_METRICS, "test_acc", *RANKED)
     return [name for name in wanted if name in there and name != study.objective.metric]
+
+
+def _state(study: Study, trial: Record) -> Cell:
+    """How a trial ended, and whether it keeps to the constraint."""
+    if trial.state == FINISHED and not study.feasible(trial):
+        return Cell("infeasible", "infeasible", kind="state collapsed")
+    return state_cell(trial.state)
 
 
 def state_cell(state: str) -> Cell:
