@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import raymc
 from raymc import cli
 from raymc.__main__ import COMMANDS, main
 from raymc.errors import (
@@ -127,7 +128,7 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
 
 
-@pytest.mark.parametrize("word", COMMANDS)
+@pytest.mark.parametrize("word", [word for word in COMMANDS if word != "completion"])
 def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"raymc.commands.{word}")
     assert callable(module.run)
@@ -137,7 +138,10 @@ def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixt
         cli.execute(parser, module.run, ["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(option in shown for option in ("--storage", "--data", "--smoke", "--json"))
+    assert "--json" in shown and "--version" in shown
+    assert ("--smoke" in shown) == (word in ("cluster", "tune", "train", "stability", "embed", "checkpoint"))
+    assert ("--data " in shown) == (word not in ("studies", "report"))
+    assert ("--storage" in shown) == (word != "data")
 
 
 def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,5 +155,7 @@ def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert code == 2 and err.startswith("usage: raymc {cluster,tune,") and out == ""
     code, out, err = called("--help")
     assert code == 0 and out.startswith("usage: raymc {cluster,tune,") and err == ""
+    assert all(f"\n  {name} " in out and words in out for name, words in COMMANDS.items())
+    assert called("--version") == (0, f"raymc {raymc.__version__}\n", "")
     code, out, err = called("check", "no_such_space", "--json")
     assert code == 2 and json.loads(out.splitlines()[-1])["spaces"][0]["valid"] is False

@@ -23,7 +23,9 @@ from raymc.storage.objects import START_SECONDS, filesystem, folders, patiently
 
 def parser() -> Parser:
     """The options of `report`."""
-    parser = make_parser("report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.")
+    parser = make_parser(
+        "report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.", ("storage",)
+    )
     parser.add_argument("study", nargs="?", help="name of a study in the storage, or of a run of stability")
     parser.add_argument("--table", metavar="NAME", help="a paper's table instead, e.g. gcml1: table.md and table.json")
     parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>, reports/table-<name>)")

@@ -43,8 +43,8 @@ def run(
         storage: folder or URI of the stage store.
         stage_seeds: the seed of each stage, see `stages.seeds_of`.
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
-        report: called with rows `{"event": "plan" | "resumed" | "features" | "epoch" | "stage" | "done", …}` on every
-            worker; of the stages the first is the plan, with the `epochs` of each.
+        report: called with rows `{"event": …}` on every worker: `plan` (first of the stages', with the `epochs` of
+            each), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model.pt`.
@@ -94,6 +94,7 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
         training.begin(stage, model)
         seed = training.seeds[stage.name]
         key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, key)
+        training.report({"event": "stage_begin", "stage": stage.name, "key": key, "reads": " ".join(training.inputs)})
         begun, training.waited = time.monotonic(), 0.0
         rows, cached = obtain(training, stage, model, key, anew=start_from is not None and anew, needed=not anew)
         weights = weights_of(model)

@@ -112,20 +112,24 @@ def _few(found: Found, most: int) -> Found:
 
 
 def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, setting: Setting) -> Dataset:
+    keys: list[str] = []
+
     def features(x: Inputs) -> NDArray[np.float32]:
         stage = Features(encoder, x, Store(setting.storage, wait=True), setting.precision, setting.device)
         stage.obtain(setting.workers, setting.report)
+        keys.append(stage.key)
         return stage.array()
 
     train = features(raw.train)
     test = None if raw.test is None else features(raw.test)
     words = words_of(encoder, train.shape[1])
     if raw.known is not None:
-        return _as_known(own, raw.known, train, test, scaling or "unit", words)
+        known = _as_known(own, raw.known, train, test, scaling or "unit", words)
+        return dataclasses.replace(known, stored=tuple(keys))
     assert raw.found is not None
     found = raw.found._replace(x=train, columns=(), left_out=f"; {words}{raw.found.left_out}")
     held = None if raw.held_out is None or test is None else raw.held_out._replace(x=test, columns=())
-    return as_dataset(own, found, held, scaling)
+    return dataclasses.replace(as_dataset(own, found, held, scaling), stored=tuple(keys))
 
 
 def words_of(encoder: Encoder, width: int) -> str:
