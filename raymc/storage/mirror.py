@@ -163,15 +163,24 @@ def fetched(storage: str, part: str, wanted: Callable[[str], bool] = lambda name
 
     `wanted` is asked of each file's path in the part.
     """
+    with followed(storage, part, wanted) as (folder, _):
+        yield folder
+
+
+@contextlib.contextmanager
+def followed(
+    storage: str, part: str, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """The same, and a function that brings the copy up to date."""
     if not is_uri(storage):
-        yield Path(storage) / part
+        yield Path(storage) / part, lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         folder = Path(scratch) / part
         mirror = Mirror(f"{storage.rstrip('/')}/{part}", folder)
         mirror.wanted = wanted
         mirror.pull()
-        yield folder
+        yield folder, mirror.pull
 
 
 def _waves(names: list[str]) -> Iterator[list[str]]:
