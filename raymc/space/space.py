@@ -24,6 +24,8 @@ from raymc.metrics.names import STUDY_METRICS
 from raymc.space import pruner, sampler
 from raymc.space.conditions import active, resolved
 from raymc.space.format import Choices, OwnFiles, Range, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space.names import find_space
+from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
 from raymc.validation import Key, Value
@@ -119,17 +121,12 @@ class Space:
         return points | {f"first {i}": point for i, point in enumerate(self.first, start=1)}
 
 
-def space_names() -> list[str]:
-    """The names of the spaces that come with raymc."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
-
-
 def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS) -> Space:
     """The space of a name in `search_spaces/` or of a file of the user's own.
 
     Raises InputError, in one line that begins with the file, where it is unknown or invalid.
     """
-    path = _find(name_or_path)
+    path = find_space(name_or_path)
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         return _build(path, content, parse_space(content), methods)
@@ -147,25 +144,6 @@ def make_space(
     `own` are data in memory, whose name is the content's `dataset`. Raises InputError where it is invalid.
     """
     return _build(path, content, parse_space(dict(content)), methods, own)
-
-
-def _folder() -> Path:
-    package = Path(__file__).parents[1]
-    installed = package / "search_spaces"
-    return installed if installed.is_dir() else package.parent / "search_spaces"
-
-
-def _find(name_or_path: str | Path) -> Path:
-    name = str(name_or_path)
-    if name in space_names():
-        return _folder() / f"{name}.yaml"
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise InputError(f"{name}: no such file")
-    known = space_names()
-    raise InputError(f"unknown search space {name}{nearest(name, known)} (known: {', '.join(known)})")
 
 
 def _build(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from raymc.atomic import folder_name
 from raymc.config import Value
 from raymc.datasets import data_facts
 from raymc.errors import InputError
-from raymc.masking import masked, masked_words
+from raymc.masking import masked
 from raymc.methods.base import Facts
+from raymc.program import command_line
 from raymc.space.space import Space, load_space
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
@@ -23,6 +25,7 @@ from raymc.study.distributions import compile_space
 from raymc.study.limits import plan_limits
 from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, with_search
 from raymc.study.records import Row
+from raymc.study.resume import changed_since, check_words
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Request:
 
 def resume_line(request: Request, name: str) -> str:
     """The command that goes on with study `name` where this one stopped, with `***` for passwords."""
-    words = ["python", "-m", "raymc.tune", request.space, "--name", name, "--resume", "--storage", request.storage]
-    words += ["--data", request.data]
+    space = Path(request.space).expanduser()
+    place = str(space.resolve()) if space.is_file() else request.space
+    words = [place, "--name", name, "--resume", "--storage", request.storage, "--data", request.data]
     asked = {
         "--trials": request.trials,
         "--hours": request.hours,
@@ -64,7 +68,7 @@ def resume_line(request: Request, name: str) -> str:
     }
     for option, value in asked.items():
         words += [option, str(value)] if value is not None else []
-    return shlex.join(masked_words(words))
+    return command_line("tune", words)
 
 
 def check_numbers(overrides: Mapping[str, Value], **given: int | None) -> None:
@@ -90,7 +94,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     seed = request.seed or 0
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
     budget = replace(budget, limits=plan_limits(space, request.hours, request.gpu_hours))
-    name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = request.name or f"{folder_name(space.name)}-{datetime.now():%Y%m%d-%H%M%S}"
     check_storage(request.storage)
     folder = study.studies_root(request.storage) / study.check_name(name)
     study.check_new(request.storage, folder)
@@ -110,21 +114,21 @@ def new_study(request: Request, tracking_uri: str) -> Path:
 def existing_study(request: Request) -> Path:
     """The study to resume: by its name, else the newest of the space. Raises InputError."""
     _check(request)
-    fixed = {"KEY=VALUE": request.overrides, "--seed": request.seed, "--seeds": request.seeds}
-    for option, value in fixed.items():
-        if value:
-            raise InputError(f"{option} was settled when the study was made; leave it out with --resume")
     name = Path(request.space).stem
     check_storage(request.storage)
     if request.name:
         folder = study.find_study(request.storage, request.name)
     else:
         folder = study.newest_study(request.storage, name)
-    before = study.stored_manifest(request.storage, folder.name).get("space", {}).get("name")
+    manifest = study.stored_manifest(request.storage, folder.name)
+    before = manifest.get("space", {}).get("name")
     if before is None:
         raise InputError(f"study.json of {folder.name} cannot be read")
     if before != name:
         raise InputError(f"study {folder.name} searches {before}, not {name}")
+    check_words(manifest, request.overrides, request.seed, request.seeds)
+    if changed := changed_since(manifest, request.space):
+        print(f"raymc: {changed}", file=sys.stderr)
     return folder
 
 

@@ -11,18 +11,18 @@ winner/config.yaml                    the space file that trains that seed again
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from raymc.atomic import copy_file
 from raymc.config import Config, Value
 from raymc.metrics.seeds import most_agreeing
-from raymc.space.again import CONFIG, write_config
+from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.space import Space
 from raymc.study.groups import consensus_of, labels_of
 from raymc.study.manifest import StudyBudget
 from raymc.study.reader import Study, confirmation_of, winner
-from raymc.study.records import FINISHED, Row, SeedRun
+from raymc.study.records import FINISHED, Record, Row, SeedRun
 from raymc.training import model_files, rows
 
 WINNER = "winner"
@@ -41,19 +41,17 @@ def write_winner(study: Study, space: Space) -> Row | None:
     `consensus` are the `raymc.study.groups.Consensus.scores` of those seeds; None of fewer than two.
     `space` is the study's own, with its overrides pinned.
     """
-    best = winner(study)
-    if best is None:
+    found = chosen_run(study)
+    if found is None:
         return None
-    confirmed = confirmation_of(study, best.trial)
-    record = confirmed if confirmed is not None and confirmed.finished else best
-    run, agreement = _chosen(record.finished)
+    best, runs, run, agreement = found
     folder = study.folder / WINNER
     folder.mkdir(exist_ok=True)
     for name in rows.FILES:
         copy_file(run.folder / name, folder / name)
     model_files.copy(run.folder / model_files.FOLDER, folder / model_files.FOLDER)
     write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
-    consensus = _write_consensus(record.finished, run, folder)
+    consensus = _write_consensus(runs, run, folder)
     return {
         "trial": best.trial,
         "seed": run.seed,
@@ -75,6 +73,35 @@ def _write_consensus(runs: tuple[SeedRun, ...], chosen: SeedRun, folder: Path) -
     return found.scores
 
 
+class Chosen(NamedTuple):
+    """The winning trial, its finished trainings (fresh ones where it has them), and the one that stands for them."""
+
+    trial: Record
+    runs: tuple[SeedRun, ...]
+    run: SeedRun
+    agreement: float | None
+
+
+def chosen_run(study: Study) -> Chosen | None:
+    """The winner's; None where no trial finished."""
+    best = winner(study)
+    if best is None:
+        return None
+    confirmed = confirmation_of(study, best.trial)
+    record = confirmed if confirmed is not None and confirmed.finished else best
+    return Chosen(best, record.finished, *_chosen(record.finished))
+
+
+def export_winner(study: Study, space: Space, path: Path) -> Row | None:
+    """Write the space file that trains the winner again; `{"trial", "seed", "params"}`, None where there is none."""
+    found = chosen_run(study)
+    if found is None:
+        return None
+    best, run = found.trial, found.run
+    write_config(path, space, *_config(study, space, best.params, run.seed))
+    return {"trial": best.trial, "seed": run.seed, "params": dict(best.params)}
+
+
 def _chosen(runs: tuple[SeedRun, ...]) -> tuple[SeedRun, float | None]:
     found = labels_of(runs)
     if not found or len({len(labels) for labels in found.values()}) > 1:
@@ -89,8 +116,4 @@ def _config(study: Study, space: Space, params: Mapping[str, Value], seed: int) 
 
     `train` gives the stages before `seeds_from` seed 0, so they are the study's where it began with seed 0.
     """
-    config = space.config({"seed": seed}, params)
-    first, shared, base = next(iter(space.stage_settings)), study.get("seeds_from"), study.get("seed")
-    if shared not in space.stage_settings or shared == first or base == 0:
-        return replace(config, seeds_from=shared), ""
-    return replace(config, seeds_from=None), f", but that the stages before {shared} had seed {base}"
+    return as_trained(space, space.config({"seed": seed}, params), study.get("seeds_from"), study.get("seed"))
