@@ -196,16 +196,19 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, stage: str, epoch: int) -> Non
     monkeypatch.setattr(loop, "train_epoch", interrupted)
 
 
-def test_ctrl_c_leaves_the_model_of_the_last_whole_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_the_model_of_the_last_whole_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = QUICK["NMCE"] | {"heads.schedule": "constant", "evaluate_every": 100}
     whole = quick("NMCE", params=params | {"heads.epochs": 7, "finetune.epochs": 0}).fit(X)
     with monkeypatch.context() as patch:
         interrupting(patch, "heads", 7)
         with pytest.warns(ConvergenceWarning, match="interrupted: fitted after 7 of 12 epochs of stage heads"):
-            cut = quick("NMCE", params=params).fit(X)
+            cut = quick("NMCE", params=params, storage=tmp_path).fit(X)
     assert cut.partial_ and np.array_equal(cut.labels_, whole.labels_)
     assert np.array_equal(cut.embedding_, whole.embedding_) and np.array_equal(cut.predict(X), whole.predict(X))
     assert list(cut.curve_["loss"]) == list(whole.curve_["loss"])
+    again = quick("NMCE", params=params, storage=tmp_path).fit(X)  # goes on, as if there had been no interrupt
+    assert not again.partial_ and list(again.curve_["cached"])[:4] == [True] * 4 and len(again.curve_) == 18
+    assert np.array_equal(again.labels_, quick("NMCE", params=params).fit_predict(X))
     with monkeypatch.context() as patch:  # before an epoch of its own the stage has the clusters of the one before
         interrupting(patch, "finetune", 0)
         with pytest.warns(ConvergenceWarning, match="after 0 of 2 epochs of stage finetune"):
