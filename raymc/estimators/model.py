@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -163,6 +165,10 @@ class Model:
             model_files.save(Path(path).expanduser(), self.trained)
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+    def __reduce__(self) -> tuple[type[Model], tuple[TrainedModel]]:
+        """A pickle holds the weights on the CPU; where it is read, the model is on the current GPU, else the CPU."""
+        return Model, (dataclasses.replace(self.trained, modules=copy.deepcopy(self.trained.modules).cpu()),)
 
     def __repr__(self) -> str:
         kind = "x".join(map(str, self.input_shape))
