@@ -123,6 +123,9 @@ def test_samples_in_every_form_get_the_same_labels(runs: Callable[[str], Path], 
     grey, wanted = x[:, 0].numpy(), model.predict(x)
     for given in (x.numpy(), grey, grey[..., None], x / 255, torch.from_numpy(grey)):
         assert np.array_equal(model.predict(given), wanted)
+    locked = grey.copy()
+    locked.flags.writeable = False  # as Ray's batches are
+    assert np.array_equal(model.predict(locked), wanted)
     model = load_model(rows / "out")
     _, wanted, _ = labels_csv(rows / "out" / "labels.csv")
     assert model.classes == ("iris", "lily", "rose") and list(model.feature_names_in_) == ["c0", "c1", "c2", "c3"]

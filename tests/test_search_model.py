@@ -9,16 +9,19 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from raymc.commands import train
+from raymc.commands import predict, train
 from raymc.datasets import load
 from raymc.errors import InputError
 from raymc.estimators.model import load_model
+from raymc.reporting.search.outcome import log_winner
 from raymc.tracking.model import log_model
+from raymc.training import model_files
 from tests.mlflow_database import DEPRECATED
 from tests.own_data import TEXTS, X, frame, run
 from tests.server_process import ServerProcess, free_port
@@ -66,6 +69,33 @@ def test_a_model_in_mlflow_has_signature_example_and_pins_and_no_pickle(
     assert (again.model_id, again.version) == (found["model_id"], 2), "a run has one model of the same weights"
     with pytest.raises(InputError, match="does not take the model"):
         log_model(tmp_path / "rows" / "model", found["tracking_uri"], "no such run")
+
+
+def test_a_studys_winner_is_registered_and_labels_new_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its model lies in the study's folder; a study without one says so, and is done all the same."""
+    frame(kind=TEXTS).to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "mine.yaml").write_text(MINE)
+    found = registered(tmp_path, capsys, str(tmp_path / "mine.yaml"), "rows")
+    study = tmp_path / "store" / "studies" / "won"
+    study.mkdir(parents=True)
+    (study / "study.json").write_text("{}")
+    tracker: Any = SimpleNamespace(run_ids=lambda: {"confirm-0003": found["run_id"]})
+    picked = {"trial": 3, "seed": 0}
+    assert log_winner(study, picked, tracker, found["tracking_uri"], "won") == {}
+    assert f"--register won: the study has no {study / 'model'}" in capsys.readouterr().err
+    words = ("won", str(tmp_path / "rows.csv"), "--storage", str(tmp_path / "store"), "--out", str(tmp_path / "l.csv"))
+    code, _, told = run(capsys, predict, *words)
+    assert code == 2 and told.count("\n") == 1 and "study won has no" in told
+    model_files.copy(tmp_path / "rows" / "model", study / "model")
+    logged = log_winner(study, picked, tracker, found["tracking_uri"], "won")
+    assert logged == {"model_id": found["model_id"], "registered": {"name": "won", "version": 1}}
+    silent: Any = SimpleNamespace(run_ids=dict)
+    assert log_winner(study, picked, silent, found["tracking_uri"], None) == {}
+    assert "it has not answered" in capsys.readouterr().err
+    code, out, told = run(capsys, predict, *words, "--json")
+    assert code == 0 and json.loads(out)["model"] == str(study / "model"), told
+    code, _, told = run(capsys, predict, "wom", *words[1:])
+    assert code == 2 and "wom is no folder; no study wom in" in told and "did you mean won?" in told
 
 
 def asked(port: int, body: dict[str, Any]) -> list[int]:

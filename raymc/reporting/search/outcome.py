@@ -52,7 +52,7 @@ def finish(
     sent = tracker.flush(FLUSH_SECONDS)
     _note_runs(folder, manifest, tracker)
     picked = write_winner(study, read_space(folder, manifest))
-    logged = _log_model(folder, picked, tracker, tracking_uri, register)
+    logged = log_winner(folder, picked, tracker, tracking_uri, register)
     page = write_report(folder, report_folder(folder.name))
     tracker.artifact(page, folder="report")
     if not sent:
@@ -81,7 +81,7 @@ def finish(
     return result
 
 
-def _log_model(folder: Path, picked: Row | None, tracker: StudyTracker, tracking_uri: str, register: str | None) -> Row:
+def log_winner(folder: Path, picked: Row | None, tracker: StudyTracker, tracking_uri: str, register: str | None) -> Row:
     """Log the winner's model with its run in MLflow; what the JSON says of that. A study that is done stays done."""
     if picked is None or not (folder / MODEL).is_dir():
         if register is not None:
