@@ -176,7 +176,12 @@ def requirements_of(trained: TrainedModel) -> list[str]:
     encoder = trained.record["encoder"]
     library = LIBRARIES.get(encoder["name"].partition(":")[0]) if encoder else None
     packages = [*PACKAGES, *([library] if library else [])]
-    return [f"raymc=={raymc.__version__}", *(f"{name}=={importlib.metadata.version(name)}" for name in packages)]
+    return [f"raymc=={raymc.__version__}", *(f"{name}=={_version(name)}" for name in packages)]
+
+
+def _version(package: str) -> str:
+    """The installed one, without the build that no package index has (`2.15.0+cu132`)."""
+    return importlib.metadata.version(package).partition("+")[0]
 
 
 def _takes_texts(trained: TrainedModel) -> bool:
