@@ -19,6 +19,8 @@ from PIL import Image
 
 import raymc
 from raymc import encoders
+from raymc.clusterers import ASSIGNERS
+from raymc.clusterers.base import Assigner
 from raymc.commands import predict
 from raymc.datasets import load
 from raymc.errors import InputError
@@ -98,6 +100,10 @@ def test_what_a_training_leaves_labels_its_samples_alike(name: str, runs: Callab
     assert np.array_equal(np.round(model.confidence(x)[alike].astype(float), 6), confidence[alike].astype(float))
     assert model.n_features_in_ == 64 and model.embedding_dim == found.z.shape[1] and model.feature_names_in_ is None
     assert model.predict(x[:0]).shape == (0,) and model.predict(x[:1]).tolist() == [found.labels[0]]
+
+
+def test_whatever_labels_new_samples_can_be_saved() -> None:
+    assert set(Assigner.__subclasses__()) == set(ASSIGNERS.values())
 
 
 @pytest.mark.parametrize("name", ("mlc", "gmm"))
@@ -183,6 +189,8 @@ BAD = [
     (changed(input__shape=[1, 9, 9]), "no whole model"),
     (changed(input__shape=[64]), "neither images nor vectors"),
     (changed(input=None), "no whole model"),
+    (changed(training={}), "lacks n"),
+    (changed(encoder={"name": "timm:x"}), "lacks sha256"),
 ]
 
 
