@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
@@ -37,6 +38,7 @@ def parser() -> Parser:
         AUTO, dest="resume", action="store_const", const="auto", help="begin the study --name, or go on with it"
     )
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    parser.add_argument("--register", metavar="NAME", help="register the winner's model in MLflow under this name")
     parser.add_argument("--database", help="server for the trials (default: RAYMC_DATABASE, else a file of the study)")
     return parser
 
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         resume=resume,
         smoke=args.smoke,
     )
-    return tune(request, finish)
+    return tune(request, partial(finish, register=args.register))
 
 
 def _begun(name: str | None, storage: str) -> bool:
