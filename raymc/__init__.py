@@ -1,3 +1,21 @@
 """raymc: hyperparameter search for manifold clustering, distributed with Ray."""
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+PUBLIC = {
+    "encode": "estimators.encode",
+}
+"""What `raymc.NAME` is, by the module below `raymc` that has it, which is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in PUBLIC:
+        return getattr(import_module(f"raymc.{PUBLIC[name]}"), name)
+    raise AttributeError(f"module raymc has no attribute {name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC})

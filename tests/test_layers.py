@@ -27,6 +27,7 @@ FLOORS = (
     ("execution",),
     ("stability",),
     ("reporting",),
+    ("estimators",),
     ("cli",),
     ("commands",),
     ("__main__", "cluster", "tune", "train", "report", "check", "data", "embed", "checkpoint", "stability.__main__"),

@@ -1,0 +1,1 @@
+"""Models for Python: what a training left, as an object that labels new samples."""
