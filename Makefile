@@ -3,6 +3,8 @@ PYTHON ?= python3
 SPACE ?= nmce_digits
 ARGS ?=
 PORT ?= 5000
+# Where make was called, also by `make -C /path/to/raymc ui`: there the runs are.
+HERE := $(or $(PWD),$(CURDIR))
 BENCH ?= losses sinkhorn membership_clusters geometry gcml_epoch gcml_own augmentation optimisers stage1 worker_exactness trial_overhead seed_statistics scaling
 
 VENV := .venv
@@ -41,11 +43,11 @@ $(READY): pyproject.toml requirements.txt
 tune: $(READY) ## search a space: make tune SPACE=nmce_coil20 ARGS="--trials 8"
 	@"$(BIN)/python" -m raymc.tune $(SPACE) $(ARGS)
 
-ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING_URI)
+ui: $(READY) ## MLflow's pages on the runs of the folder where it is called (or of MLFLOW_TRACKING_URI)
 	@case "$$MLFLOW_TRACKING_URI" in \
 	  http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI" | sed 's|//.*@|//|' ;; \
 	  *) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "$(BIN)/mlflow" ui --host 127.0.0.1 \
-	       --port $(PORT) --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
+	       --port $(PORT) --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(HERE)/mlflow.db}" ;; \
 	esac
 
 test: $(READY) ## the fast tests

@@ -7,6 +7,11 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "encode": "estimators.encode",
+    "Study": "estimators.study",
+    "Trial": "estimators.study",
+    "load_study": "estimators.study",
+    "run_study": "estimators.study",
+    "load_model": "estimators.model",
 }
 """What `raymc.NAME` is, by the module below `raymc` that has it, which is imported when it is first asked for."""
 

@@ -143,6 +143,11 @@ class OwnData:
     features: bool = False
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """Columns of a table that are left out."""
+        return ()
+
+    @property
     def known(self) -> bool:
         """Whether `path` is the name of a known dataset, whose samples the encoder is given."""
         return self.encoder is not None and not os.path.isabs(self.path)

@@ -15,19 +15,20 @@ import torch
 from torch import nn
 from torch.distributed import ProcessGroup
 
-from raymc.clusterers.membership import MembershipAssigner
 from raymc.config import Config, resolve
 from raymc.datasets import Dataset, load
 from raymc.distributed import Workers
 from raymc.errors import InputError, Interrupted
+from raymc.estimators.model import load_model
 from raymc.methods import METHODS
 from raymc.methods.base import Batch
 from raymc.storage.stage_store import Store
+from raymc.training import model_files
 from raymc.training.feature_bank import Bank, BankedStage, bank_key
 from raymc.training.feed import Feed
 from raymc.training.run import run
 from raymc.training.smoke import limit
-from raymc.training.stages import check_sizes, enter, module_names, seeds_of, stage_key
+from raymc.training.stages import check_sizes, enter, seeds_of, stage_key
 from raymc.training.training import Training
 from tests.worker_pool import on_workers
 
@@ -122,26 +123,13 @@ def test_the_draws_follow_seed_and_epoch_and_no_view_is_the_plain_sample(tmp_pat
 def test_the_head_behind_a_bank_labels_images_as_the_whole_net_does(tmp_path: Path, method: str) -> None:
     config = make_config(method)
     train(config, tmp_path / "s", tmp_path / "o", keep_model=True)
-    saved = torch.load(tmp_path / "o" / "model.pt", weights_only=True)
-    assert "backbone" in saved["weights"]
-    of, heads = METHODS[method], METHODS[method].stages(config)[1]
-    weights, assigner = dict(saved["weights"]), saved["weights"].pop("assigner", None)
-    model = enter(
-        of, dataclasses.replace(heads, fresh=module_names(heads), copies=(), drop=()), config, (1, 8, 8), 10, {}, 0
-    )
-    for name in model:
-        model[name].load_state_dict(weights[name])
-    if assigner is not None:
-        model["assigner"] = MembershipAssigner(**assigner)
-    feed = Feed.build(few(), config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
+    model = load_model(tmp_path / "o", device="cpu")
+    assert "backbone" in model.trained.modules
     data, found = few(), np.load(tmp_path / "o" / "labels.npz")
     assert data.test is not None and len(set(found["test_labels"])) > 1
-    with torch.no_grad():
-        labels, _ = of.assign(model.eval(), feed.plain(data.test.x))
-        assert np.array_equal(labels.numpy(), found["test_labels"])
-        if method == "nmce":  # MLC's clusters are found among the samples, not by the assigner
-            labels, _ = of.assign(model, feed.plain(data.train.x))
-            assert np.array_equal(labels.numpy(), found["labels"])
+    assert np.array_equal(model.predict(data.test.x), found["test_labels"])
+    if method == "nmce":  # MLC's clusters are found among the samples, not by the assigner
+        assert np.array_equal(model.predict(data.train.x), found["labels"])
 
 
 def test_seeds_and_settings_share_a_bank_and_a_second_run_is_the_first(tmp_path: Path) -> None:
@@ -283,8 +271,8 @@ def test_what_was_trained_behind_other_weights_is_not_taken(tmp_path: Path) -> N
     store.save(key, entry.state | {"weights": entry.state["weights"] | {"backbone": moved}}, entry.meta)
     second = train(config, tmp_path / "s", tmp_path / "b", keep_model=True)
     assert [stage["cached"] for stage in second["stages"][:2]] == [True, False]
-    saved = torch.load(tmp_path / "b" / "model.pt", weights_only=True)["weights"]
-    assert torch.equal(saved["backbone"]["net.0.weight"], moved["net.0.weight"])
+    saved = model_files.load(tmp_path / "b" / "model").modules
+    assert torch.equal(saved["backbone"].state_dict()["net.0.weight"], moved["net.0.weight"])
     assert len({path.parent.name for path in (tmp_path / "s").rglob("view0.json")}) == 2
     third = train(config, tmp_path / "s", tmp_path / "c")
     assert third["stages"][1]["cached"] and third["metrics"] == second["metrics"]

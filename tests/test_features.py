@@ -318,6 +318,7 @@ def test_a_column_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_study_has_one_copy_of_features(folder: Path, tmp_path: Path) -> None:
     """A training reads them from the store, and the scaling for new rows is beside its model."""
+    from raymc.training import model_files
     from raymc.training.run import run
 
     space = load_space(space_of(tmp_path, "{path: photos, encoder: efficientnet_lite2}"))
@@ -326,8 +327,8 @@ def test_a_study_has_one_copy_of_features(folder: Path, tmp_path: Path) -> None:
     result = run(config, storage=str(tmp_path / "store"), out=tmp_path / "out", stage_seeds=seeds, smoke=True,
                  keep_model=True)  # fmt: skip
     assert "12 features of small" in result["split"] and result["n"] == 6
-    scaling = torch.load(tmp_path / "out" / "model.pt", weights_only=True)["scaling"]
-    assert scaling["how"] == "unit" and scaling["shift"].shape == (12,)
+    model = model_files.load(tmp_path / "out" / "model")
+    assert model.scaling is not None and model.scaling.how == "unit" and model.scaling.shift.shape == (12,)
 
 
 def test_memory_of_many_features(tmp_path: Path) -> None:

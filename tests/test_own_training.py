@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from raymc.commands import check, train
 from raymc.datasets import load_for
@@ -17,6 +16,7 @@ from raymc.datasets.scaling import WORDS, fit
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space.space import load_space
+from raymc.training import model_files
 from tests.own_data import QUICK, TEXTS, N, X, Y, frame, npz, own, read, run, space
 
 
@@ -96,10 +96,9 @@ def test_own_data_are_checked_and_trained(
     assert json.loads((tmp_path / "out/metrics.json").read_text())["split"] == result["split"]
     told = json.loads((tmp_path / "out/config.json").read_text())
     assert told["own"] == dataclasses.asdict(own(tmp_path / "rows.csv", name="flowers", label="kind"))
-    model = torch.load(tmp_path / "out/model.pt", weights_only=True)
-    scale = fit(X, "standardise")
-    assert model["scaling"]["how"] == "standardise"
-    assert all(np.array_equal(model["scaling"][name].numpy(), getattr(scale, name)) for name in ("shift", "width"))
+    model, scale = model_files.load(tmp_path / "out/model"), fit(X, "standardise")
+    assert model.scaling is not None and model.scaling.how == "standardise"
+    assert all(np.array_equal(getattr(model.scaling, name), getattr(scale, name)) for name in ("shift", "width"))
 
 
 def test_other_labels_of_the_same_samples_share_the_stages_but_no_scores(

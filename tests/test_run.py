@@ -18,7 +18,7 @@ from raymc.datasets import load
 from raymc.errors import DivergedError, InputError
 from raymc.methods import METHODS
 from raymc.storage.stage_store import Store
-from raymc.training import loop, smoke
+from raymc.training import loop, model_files, smoke
 from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import digest_of, seeds_of
@@ -81,8 +81,8 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
     similar = np.load(tmp_path / "a" / "similarity.npz")
     assert similar["map"].shape == (300, 300) and similar["bounds"][-1] == 300
     assert set(similar["clusters"]) == set(arrays["labels"]) and result["clusters_by"] == "argmax of the cluster head"
-    model = torch.load(tmp_path / "a" / "model.pt", weights_only=True)
-    assert model["config"] == effective and set(model["weights"]) == {"backbone", "pre_feature", "subspace", "cluster"}
+    model = model_files.load(tmp_path / "a" / "model")
+    assert model.config == config and set(model.modules) == {"backbone", "pre_feature", "subspace", "cluster"}
 
 
 def test_the_curve_has_coding_rates_and_numerical_ranks(tmp_path: Path) -> None:

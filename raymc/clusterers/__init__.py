@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc.clusterers import agglomerative, ensc, hdbscan, kmeans, membership, mixture, spectral, ssc_omp
-from raymc.clusterers.base import Clusters
-from raymc.clusterers.voting import NEIGHBOURS
+from raymc.clusterers.base import Assigner, Clusters
+from raymc.clusterers.voting import NEIGHBOURS, NeighbourAssigner, PointAssigner
 from raymc.config import Config, cluster_range
 from raymc.errors import CollapsedError, InputError
 from raymc.rng import generator
 
-__all__ = ["FOR_POINTS", "WORDS", "Clusters", "chosen_rows", "described", "find"]
+__all__ = ["ASSIGNERS", "FOR_POINTS", "WORDS", "Clusters", "chosen_rows", "described", "find"]
 
 FOR_POINTS = ("kmeans", "gmm", "spectral", "agglomerative", "hdbscan")
 """What clusters points by their Euclidean distances; the others are of directions."""
@@ -43,6 +43,19 @@ RULES = {
     "kmeans": "their nearest centre",
     "gmm": "their likeliest Gaussian",
 }
+
+
+ASSIGNERS: dict[str, type[Assigner]] = {
+    of.__name__: of
+    for of in (
+        kmeans.CentreAssigner,
+        mixture.MixtureAssigner,
+        membership.MembershipAssigner,
+        NeighbourAssigner,
+        PointAssigner,
+    )
+}
+"""What labels new points, by the name that a saved model calls it; each is made of its buffers alone."""
 
 
 def chosen_rows(config: Config, n: int, most: int | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,10 @@ class Dataset:
         scaling: how vectors were scaled, and new ones must be; None: not at all.
         samples: what each row of `train` is called: a file's path below the data's folder, with "/", or the text of an
             id column; None: the number of the row is its name.
+        stored: the keys by which the stage store has the samples, where an encoder made them.
         classes: what the user calls the labels 0, 1, … of `train`; None: they are numbers, or there are none.
+        columns: the names of the columns of vectors that a table gave; None: they have none.
+        encoder: what made the vectors of images or texts, see `raymc.training.features.data`; None: nothing did.
     """
 
     name: str
@@ -119,6 +122,9 @@ class Dataset:
     scaling: Scaling | None = None
     samples: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    encoder: Mapping[str, Any] | None = None
+    stored: tuple[str, ...] = ()
 
 
 def stored(name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str) -> Dataset:

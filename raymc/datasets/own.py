@@ -6,7 +6,7 @@ Whatever is wrong with a file is one line that names it. Rows are counted from 0
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors
+from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors, samples_in
 from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
@@ -91,6 +91,15 @@ def read_own(own: OwnData, scaling: str | None = None) -> Dataset:
     return as_dataset(own, found, read_held_out(own, found), scaling)
 
 
+def of_array(own: OwnData, x: Array, columns: Sequence[str] = (), scaling: str | None = None) -> Dataset:
+    """The dataset that an .npz of the array would give; `columns` are the names of those of rows `[n, d]`.
+
+    Raises InputError for an array that is neither rows of numbers nor images.
+    """
+    samples, how = samples_in(x, own.path)
+    return as_dataset(own, Found(samples, None, columns, left_out=how), None, scaling)
+
+
 def read_found(own: OwnData, least: int = 2) -> Found:
     """What stands at `own.path`, as it is stored. Raises InputError, also for fewer samples than `least`."""
     path = Path(own.path)
@@ -119,7 +128,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
     labels, classes = (None, None) if found.y is None else numbered(found, Path(own.path))
     scale = _scaling(own, found, scaling)
     train = _split(own, found, labels, scale)
-    words = (images_in_words(found.x) if scale is None else WORDS[scale.how]) + found.left_out
+    words = (images_in_words(found.x.shape[1:]) if scale is None else WORDS[scale.how]) + found.left_out
     columns = "" if scale is None else f"{found.x.shape[1]} columns, "
     return Dataset(
         name=own.name,
@@ -135,6 +144,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
         scaling=scale,
         samples=None if found.samples is None else tuple(found.samples),
         classes=None if classes is None else classes.names,
+        columns=tuple(found.columns) or None,
     )
 
 
@@ -165,7 +175,7 @@ def _split(own: OwnData, found: Found, labels: Tensor | None, scale: Scaling | N
 
 
 def _pixels(x: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x))
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))  # of what is read-only, a copy
 
 
 def _kind(path: Path) -> str:

@@ -31,7 +31,7 @@ def read_npz(own: OwnData) -> Found:
     if not isinstance(arrays, dict) or "x" not in arrays:
         names = f" (it has {', '.join(arrays) or 'nothing'})" if isinstance(arrays, dict) else ""
         raise InputError(f"{own.path} lacks an array x{names}; expected: {expected}")
-    x, how = _samples(arrays["x"], own.path)
+    x, how = samples_in(arrays["x"], own.path)
     y, samples = arrays.get("y"), _names(arrays.get("sample"), len(x), own.path)
     used = ("x", "y") if samples is None else ("x", "y", "sample")
     if y is not None and y.dtype.kind in "US" and y.ndim == 1:
@@ -45,7 +45,7 @@ def read_npy(own: OwnData) -> Found:
     x = _loaded(own.path, "an .npy of samples x")
     if not isinstance(x, np.ndarray):
         raise InputError(f"{own.path} holds several arrays; expected: an .npy of samples x")
-    x, how = _samples(x, own.path)
+    x, how = samples_in(x, own.path)
     return Found(x, None, left_out=how)
 
 
@@ -118,14 +118,15 @@ def _wanted(names: Sequence[str], path: str) -> Sequence[str]:
 
 
 def _of_tensors(tensors: Mapping[str, Tensor], names: Sequence[str], path: str) -> Found:
-    arrays = [_array(tensor, name, path) for name, tensor in tensors.items()]
-    x, how = _samples(arrays[0], path)
+    arrays = [array_of(tensor, name, path) for name, tensor in tensors.items()]
+    x, how = samples_in(arrays[0], path)
     others = _others(names, list(tensors), "tensors", path)
     return Found(x, arrays[1] if len(arrays) > 1 else None, left_out=how + others)
 
 
-def _array(tensor: Tensor, name: str, path: str) -> Array:
-    plain = tensor.detach()
+def array_of(tensor: Tensor, name: str, path: str) -> Array:
+    """The numbers of a tensor, on the CPU and without a copy where that can be. Raises InputError."""
+    plain = tensor.detach().cpu()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()  # numpy has no such type
     if plain.layout != torch.strided or plain.dtype not in NUMPY_KNOWS:
@@ -143,7 +144,7 @@ def _others(names: Sequence[str], used: Sequence[str], what: str, path: str) -> 
     return f"; without its {what} {some(others)}" if others else ""
 
 
-def _samples(x: Array, path: str) -> tuple[Array, str]:
+def samples_in(x: Array, path: str) -> tuple[Array, str]:
     """Rows `[n, d]` of numbers or images uint8 `[n, c, h, w]`, and words for what was done. Raises InputError."""
     if 0 not in x.shape and x.ndim == 2 and x.dtype.kind in "biuf":
         return x, ""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from raymc.config import OwnData
 from raymc.datasets.base import row_blocks
-from raymc.datasets.own_found import Array, Found
+from raymc.datasets.own_found import Found
 from raymc.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def check_numbers(found: Found, path: Path) -> None:
+def check_numbers(found: Found, path: Path | str) -> None:
     """Raises InputError for numbers that are missing, infinite or beyond float32, with the first row and column."""
     count, first, done = 0, None, 0
     for block in row_blocks(found.x):
@@ -36,10 +37,9 @@ def check_alike(found: Found, later: Found, own: OwnData) -> Found:
 
     Raises InputError that names the first difference.
     """
-    if found.x.ndim == later.x.ndim == 4 and found.side is not None and later.x.shape[1] < found.x.shape[1]:
-        wide = np.broadcast_to(later.x, (len(later.x), *found.x.shape[1:]))
-        later = later._replace(x=wide)
-    difference = _difference(found, later)
+    if found.side is not None:
+        later = with_colours(later, found.x.shape[1:])
+    difference = difference_from(found.x.shape[1:], found.columns, later)
     if not difference and later.y is not None and found.y is None:
         difference = "has labels; expected: none"
     if difference:
@@ -47,26 +47,33 @@ def check_alike(found: Found, later: Found, own: OwnData) -> Found:
     return later
 
 
-def _difference(found: Found, later: Found) -> str:
-    """The first of the differences in kind, size and columns, or nothing."""
-    if found.x.shape[1:] != later.x.shape[1:] and 4 in (found.x.ndim, later.x.ndim):
-        return f"holds {_kind(later)}; expected: {_kind(found)}"
-    names = zip(found.columns, later.columns, strict=False)
+def with_colours(later: Found, shape: tuple[int, ...]) -> Found:
+    """Grey photos as colour ones, where those of `shape` `(c, h, w)` are."""
+    if later.x.ndim != 4 or len(shape) != 3 or later.x.shape[1] >= shape[0] or later.x.shape[2:] != shape[1:]:
+        return later
+    return later._replace(x=np.broadcast_to(later.x, (len(later.x), *shape)))
+
+
+def difference_from(shape: tuple[int, ...], columns: Sequence[str], later: Found) -> str:
+    """The first of the differences of `later` from samples of `shape` with these `columns`, if any; or nothing."""
+    if shape != later.x.shape[1:] and (len(shape) == 3 or later.x.ndim == 4):
+        return f"holds {_kind(later.x.shape[1:])}; expected: {_kind(shape)}"
+    names = zip(columns, later.columns, strict=False)
     other = next(((i, mine, its) for i, (mine, its) in enumerate(names) if mine != its), None)
     if other:
         return f"has {other[2]} as column {other[0]} (counted from 0); expected: {other[1]}"
-    if found.x.shape[1] != later.x.shape[1]:
-        lacks = [*found.columns[len(later.columns) :], *later.columns[len(found.columns) :]]
+    if shape[0] != later.x.shape[1]:
+        lacks = [*columns[len(later.columns) :], *later.columns[len(columns) :]] if columns and later.columns else []
         first = f", the first of them {lacks[0]}" if lacks else ""
-        more = "more" if later.x.shape[1] > found.x.shape[1] else "fewer"
-        return f"has {later.x.shape[1]} columns; expected: {found.x.shape[1]}, not {more}{first}"
+        more = "more" if later.x.shape[1] > shape[0] else "fewer"
+        return f"has {later.x.shape[1]} columns; expected: {shape[0]}, not {more}{first}"
     return ""
 
 
-def _kind(found: Found) -> str:
-    return f"rows of {found.x.shape[1]} numbers" if found.x.ndim == 2 else images_in_words(found.x)
+def _kind(shape: tuple[int, ...]) -> str:
+    return f"rows of {shape[0]} numbers" if len(shape) == 1 else images_in_words(shape)
 
 
-def images_in_words(x: Array) -> str:
-    """Size and colour of images `[n, c, h, w]`."""
-    return f"images of {x.shape[3]}x{x.shape[2]} {'colour' if x.shape[1] == 3 else 'grey'}"
+def images_in_words(shape: tuple[int, ...]) -> str:
+    """Size and colour of images of `shape` `(c, h, w)`."""
+    return f"images of {shape[2]}x{shape[1]} {'colour' if shape[0] == 3 else 'grey'}"

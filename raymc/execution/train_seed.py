@@ -14,8 +14,8 @@ from raymc.config import Value
 from raymc.execution.relay import run_and_report
 from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
-from raymc.methods import METHODS
 from raymc.rng import Seed
+from raymc.space.settled import clustering_epochs
 from raymc.space.space import Space
 from raymc.study import files
 from raymc.study.records import Row
@@ -33,8 +33,8 @@ class TrainSeed:
     Args:
         storage: where stage results are shared; `data`: the datasets' folder.
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
-        keep_rows_of: the kind of tasks whose trainings leave `labels.csv` and the embedding, for a winner to be taken
-            from; empty: none.
+        keep_rows_of: the kind of tasks whose trainings leave `labels.csv`, the embedding and `model/`, for a
+            winner to be taken from; empty: none.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
     """
 
@@ -54,7 +54,7 @@ class TrainSeed:
         config = self.space.config({"seed": seed}, params)
         seeds = self._seeds(seed)
         keep = bool(self.keep_rows_of) and files.kind_of(out) == self.keep_rows_of
-        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_rows=keep)
+        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_model=keep, keep_rows=keep)
         if self.workers > 1:
             return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
         torch.set_num_threads(max(1, int(self.cpus)))
@@ -67,6 +67,7 @@ class TrainSeed:
                 stage_seeds=seeds,
                 report=report,
                 smoke=self.smoke,
+                keep_model=keep,
                 keep_rows=keep,
                 device="cpu" if self.gpus == 0 else None,
             )
@@ -86,10 +87,7 @@ class TrainSeed:
         return seeds_of(tuple(self.space.stage_settings), seed, self.base_seed, self.seeds_from, varies)
 
     def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
-        config = self.space.config(params=params)
-        stages = METHODS[self.space.method].stages(config)
-        epochs = {stage.name: config.stages[stage.name].epochs for stage in stages if stage.clusters}
-        return {name: min(count, 2) if self.smoke else count for name, count in epochs.items()}
+        return clustering_epochs(self.space, params, self.smoke)
 
 
 def needs_of(space: Space) -> Needs:

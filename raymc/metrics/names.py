@@ -18,6 +18,9 @@ RANKED = (*GROUP_METRICS, *LABEL_FREE_METRICS)
 EPOCH_METRICS = (*LABEL_METRICS, "rate_reduction")
 """What the evaluation of an epoch records: a trial may be stopped by them before its training ends."""
 
+BOUNDED = ("clusters_used", "clusters_found", "smallest_share", "largest_share", "embedding_rank", "noise")
+"""What a constraint may name beside an objective; trainings without `clusters_found` or `noise` have none of it."""
+
 OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS + GROUP_METRICS + STUDY_METRICS
 """What a space file may name."""
 

@@ -93,10 +93,11 @@ def state(name: str) -> str:
 
 def searched_range(spec: Mapping[str, Any]) -> str:
     """The values that a searched key may take."""
+    where = "".join(f", where {key} is {setting(value)}" for key, value in (spec.get("when") or {}).items())
     if "choices" in spec:
-        return "one of " + ", ".join(setting(choice) for choice in spec["choices"])
+        return "one of " + ", ".join(setting(choice) for choice in spec["choices"]) + where
     scale = ", log scale" if spec.get("log") else ""
-    return f"{setting(spec.get('low'))} to {setting(spec.get('high'))}{scale}"
+    return f"{setting(spec.get('low'))} to {setting(spec.get('high'))}{scale}{where}"
 
 
 def objective(study: Study) -> str:
@@ -110,6 +111,8 @@ def objective(study: Study) -> str:
         sought += f" Beside it stood {goal.second}: {also}. The first one decides between trials of the front."
     if goal.aggregate in AGGREGATE_WORDS:
         sought += f" {AGGREGATE_WORDS[goal.aggregate]}"
+    if goal.constraint:
+        sought += f" A trial without {goal.constraint}, mean of its seeds, cannot win."
     if goal.gates:
         sought += f" {_gates(goal.gates)}"
     if goal.uses_labels:
@@ -225,4 +228,14 @@ def empty_clusters(statistics: Mapping[str, Any], asked: object, what: str) -> s
     return (
         f"{each} left clusters empty ({some} have samples): ask for fewer clusters, or set objective.gates, which "
         "count such a training as collapsed"
+    )
+
+
+def consensus(found: Mapping[str, Any] | None) -> str:
+    """What seeds say together (`raymc.study.groups.Consensus.scores`), in a clause; empty where there is none."""
+    if found is None:
+        return ""
+    how = f"acc {score(found['acc'])}, " if "acc" in found else ""
+    return (
+        f"the consensus of {found['n']} seeds (evidence accumulation): {how}mean agreement {score(found['agreement'])}"
     )

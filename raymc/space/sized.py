@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from raymc.datasets import Dataset
 from raymc.methods.base import Facts
 from raymc.space.space import Space
 from raymc.training.features.data import Setting, load_data
 from raymc.training.smoke import limited
+
+
+def sized_for(space: Space, dataset: Dataset, smoke: bool = False) -> Space:
+    """The space with its preset made for the user's own data `dataset`. Raises InputError."""
+    return space.sized(Facts.of(limited(dataset, space.config())), ranges=not smoke)
 
 
 def sized(space: Space, data: str | None, setting: Setting, smoke: bool = False) -> Space:
@@ -16,5 +22,4 @@ def sized(space: Space, data: str | None, setting: Setting, smoke: bool = False)
     """
     if space.own is None or space.sizing is None:
         return space
-    config = space.config()
-    return space.sized(Facts.of(limited(load_data(config, data, setting, smoke), config)), ranges=not smoke)
+    return sized_for(space, load_data(space.config(), data, setting, smoke), smoke)

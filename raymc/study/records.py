@@ -51,7 +51,7 @@ class Task:
         """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`, `mlc seed 3`."""
         if self.kind == "search":
             return f"trial {self.trial}"
-        head = self.configuration if self.kind == "stability" else f"{self.kind} {self.trial}"
+        head = {"stability": self.configuration, "default": "default"}.get(self.kind, f"{self.kind} {self.trial}")
         return f"{head} seed {self.seeds[0]}".lstrip()
 
 

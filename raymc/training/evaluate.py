@@ -23,7 +23,7 @@ from raymc.ops import coding_rate
 from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import generator
 from raymc.training.feature_bank import BankedStage
-from raymc.training.feed import Feed
+from raymc.training.feed import Feed, Inputs
 from raymc.training.reference import reference_scores
 
 HEADS = ("projection", "subspace")  # features with unit rows
@@ -55,16 +55,20 @@ def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views:
 
 @dataclass(frozen=True)
 class Assigned:
-    """Of n samples, on the CPU: labels int64 `[n]`, confidence in 0..1 `[n]`, embedding float32 `[n, d]`."""
+    """Of n samples, on the CPU: labels int64 `[n]`, confidence in 0..1 `[n]`, embedding float32 `[n, d]`.
+
+    `ruled` `[n]` are the labels by the model's own rule, which are others only where a sample's label was `known`.
+    """
 
     labels: Tensor
+    ruled: Tensor
     confidence: Tensor
     z: Tensor
 
 
 @torch.no_grad()
 def assign(
-    method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, known: tuple[Tensor, Tensor] | None = None
+    method: Method, model: nn.ModuleDict, feed: Inputs, x: Tensor, known: tuple[Tensor, Tensor] | None = None
 ) -> Assigned:
     """Clusters and embedding of samples `[n, …]` in eval mode.
 
@@ -77,16 +81,17 @@ def assign(
     def of(index: Tensor) -> dict[str, Tensor]:
         inputs = feed.plain(x[int(index[0]) : int(index[-1]) + 1] if len(index) else x[:0])
         z, c = method.heads(model, inputs)
-        own = given[index].to(z.device)
-        labels = torch.where(own < 0, labels_of(model, z, c), own)
+        own, ruled = given[index].to(z.device), labels_of(model, z, c)
+        labels = torch.where(own < 0, ruled, own)
         sure = confidence_of(method, model, z, c, labels)
-        return {"labels": labels.cpu(), "confidence": sure.float().cpu(), "z": z.float().cpu()}
+        found = {"labels": labels, "ruled": ruled, "confidence": sure.float(), "z": z.float()}
+        return {name: value.cpu() for name, value in found.items()}
 
     return Assigned(**_mapped(model, of, torch.arange(len(x))))
 
 
 @torch.no_grad()
-def heads(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def heads(method: Method, model: nn.ModuleDict, feed: Inputs, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Embedding `[n, d]` of samples and the cluster head's output, in eval mode, on the training device, float32."""
 
     def of(rows: Tensor) -> dict[str, Tensor]:
@@ -162,7 +167,8 @@ def final_metrics(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
 
-    Where the number of clusters was looked for, `coding_lengths` `[m, 2]` is among the arrays: a number, its length.
+    Where the number of clusters was looked for, `coding_lengths` `[m, 2]` is among the arrays: a number, its length;
+    `ruled` is as in `Assigned`.
 
     Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
     are a part of the split, `clustered_acc`, … are on them alone. With `banked`, samples are seen through the bank of
@@ -188,7 +194,7 @@ def final_metrics(
     assigned = assign(method, net, its_feed, seen.train.x, known)
     labels, z = assigned.labels, assigned.z
     metrics |= scores(data.train, labels)
-    arrays |= {"labels": labels, "confidence": assigned.confidence, "embedding": z}
+    arrays |= {"labels": labels, "ruled": assigned.ruled, "confidence": assigned.confidence, "embedding": z}
     test_z = None
     if data.test is not None and seen.test is not None:
         of_test = assign(method, net, its_feed, seen.test.x)

@@ -54,12 +54,31 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Feed:
+class Inputs:
+    """How samples become what a network sees: by a policy without its draws, on a device, in a type."""
+
+    policy: Policy
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Un-augmented network input of samples `[n, …]`."""
+        return self._shaped(self.policy.plain(x.to(self.device)))
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if self.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x
+
+
+@dataclass(frozen=True)
+class Feed(Inputs):
     """The samples on the training device and the policy that augments them.
 
     Attributes:
-        augmentation: the policy's name.
-        policy: what `augment` makes of it.
+        augmentation: the name of the policy, of which `policy` is what `augment` makes.
         compiled: the augmentation runs as kernels that do many operations in a pass (see `compiled_apply`).
         neighbours: of which the second and later views of a sample are; None: of the sample.
     """
@@ -67,10 +86,6 @@ class Feed:
     data: Dataset
     samples: Tensor
     augmentation: str
-    policy: Policy
-    device: torch.device
-    dtype: torch.dtype
-    channels_last: bool
     workers: Workers
     compiled: bool = False
     neighbours: Neighbours | None = None
@@ -97,9 +112,8 @@ class Feed:
             samples = samples.to(device)
         k = augment.neighbours
         neighbours = Neighbours(data, samples, k, workers, store) if k else None
-        return Feed(
-            data, samples, augmentation, policy, device, dtype, channels_last, workers, compiled, neighbours=neighbours
-        )
+        seen = (policy, device, dtype, channels_last)
+        return Feed(*seen, data, samples, augmentation, workers, compiled, neighbours)
 
     def steps(self, batch_size: int) -> tuple[int, int]:
         """Steps of an epoch and the global batch: full batches only, one batch where there are fewer samples."""
@@ -166,10 +180,6 @@ class Feed:
         rows = rows_of(len(self.samples), self.workers.rank, self.workers.size)
         return torch.arange(rows.start, rows.stop, device=self.samples.device)
 
-    def plain(self, x: Tensor) -> Tensor:
-        """Un-augmented network input of samples `[n, …]`."""
-        return self._shaped(self.policy.plain(x.to(self.device)))
-
     def augmented(self, x: Tensor, *words: str | int) -> Tensor:
         """One augmented view of samples `[n, …]`, drawn by `words`."""
         drawn = self.policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
@@ -212,9 +222,3 @@ class Feed:
         }
         mine = moved({view: which[draws.rows] for view, which in drawn.items()}, index.device)
         return [index, *(near.table[index, which] for which in mine.values())]
-
-    def _shaped(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype)
-        if self.channels_last and x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x

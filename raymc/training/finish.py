@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,12 +9,11 @@ from torch import nn
 
 from raymc import clusterers
 from raymc.atomic import write_json
-from raymc.datasets.base import Scaling
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
-from raymc.training import evaluate, outputs, rows
+from raymc.training import evaluate, model_files, outputs, rows
 from raymc.training.loop import Row
-from raymc.training.stages import weights_of
+from raymc.training.model_files import TrainedModel
 from raymc.training.training import Training
 
 
@@ -33,7 +31,7 @@ def finish(
     metrics, arrays = evaluate.final_metrics(
         training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.banked
     )
-    z, lengths = arrays.pop("embedding"), arrays.pop("coding_lengths", None)
+    z, ruled_labels, lengths = arrays.pop("embedding"), arrays.pop("ruled"), arrays.pop("coding_lengths", None)
     result: Row = {
         "method": config.method,
         "dataset": config.dataset,
@@ -57,10 +55,7 @@ def finish(
         asked = (config.probe_views, config.probe_features)
         result["probes"] = evaluate.probes(training.method, model, data, training.feed, *asked)
         metrics |= evaluate.probe_metrics(result["probes"])
-    effective: Row = {"method": config.method, "dataset": config.dataset, "preset": config.preset}
-    effective |= {"own": asdict(config.own)} if config.own else {}
-    effective |= config.flat()
-    write_json(out / "config.json", effective)
+    write_json(out / "config.json", model_files.effective(config))
     labels = dict(arrays)
     if data.train.y is not None:
         labels["y"] = data.train.y
@@ -76,8 +71,8 @@ def finish(
     if not training.method.unit_rows:
         _picture(training, out, z, arrays["labels"])
     if keep_model:
-        content = {"config": effective, "weights": weights_of(model), "scaling": _figures(data.scaling)}
-        outputs.write_model(out / "model.pt", content)
+        ruled = float((ruled_labels == arrays["labels"]).double().mean())
+        model_files.save(out / model_files.FOLDER, _trained(training, model, result, ruled))
     write_json(out / "metrics.json", result)
     return result
 
@@ -94,9 +89,19 @@ def _picture(training: Training, out: Path, z: torch.Tensor, labels: torch.Tenso
     outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
 
 
-def _figures(scaling: Scaling | None) -> Row | None:
-    """How new rows must be scaled, in what `model.pt` can hold."""
-    if scaling is None:
-        return None
-    arrays = {name: torch.from_numpy(getattr(scaling, name)) for name in ("shift", "width", "exact")}
-    return {"how": scaling.how, **arrays}
+def _trained(training: Training, model: nn.ModuleDict, result: Row, ruled: float) -> TrainedModel:
+    """The model that labels new samples; it labels a share `ruled` of those of the training as the training did."""
+    data = training.dataset
+    x = data.train.x
+    record: Row = {
+        **{key: result[key] for key in ("method", "dataset", "seed", "smoke", "n_clusters", "clusters_by")},
+        "classes": None if data.classes is None else list(data.classes),
+        "input": {
+            "shape": list(x.shape[1:]),
+            "dtype": str(x.dtype).removeprefix("torch."),
+            "columns": None if data.columns is None else list(data.columns),
+        },
+        "encoder": None if data.encoder is None else dict(data.encoder),
+        "training": {**{key: result[key] for key in ("n", "split", "seeds", "metrics")}, "ruled": ruled},
+    }
+    return TrainedModel(training.config, model, data.scaling, record)

@@ -45,12 +45,6 @@ def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
         np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})  # type: ignore[arg-type]
 
 
-def write_model(path: Path, content: Mapping[str, Any]) -> None:
-    """Write weights and their configuration, to be read with `torch.load(path, weights_only=True)`."""
-    with replaced(path) as temporary:
-        torch.save(dict(content), temporary)
-
-
 def gallery(images: Tensor, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Per cluster, the images nearest to each of its principal components (NMCE figure 2).
 

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from raymc.config import Config
+from raymc.datasets import Dataset
 from raymc.distributed import Workers, broadcast_object
 from raymc.errors import CollapsedError, DeviceMemoryError
+from raymc.methods.base import Stage
 from raymc.rng import Seed
 from raymc.training.features.data import Setting, load_data
 from raymc.training.finish import finish
@@ -19,7 +21,7 @@ from raymc.training.loop import Report, Row
 from raymc.training.obtain import obtain
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import Weights, stage_key, weights_of
-from raymc.training.training import ALONE, Training, pick_device
+from raymc.training.training import ALONE, EndOfEpoch, Training, pick_device
 
 
 def run(
@@ -29,6 +31,7 @@ def run(
     out: Path,
     stage_seeds: Mapping[str, Seed],
     data: str | None = None,
+    dataset: Dataset | None = None,
     workers: Workers = ALONE,
     device: str | torch.device | None = None,
     report: Report = lambda row: None,
@@ -36,6 +39,7 @@ def run(
     smoke: bool = False,
     keep_model: bool = False,
     keep_rows: bool = False,
+    keep_interrupted: bool = False,
 ) -> Row:
     """Train `config`, leave the results in `out` and return the content of `metrics.json`.
 
@@ -43,23 +47,28 @@ def run(
         storage: folder or URI of the stage store.
         stage_seeds: the seed of each stage, see `stages.seeds_of`.
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
-        report: called with rows `{"event": "plan" | "resumed" | "features" | "epoch" | "stage" | "done", …}` on every
-            worker; of the stages the first is the plan, with the `epochs` of each.
+        dataset: the samples, where they are in memory: nothing is read then.
+        report: called with rows `{"event": …}` on every worker: `plan` (first of the stages', with the `epochs` of
+            each), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
-        keep_model: also leave `model.pt`.
+        keep_model: also leave `model/`, which labels new samples, see `raymc.training.model_files`.
         keep_rows: also leave what `raymc.training.rows` writes: labels and embedding of every sample.
+        keep_interrupted: where a KeyboardInterrupt comes while a stage trains, evaluate the model as it stood after the
+            last whole epoch; the record of the last stage has that epoch as `interrupted`. Raises KeyboardInterrupt all
+            the same before there are clusters.
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
     # Ray wants as many reports of every worker, and their shares differ.
     reported = report if workers.size == 1 else lambda row: None
     setting = Setting(storage, workers=workers, device=pick_device(device), report=reported)
-    dataset = limited(load_data(config, data, setting, smoke), config)
+    dataset = limited(load_data(config, data, setting, smoke) if dataset is None else dataset, config)
     if smoke:
         config, dataset = shorten(config, dataset)
     try:
         training = Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke)
+        training.keep_interrupted = keep_interrupted
         return _run(training, out, start_from, keep_model, keep_rows)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
@@ -80,8 +89,9 @@ def _run(training: Training, out: Path, start_from: str | None, keep_model: bool
 
 
 def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, list[Row], list[Row]]:
-    """The model after all stages, a record of each, and their curve."""
+    """The model after all stages, or where an interrupt stopped it, a record of each, and their curve."""
     weights: Weights = {}
+    clustered: nn.ModuleDict | None = None  # the model after the stage before, where it assigns clusters
     key: str | None = None
     records: list[Row] = []
     curve: list[Row] = []
@@ -90,13 +100,20 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
     training.report({"event": "plan", "epochs": {one.name: training.config.stages[one.name].epochs for one in stages}})
     for stage in stages:
         anew = anew or stage.name == start_from
-        model = training.enter(stage, weights)
+        model, ended = training.enter(stage, weights), None
         training.begin(stage, model)
         seed = training.seeds[stage.name]
         key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, key)
+        training.report({"event": "stage_begin", "stage": stage.name, "key": key, "reads": " ".join(training.inputs)})
         begun, training.waited = time.monotonic(), 0.0
-        rows, cached = obtain(training, stage, model, key, anew=start_from is not None and anew, needed=not anew)
-        weights = weights_of(model)
+        try:
+            rows, cached = obtain(training, stage, model, key, anew=start_from is not None and anew, needed=not anew)
+        except KeyboardInterrupt:
+            if not training.keep_interrupted:
+                raise
+            model, ended = _as_it_stood(training, stage, model, clustered)
+            rows, cached = ended.curve, False
+        weights, clustered = weights_of(model), model if stage.clusters else None
         record = {
             "name": stage.name,
             "epochs": training.config.stages[stage.name].epochs,
@@ -105,8 +122,29 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
             "key": key,
             "waited": training.waited,
             **({"checkpoint": training.checkpoint} if training.checkpoint else {}),
+            **({"interrupted": ended.epoch} if ended else {}),
         }
         records.append(record)
         curve += [row | {"cached": cached} for row in rows]
         training.report({"event": "stage", **record})
+        if ended:
+            break
     return model, records, curve
+
+
+def _as_it_stood(
+    training: Training, stage: Stage, model: nn.ModuleDict, clustered: nn.ModuleDict | None
+) -> tuple[nn.ModuleDict, EndOfEpoch]:
+    """The model at the end of the last epoch, if the interrupted stage has clusters, else the one of the stage before.
+
+    Raises KeyboardInterrupt again where neither has.
+    """
+    last = training.last_epoch
+    if last is not None and stage.clusters:
+        for name, weights in last.weights.items():
+            model[name].load_state_dict(weights, strict=True)
+        return model, last
+    if clustered is None:
+        raise KeyboardInterrupt
+    training.banked = None  # it is of the stage that is given up
+    return clustered, EndOfEpoch(0, {}, [])

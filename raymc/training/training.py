@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,6 +45,15 @@ def pick_device(asked: str | torch.device | None) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class EndOfEpoch:
+    """What a stage had at the end of an epoch, counted from 1: the weights that it changes, and its curve."""
+
+    epoch: int
+    weights: Weights
+    curve: list[Row]
+
+
 class Training:
     """What the stages of one training share."""
 
@@ -70,6 +80,8 @@ class Training:
         self.banked: BankedStage | None = None
         self.read: str | None = None  # what the present stage only reads
         self.checkpoint: str | None = None  # from which the present weights come
+        self.keep_interrupted = False  # whether the ends of epochs are remembered
+        self.last_epoch: EndOfEpoch | None = None  # of the present stage
         self.waited = 0.0  # seconds, for another process to compute the present stage
         compiled = config.compile and self.device.type == "cuda"
         self.feed = Feed.build(
@@ -102,6 +114,7 @@ class Training:
     def begin(self, stage: Stage, model: nn.ModuleDict) -> None:
         """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
         settings = self.config.stages[stage.name]
+        self.last_epoch = None
         self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
         if uses_bank(settings):
             bank = Bank(model, self.config, settings, self.feed, self.store, self.autocast)
@@ -128,9 +141,10 @@ class Training:
         seen, feed = (banked.model, banked.feed) if banked else (model, self.feed)
         if self.config.compile:
             compile_nets(seen)
-        curve = fit(
-            seen, stage, settings, feed, self.seeds[stage.name], self.hooks(stage, key), self.autocast, progress
-        )
+        hooks = self.hooks(stage, key)
+        if self.keep_interrupted:
+            hooks = replace(hooks, report=self._remember(stage, model))
+        curve = fit(seen, stage, settings, feed, self.seeds[stage.name], hooks, self.autocast, progress)
         if self.leads:
             self.publish(stage, model, key, curve)
         return curve
@@ -164,6 +178,21 @@ class Training:
         frozen = self.config.stages[stage.name].frozen_statistics
         return weights_of(nn.ModuleDict({name: model[name] for name in (stage.trained if frozen else model)}))
 
+    def _remember(self, stage: Stage, model: nn.ModuleDict) -> Report:
+        """A report of the stage's rows that also keeps what the model is at the end of each epoch."""
+        curve: list[Row] = []
+
+        def report(row: Row) -> None:
+            if row["event"] == "resumed":
+                curve.extend(row["curve"])
+            if row["event"] == "epoch":
+                curve.append({key: value for key, value in row.items() if key != "event"})
+            if curve:
+                self.last_epoch = EndOfEpoch(row["epoch"], self.changed(stage, model), list(curve))
+            self.report(row)
+
+        return report
+
     def _snapshot(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
         """Keep the embedding of some samples where the paper shows it."""
         if epoch in evaluate.snapshot_epochs(epochs):
@@ -182,6 +211,13 @@ class Training:
         state = {"weights": at.weights, "optimisers": at.optimisers, "snapshots": self.snapshots}
         meta = {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}
         self.store.save(key, state, meta | self.reads, "epoch")
+
+    @property
+    def inputs(self) -> list[str]:
+        """The keys of what the present stage reads from the store beside weights: features, neighbours, a bank."""
+        near = self.feed.neighbours
+        found = [*self.dataset.stored, near.key if near else "", self.banked.bank.key if self.banked else ""]
+        return [key for key in found if key]
 
     @property
     def reads(self) -> dict[str, str]:

@@ -123,6 +123,10 @@ def _edges(study: Study, best: Record) -> Iterator[Caution]:
 
 
 def _of_trials(study: Study) -> Iterator[Caution]:
+    infeasible = sum(not study.feasible(trial) for trial in study.finished)
+    if infeasible:
+        some = count(infeasible, "finished trial")
+        yield "infeasible", f"{some} could not win for want of {study.objective.constraint}."
     n = len(study.trials)
     states = Counter(trial.state for trial in study.trials)
     lost = [f"{states[name]} {state(name)}" for name in BAD if states[name]]

@@ -23,6 +23,7 @@ from raymc.reporting.search.pareto import pareto_plot, pareto_words
 from raymc.reporting.search.trials_table import trial_table
 from raymc.study.reader import Study, confirmation_of
 from raymc.study.records import Record, SeedRun
+from raymc.study.words import setting
 from raymc.training.outputs import Arrays, read_gallery, read_geometry, read_labels, read_similarity, read_snapshots
 
 Facts = Mapping[str, Any]
@@ -108,10 +109,29 @@ def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
         ("data", f"{data_name(facts)}: {data.get('split') or data.get('n')}{classes}{held_out}" if data else None),
         ("clusters", facts["clusters_by"]),
         ("trials", facts["trials"]["planned"]),
+        ("no trial begins after", _limits(study)),
+        ("sampler", _options(study, "sampler")),
+        ("pruner", _options(study, "pruner")),
         ("search seeds", _seeds(seeds)),
         ("fresh seeds", f"{_seeds(fresh)}, for the best {study.get('confirm', 'top')}" if fresh else None),
     ]
     return [(name, str(value)) for name, value in found if value]
+
+
+def _limits(study: Study) -> str:
+    """`2 hours or 10 trials without a gain`; empty where there is no limit but the number of trials."""
+    budget, names = study.get("budget") or {}, {"hours": "hours", "gpu_hours": "GPU-hours"}
+    found = [f"{budget[key]:g} {name}" for key, name in names.items() if budget.get(key)]
+    found += [f"{budget['patience']} trials in a row without a gain"] if budget.get("patience") else []
+    return " or ".join(found)
+
+
+def _options(study: Study, section: str) -> str:
+    """`tpe (n_startup_trials=10, …)`; empty in studies of before, and of no pruner."""
+    given = dict(study.get(section) or {})
+    name = str(given.pop("name", ""))
+    options = ", ".join(f"{key}={setting(value)}" for key, value in given.items())
+    return "" if name in ("", "none") else f"{name} ({options})" if options else name
 
 
 def data_name(facts: Facts) -> str:

@@ -71,7 +71,9 @@ def _better(run: StabilityResult) -> list[str]:
 
 def may(run: StabilityResult) -> list[str]:
     """What may be concluded, in words."""
-    each = [_mean(group) + _resolved(group, run.several) + _certified(group) for group in run.groups]
+    each = [
+        [*_mean(group), *_resolved(group, run.several), *_certified(group), *_together(group)] for group in run.groups
+    ]
     return [*_conclusions(run, apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
 
 
@@ -198,6 +200,12 @@ def _certified(group: GroupResult) -> list[str]:
         f"two seeds disagree on {100 * found['mean_disagreement']:.1f} % of the samples on average, clusters matched; "
         f"so whatever the true classes are, the mean ACC is at most {score(found['acc_at_most'])} (1 − d/2){measured}"
     ]
+
+
+def _together(group: GroupResult) -> list[str]:
+    """What the seeds say together, beside what one of them says on average."""
+    said = words.consensus(group.result.get("consensus"))
+    return [said] if said else []
 
 
 def _few(run: StabilityResult) -> list[str]:

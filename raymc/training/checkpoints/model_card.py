@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from raymc.training.cards import settings_table, table, versions_in_words
 
 POINTS = 12  # rows of the learning curve that the page shows; the whole of it is in `card.json`
 
@@ -14,7 +15,6 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
     data, rows = card["data"], _rows(card["curve"])
     files = [[file["name"], f"{file['bytes']:,}", f"`{file['sha256']}`"] for file in card["files"]]
     curve = [[f"{v:g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    settings = [[f"`{key}`", f"`{json.dumps(value)}`"] for key, value in card["configuration"].items()]
     return f"""# {name}
 
 Weights after stage `{card["stage"]}` of {card["method"].upper()} on {data["name"]} ({data["split"]}), \
@@ -28,19 +28,19 @@ goes on from here, and so does whatever else has a stage of this key. raymc look
 in its own source tree, or where RAYMC_CHECKPOINTS points, and checks every file before its weights are used.
 {lacking(card)}
 
-{_table(["", ""], _facts(card))}
+{table(["", ""], _facts(card))}
 
 ## Files
 
-{_table(["file", "bytes", "sha256"], files)}
+{table(["file", "bytes", "sha256"], files)}
 
 ## Learning curve
 
-{_table(list(rows[0]), curve)}
+{table(list(rows[0]), curve)}
 
 ## Configuration
 
-{_table(["key", "value"], settings)}
+{settings_table(card["configuration"])}
 """
 
 
@@ -61,7 +61,7 @@ def _facts(card: Mapping[str, Any]) -> list[list[str]]:
         ["samples", f"{card['data']['n']:,}, sha256 `{card['data']['fingerprint']}`"],
         ["trained" if card["made"] else "exported", run["date"]],
         ["on", ", ".join([*hardware["gpus"], hardware["cpu"], f"{hardware['cores']} cores"])],
-        ["with", ", ".join(f"{name} {version}" for name, version in versions.items() if version)],
+        ["with", versions_in_words(versions)],
         ["revision", f"`{run['git']}`" if run["git"] else "unknown"],
     ]
     if card.get("checkpoint"):
@@ -75,7 +75,3 @@ def _rows(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     picked = sorted({round(at * last / (POINTS - 1)) for at in range(POINTS)})
     numbers = [key for key in curve[0] if key not in ("stage", "epochs")]
     return [{key: curve[at].get(key, "") for key in numbers} for at in picked]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

@@ -92,7 +92,7 @@ def read(folder: Path, files: Sequence[Any], expected: Weights) -> Weights:
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError("its card does not say name, bytes and sha256 of every file") from error
         names.add(name)
-        for key, tensor in _tensors(folder, name, size, digest).items():
+        for key, tensor in read_file(folder, name, size, digest).items():
             if key in tensors:
                 raise InputError(f"{name}: {key} stands twice")
             tensors[key] = tensor
@@ -105,8 +105,11 @@ def read(folder: Path, files: Sequence[Any], expected: Weights) -> Weights:
     return {module: {key: whole[f"{module}.{key}"] for key in state} for module, state in expected.items()}
 
 
-def _tensors(folder: Path, name: str, size: int, digest: str) -> dict[str, Tensor]:
-    """Those of a shard. The index has none, and is for other readers: a shard says itself what it holds."""
+def read_file(folder: Path, name: str, size: int, digest: str) -> dict[str, Tensor]:
+    """The tensors of a shard, which must have so many bytes and this sha256; else raises InputError.
+
+    The index has none, and is for other readers: a shard says itself what it holds.
+    """
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of a shard")
     try:

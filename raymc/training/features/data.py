@@ -24,6 +24,7 @@ from raymc.storage.stage_store import Store
 from raymc.training.features.inputs import Inputs
 from raymc.training.features.stage import Features, Report
 from raymc.training.smoke import HEAVY_ROWS, limit
+from raymc.training.stages import digest_of
 
 ALONE = Workers()
 _loaded: dict[Hashable, Dataset] = {}
@@ -73,8 +74,11 @@ class Raw(NamedTuple):
     held_out: Found | None
 
 
-def read_raw(own: OwnData, root: str | None, most: int | None = None) -> Raw:
-    """The samples that `own` names, without its encoder; `most` of them, or two for each class. Raises InputError."""
+def read_raw(own: OwnData, root: str | None, most: int | None = None, least: int = 2) -> Raw:
+    """The samples that `own` names, without its encoder; `most` of them, or two for each class.
+
+    Raises InputError, also for fewer than `least`.
+    """
     if own.known:
         given = {key: getattr(own, key) for key in ("label", "id", "text", "test")}
         for key, value in given.items():
@@ -85,11 +89,11 @@ def read_raw(own: OwnData, root: str | None, most: int | None = None) -> Raw:
             raise InputError(f"encoder {own.encoder} takes images, and the samples of {own.path} are vectors")
         known = known if most is None else limit(known, max(most, 2 * (known.n_classes or 0)))
         return Raw(known.train.x, None if known.test is None else known.test.x, known, None, None)
-    found = read_found(own)
+    found = read_found(own, least)
     held = read_held_out(own, found)
     if most is not None:
         rows = max(most, 0 if found.y is None else 2 * len(np.unique(found.y)))
-        found, held = _few(found, rows), None if held is None else _few(held, rows)
+        found, held = few(found, rows), None if held is None else few(held, rows)
     return Raw(_inputs(found.x), None if held is None else _inputs(held.x), None, found, held)
 
 
@@ -100,7 +104,7 @@ def _inputs(x: Any) -> Inputs:
     return x.tolist() if x.dtype == object else torch.from_numpy(np.ascontiguousarray(x))
 
 
-def _few(found: Found, most: int) -> Found:
+def few(found: Found, most: int) -> Found:
     """At most `most` of the samples, drawn without labels."""
     order = torch.randperm(len(found.x), generator=torch.Generator().manual_seed(0))[:most].tolist()
     return found._replace(
@@ -112,20 +116,32 @@ def _few(found: Found, most: int) -> Found:
 
 
 def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, setting: Setting) -> Dataset:
+    keys: list[str] = []
+
     def features(x: Inputs) -> NDArray[np.float32]:
         stage = Features(encoder, x, Store(setting.storage, wait=True), setting.precision, setting.device)
         stage.obtain(setting.workers, setting.report)
+        keys.append(stage.key)
         return stage.array()
 
     train = features(raw.train)
     test = None if raw.test is None else features(raw.test)
     words = words_of(encoder, train.shape[1])
+    facts = encoder_facts(encoder) | {"precision": setting.precision}
     if raw.known is not None:
-        return _as_known(own, raw.known, train, test, scaling or "unit", words)
+        known = _as_known(own, raw.known, train, test, scaling or "unit", words)
+        return dataclasses.replace(known, encoder=facts, stored=tuple(keys))
     assert raw.found is not None
     found = raw.found._replace(x=train, columns=(), left_out=f"; {words}{raw.found.left_out}")
     held = None if raw.held_out is None or test is None else raw.held_out._replace(x=test, columns=())
-    return as_dataset(own, found, held, scaling)
+    return dataclasses.replace(as_dataset(own, found, held, scaling), encoder=facts, stored=tuple(keys))
+
+
+def encoder_facts(encoder: Encoder) -> dict[str, Any]:
+    """By what an encoder is known again: its name, a hash of its weights, and what it takes, of which size."""
+    how = encoder.preprocessing
+    weights = digest_of({"encoder": encoder.module})
+    return {"name": encoder.name, "sha256": weights, "takes": encoder.takes, "side": how and how.side}
 
 
 def words_of(encoder: Encoder, width: int) -> str:
