@@ -54,11 +54,16 @@ def test_a_study_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shown = study._repr_html_()
     assert shown.startswith("<iframe srcdoc=") and "All trials" in shown
 
-    again = raymc.run_study(SPACE, resume=True, **words)  # to the trials that it was made for
+    again = raymc.run_study(SPACE, resume="auto", **words)  # to the trials that it was made for
     assert list(again.trials["trial"]) == [0, 1, 2, 3]
     pd.testing.assert_frame_equal(raymc.load_study("mine", "store").trials, again.trials)
     with pytest.raises(InputError, match="did you mean mine"):
         raymc.load_study("mime", "store")
+
+
+def test_a_study_without_a_name_cannot_be_gone_on_with() -> None:
+    with pytest.raises(InputError, match="needs a name"):
+        raymc.run_study(SPACE, resume="auto")
 
 
 def test_data_in_memory_are_written_once_under_a_name_by_their_content(tmp_path: Path) -> None:

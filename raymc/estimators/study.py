@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -21,7 +21,7 @@ from raymc.reporting.search.page import notebook_page, write_report
 from raymc.reporting.search.trials_table import trial_rows
 from raymc.space.space import load_space
 from raymc.storage.mirror import fetched
-from raymc.study.folder import find_study
+from raymc.study.names import find_study, study_names
 from raymc.study.reader import Study as StudyFolder
 from raymc.study.reader import confirmation_of, read_study, winner
 from raymc.study.records import FINISHED, Record
@@ -168,7 +168,7 @@ def run_study(
     seeds: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     callbacks: Sequence[Callback] = (),
     concurrent: int | None = None,
     address: str | None = None,
@@ -186,6 +186,7 @@ def run_study(
         labels: `[n]`, of data in memory; they measure, and choose only where the space's objective says so.
         overrides: values by dotted key, as KEY=VALUE.
         name: of the study; None: the space's and the time.
+        resume: go on with the study `name`; `"auto"`: if there is one, else begin it.
         callbacks: each is called as `callback(study, trial)` with this `Study` and a `Trial` when a trial of the search
             has ended; `study.stop()` ends the search early.
         data_folder: of the known datasets; None: RAYMC_DATA, else the user's cache folder.
@@ -201,6 +202,8 @@ def run_study(
     from raymc.execution.session import tune
     from raymc.reporting.search.outcome import finish
 
+    if resume == "auto" and name is None:
+        raise InputError("resume='auto' needs a name: each call would begin another study")
     place = storage_place(storage)
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         request = Request(
@@ -215,7 +218,7 @@ def run_study(
             concurrent=concurrent,
             address=address,
             tracking_uri=tracking_uri,
-            resume=resume,
+            resume=resume is True or (resume == "auto" and name in study_names(place)),
             smoke=smoke,
         )
         try:

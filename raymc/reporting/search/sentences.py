@@ -20,8 +20,8 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     """The report in one or two sentences."""
     best, metric = facts["winner"], facts["objective"]["metric"]
     if best is None:
-        kept = " and keeps to the constraint" if facts["objective"]["constraint"] else ""
-        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score{kept}."
+        bounded = " and keeps to the constraint" if facts["objective"]["constraint"] else ""
+        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score{bounded}."
     found = (mine or {}).get("statistics", {}).get(metric)
     if found is None and mine and mine["score"] is not None and mine["drop"] is None:
         means = [f"{name} {score(mine['statistics'][name]['mean'])}" for name in LABEL_FREE_METRICS]
