@@ -52,15 +52,24 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def references() -> str:
-    """An entry for each name that the package imports when it is asked for."""
-    for node in ast.parse((ROOT / "raymc" / "__init__.py").read_text(encoding="utf-8")).body:
+    """An entry for each name that the package imports when it is asked for, then for the classes that these return."""
+    names = {}
+    for node in parsed("__init__").body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PUBLIC":
-            found = ast.literal_eval(node.value)
-            return "\n\n".join(
-                f"::: raymc.{module}.{name}\n    options: {{heading: raymc.{name}, inherited_members: true}}"
-                for name, module in found.items()
-            )
-    return "::: raymc"
+            names = ast.literal_eval(node.value)
+    entries = {f"raymc.{module}.{name}": f"raymc.{name}" for name, module in names.items()}
+    for module in names.values():
+        found = [node.name for node in parsed(module.replace(".", "/")).body if isinstance(node, ast.ClassDef)]
+        for name in found:
+            if name not in names and not name.startswith("_"):
+                entries[f"raymc.{module}.{name}"] = f"raymc.{module}.{name}"
+    options = "options: {{heading: {}, inherited_members: true}}"
+    return "\n\n".join(f"::: {path}\n    {options.format(heading)}" for path, heading in entries.items())
+
+
+def parsed(module: str) -> ast.Module:
+    """A file of the package."""
+    return ast.parse((ROOT / "raymc" / f"{module}.py").read_text(encoding="utf-8"))
 
 
 def linked(page: str) -> set[str]:

@@ -1,4 +1,5 @@
 # What `raymc.NAME` is, for type checkers and editors; `__init__.py` imports each when it is first asked for.
+from raymc.estimators.encode import encode as encode
 from raymc.estimators.gcml import GCML as GCML
 from raymc.estimators.mlc import MLC as MLC
 from raymc.estimators.model import Model as Model

@@ -27,6 +27,7 @@ FLOORS = (
     ("execution",),
     ("stability",),
     ("reporting",),
+    ("estimators",),
     ("cli",),
     ("estimators",),
     ("commands",),

@@ -134,8 +134,6 @@ def new_study(request: Request, tracking_uri: str) -> Path:
 def existing_study(request: Request) -> Path:
     """The study to resume: by its name, else the newest of the space. Raises InputError."""
     _check(request)
-    if request.source:
-        raise InputError("--from was settled when the study was made; leave it out with --resume")
     name = Path(request.space).stem
     check_storage(request.storage)
     if request.name:
@@ -149,6 +147,10 @@ def existing_study(request: Request) -> Path:
     if before != name:
         raise InputError(f"study {folder.name} searches {before}, not {name}")
     check_words(manifest, request.overrides, request.seed, request.seeds)
+    taken = manifest.get("taken", {}).get("study")
+    if request.source not in (None, taken):
+        was = f"--from {taken}" if taken else "no --from"
+        raise InputError(f"study {folder.name} was begun with {was}, not {request.source}; give another --name")
     if changed := changed_since(manifest, request.space):
         print(f"raymc: {changed}", file=sys.stderr)
     return folder
