@@ -192,8 +192,9 @@ def read_record(folder: Path) -> Record:
 
 def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
     for keys, part in NEEDED.items():
-        for key in keys:
-            _ = record[key] if part is None else record[part] and record[part][key]
+        facts = record if part is None else record[part]
+        for key in keys if part != "encoder" or facts is not None else ():
+            _ = facts[key]
     backbone = str(record["configuration"]["backbone"])
     if is_named(backbone) and not backbone.startswith(TIMM) and not allow_code:
         raise InputError(
