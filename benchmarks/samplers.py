@@ -1,7 +1,9 @@
 """Samplers and pruners at equal cost on NMCE and the digits: best confirmed ACC, and trainings that pruners save.
 
-    python -m benchmarks.samplers OUT --trials 4 --repeats 1 --seeds 2 --fresh 2       # a rehearsal
-    python -m benchmarks.samplers OUT                                                  # all of it, see `--help`
+    python -m benchmarks.samplers OUT --trials 2 --repeats 1 --seeds 1 --fresh 1 --searches tpe gp cmaes random asha
+    python -m benchmarks.samplers OUT        # all: some 5,600 trainings of 5 s of one core's time, 8 core-hours
+
+The first line is a rehearsal of two minutes, in a folder of its own.
 
 Each sampler and pruner searches `nmce_digits` in each repeat, without Ray, one training after the other. What is best
 after 10, 20 and 40 trials by the search is trained on fresh seeds. OUT keeps every training: the same command goes on

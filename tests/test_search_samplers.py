@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import TrialState
 
 from raymc.errors import InputError
+from raymc.execution import session
 from raymc.space import pruner, sampler
 from raymc.space.parameter import Parameter
 from raymc.space.space import load_space
@@ -21,7 +23,9 @@ from raymc.study.distributions import compile_space, enqueue
 from raymc.study.manifest import plan_budget, with_search
 from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
-from tests.search_fakes import FakeTrainable, Killed, make_queue, new_study, run_here
+from raymc.study.reader import read_study
+from tests.search_fakes import FakeTrainable, Killed, driver_here, make_queue, new_study, run_here, tune
+from tests.test_search_study import Tracker, _request
 
 PARAMS = {
     "heads.weight_decay": Parameter("float", 1e-5, 1e-2, log=True),
@@ -222,3 +226,58 @@ def test_every_value_is_settled_before_a_study_begins(tmp_path: Path) -> None:
     assert (budget.fidelity, budget.pruner) == ("seeds", pruner.Hyperband(min_resource=1, reduction_factor=2))
     _, budget = _settled(tmp_path, {"space": ONLY_CHOICES}, sampler_name="grid")
     assert budget.trials == 4
+
+
+CONDITIONAL = """
+method: nmce
+dataset: digits
+space:
+  heads.cluster_weight_decay: {low: 3.0e-4, high: 0.1, log: true, when: {heads.batch_size: 128}}
+  heads.weight_decay: {low: 1.0e-4, high: 0.1, log: true}
+  heads.batch_size: {choices: [128, 256]}
+budget: {trials: 10, seeds: 1, confirm: {top: 2, seeds: 2}}
+"""
+KEY = "heads.cluster_weight_decay"
+
+
+def test_a_conditional_space_from_its_file_to_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(CONDITIONAL)
+    monkeypatch.setattr(session, "StudyTracker", Tracker)
+    monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real: FakeTrainable()))
+    result = tune(_request(trials=6))
+    study = read_study(Path("storage/studies/s"))
+    assert study.get("sampler") == {"name": "tpe", **vars(sampler.TPE(multivariate=True, group=True))}
+    assert study.searched[KEY]["when"] == {"heads.batch_size": 128}
+    assert all((KEY in trial.params) == (trial.params["heads.batch_size"] == 128) for trial in study.trials)
+    assert study.trials[0].params == {"heads.weight_decay": 1e-3, "heads.batch_size": 256}, "the default comes first"
+    assert any(KEY in trial.params for trial in study.trials)
+    summary = json.loads((Path(result["report"]).parent / "summary.json").read_text())
+    assert KEY not in summary["importance"]["values"] and f"Left out: {KEY}" in summary["importance"]["note"]
+    assert "where heads.batch_size is 128" in Path(result["report"]).read_text()
+    assert tune(_request(trials=6, resume=True))["best"] == result["best"]
+    tune(_request(name="pinned", trials=2, overrides={"heads.batch_size": 256}))
+    assert set(read_study(Path("storage/studies/pinned")).searched) == {"heads.weight_decay"}
+    tune(_request(name="free", trials=2, overrides={"heads.batch_size": 128}))
+    assert KEY in read_study(Path("storage/studies/free")).trials[0].params
+
+
+def test_a_condition_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    for when, words in (
+        ("{heads.batch_siz: 128}", "did you mean heads.batch_size"),
+        ("{heads.batch_size: 64}", "heads.batch_size is never 64"),
+        ("{heads.epochs: 3}", "heads.epochs is 20 and not searched, so heads.cluster_weight_decay never exists"),
+        ("{heads.cluster_weight_decay: 0.1}", "has a `when` itself"),
+        ("{heads.batch_size: big}", "is a text, not a number"),
+    ):
+        (tmp_path / "mine.yaml").write_text(CONDITIONAL.replace("{heads.batch_size: 128}", when))
+        with pytest.raises(InputError) as error:
+            load_space(tmp_path / "mine.yaml")
+        assert words in str(error.value)
+    first = "first: [{heads.weight_decay: 1.0e-3, heads.batch_size: %s}]\n"
+    (tmp_path / "mine.yaml").write_text(CONDITIONAL + first % 128)
+    with pytest.raises(InputError, match=f"first, entry 1: {KEY} is missing"):
+        load_space(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text(CONDITIONAL + first % f"256, {KEY}: 0.01")
+    with pytest.raises(InputError, match=f"{KEY} exists only where heads.batch_size is 128; leave it out"):
+        load_space(tmp_path / "mine.yaml")

@@ -160,8 +160,8 @@ def _make_queue(
     budget: StudyBudget,
     database: Database,
     space: Space,
-    tick: Callable[[], None],
-    retry: bool,
+    tick: Callable[[], None] = lambda: None,
+    retry: bool = False,
 ) -> TrialQueue:
     asked = Resources(space.config().workers, space.resources.cpus_per_worker, space.resources.gpus_per_worker)
 

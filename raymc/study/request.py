@@ -19,6 +19,7 @@ from raymc.masking import masked
 from raymc.methods.base import Facts
 from raymc.program import command_line
 from raymc.space.sampler import Grid
+from raymc.space.settled import grid_size
 from raymc.space.space import Space, load_space
 from raymc.storage.mirror import fetched
 from raymc.storage.objects import is_uri
@@ -28,7 +29,7 @@ from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
 from raymc.study.earlier import earlier_trials, taken_words
 from raymc.study.limits import plan_limits
-from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, with_search
+from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, sampler_of, with_search
 from raymc.study.reader import read_study
 from raymc.study.records import Row
 from raymc.study.resume import changed_since, check_words
@@ -194,6 +195,8 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     trials = request.trials or asked
     if trials < asked:
         raise InputError(f"study {folder.name} was asked for {asked} trials; --trials {trials} would take some away")
+    if isinstance(sampler_of(manifest, space), Grid) and trials > (points := grid_size(space.params)):
+        raise InputError(f"sampler grid: {space.name} has {points} points, fewer than --trials {trials}")
     if trials > asked and not space.params:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
     found, before = data_facts(load_data(space, request.data, request.storage, manifest["smoke"])), manifest["data"]
