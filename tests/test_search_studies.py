@@ -126,8 +126,12 @@ def test_winners_are_compared_on_seeds_that_none_has_used(here: Path, door: Door
     assert code == 0, told
     assert [one["name"] for one in found["arms"]] == ["s", "t"] and found["common_seeds"] == [1002, 1003]
     assert found["comparisons"][0]["mean_difference"] == 0 and Path(found["report"]).is_file()
+    stages = sorted(Path("store/stages").iterdir())
+    code, found, told = door(studies, "compare", "s", "t", "--seed", "1000", "--seeds", "2", *STORE)
+    assert code == 0 and found["common_seeds"] == [1000, 1001], told
+    assert sorted(Path("store/stages").iterdir()) == stages, "what both were confirmed on is not trained again"
     kinds = {one["name"]: one["kind"] for one in door(studies, "list", *STORE)[1]["studies"]}
-    assert sorted(kinds.values()) == ["stability", "study", "study"]
+    assert sorted(kinds.values()) == ["stability", "stability", "study", "study"]
 
 
 def test_after_a_clean_the_same_words_compute_nothing(here: Path, door: Door) -> None:
