@@ -136,6 +136,18 @@ def test_what_an_earlier_version_does_not_say_keeps_everything_it_could_use(stor
     assert {item.key for item in plan.items if item.kind == "checkpoints"} == {USED}, "the one with a result"
 
 
+def test_the_lease_of_one_who_died_elsewhere_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raymc.storage.cleaning.STALE_SECONDS", 0.0)
+    monkeypatch.setattr("raymc.storage.lease.STALE_SECONDS", 0.5)
+    held = tmp_path / "stages" / USED / "held"
+    held.mkdir(parents=True)
+    (held / f"{'c' * 32}.elsewhere.1").write_bytes(b"7")
+    assert plan_cleaning(str(tmp_path), needs_of_storage(str(tmp_path))[0]).at_work == {USED}
+    age(tmp_path / "stages")
+    assert [item.kind for item in cleaned(str(tmp_path)).items] == ["torn"]
+    assert not (tmp_path / "stages" / USED).exists()
+
+
 def test_a_study_that_was_only_half_made_is_abandoned_after_an_hour(tmp_path: Path) -> None:
     old, new, real = (tmp_path / "studies" / name for name in (f".s.{'a' * 32}.tmp", f".t.{'b' * 32}.tmp", "u"))
     for folder in (old, new, real):

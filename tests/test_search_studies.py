@@ -126,8 +126,12 @@ def test_winners_are_compared_on_seeds_that_none_has_used(here: Path, door: Door
     assert code == 0, told
     assert [one["name"] for one in found["arms"]] == ["s", "t"] and found["common_seeds"] == [1002, 1003]
     assert found["comparisons"][0]["mean_difference"] == 0 and Path(found["report"]).is_file()
+    stages = sorted(Path("store/stages").iterdir())
+    code, found, told = door(studies, "compare", "s", "t", "--seed", "1000", "--seeds", "2", *STORE)
+    assert code == 0 and found["common_seeds"] == [1000, 1001], told
+    assert sorted(Path("store/stages").iterdir()) == stages, "what both were confirmed on is not trained again"
     kinds = {one["name"]: one["kind"] for one in door(studies, "list", *STORE)[1]["studies"]}
-    assert sorted(kinds.values()) == ["stability", "study", "study"]
+    assert sorted(kinds.values()) == ["stability", "stability", "study", "study"]
 
 
 def test_after_a_clean_the_same_words_compute_nothing(here: Path, door: Door) -> None:
@@ -182,7 +186,9 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         yield f"s3://{BUCKET}/x"
 
 
-def test_an_object_store_is_listed_and_cleaned_alike(here: Path, door: Door, bucket: str) -> None:
+def test_an_object_store_is_listed_and_cleaned_alike(
+    here: Path, door: Door, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (fs, root), place = filesystem(bucket), bucket
     for path in Path("store").rglob("*"):
         if path.is_file() and path.name != "driver.lock":
@@ -198,7 +204,12 @@ def test_an_object_store_is_listed_and_cleaned_alike(here: Path, door: Door, buc
     assert code == 0 and exported["seed"] == door(studies, "export", "s", *STORE)[1]["seed"], told
     fs.pipe_file(f"{root}/studies/s/driver.lease/other.machine.1", b"1")
     assert "s is running; stop it first" in door(studies, "delete", "s", "--yes", "--storage", place)[2]
-    fs.rm_file(f"{root}/studies/s/driver.lease/other.machine.1")
+    shutil.rmtree("reports/s")
+    monkeypatch.setattr(
+        "raymc.commands.report.sleep", lambda _: fs.rm_file(f"{root}/studies/s/driver.lease/other.machine.1")
+    )
+    code, found, told = door(report, "s", "--watch", "--storage", place)
+    assert code == 0 and found["state"] == "finished" and Path("reports/s/index.html").is_file(), told
     code, _, told = door(studies, "delete", "s", "--yes", "--storage", place)
     assert code == 0 and door(studies, "list", "--storage", place)[1]["studies"] == [], told
     code, cleaned, told = door(studies, "clean", "--yes", "--storage", place)
@@ -222,7 +233,7 @@ def test_the_watched_page_says_what_runs_and_at_last_stays(
 
     with ExitStack() as at_work:
         at_work.enter_context(study_folder.locked(folder))
-        monkeypatch.setattr("raymc.commands.report.time.sleep", wait)
+        monkeypatch.setattr("raymc.commands.report.sleep", wait)
         code, found, told = door(report, "s", "--watch", *STORE)
     assert code == 0 and found["state"] == "interrupted" and "study s is interrupted" in told
     for page in pages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def slots() -> Iterator[Slots]:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(search_fakes)
+    handler = signal.getsignal(signal.SIGTERM)
     with ray_session(None, dashboard=False):
+        assert signal.getsignal(signal.SIGTERM) is handler, "Ray's own ends the process at once"
         yield plan_slots(Needs(), [{"CPU": 2.0}], None, fixed=True)
     cloudpickle.unregister_pickle_by_value(search_fakes)
     os.environ.clear()

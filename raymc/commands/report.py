@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
@@ -73,7 +73,7 @@ def _watch(name: str, storage: str, part: str, out: Path) -> dict[str, Any]:
                 if not shown:
                     print(f"watching {name} (Ctrl-C ends that): {page}", file=sys.stderr)
                 shown = True
-                time.sleep(SECONDS)
+                sleep(SECONDS)
         except KeyboardInterrupt:
             print("no longer watched; the study goes on", file=sys.stderr)
         except OSError as error:

@@ -128,8 +128,11 @@ def _plan_key(
     older: float,
 ) -> None:
     entries, torn = _entries(fs, place, files)
-    if any(name.startswith("held/") for name in files):
+    held = [name for name in files if name.startswith("held/")]
+    if any(files[name][1] < HALF_WRITTEN_SECONDS for name in held):
         plan.at_work.add(key)  # or its holder is dead, which its lease tells
+    else:
+        torn += held
     bank = any(name not in ("result", "epoch") for name in entries)
     is_needed = key in needs.results or (bank and needs.every_bank)
     progress = key in needs.checkpoints or needs.every_checkpoint
