@@ -11,9 +11,15 @@ PUBLIC = {
     "Trial": "estimators.study",
     "load_study": "estimators.study",
     "run_study": "estimators.study",
+    "GCML": "estimators.gcml",
+    "MLC": "estimators.mlc",
+    "NMCE": "estimators.nmce",
     "load_model": "estimators.model",
 }
-"""What `raymc.NAME` is, by the module below `raymc` that has it, which is imported when it is first asked for."""
+"""What `raymc.NAME` is, by the module below `raymc` that has it, which is imported when it is first asked for.
+
+Type checkers read `__init__.pyi`, which has the same names.
+"""
 
 
 def __getattr__(name: str) -> Any:

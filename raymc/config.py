@@ -287,6 +287,13 @@ class Config(BareKeys):
     augment: SkipValidation[Augment] = Augment()
     stages: SkipValidation[Mapping[str, StageConfig]] = dataclasses.field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: a read-only mapping cannot be pickled."""
+        return vars(self) | {"stages": dict(self.stages)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, stages=MappingProxyType(state["stages"]))
+
     def flat(self, stages: Iterable[str] | None = None) -> dict[str, Value]:
         """The effective values under their dotted names, without method, dataset and preset.
 

@@ -24,13 +24,20 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy",
 
 def versions() -> dict[str, str | None]:
     """Versions of Python, raymc and the packages that numbers depend on."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "raymc": raymc.__version__}
-    for name in PACKAGES:
+    return {"python": platform.python_version(), "raymc": raymc.__version__} | dict(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[tuple[str, str | None], ...]:
+    """Read once: reading takes as long as a small training."""
+
+    def version(name: str) -> str | None:
         try:
-            found[name] = importlib.metadata.version(name)
+            return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            return None
+
+    return tuple((name, version(name)) for name in PACKAGES)
 
 
 def record() -> dict[str, Any]:

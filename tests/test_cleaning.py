@@ -114,6 +114,18 @@ def test_clean_takes_what_no_study_needs_and_nothing_else(storage: str, monkeypa
     assert cleaned(storage, older=86400.0).items == [] and {i.key for i in cleaned(storage).items} == {YOUNG}
 
 
+def test_features_of_a_study_that_has_not_begun_are_needed(storage: str) -> None:
+    for place, facts in (
+        ("studies/new/study.json", {"data": {"stored": [OTHER_BANK]}}),
+        ("stability/new/stability.json", {"manifest": {"data": {"stored": [OTHER]}}}),
+        ("tables/gcml1/gcml/usps/x/cell.json", {"data": {"stored": [HELD]}}),
+    ):
+        path = Path(storage, place)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(facts))
+    assert needs_of_storage(storage)[0].results == {USED, BANK, OTHER_BANK, OTHER, HELD}
+
+
 def test_what_an_earlier_version_does_not_say_keeps_everything_it_could_use(storage: str) -> None:
     folder = Path(storage, "studies/old/trials/0000/seed-0")
     seed_files(folder, {"event": "epoch", "stage": "heads", "epoch": 1}, record="running")

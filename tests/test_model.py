@@ -19,6 +19,8 @@ from PIL import Image
 
 import raymc
 from raymc import encoders
+from raymc.clusterers import ASSIGNERS
+from raymc.clusterers.base import Assigner
 from raymc.commands import predict
 from raymc.datasets import load
 from raymc.errors import InputError
@@ -100,6 +102,10 @@ def test_what_a_training_leaves_labels_its_samples_alike(name: str, runs: Callab
     assert model.predict(x[:0]).shape == (0,) and model.predict(x[:1]).tolist() == [found.labels[0]]
 
 
+def test_whatever_labels_new_samples_can_be_saved() -> None:
+    assert set(Assigner.__subclasses__()) == set(ASSIGNERS.values())
+
+
 @pytest.mark.parametrize("name", ("mlc", "gmm"))
 def test_a_model_saved_again_is_the_same_to_the_byte_and_holds_no_pickle(
     name: str, runs: Callable[[str], Path], tmp_path: Path
@@ -123,6 +129,9 @@ def test_samples_in_every_form_get_the_same_labels(runs: Callable[[str], Path], 
     grey, wanted = x[:, 0].numpy(), model.predict(x)
     for given in (x.numpy(), grey, grey[..., None], x / 255, torch.from_numpy(grey)):
         assert np.array_equal(model.predict(given), wanted)
+    locked = grey.copy()
+    locked.flags.writeable = False  # as Ray's batches are
+    assert np.array_equal(model.predict(locked), wanted)
     model = load_model(rows / "out")
     _, wanted, _ = labels_csv(rows / "out" / "labels.csv")
     assert model.classes == ("iris", "lily", "rose") and list(model.feature_names_in_) == ["c0", "c1", "c2", "c3"]
@@ -180,6 +189,8 @@ BAD = [
     (changed(input__shape=[1, 9, 9]), "no whole model"),
     (changed(input__shape=[64]), "neither images nor vectors"),
     (changed(input=None), "no whole model"),
+    (changed(training={}), "lacks n"),
+    (changed(encoder={"name": "timm:x"}), "lacks sha256"),
 ]
 
 

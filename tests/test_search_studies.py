@@ -9,7 +9,6 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from raymc.cli import execute
@@ -17,8 +16,10 @@ from raymc.commands import report, studies, train, tune
 from raymc.execution import session
 from raymc.space.space import load_space
 from raymc.stability import queue
+from raymc.storage.objects import filesystem, listing
 from raymc.study import folder as study_folder
 from tests.mlflow_database import new_database
+from tests.object_store import BUCKET, object_store, program
 from tests.search_fakes import driver_here
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
@@ -166,26 +167,43 @@ def test_delete_tells_what_goes_and_takes_it(here: Path, door: Door) -> None:
     assert code == 0 and cleaned["results"]["entries"] > 0 and not list(Path("store/stages").iterdir())
 
 
-def test_an_object_store_is_listed_and_cleaned_alike(here: Path, door: Door) -> None:
-    fs, place = fsspec.filesystem("memory"), "memory://studies-test/x"
-    fs.put("store", "/studies-test/x", recursive=True)
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of a place in an object store: in this process's memory, and in a real server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "memory":
+        yield f"memory://{tmp_path.name}/x"
+        return
+    if program() is None:
+        pytest.skip("SeaweedFS (weed) is not installed: make servers")
+    with object_store(tmp_path / "s3") as server:
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        yield f"s3://{BUCKET}/x"
+
+
+def test_an_object_store_is_listed_and_cleaned_alike(here: Path, door: Door, bucket: str) -> None:
+    (fs, root), place = filesystem(bucket), bucket
+    for path in Path("store").rglob("*"):
+        if path.is_file() and path.name != "driver.lock":
+            fs.pipe_file(f"{root}/{path.relative_to('store').as_posix()}", path.read_bytes())
     listed = door(studies, "list", *STORE)[1]["studies"]
     code, found, told = door(studies, "list", "--storage", place)
     assert code == 0, told
     for mine, its in zip(listed, found["studies"], strict=True):
         assert {**mine, "written": None, "bytes": 0, "files": 0} == {**its, "written": None, "bytes": 0, "files": 0}
-    fs.pipe_file("/studies-test/x/stages/notes.txt", b"foreign")
+    fs.pipe_file(f"{root}/stages/notes.txt", b"foreign")
     assert door(studies, "clean", "--yes", "--storage", place)[1]["bytes"] == 0
     code, exported, told = door(studies, "export", "s", "--out", "cloud.yaml", "--storage", place)
     assert code == 0 and exported["seed"] == door(studies, "export", "s", *STORE)[1]["seed"], told
-    fs.pipe_file("/studies-test/x/studies/s/driver.lease/other.machine.1", b"1")
+    fs.pipe_file(f"{root}/studies/s/driver.lease/other.machine.1", b"1")
     assert "s is running; stop it first" in door(studies, "delete", "s", "--yes", "--storage", place)[2]
-    fs.rm("/studies-test/x/studies/s/driver.lease", recursive=True)
+    fs.rm_file(f"{root}/studies/s/driver.lease/other.machine.1")
     code, _, told = door(studies, "delete", "s", "--yes", "--storage", place)
     assert code == 0 and door(studies, "list", "--storage", place)[1]["studies"] == [], told
     code, cleaned, told = door(studies, "clean", "--yes", "--storage", place)
     assert code == 0 and cleaned["results"]["entries"] > 0, told
-    assert [path for path in fs.find("/studies-test/x")] == ["/studies-test/x/stages/notes.txt"]
+    assert list(listing(fs, root)) == [f"{root}/stages/notes.txt"]
 
 
 def test_the_watched_page_says_what_runs_and_at_last_stays(

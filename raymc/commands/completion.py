@@ -6,8 +6,25 @@ import argparse
 
 from raymc.cli import Parser
 from raymc.errors import InputError
+from raymc.space.names import space_names
 
 SHELLS = ("bash", "zsh", "tcsh")
+
+NAMED = ("space", "spaces", "target", "study", "name", "names", "vs")
+"""Arguments that are names of search spaces or studies, or files."""
+
+STUDIES = '$(command ls "${RAYMC_STORAGE:-raymc-storage}/studies" 2>/dev/null)'
+BY_NAME = {
+    "bash": """_raymc_names() {
+  compgen -W "{spaces} {studies}" -- $1
+  _shtab_compgen_files $1
+}""",
+    "zsh": """_raymc_names() {
+  compadd -- {spaces} ${(f)"{studies}"}
+  _files
+}""",
+}
+"""What completes them: the spaces that come with raymc, the studies of the folder's storage, and files."""
 
 
 def parser() -> Parser:
@@ -25,18 +42,21 @@ def run(args: argparse.Namespace, whole: argparse.ArgumentParser) -> None:
         import shtab
     except ImportError as error:
         raise InputError("completion needs shtab: pip install 'raymc[completion]'") from error
-    files_complete(whole)
-    print(shtab.complete(whole, args.shell))
+    names_complete(whole)
+    spaces = " ".join(space_names())
+    before = {sh: text.replace("{spaces}", spaces).replace("{studies}", STUDIES) for sh, text in BY_NAME.items()}
+    print(shtab.complete(whole, args.shell, preamble=before))
 
 
-def files_complete(parser: argparse.ArgumentParser) -> None:
-    """Complete files and folders where a command takes a path or a name of its own."""
+def names_complete(parser: argparse.ArgumentParser) -> None:
+    """Complete names, files and folders where a command takes them."""
     import shtab
 
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for own in dict.fromkeys(action.choices.values()):
-                files_complete(own)
+                names_complete(own)
         elif not action.choices and action.nargs != 0:
-            folder = action.dest in ("storage", "data")
-            action.complete = shtab.DIRECTORY if folder else shtab.FILE  # type: ignore[attr-defined]
+            folder = shtab.DIRECTORY if action.dest in ("storage", "data") else shtab.FILE
+            by_name = {"bash": "_raymc_names", "zsh": "_raymc_names", "tcsh": "f"}
+            action.complete = by_name if action.dest in NAMED else folder  # type: ignore[attr-defined]

@@ -181,12 +181,15 @@ def _delete(args: argparse.Namespace) -> Row:
 
 
 def _clean(args: argparse.Namespace) -> Row:
-    from raymc.storage.cleaning import clean, plan_cleaning
+    from raymc.storage.cleaning import HALF_WRITTEN_SECONDS, clean, plan_cleaning
     from raymc.study.abandoned import abandoned_folders, remove_folders
-    from raymc.study.inventory import size_in_words
+    from raymc.study.inventory import RUNNING, inventory, size_in_words
     from raymc.study.needs import needs_of_storage
 
     storage, older = storage_root(args), _age(args.older)
+    running = [entry.name for entry in inventory(storage) if entry.state == RUNNING]
+    if running:  # what a training has not said yet that it reads is young
+        older = max(older, HALF_WRITTEN_SECONDS)
     needs, silent = needs_of_storage(storage)
     plan, folders = plan_cleaning(storage, needs, older), abandoned_folders(storage)
     size = plan.bytes + sum(count for _, count in folders)
@@ -194,7 +197,9 @@ def _clean(args: argparse.Namespace) -> Row:
         _say(args, f"{WORDS[kind]}: {of['entries']}, {size_in_words(of['bytes'])}")
     for folder, count in folders:
         _say(args, f"abandoned: {folder}, {size_in_words(count)}")
-    _say(args, f"{len(plan.needed)} stay because studies need them" + _also(plan.young, "are younger", plan.at_work))
+    _say(args, f"{len(plan.needed)} stay because studies need them" + _also(plan.young, plan.at_work))
+    if running:
+        _say(args, f"{', '.join(running)} at work: what was written in the last hour stays")
     if silent:
         few = ", ".join(silent[:3]) + (" and others" if len(silent) > 3 else "")
         _say(args, f"all banks stay: {few}, of an earlier version, do not say which they use")
@@ -237,8 +242,8 @@ def _say(args: argparse.Namespace, text: str) -> None:
     print(text, file=sys.stderr if args.json else sys.stdout)
 
 
-def _also(young: set[str], words: str, at_work: set[str]) -> str:
-    found = [f"{len(young)} {words} than --older"] if young else []
+def _also(young: set[str], at_work: set[str]) -> str:
+    found = [f"{len(young)} are too young"] if young else []
     found += [f"{len(at_work)} may be in the hands of other processes"] if at_work else []
     return "".join(f"; {one}" for one in found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
@@ -24,6 +25,8 @@ def parser() -> Parser:
     parser.add_argument("--trials", type=int, help="configurations (default: the space's; with --resume: more)")
     parser.add_argument("--seeds", type=int, help="seeds of a trial (default: the space's)")
     parser.add_argument("--seed", type=int, help="seed of the study (default: 0)")
+    parser.add_argument("--from", dest="source", metavar="STUDY", help="let the sampler know an earlier study's trials")
+    parser.add_argument("--retry", choices=["failed"], help="with --resume: run again what failed or lacked memory")
     parser.add_argument("--hours", type=float, help="hours after which no trial begins (with --resume: more)")
     parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials after which none begins")
     parser.add_argument("--sampler", help=f"what draws trials: {', '.join(SAMPLERS)} (default: the space's, else tpe)")
@@ -37,6 +40,7 @@ def parser() -> Parser:
         AUTO, dest="resume", action="store_const", const="auto", help="begin the study --name, or go on with it"
     )
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    parser.add_argument("--register", metavar="NAME", help="register the winner's model in MLflow under this name")
     parser.add_argument("--database", help="server for the trials (default: RAYMC_DATABASE, else a file of the study)")
     return parser
 
@@ -65,6 +69,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         trials=args.trials,
         seeds=args.seeds,
         seed=args.seed,
+        source=args.source,
+        retry=args.retry,
         hours=args.hours,
         gpu_hours=args.gpu_hours,
         sampler=args.sampler,
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         resume=resume,
         smoke=args.smoke,
     )
-    return tune(request, finish)
+    return tune(request, partial(finish, register=args.register))
 
 
 def _begun(name: str | None, storage: str) -> bool:

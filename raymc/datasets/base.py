@@ -153,6 +153,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "n_classes": dataset.n_classes,
         "split": dataset.split,
         "source": dataset.source,
+        **({"stored": list(dataset.stored)} if dataset.stored else {}),
     }
 
 

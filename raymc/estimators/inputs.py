@@ -35,7 +35,7 @@ def for_encoder(trained: TrainedModel, given: Any) -> Inputs:
     array = _array(given)
     if array.ndim not in (3, 4):
         raise InputError(f"{X} holds {_words(array)}; expected: images, which {_encoder(trained)} takes")
-    return torch.from_numpy(np.ascontiguousarray(_samples(array)))
+    return torch.from_numpy(np.require(_samples(array), requirements=["C", "W"]))
 
 
 def for_net(trained: TrainedModel, given: Any, name: str = X) -> Array:

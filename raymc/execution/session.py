@@ -99,7 +99,8 @@ def _session(
     )
     with study.open_database(folder, url) as database, tracker:
         with timed(folder, manifest) as tick:
-            queue = _make_queue(folder, manifest, budget_of(manifest, space), database, space, tick)
+            budget, retry = budget_of(manifest, space), request.retry is not None
+            queue = _make_queue(folder, manifest, budget, database, space, tick, retry)
             queue.on_trial = None if on_trial is None else partial(on_trial, folder.name)
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)
@@ -154,7 +155,13 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
 
 
 def _make_queue(
-    folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space, tick: Callable[[], None]
+    folder: Path,
+    manifest: Row,
+    budget: StudyBudget,
+    database: Database,
+    space: Space,
+    tick: Callable[[], None],
+    retry: bool,
 ) -> TrialQueue:
     asked = Resources(space.config().workers, space.resources.cpus_per_worker, space.resources.gpus_per_worker)
 
@@ -185,5 +192,6 @@ def _make_queue(
         top=budget.top,
         fresh=budget.fresh,
         default=manifest.get("default") or None,
+        retry=retry,
         over=over,
     )

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import yaml
 from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial
 
 from raymc.atomic import LONGEST, folder_name, replaced, write_json, write_text
 from raymc.config import Value
@@ -63,12 +64,19 @@ def check_new(storage: str, folder: Path) -> None:
 
 
 def create_study(
-    storage: str, folder: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None = None
+    storage: str,
+    folder: Path,
+    manifest: Row,
+    space: Space,
+    distributions: Distributions,
+    url: str | None = None,
+    earlier: Sequence[FrozenTrial] = (),
 ) -> None:
     """Make a study's folder, with its manifest, its space and a database in which `first` is queued.
 
-    It appears under its name when all of it is there. `url` None is a SQLite file in the folder. Raises InputError when
-    it exists, when storage or database cannot be written, and when a point of `first` does not fit.
+    It appears under its name when all of it is there. `url` None is a SQLite file in the folder. `earlier` are trials
+    of another study that the sampler knows. Raises InputError when it exists, when storage or database cannot be
+    written, and when a point of `first` does not fit.
     """
     check_new(storage, folder)
     try:
@@ -76,7 +84,7 @@ def create_study(
             making.mkdir()
             write_text(space_file(making, space.name), yaml.safe_dump(dict(space.content), sort_keys=False))
             write_json(making / "study.json", manifest)
-            _make_database(making, manifest, space, distributions, url)
+            _make_database(making, manifest, space, distributions, url, earlier)
             if is_uri(storage):
                 shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
     except OSError as error:
@@ -160,11 +168,19 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make_database(making: Path, manifest: Row, space: Space, distributions: Distributions, url: str | None) -> None:
+def _make_database(
+    making: Path,
+    manifest: Row,
+    space: Space,
+    distributions: Distributions,
+    url: str | None,
+    earlier: Sequence[FrozenTrial],
+) -> None:
     objective = Objective.of(manifest["objective"])
     storage = database.connect(url or database.file_url(making / DATABASE))
     try:
         study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
+        study.add_trials(earlier)
         enqueue(study, space.first, distributions, space.params)
     finally:
         storage.engine.dispose()

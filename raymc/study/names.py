@@ -80,11 +80,9 @@ def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:
             raise
         spaces = space_names()
         close = get_close_matches(target, studies, n=3, cutoff=0.5)
-        near = (
-            f"nearest studies: {', '.join(close)}" if close else f"studies there: {', '.join(studies[-5:]) or 'none'}"
-        )
+        near = f", the nearest: {', '.join(close)}" if close else ""
         raise InputError(
-            f"unknown search space {target}{nearest(target, [*spaces, *studies])} (known spaces: {', '.join(spaces)}; "
-            f"no study of that name in {storage.rstrip('/')}/studies either; {near})"
+            f"unknown search space {target}{nearest(target, [*spaces, *studies])} (and no study is called so in "
+            f"{storage.rstrip('/')}/studies{near}; known spaces: {', '.join(spaces)})"
         ) from error
     return False

@@ -18,6 +18,7 @@ from raymc.study.records import FINAL, Row, mapping
 
 PLACES = ("studies", "stability", "tables")
 RESULT, RECORD = "result.json", "record.json"
+MANIFESTS = {"study.json", "stability.json", "cell.json"}
 
 
 @dataclass
@@ -46,8 +47,14 @@ def needs_of_storage(storage: str) -> tuple[Needs, list[str]]:
                 continue  # what is being made, or deleted
             if name in (RESULT, EVENTS) and folder.rpartition("/")[2].startswith("seed-"):
                 found.setdefault(folder, set()).add(name)
-            elif name == RECORD:
+            elif name in (RECORD, *MANIFESTS):
                 found.setdefault(folder, set()).add(name)
+    listed = frozenset(
+        key
+        for folder, names in found.items()
+        for name in names & MANIFESTS
+        for key in _stored(fs, storage, folder, name)
+    )
     ended = {folder for folder, names in found.items() if RECORD in names and _final(fs, storage, folder)}
     seeds = {folder: names for folder, names in found.items() if names & {RESULT, EVENTS}}
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -55,12 +62,19 @@ def needs_of_storage(storage: str) -> tuple[Needs, list[str]]:
     going = {folder for folder, seed in read.items() if not seed.ended and folder.rpartition("/")[0] not in ended}
     silent = {folder for folder, seed in read.items() if not seed.says}
     needs = Needs(
-        results=frozenset(key for seed in read.values() for key in seed.has | seed.reads),
+        results=listed | {key for seed in read.values() for key in seed.has | seed.reads},
         checkpoints=frozenset(key for folder in going for key in read[folder].at),
         every_bank=bool(silent),
         every_checkpoint=bool(silent & going),
     )
     return needs, sorted({folder[len(root) + 1 :].split("/")[1] for folder in silent})
+
+
+def _stored(fs: AbstractFileSystem, storage: str, folder: str, name: str) -> list[str]:
+    """The features of an encoder that a run's samples are, which are there before any training has begun."""
+    manifest = _read(fs, storage, f"{folder}/{name}")
+    data = mapping(mapping(manifest.get("manifest", manifest)).get("data"))
+    return [str(key) for key in data.get("stored") or ()]
 
 
 def _final(fs: AbstractFileSystem, storage: str, folder: str) -> bool:

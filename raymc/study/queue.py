@@ -11,6 +11,7 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,13 +27,19 @@ from raymc.space.parameter import Parameter
 from raymc.study import files, groups
 from raymc.study.database import patient
 from raymc.study.distributions import Distributions, suggest
+from raymc.study.earlier import TAKEN
 from raymc.study.objective import Objective
 from raymc.study.pruner import judged
-from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Task
+from raymc.study.records import BAD, FAILED, FINAL, FINISHED, OUT_OF_MEMORY, PRUNED, Record, SeedRun, Task
 from raymc.study.sampler import next_number, reseed
 
 LOST = "its process was lost"
 TPE = sampler.TPE()
+
+RETRY_OF = "retry_of"
+"""The attribute of a trial in the database that runs another one again: that one's number."""
+
+MENDABLE = (FAILED, OUT_OF_MEMORY)
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
 
@@ -119,6 +126,7 @@ class TrialQueue:
         seed: the study's; with a trial's number it seeds the sampler of that trial.
         pruner: what stops a trial early, by its reports; None: nothing does.
         default: the values of the default configuration, which is confirmed beside the best; None: there is none.
+        retry: whether trials that failed, or lacked memory, run again, each under a number of its own.
         over: says why no trial begins any more; empty as long as they do.
 
     Attributes:
@@ -143,6 +151,7 @@ class TrialQueue:
         sampler: sampler.Options = TPE,
         pruner: BasePruner | None = None,
         default: Mapping[str, Value] | None = None,
+        retry: bool = False,
         over: Callable[[TrialQueue], str] = lambda queue: "",
     ) -> None:
         self.folder, self.study, self.distributions = folder, study, dict(distributions)
@@ -155,6 +164,8 @@ class TrialQueue:
         self._over, self._running = over, dict[int, float]()
         self._confirmations: dict[str, SeedQueue] = {}
         self._interrupted = deque(self._settle())
+        if retry:
+            self._retry()
         self._close_if_over()
 
     @patient
@@ -224,7 +235,7 @@ class TrialQueue:
     @patient
     def counts(self) -> dict[str, int]:
         """Trials by how they ended, over all sessions."""
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        states = [trial.state for trial in self._own()]
         names = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         return {name: states.count(state) for name, state in names.items()}
 
@@ -260,7 +271,25 @@ class TrialQueue:
         return self._confirmations
 
     def _finished(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in self._own() if trial.state == TrialState.COMPLETE]
+
+    def _own(self) -> list[FrozenTrial]:
+        """The trials of this study's budget: none of an earlier study, and of those that ran again the last ones."""
+        trials = self.study.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        return [trial for trial in trials if TAKEN not in trial.user_attrs and trial.number not in again]
+
+    @patient
+    def _retry(self) -> None:
+        """Queue what failed again; a trial that diverged or collapsed would do so once more."""
+        for trial in self._own():
+            if trial.state == TrialState.FAIL and trial.user_attrs.get("state") in MENDABLE:
+                self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+                number = self.study.get_trials(deepcopy=False)[-1].number
+                record = files.read_record(self.folder, "search", trial.number)
+                if record is not None:
+                    error = f"run again as trial {number}; {record.error}"
+                    files.write_record(self.folder, replace(record, error=error))
 
     @patient
     def _settle(self) -> list[Task]:
@@ -327,7 +356,7 @@ class TrialQueue:
                 yield trial
 
     def _asked(self) -> int:
-        return sum(t.state != TrialState.WAITING for t in self.study.get_trials(deepcopy=False))
+        return sum(trial.state != TrialState.WAITING for trial in self._own())
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
@@ -350,7 +379,7 @@ class TrialQueue:
         if not self.objective.ranks:
             scores = record.scores or (record.score,)  # a record of before there were two
             return [score for score in scores if score is not None]
-        done = self._finished()
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record.metrics])[-1:]
 
 

@@ -19,7 +19,8 @@ FINISHED = "finished"
 PRUNED = "pruned"
 COLLAPSED = "collapsed"
 FAILED = "failed"
-BAD = ("diverged", COLLAPSED, "out_of_memory", FAILED)
+OUT_OF_MEMORY = "out_of_memory"
+BAD = ("diverged", COLLAPSED, OUT_OF_MEMORY, FAILED)
 ENDED = (FINISHED, *BAD)
 """How the training of a seed ends."""
 FINAL = (FINISHED, PRUNED, *BAD)

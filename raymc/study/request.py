@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from optuna.trial import FrozenTrial
+
 from raymc.atomic import folder_name
 from raymc.config import Value
 from raymc.datasets import data_facts
@@ -16,14 +18,18 @@ from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods.base import Facts
 from raymc.program import command_line
+from raymc.space.sampler import Grid
 from raymc.space.space import Space, load_space
+from raymc.storage.mirror import fetched
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
 from raymc.study import folder as study
 from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
+from raymc.study.earlier import earlier_trials, taken_words
 from raymc.study.limits import plan_limits
 from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, with_search
+from raymc.study.reader import read_study
 from raymc.study.records import Row
 from raymc.study.resume import changed_since, check_words
 
@@ -46,6 +52,8 @@ class Request:
     database: str | None = None
     hours: float | None = None
     gpu_hours: float | None = None
+    source: str | None = None
+    retry: str | None = None
     sampler: str | None = None
     pruner: str | None = None
     resume: bool = False
@@ -89,6 +97,8 @@ def _check(request: Request) -> None:
 def new_study(request: Request, tracking_uri: str) -> Path:
     """Make the study's folder, tracked at `tracking_uri`. Raises InputError before anything is made."""
     _check(request)
+    if request.retry is not None:
+        raise InputError("--retry: a new study has no failed trials; give --resume with it")
     space = load_space(request.space).pinned(request.overrides)
     space = with_search(space, request.sampler, request.pruner)
     seed = request.seed or 0
@@ -107,7 +117,17 @@ def new_study(request: Request, tracking_uri: str) -> Path:
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
     )
     manifest["database"] = url and masked(url)
-    study.create_study(request.storage, folder, manifest, space, compile_space(space.params), url)
+    distributions, earlier = compile_space(space.params), list[FrozenTrial]()
+    if request.source is not None:
+        if isinstance(space.sampler, Grid):
+            raise InputError("--from: the sampler grid learns from no trial; leave it out, or take another")
+        place = study.find_study(request.storage, request.source)
+        with fetched(request.storage, f"studies/{place.name}") as there:
+            source = read_study(there)
+        earlier, left = earlier_trials(source, manifest, space, dataset, distributions, budget)
+        manifest["taken"] = {"study": source.name, "trials": len(earlier), "left": dict(left)}
+        print(taken_words(manifest["taken"]), file=sys.stderr)
+    study.create_study(request.storage, folder, manifest, space, distributions, url, earlier)
     return folder
 
 
@@ -127,6 +147,10 @@ def existing_study(request: Request) -> Path:
     if before != name:
         raise InputError(f"study {folder.name} searches {before}, not {name}")
     check_words(manifest, request.overrides, request.seed, request.seeds)
+    taken = manifest.get("taken", {}).get("study")
+    if request.source not in (None, taken):
+        was = f"--from {taken}" if taken else "no --from"
+        raise InputError(f"study {folder.name} was begun with {was}, not {request.source}; give another --name")
     if changed := changed_since(manifest, request.space):
         print(f"raymc: {changed}", file=sys.stderr)
     return folder

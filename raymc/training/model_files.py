@@ -42,6 +42,13 @@ CONFIG, WEIGHTS, README = "config.json", "weights.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, README)
 FORMAT = 1
 SCALING = "scaling"
+NEEDED: dict[tuple[str, ...], str | None] = {
+    ("dataset", "seed", "smoke", "n_clusters", "clusters_by", "classes", "encoder", SCALING, ASSIGNER): None,
+    ("shape", "dtype", "columns"): "input",
+    ("n", "split", "ruled", "metrics"): "training",
+    ("name", "sha256", "takes", "side", "precision"): "encoder",
+}
+"""Keys of `config.json`, by the part that has them."""
 KINDS = {"uint8": torch.uint8, "float32": torch.float32}
 
 Record = dict[str, Any]
@@ -184,6 +191,9 @@ def read_record(folder: Path) -> Record:
 
 
 def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
+    for keys, part in NEEDED.items():
+        for key in keys:
+            _ = record[key] if part is None else record[part] and record[part][key]
     backbone = str(record["configuration"]["backbone"])
     if is_named(backbone) and not backbone.startswith(TIMM) and not allow_code:
         raise InputError(

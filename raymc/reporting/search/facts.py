@@ -45,6 +45,7 @@ def gather(study: Study) -> dict[str, Any]:
         "searched": {key: dict(spec) for key, spec in study.searched.items()},
         "fixed": study.get("fixed") or {},
         "trials": {"planned": study.get("budget", "trials"), **Counter(trial.state for trial in study.trials)},
+        "taken": study.get("taken"),
         "ended_early": study.get("budget", "ended_early") or "",
         "winner": _winner(study, best),
         "tried_first": _tried_first(study),

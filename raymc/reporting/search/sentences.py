@@ -20,8 +20,8 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     """The report in one or two sentences."""
     best, metric = facts["winner"], facts["objective"]["metric"]
     if best is None:
-        bounded = " and keeps to the constraint" if facts["objective"]["constraint"] else ""
-        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score{bounded}."
+        bound = " and keeps to the constraint" if facts["objective"]["constraint"] else ""
+        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score{bound}."
     found = (mine or {}).get("statistics", {}).get(metric)
     if found is None and mine and mine["score"] is not None and mine["drop"] is None:
         means = [f"{name} {score(mine['statistics'][name]['mean'])}" for name in LABEL_FREE_METRICS]
@@ -138,8 +138,10 @@ def trials(facts: Facts) -> str:
     asked = f" of {planned} planned" if planned and planned != total else ""
     if not facts["searched"] and total:
         return f"Nothing was searched, so there is one trial, of the preset: {ended}."
+    taken = facts["taken"]
+    known = f" The sampler knew {count(taken['trials'], 'trial')} of {taken['study']} from the start." if taken else ""
     why = f" No more were begun, since {facts['ended_early']}." if facts["ended_early"] else ""
-    return f"{count(total, 'trial')}{asked}: {ended}.{why}" if total else "No trial was started."
+    return f"{count(total, 'trial')}{asked}: {ended}.{why}{known}" if total else "No trial was started."
 
 
 def cost(facts: Facts) -> list[str]:
