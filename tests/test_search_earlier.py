@@ -88,7 +88,7 @@ def test_studies_that_do_not_agree_are_named_with_what_differs(working: Path) ->
         ({"smoke": True, "seeds": 2}, "it has other lengths|it has other samples"),
         ({"space": _space(working, "grid.yaml", space=finite, first=None), "sampler": "grid"}, "learns from no trial"),
         ({"retry": "failed"}, "--retry: a new study has no failed trials"),
-        ({"name": "old", "resume": True}, "--from was settled when the study was made"),
+        ({"name": "old", "resume": True}, "begun with no --from, not old"),
     ]
     for changes, words in bad:
         with pytest.raises(InputError, match=words):

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, whole: argparse.ArgumentParser) -> None:
         raise InputError("completion needs shtab: pip install 'raymc[completion]'") from error
     names_complete(whole)
     spaces = " ".join(space_names())
-    before = {sh: text.replace("{spaces}", spaces).replace("{studies}", STUDIES) for sh, text in BY_NAME.items()}
+    before = BY_NAME.get(args.shell, "").replace("{spaces}", spaces).replace("{studies}", STUDIES)
     print(shtab.complete(whole, args.shell, preamble=before))
 
 
