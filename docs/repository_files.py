@@ -8,6 +8,7 @@ changed alike; one to a folder, which a browser could not open, is its text alon
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import re
 from pathlib import Path
@@ -15,9 +16,18 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+logger = logging.getLogger("mkdocs.plugins.repository_files")
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = "<!-- what raymc has by name -->"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+
+
+def on_pre_build(config: Any) -> None:
+    """A strict build fails where the README, which the site does not have, links to what is not there."""
+    targets = {link[3] for link in LINK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))}
+    for target in sorted(targets):
+        if "://" not in target and not (ROOT / target).exists():
+            logger.warning("README.md links to %s, which is missing", target)
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -6,15 +6,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 PUBLIC = {
-    "encode": "estimators.encode",
-    "Study": "estimators.study",
-    "Trial": "estimators.study",
-    "load_study": "estimators.study",
-    "run_study": "estimators.study",
-    "GCML": "estimators.gcml",
     "MLC": "estimators.mlc",
     "NMCE": "estimators.nmce",
+    "GCML": "estimators.gcml",
     "load_model": "estimators.model",
+    "Model": "estimators.model",
+    "run_study": "estimators.study",
+    "load_study": "estimators.study",
+    "Study": "estimators.study",
+    "Trial": "estimators.study",
+    "encode": "estimators.encode",
 }
 """What `raymc.NAME` is, by the module below `raymc` that has it, which is imported when it is first asked for.
 

@@ -227,7 +227,7 @@ def test_clusters_that_are_empty_on_every_fresh_seed_are_a_warning_of_page_and_t
         page, summary = report_of(study)
         assert ("empty_clusters" in kinds(summary)) == (said in words_of(page)) == (seeds == 2)
     result = {"study": "empty", "smoke": False, "report": "", "trials": {"finished": 6}, "confirm": None}
-    picked = {"agreement": None, "seed": 1000, "folder": ""}
+    picked = {"agreement": None, "seed": 1000, "folder": "", "consensus": None}
     _tell(summary, result | {"best": summary["winner"], "winner": picked, "stages": summary["stages"]})
     assert f"  warning: {said}: ask for" in capsys.readouterr().out
 

@@ -88,7 +88,7 @@ def beside_default(study: Study, best: Record | None) -> dict[str, Any] | None:
         "trial": None if record.kind == "default" else record.trial,
         "score": study.level(record),
         "seeds": [run.seed for run in record.finished],
-        "statistics": statistics(values) if values else None,
+        "statistics": statistics(values, bounds(metric)) if values else None,
         "advantage": statistics(gaps) if len(gaps) > 1 else None,
     }
 
