@@ -8,7 +8,7 @@ import sys
 from raymc.cli import execute
 from raymc.config import nearest
 
-COMMANDS = ("cluster", "tune", "train", "stability", "report", "check", "data", "embed", "checkpoint")
+COMMANDS = ("cluster", "tune", "train", "predict", "stability", "report", "check", "data", "embed", "checkpoint")
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ FLOORS = (
     ("estimators",),
     ("cli",),
     ("commands",),
-    ("__main__", "cluster", "tune", "train", "report", "check", "data", "embed", "checkpoint", "stability.__main__"),
+    (*"__main__ cluster tune train predict report check data embed checkpoint".split(), "stability.__main__"),
 )
 """The rooms, and the files beside them, from the ground up. None uses another on its floor, but on the ground."""
 

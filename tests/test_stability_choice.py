@@ -116,6 +116,10 @@ def test_a_file_of_rows_without_a_space_file(
         labels = {row["sample"]: row["cluster"] for row in csv.DictReader(file)}
     assert len(labels) == 90 and len({(i % 3, labels[f"s{i}"]) for i in range(90)}) == 3
     assert np.load(tmp_path / "out" / "embedding.npy").shape == (90, 4)
+    new = command("predict", "out", "rows.csv", "--out", "new.csv")
+    assert new["n"] == 90 and new["clusters"] == {"0": 30, "1": 30, "2": 30}
+    both = [(tmp_path / file).read_text().splitlines() for file in ("new.csv", "out/labels.csv")]
+    assert sorted(both[0]) == sorted(both[1]), "--smoke draws the samples, in an order of its own"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "kmeans puts 90 samples in 3 clusters." in page and "Most doubtful" in page
     again = command("train", str(tmp_path / "out" / "config.yaml"), "--storage", "store", "--out", "again", "--smoke")

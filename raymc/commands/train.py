@@ -15,7 +15,7 @@ from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
-from raymc.masking import masked_words
+from raymc.masking import masked, masked_words
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.space.again import CONFIG, write_config
@@ -37,12 +37,15 @@ def parser() -> Parser:
     parser.add_argument("--workers", type=int, help="data-parallel workers, under Ray Train when above 1")
     parser.add_argument("--from", dest="start_from", metavar="STAGE", help="compute this stage and later ones anew")
     parser.add_argument("--out", type=Path, help="output folder (default: runs/<space>-<time>)")
+    parser.add_argument("--tracking-uri", help="also record the run and its model in this MLflow")
+    parser.add_argument("--register", metavar="NAME", help="register the model in MLflow under this name")
     return parser
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
     space = load_space(args.space).pinned(parse_overrides(args.overrides))
+    tracking_uri = _tracking(args)
     out = (args.out or Path("runs") / f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
         result = _train(config, stages, args, out)
         write_config(out / CONFIG, space, config)
+        logged = {} if tracking_uri is None else _logged(out, tracking_uri, space.name, config, result, args.register)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
         words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
         raise Interrupted(shlex.join(masked_words(words))) from error
@@ -79,7 +83,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "clusters_by": result["clusters_by"],
         "smoke": result["smoke"],
         "out": str(out),
+        **logged,
     }
+
+
+def _tracking(args: argparse.Namespace) -> str | None:
+    """The MLflow in which the training is recorded; None: in none. Raises InputError."""
+    if args.tracking_uri is None and args.register is None:
+        return None
+    from raymc.tracking import uri
+
+    return uri.resolve(args.tracking_uri)
+
+
+def _logged(
+    out: Path, tracking_uri: str, experiment: str, config: Config, result: Mapping[str, Any], register: str | None
+) -> dict[str, Any]:
+    """Record the training and its model; what `--json` says of that."""
+    from raymc.tracking.model import log_training
+
+    logged = log_training(out, tracking_uri, experiment, config, result, register)
+    named = {} if register is None else {"registered": {"name": register, "version": logged.version}}
+    words = "" if register is None else f", registered as {register} version {logged.version}"
+    print(f"model in MLflow at {masked(tracking_uri)}{words}", file=sys.stderr)
+    return {"tracking_uri": masked(tracking_uri), "run_id": logged.run_id, "model_id": logged.model_id, **named}
 
 
 def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, out: Path) -> dict[str, Any]:

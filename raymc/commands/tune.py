@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
@@ -23,6 +24,7 @@ def parser() -> Parser:
     parser.add_argument("--name", help="name of the study (default: the space and the time)")
     parser.add_argument("--resume", action="store_true", help="go on with the study --name, or the space's newest")
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    parser.add_argument("--register", metavar="NAME", help="register the winner's model in MLflow under this name")
     parser.add_argument("--database", help="server for the trials (default: RAYMC_DATABASE, else a file of the study)")
     return parser
 
@@ -49,4 +51,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         resume=args.resume,
         smoke=args.smoke,
     )
-    return tune(request, finish)
+    return tune(request, partial(finish, register=args.register))

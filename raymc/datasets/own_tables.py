@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 SEPARATORS = ";\t|"  # of other tables than comma-separated ones
 Kinds = dict[str, set[str]]
 """By column numpy's letters for the types of its parts."""
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a .csv or .parquet; none where it cannot be read: who reads it says why."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return [str(name) for name in pq.read_schema(path).names]
+        import pandas as pd  # a second that no other kind needs
+
+        return [str(name).strip() for name in pd.read_csv(path, nrows=0, index_col=False, skipinitialspace=True)]
+    except Exception:  # each library has many kinds of errors for a torn file
+        return []
 
 
 def check_header(names: Sequence[str], own: OwnData) -> None:

@@ -35,25 +35,24 @@ def for_encoder(trained: TrainedModel, given: Any) -> Inputs:
     array = _array(given)
     if array.ndim not in (3, 4):
         raise InputError(f"{X} holds {_words(array)}; expected: images, which {_encoder(trained)} takes")
-    return torch.from_numpy(np.ascontiguousarray(samples_in(array, X)[0]))
+    return torch.from_numpy(np.require(_samples(array), requirements=["C", "W"]))
 
 
-def for_net(trained: TrainedModel, given: Any) -> Array:
+def for_net(trained: TrainedModel, given: Any, name: str = X) -> Array:
     """Rows `[n, d]` as they are stored, or images uint8 `[n, c, h, w]`, of the kind that the model was trained on.
 
-    Raises InputError that names the first difference.
+    Raises InputError that begins with `name` and names the first difference.
     """
-    config = trained.config
-    found = given if isinstance(given, Found) else _found(config, given, len(trained.input_shape) == 3)
+    images = len(trained.input_shape) == 3
+    found = given if isinstance(given, Found) else _found(trained.config, given, images)
     if found.side is not None:
         found = with_colours(found, trained.input_shape)
     columns = trained.record["input"]["columns"] or ()
     difference = difference_from(trained.input_shape, columns if found.columns else (), found)
     if difference:
-        name = X if not isinstance(given, Found) else "the data"
         raise InputError(f"{name}, compared with what the model was trained on, {difference}")
     if found.x.ndim == 2:
-        check_numbers(found, X)
+        check_numbers(found, name)
     return found.x
 
 
@@ -64,19 +63,16 @@ def _found(config: Config, given: Any, images: bool) -> Found:
         names = [name for name in map(str, given.columns) if name not in left_out]
         return Found(_numbers(given, names), None, names)
     array = _array(given)
-    empty = len(array) == 0 and array.ndim > 1  # nothing to label is no error
-    if not empty and (array.ndim == 1 or (images and array.ndim == 2)):
+    if array.ndim < 2 or (images and array.ndim == 2):
         kind = "images [n, h, w], [n, h, w, c] or [n, c, h, w]" if images else ROWS_AND_COLUMNS
         raise InputError(f"{X} holds {_words(array)}; expected: {kind}")
-    if empty and array.ndim == 2:
-        return Found(array, None)
-    return Found(_images_of_none(array) if empty else samples_in(array, X)[0], None)
+    return Found(_samples(array), None)
 
 
-def _images_of_none(array: Array) -> Array:
-    """`[0, c, h, w]` of images of which there are none."""
-    one = np.zeros((1, *array.shape[1:]), np.uint8)
-    return samples_in(one, X)[0][:0]
+def _samples(array: Array) -> Array:
+    """Rows, or images uint8 `[n, c, h, w]`; also none at all, which is no error where samples come in batches."""
+    some = array if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
+    return samples_in(some, X)[0][: len(array)]
 
 
 def _numbers(frame: Any, names: Sequence[str]) -> Array:

@@ -202,9 +202,9 @@ class Model:
         scaling = self.trained.scaling
         for block in blocks:
             if block.dtype == np.uint8 and len(self.input_shape) == 3:
-                yield torch.from_numpy(np.ascontiguousarray(block))
+                yield _tensor(block)
             else:
-                yield scaling(block) if scaling else torch.from_numpy(np.ascontiguousarray(block, np.float32))
+                yield scaling(block) if scaling else _tensor(block, np.float32)
 
     def _features(self, x: Inputs, storage: str, report: Report) -> Iterator[Array]:
         """What the encoder gives for samples, as many rows at a time as the net sees together."""
@@ -239,6 +239,11 @@ class Model:
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"the parts of the model do not fit each other: {reason}") from error
+
+
+def _tensor(block: Array, dtype: type[np.generic] = np.uint8) -> Tensor:
+    """The array as a tensor, without a copy unless it has another type or layout, or cannot be written to."""
+    return torch.from_numpy(np.require(block, dtype, ["C", "W"]))
 
 
 def _blocks(x: Array) -> Iterator[Array]:

@@ -33,8 +33,8 @@ class TrainSeed:
     Args:
         storage: where stage results are shared; `data`: the datasets' folder.
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
-        keep_rows_of: the kind of tasks whose trainings leave `labels.csv` and the embedding, for a winner to be taken
-            from; empty: none.
+        keep_rows_of: the kind of tasks whose trainings leave `labels.csv`, the embedding and `model/`, for a
+            winner to be taken from; empty: none.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
     """
 
@@ -54,7 +54,7 @@ class TrainSeed:
         config = self.space.config({"seed": seed}, params)
         seeds = self._seeds(seed)
         keep = bool(self.keep_rows_of) and files.kind_of(out) == self.keep_rows_of
-        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_rows=keep)
+        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_model=keep, keep_rows=keep)
         if self.workers > 1:
             return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
         torch.set_num_threads(max(1, int(self.cpus)))
@@ -67,6 +67,7 @@ class TrainSeed:
                 stage_seeds=seeds,
                 report=report,
                 smoke=self.smoke,
+                keep_model=keep,
                 keep_rows=keep,
                 device="cpu" if self.gpus == 0 else None,
             )

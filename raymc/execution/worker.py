@@ -166,4 +166,10 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
             keep_model=job.keep_model,
             keep_rows=job.keep_rows,
         )
-        return result, {path.name: path.read_bytes() for path in Path(place).iterdir()} if apart and rank == 0 else {}
+        return result, _contents(Path(place)) if apart and rank == 0 else {}
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Of each file in the folder and below."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -16,7 +16,7 @@ class StabilityRequest:
 
     `target` is a space or a study, with `vs` beside it, or a table, of which `only` picks cells. `seeds` None: ten, of
     a table as many as it says; `first_seed` None: 0, with a study one that it has not used. `resume`: begin none anew.
-    `keep_rows`: every seed leaves `labels.csv` and its embedding.
+    `keep_rows`: every seed leaves `labels.csv`, its embedding and `model/`.
     """
 
     target: str

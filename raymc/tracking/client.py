@@ -26,6 +26,7 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -84,7 +85,7 @@ class Client:
 
     def connect(self) -> None:
         """Reach MLflow and find or make the experiment; a new database is made by one process at a time."""
-        with _translated(), _alone(self._uri):
+        with translated(), _alone(self._uri):
             from mlflow import MlflowClient
 
             self._client = client = MlflowClient(tracking_uri=self._uri)
@@ -102,7 +103,7 @@ class Client:
         where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in self._mine.items())
         found: dict[str, Known] = {}
         token = None
-        with _translated():
+        with translated():
             while True:
                 page = self._reached.search_runs(
                     [str(self.experiment_id)], where, ViewType.ALL, RUNS_PER_PAGE, page_token=token
@@ -116,14 +117,14 @@ class Client:
     def create_run(self, title: str, tags: Mapping[str, str], parent_id: str | None, start_ms: int) -> Known:
         """Begin a run, which is shown as `title`."""
         parent = {"mlflow.parentRunId": parent_id} if parent_id else {}
-        with _translated():
+        with translated():
             tags = {**self._mine, **tags, **parent}
             return _known(self._reached.create_run(str(self.experiment_id), start_ms, tags, run_name=title))
 
     def set_status(self, run_id: str, status: str, end_ms: int | None = None) -> None:
         """Mark a run as RUNNING, or end it; one that the user has deleted is left alone."""
         try:
-            with _translated():
+            with translated():
                 if end_ms is None:
                     self._reached.update_run(run_id, status=status)
                 else:
@@ -148,7 +149,7 @@ class Client:
     def artifact(self, run_id: str, path: Path, folder: str | None) -> None:
         """Copy a file to the run's artifacts. Where that fails with MLflow there, it is left out with a warning."""
         try:
-            with _translated():
+            with translated():
                 self._reached.log_artifact(run_id, str(path), folder)
         except (Away, Refused) as error:
             self._is_deleted(run_id)  # raises where MLflow no longer has the run
@@ -160,7 +161,7 @@ class Client:
         from mlflow.entities import Metric, Param, RunTag
 
         try:
-            with _translated():
+            with translated():
                 self._reached.log_batch(
                     run_id,
                     [e for e in entries if isinstance(e, Metric)],
@@ -178,7 +179,7 @@ class Client:
                 self._log(run_id, entries[middle:])
 
     def _is_deleted(self, run_id: str) -> bool:
-        with _translated():
+        with translated():
             return bool(self._reached.get_run(run_id).info.lifecycle_stage == "deleted")
 
     @property
@@ -196,7 +197,7 @@ def _known(run: Run) -> Known:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Whatever the client raises, as Away, Forgotten or Refused."""
     from mlflow.exceptions import MlflowException
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,13 @@ CONFIG, WEIGHTS, README = "config.json", "weights.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, README)
 FORMAT = 1
 SCALING = "scaling"
+NEEDED: dict[tuple[str, ...], str | None] = {
+    ("dataset", "seed", "smoke", "n_clusters", "clusters_by", "classes", "encoder", SCALING, ASSIGNER): None,
+    ("shape", "dtype", "columns"): "input",
+    ("n", "split", "ruled", "metrics"): "training",
+    ("name", "sha256", "takes", "side", "precision"): "encoder",
+}
+"""Keys of `config.json`, by the part that has them."""
 KINDS = {"uint8": torch.uint8, "float32": torch.float32}
 
 Record = dict[str, Any]
@@ -107,11 +116,32 @@ def save(folder: Path, model: TrainedModel) -> None:
         "versions": provenance.versions(),
         "configuration": effective(model.config),
     }
-    with replaced(folder) as making:
-        making.mkdir()
+    with _replacing(folder) as making:
         write_bytes(making / WEIGHTS, content)
         write_json(making / CONFIG, record)
         write_text(making / README, model_page(record))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a model's folder, whole or not at all; where there is none, there is none in the end.
+
+    Raises InputError where `target` holds anything but a model.
+    """
+    check_free(target)
+    if not source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        return
+    with _replacing(target) as making:
+        for name in FILES:
+            shutil.copyfile(source / name, making / name)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which takes the place of a model, if one is there, at the end of the block."""
+    with replaced(folder) as making:
+        making.mkdir()
+        yield making
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
 
@@ -161,6 +191,10 @@ def read_record(folder: Path) -> Record:
 
 
 def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
+    for keys, part in NEEDED.items():
+        facts = record if part is None else record[part]
+        for key in keys if part != "encoder" or facts is not None else ():
+            _ = facts[key]
     backbone = str(record["configuration"]["backbone"])
     if is_named(backbone) and not backbone.startswith(TIMM) and not allow_code:
         raise InputError(

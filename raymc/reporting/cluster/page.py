@@ -1,4 +1,4 @@
-"""Writes what `raymc cluster` leaves: labels by name, embedding, configuration, consensus, and the report."""
+"""Writes what `raymc cluster` leaves: labels by name, embedding, model, configuration, consensus, and the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from raymc.stability.choice import consensus
 from raymc.stability.cluster import Clustering
 from raymc.stability.side_by_side import Source
 from raymc.study.files import load_json
-from raymc.training import rows
+from raymc.training import model_files, rows
 
 CONSENSUS, REPORT, SCORES_FILE = "consensus.csv", "report.html", "arms.json"
 
@@ -63,6 +63,7 @@ def _write(found: Clustering, out: Path) -> Path:
     run, chosen = found.seed_run, found.chosen
     for name in rows.FILES:
         copy_file(run.folder / name, out / name)
+    model_files.copy(run.folder / model_files.FOLDER, out / model_files.FOLDER)
     names, confidence = read_labels(out / rows.LABELS)
     mine = chosen.labels[chosen.seed]
     agreed, share = consensus(list(chosen.labels.values()), mine)

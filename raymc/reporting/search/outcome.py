@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raymc.errors import TrainingError
+from raymc.errors import InputError, TrainingError
 from raymc.masking import masked
 from raymc.reporting.baseline import sentence
 from raymc.reporting.search.facts import gather
@@ -21,17 +21,28 @@ from raymc.study.records import BAD, FINISHED, Row
 from raymc.study.request import report_folder
 from raymc.study.winner import WINNER, write_winner
 from raymc.study.words import configured
+from raymc.tracking.model import log_model
 from raymc.tracking.outcome import log_outcome
 from raymc.tracking.projection import run_name
 from raymc.tracking.study import StudyTracker
+from raymc.training.model_files import FOLDER as MODEL
 
 FLUSH_SECONDS = 30.0
 
 
-def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker, tracking_uri: str, place: str) -> Row:
+def finish(
+    folder: Path,
+    manifest: Row,
+    queue: TrialQueue,
+    tracker: StudyTracker,
+    tracking_uri: str,
+    place: str,
+    register: str | None = None,
+) -> Row:
     """Write the report of a study whose tasks have all ended, print its outcome, return the JSON of `tune`.
 
-    `place` is where the study is, which may be a URI. Raises TrainingError, with that JSON, when no trial finished.
+    `place` is where the study is, which may be a URI; `register` is the name under which the winner's model is
+    registered in MLflow. Raises TrainingError, with that JSON, when no trial finished.
     """
     study = read_study(folder)
     facts = gather(study)
@@ -41,6 +52,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
     sent = tracker.flush(FLUSH_SECONDS)
     _note_runs(folder, manifest, tracker)
     picked = write_winner(study, read_space(folder, manifest))
+    logged = log_winner(folder, picked, tracker, tracking_uri, register)
     page = write_report(folder, report_folder(folder.name))
     tracker.artifact(page, folder="report")
     if not sent:
@@ -59,6 +71,7 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
         "folder": place,
         "report": str(page),
         "tracking_uri": masked(tracking_uri),
+        **logged,
     }
     if best is None:
         error = TrainingError(_why(study, counts))
@@ -66,6 +79,27 @@ def finish(folder: Path, manifest: Row, queue: TrialQueue, tracker: StudyTracker
         raise error
     _tell(facts, result)
     return result
+
+
+def log_winner(folder: Path, picked: Row | None, tracker: StudyTracker, tracking_uri: str, register: str | None) -> Row:
+    """Log the winner's model with its run in MLflow; what the JSON says of that. A study that is done stays done."""
+    if picked is None or not (folder / MODEL).is_dir():
+        if register is not None:
+            print(f"--register {register}: the study has no {folder / MODEL}", file=sys.stderr)
+        return {}
+    known = tracker.run_ids()
+    runs = [known.get(run_name(picked["trial"], kind=kind)) for kind in ("confirm", "search")]
+    run = next((one for one in runs if one), None)
+    if run is None:
+        print(f"the model is not in MLflow at {masked(tracking_uri)}: it has not answered", file=sys.stderr)
+        return {}
+    try:
+        logged = log_model(folder / MODEL, tracking_uri, run, register)
+    except InputError as error:
+        print(f"the model is not in MLflow: {error}", file=sys.stderr)
+        return {}
+    named = {} if register is None else {"registered": {"name": register, "version": logged.version}}
+    return {"model_id": logged.model_id, **named}
 
 
 def _confirmed(facts: Row) -> Row | None:

@@ -93,7 +93,7 @@ def read_raw(own: OwnData, root: str | None, most: int | None = None, least: int
     held = read_held_out(own, found)
     if most is not None:
         rows = max(most, 0 if found.y is None else 2 * len(np.unique(found.y)))
-        found, held = _few(found, rows), None if held is None else _few(held, rows)
+        found, held = few(found, rows), None if held is None else few(held, rows)
     return Raw(_inputs(found.x), None if held is None else _inputs(held.x), None, found, held)
 
 
@@ -104,7 +104,7 @@ def _inputs(x: Any) -> Inputs:
     return x.tolist() if x.dtype == object else torch.from_numpy(np.ascontiguousarray(x))
 
 
-def _few(found: Found, most: int) -> Found:
+def few(found: Found, most: int) -> Found:
     """At most `most` of the samples, drawn without labels."""
     order = torch.randperm(len(found.x), generator=torch.Generator().manual_seed(0))[:most].tolist()
     return found._replace(

@@ -1,0 +1,96 @@
+"""`python -m raymc.predict RUN|STUDY|MODEL DATA`: the clusters of new samples by a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raymc.cli import Parser, make_parser, storage_root
+from raymc.datasets import data_root
+from raymc.errors import InputError
+from raymc.estimators.model import Model, load_model, model_folder
+from raymc.estimators.new_data import read_new
+from raymc.training.model_files import FOLDER
+from raymc.training.progress import progress
+from raymc.training.rows import write_embedding, write_labels
+
+SMOKE_SAMPLES = 64
+
+
+def parser() -> Parser:
+    """The options of `predict`."""
+    parser = make_parser("predict", "Label new samples by a model that a training, a search or `cluster` left.")
+    parser.add_argument("model", metavar="RUN|STUDY|MODEL", help="a folder that has a model, or a study's name")
+    parser.add_argument("source", metavar="DATA", help="a file of rows, a folder of images, or a known dataset's name")
+    parser.add_argument("--out", type=Path, default=Path("labels.csv"), help="default: labels.csv")
+    parser.add_argument("--embedding", type=Path, metavar="FILE", help="also write the embedding, an .npy [n, m]")
+    parser.add_argument("--allow-code", action="store_true", help="run a backbone package.module:function of the model")
+    return parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Label, write the file, and return what `--json` prints."""
+    out, embedding = _checked(args.out, "--out", ".csv"), args.embedding
+    embedding = None if embedding is None else _checked(embedding, "--embedding", ".npy")
+    folder = model_folder(find_model(args.model, storage_root(args)))
+    model = load_model(folder, allow_code=args.allow_code)
+    new = read_new(model.trained, args.source, str(data_root(args.data)), SMOKE_SAMPLES if args.smoke else None)
+    with progress() as report:
+        found = model.assign(new.x, report, storage_root(args))
+    try:
+        write_labels(out, new.names, found.labels, found.confidence)
+        if embedding is not None:
+            write_embedding(embedding, found.z)
+    except OSError as error:
+        raise InputError(f"{error.filename or out} cannot be written: {error.strerror}") from error
+    counts = _counts(model, found.labels)
+    shown = ", ".join(f"{cluster}: {count:,}" for cluster, count in counts.items())
+    mark = "  (smoke: shortened)" if args.smoke else ""
+    print(f"{len(found.labels):,} samples by {folder}; in clusters {shown}{mark}", file=sys.stderr)
+    print(f"labels: {out}", file=sys.stderr)
+    return {
+        "model": str(folder),
+        "n": len(found.labels),
+        "clusters": counts,
+        "out": str(out),
+        **({} if embedding is None else {"embedding": str(embedding)}),
+        "smoke": args.smoke,
+    }
+
+
+def find_model(asked: str, storage: str) -> Path:
+    """The folder that `asked` names: one that is or has a model, or that of a study whose winner left one.
+
+    Raises InputError where there is none.
+    """
+    place = Path(asked).expanduser()
+    if place.exists():
+        return place.resolve()
+    from raymc.study.folder import find_study  # Optuna, which a folder needs not
+
+    try:
+        folder = find_study(storage, asked)
+    except InputError as error:
+        raise InputError(f"{asked} is no folder; {error}") from error
+    if not (folder / FOLDER).is_dir():
+        raise InputError(f"study {asked} has no {folder / FOLDER}: a search leaves it when it ends")
+    return folder
+
+
+def _counts(model: Model, labels: torch.Tensor) -> dict[str, int]:
+    counts = torch.bincount(labels, minlength=model.n_clusters)
+    return {str(cluster): int(count) for cluster, count in enumerate(counts)}
+
+
+def _checked(path: Path, option: str, kind: str) -> Path:
+    """Raises InputError where no file of the kind can be written there."""
+    place = path.expanduser().resolve()
+    if place.suffix.lower() != kind:
+        raise InputError(f"{option} {path}: expected: a name that ends in {kind}")
+    if place.is_dir():
+        raise InputError(f"{option} {place} cannot be written: it is a folder")
+    return place
