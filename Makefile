@@ -3,6 +3,8 @@ PYTHON ?= python3
 SPACE ?= nmce_digits
 ARGS ?=
 PORT ?= 5000
+# Where make was called, also by `make -C /path/to/raymc ui`: there the runs are.
+HERE := $(or $(PWD),$(CURDIR))
 BENCH ?= losses sinkhorn membership_clusters geometry gcml_epoch gcml_own augmentation optimisers stage1 worker_exactness trial_overhead seed_statistics scaling
 
 VENV := .venv
@@ -18,7 +20,7 @@ CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs
 export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tune ui test test-slow test-floor servers lint bench wheel requirements clean python312
+.PHONY: help setup tune ui test test-slow test-floor servers lint docs bench wheel requirements clean python312
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -41,11 +43,11 @@ $(READY): pyproject.toml requirements.txt
 tune: $(READY) ## search a space: make tune SPACE=nmce_coil20 ARGS="--trials 8"
 	@"$(BIN)/python" -m raymc.tune $(SPACE) $(ARGS)
 
-ui: $(READY) ## MLflow's pages on the runs of this folder (or of MLFLOW_TRACKING_URI)
+ui: $(READY) ## MLflow's pages on the runs of the folder where it is called (or of MLFLOW_TRACKING_URI)
 	@case "$$MLFLOW_TRACKING_URI" in \
 	  http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI" | sed 's|//.*@|//|' ;; \
 	  *) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "$(BIN)/mlflow" ui --host 127.0.0.1 \
-	       --port $(PORT) --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
+	       --port $(PORT) --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(HERE)/mlflow.db}" ;; \
 	esac
 
 test: $(READY) ## the fast tests
@@ -80,21 +82,28 @@ lint: $(READY) ## ruff and mypy
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy" --strict raymc benchmarks
 
+docs: $(READY) ## the documentation as a site, in site/; a broken link or a page outside the navigation fails
+	@"$(BIN)/mkdocs" --version >/dev/null 2>&1 && [ "$(VENV)/.docs" -nt docs/requirements.txt ] || \
+	  { "$(UV)" pip install --quiet --python "$(BIN)/python" -r docs/requirements.txt && touch "$(VENV)/.docs"; }
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --strict
+
 bench: $(READY) ## the benchmarks, or one of them: make bench BENCH=losses ARGS="--device cuda"
 	@for name in $(BENCH); do echo "== $$name"; "$(BIN)/python" -m "benchmarks.$$name" $(ARGS) || exit $$?; done
 
 wheel: $(READY) ## dist/: the wheel and its pinned requirements, which the machines of a cluster install
 	@rm -rf dist && "$(UV)" build --quiet --wheel --out-dir dist && cp requirements.txt dist/ && ls dist/*
 
-requirements: $(READY) ## resolve the pins anew: requirements.txt, tests/floor.txt and clusters/head.txt
+requirements: $(READY) ## resolve the pins anew: requirements.txt, tests/floor.txt, clusters/head.txt and docs/requirements.txt
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --extra dev --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.12 --no-emit-index-url --no-emit-find-links \
 	  --extra test --override tests/floor.in --custom-compile-command "make requirements" -o tests/floor.txt pyproject.toml
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --constraint requirements.txt --custom-compile-command "make requirements" -o clusters/head.txt clusters/head.in
-	@! grep -nE '^--|https?://|==[^ ]*\+' requirements.txt tests/floor.txt clusters/head.txt
+	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --constraint requirements.txt --custom-compile-command "make requirements" -o docs/requirements.txt --group docs
+	@! grep -nE '^--|https?://|==[^ ]*\+' requirements.txt tests/floor.txt clusters/head.txt docs/requirements.txt
 
 clean: ## remove environments, caches and build results; studies and reports stay
-	rm -rf "$(VENV)" "$(FLOOR)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf "$(VENV)" "$(FLOOR)" build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,6 +6,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 PUBLIC = {
+    "encode": "estimators.encode",
+    "Study": "estimators.study",
+    "Trial": "estimators.study",
+    "load_study": "estimators.study",
+    "run_study": "estimators.study",
     "GCML": "estimators.gcml",
     "MLC": "estimators.mlc",
     "NMCE": "estimators.nmce",

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LONGEST = 200
+"""Bytes of a name that still has one beside it for what is half written: file systems take 255."""
+
+
+def folder_name(text: str, longest: int = 60) -> str:
+    """`text`, such as a file's name, as a word that a folder, a URI and a command line take: letters, digits, `._-`.
+
+    Letters of any alphabet stay; it begins with one, or with a digit, and has at most `longest` bytes of UTF-8.
+    """
+    word = re.sub(r"[^\w.]+", "-", unicodedata.normalize("NFC", text))
+    short = word.lstrip("._-").encode()[:longest].decode(errors="ignore")
+    return short.rstrip("._-") or "study"
 
 
 def write_json(path: Path, content: object) -> None:

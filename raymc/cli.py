@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raymc import __version__
 from raymc.errors import InputError, Interrupted, RaymcError, storage_error
 from raymc.masking import masked
+from raymc.program import is_script
 
 Run = Callable[[argparse.Namespace], Mapping[str, Any] | None]
 
@@ -24,29 +29,85 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} ({self.prog} --help lists the options)")
 
 
-def make_parser(word: str, text: str) -> Parser:
-    """The parser of one command with the options that all commands have."""
-    parser = Parser(prog=f"python -m raymc.{word}", description=text)
-    parser.add_argument("--storage", help="studies and stages (default: RAYMC_STORAGE, else ./raymc-storage)")
-    parser.add_argument("--data", help="datasets (default: RAYMC_DATA, else the user's cache folder)")
-    parser.add_argument("--smoke", action="store_true", help="shorten every length: the whole path in two minutes")
-    parser.add_argument("--json", action="store_true", help="the last line of standard output is one JSON object")
+COMMON: Mapping[str, Mapping[str, Any]] = {
+    "storage": {"help": "studies and stages (default: RAYMC_STORAGE, else ./raymc-storage)"},
+    "data": {"help": "datasets (default: RAYMC_DATA, else the user's cache folder)"},
+    "smoke": {"action": "store_true", "help": "shorten every length: the whole path in two minutes"},
+}
+"""Options that several commands have; each has those that it reads."""
+
+
+def make_parser(word: str, text: str, common: Iterable[str] = tuple(COMMON)) -> Parser:
+    """The parser of one command, with the options of `COMMON` that it reads, `--json` and `--version`."""
+    parser = Parser(prog=f"raymc {word}" if is_script() else f"python -m raymc.{word}", description=text)
+    parser.add_argument("--version", action="version", version=f"raymc {__version__}")
+    add_common(parser, common)
     return parser
 
 
+def add_common(parser: argparse.ArgumentParser, names: Iterable[str], **more: Any) -> None:
+    """Add options of `COMMON`, and `--json`; `more` is of all of them."""
+    for name in names:
+        parser.add_argument(f"--{name}", **COMMON[name], **more)
+    words = "the last line of standard output is one JSON object"
+    parser.add_argument("--json", action="store_true", help=words, **more)
+
+
 def storage_root(args: argparse.Namespace) -> str:
-    """Where studies and stages live: an absolute path or a URI."""
-    place: str = args.storage or os.environ.get("RAYMC_STORAGE") or "raymc-storage"
-    place = place.removeprefix("file://")
+    """Where studies and stages live, by `--storage`."""
+    return storage_place(args.storage)
+
+
+def storage_place(given: str | None) -> str:
+    """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage."""
+    place = (given or os.environ.get("RAYMC_STORAGE") or "raymc-storage").removeprefix("file://")
     return place if "://" in place else str(Path(place).expanduser().resolve())
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as orderly as Ctrl-C does."""
+
+
+@contextmanager
+def on_sigterm() -> Iterator[list[int]]:
+    """Raise Terminated where the process is asked to end; the list that is given has the signal then.
+
+    A second one changes nothing: what is being put away is put away whole. Ctrl-C still ends that.
+    """
+    received: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        if not received:
+            received.append(number)
+            raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = None) -> int:
-    """Parse, run, print the JSON line if wanted; the exit code says how it ended (design: 0, 1, 2, 3, 130)."""
+    """Parse, run, print the JSON line if wanted; the exit code says how it ended (0, 1, 2, 3, 130, 143)."""
+    with on_sigterm() as received:
+        code = _execute(parser, run, argv)
+    return 128 + received[0] if received and code == Interrupted.exit_code else code
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parse; intermixed, since KEY=VALUE may stand before and after options, which argparse refuses with actions."""
+    actions = any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+    return parser.parse_args(argv) if actions else parser.parse_intermixed_args(argv)
+
+
+def _execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None) -> int:
     os.environ.setdefault("DO_NOT_TRACK", "true")  # heeded by MLflow and huggingface_hub, whoever imports them
     try:
-        # Intermixed: KEY=VALUE may stand before and after options.
-        args = parser.parse_intermixed_args(argv)
+        args = parse(parser, argv)
         result = run(args)
     except RaymcError as error:
         print(masked(_line(error)), file=sys.stderr)
@@ -55,7 +116,7 @@ def execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None = 
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return Interrupted.exit_code
     except Exception as error:
         if (refused := storage_error(error)) is not None:
             print(masked(_line(refused)), file=sys.stderr)

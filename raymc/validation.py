@@ -28,6 +28,13 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 """A whole number, also one that is written 3.0."""
 
 
+class Limits(NamedTuple):
+    """The least and the greatest value that a key can have; None: there is none, as where a bound is not a value."""
+
+    low: float | None
+    high: float | None
+
+
 class Key(NamedTuple):
     """What a dotted key may be: the field `name` of the settings' class `of`."""
 
@@ -49,6 +56,13 @@ class Key(NamedTuple):
     def optional(self) -> bool:
         """Whether null is a value."""
         return type(None) in get_args(self.field.annotation)
+
+    @property
+    def limits(self) -> Limits:
+        """As the field declares them."""
+        declared = self.field.metadata
+        low, high = ([getattr(one, end) for one in declared if hasattr(one, end)] for end in ("ge", "le"))
+        return Limits(max(low, default=None), min(high, default=None))
 
     @property
     def choices(self) -> tuple[str, ...]:

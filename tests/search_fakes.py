@@ -79,11 +79,13 @@ def accuracy(params: Mapping[str, Any], seed: int) -> float:
     return 0.9 - 0.1 * distance + 0.01 * params.get("heads.epochs", 3) + 0.001 * (seed % 7)
 
 
-def make_queue(folder: Path, study: optuna.Study, **changes: Any) -> TrialQueue:
+def make_queue(
+    folder: Path, study: optuna.Study, space: Mapping[str, BaseDistribution] = SPACE, **changes: Any
+) -> TrialQueue:
     settings: dict[str, Any] = {
         "objective": Objective("acc"), "trials": 5, "seeds": (0, 1), "seed": 0, "top": 2, "fresh": (1000, 1001)
     }  # fmt: skip
-    return TrialQueue(folder, study, SPACE, **settings | changes)
+    return TrialQueue(folder, study, space, **settings | changes)
 
 
 def new_study(mode: str | list[str] = "maximize", storage: Any = None) -> optuna.Study:
@@ -124,7 +126,7 @@ def driver_here(choose: Callable[[Any], Any], slots: int = 1, flights: list[list
     `choose` gives what a task runs for the real training; `flights` gets the tasks that were in flight, at each start.
     """
 
-    def run(work: Any, make: Any, place: Any, title: str, tick: Any = lambda: None, scheduler: Any = None) -> None:
+    def run(work: Any, make: Any, place: Any, title: str, tick: Any = lambda: None) -> None:
         trainings, running = make(Slots(slots, {}, 0.0, 1.0)), []
         while True:
             while len(running) < slots and (task := work.next()) is not None:

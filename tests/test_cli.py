@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import raymc
 from raymc import cli
 from raymc.__main__ import COMMANDS, main
+from raymc.atomic import folder_name
 from raymc.errors import (
     CollapsedError,
     DeviceMemoryError,
@@ -23,6 +28,7 @@ from raymc.errors import (
     RaymcError,
     TrainingError,
 )
+from raymc.program import command_line
 
 
 def run_with(outcome: Mapping[str, Any] | BaseException | None, argv: list[str]) -> int:
@@ -117,6 +123,65 @@ def test_options_and_overrides_may_mix(argv: list[str]) -> None:
     assert (seen[0].space, seen[0].overrides, seen[0].seed) == ("x", ["a=1", "b=2"], 3)
 
 
+def test_a_termination_is_as_orderly_as_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(args: argparse.Namespace) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except KeyboardInterrupt as error:
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one changes nothing
+            raise Interrupted("raymc tune x --resume") from error
+
+    assert cli.execute(cli.make_parser("train", "A command."), run, []) == 143
+    assert capsys.readouterr().err == "interrupted; go on with: raymc tune x --resume\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_line_to_paste_names_the_program_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "bin" / "raymc"
+    script.parent.mkdir()
+    script.touch(0o755)
+    python, words = sys.executable, ["a b", "--tracking-uri", "http://me:secret@host"]
+    told = "'a b' --tracking-uri 'http://me:***@host'"
+    for started, path, expected in (
+        ([python, str(script), "tune"], str(script.parent), f"raymc tune {told}"),
+        ([python, str(script), "tune"], "/nowhere", f"{script} tune {told}"),
+        ([python, "-u", str(script), "tune"], str(script.parent), f"raymc tune {told}"),
+        ([python, "-m", "raymc.tune"], str(script.parent), f"{python} -m raymc.tune {told}"),
+        ([python, "-m", "raymc", "tune"], "/nowhere", f"{python} -m raymc.tune {told}"),
+        ([python, "-c", "…"], "/nowhere", f"{python} -m raymc.tune {told}"),
+    ):
+        monkeypatch.setattr(sys, "orig_argv", started)
+        monkeypatch.setenv("PATH", path)
+        assert command_line("tune", words) == expected
+
+
+def test_completion_knows_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    monkeypatch.setattr(sys, "argv", ["raymc", "completion", "bash"])
+    assert main() == 0
+    out = capsys.readouterr().out
+    assert all(f"'{name}'" in out or f"_{name}_" in out for name in COMMANDS) and "--resume" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("nmce_digits", "nmce_digits"),
+        ("my search (2)", "my-search-2"),
+        ("мой поиск 🎉", "мой-поиск"),
+        ("🎉", "study"),
+        ("-_.x", "x"),
+        ("é" * 100, "é" * 30),
+        ("a/b\nc", "a-b-c"),
+    ],
+)
+def test_a_name_of_any_text(text: str, name: str) -> None:
+    assert folder_name(text) == name
+
+
 def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAYMC_STORAGE", raising=False)
@@ -127,7 +192,7 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
 
 
-@pytest.mark.parametrize("word", COMMANDS)
+@pytest.mark.parametrize("word", [word for word in COMMANDS if word != "completion"])
 def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"raymc.commands.{word}")
     assert callable(module.run)
@@ -137,7 +202,10 @@ def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixt
         cli.execute(parser, module.run, ["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(option in shown for option in ("--storage", "--data", "--smoke", "--json"))
+    assert "--json" in shown and "--version" in shown
+    assert ("--smoke" in shown) == (word in ("cluster", "tune", "train", "stability", "embed", "checkpoint"))
+    assert ("--data " in shown) == (word not in ("studies", "report"))
+    assert ("--storage" in shown) == (word != "data")
 
 
 def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,5 +219,7 @@ def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert code == 2 and err.startswith("usage: raymc {cluster,tune,") and out == ""
     code, out, err = called("--help")
     assert code == 0 and out.startswith("usage: raymc {cluster,tune,") and err == ""
+    assert all(f"\n  {name} " in out and words in out for name, words in COMMANDS.items())
+    assert called("--version") == (0, f"raymc {raymc.__version__}\n", "")
     code, out, err = called("check", "no_such_space", "--json")
     assert code == 2 and json.loads(out.splitlines()[-1])["spaces"][0]["valid"] is False

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import raymc
 from raymc import encoders
 from raymc.cli import execute
 from raymc.commands import embed
@@ -23,6 +24,7 @@ from raymc.datasets import Dataset, Split
 from raymc.datasets.base import stored
 from raymc.datasets.own import read_own
 from raymc.datasets.scaling import fit, scaled
+from raymc.encoders import Encoder
 from raymc.errors import InputError
 from raymc.space.space import load_space
 from raymc.training.features.data import Setting, load_data
@@ -171,6 +173,49 @@ def test_embed_writes_what_own_data_read(
     with np.load(tmp_path / "half.samples.npz") as file:
         assert file["sample"].tolist() == names and file["y"].tolist() == labels
     assert ran(capsys, *words)[1]["cached"]
+
+
+def test_encode_gives_what_embed_writes_and_what_the_encoder_computes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, storage = tmp_path / "x.npz", str(tmp_path / "store")
+    ran(capsys, str(folder), "--encoder", "efficientnet_lite2", "--out", str(out), "--storage", storage)
+    of_folder = raymc.encode(folder, "efficientnet_lite2")
+    with np.load(out) as file:
+        assert np.array_equal(of_folder, file["x"])
+    assert (
+        np.array_equal(of_folder, raymc.encode(folder, "efficientnet_lite2", storage=storage))
+        and of_folder.dtype == np.float32
+    )
+    files = sorted(folder.rglob("*.png"))
+    assert np.array_equal(raymc.encode([str(path) for path in files[::-1]], "efficientnet_lite2"), of_folder[::-1])
+    # The encoder is the mean of each colour in each quarter: 12 x 12 pixels need no resizing.
+    images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
+    wanted = images.reshape(5, 2, 6, 2, 6, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(5, 12) / 255
+    for given in (images, torch.from_numpy(images), images.transpose(0, 3, 1, 2)):
+        assert raymc.encode(given, "efficientnet_lite2") == pytest.approx(wanted, abs=1e-6)
+    grey = raymc.encode(images[..., 0], "efficientnet_lite2")
+    assert grey[:, :4] == pytest.approx(wanted[:, :4], abs=1e-6) and np.array_equal(grey[:, :4], grey[:, 4:8])
+    lengths = Encoder("l", torch.nn.Identity(), lambda texts: torch.tensor([[float(len(t))] for t in texts]), None, "")
+    monkeypatch.setattr(encoders, "load", lambda *_: lengths)
+    assert raymc.encode(np.array(["a", "bcd"]), "sentence_transformers:l").tolist() == [[1.0], [3.0]]
+
+
+def test_encode_says_in_one_line_what_it_was_not_given(folder: Path, tmp_path: Path) -> None:
+    table: list[tuple[Any, str]] = [
+        (np.zeros((3, 4, 4)), "X holds 3x4x4 values (float64); expected: a folder of images"),
+        (np.zeros((3, 4, 4, 2), np.uint8), "X holds images of 3x4x4x2; expected: 1 or 3 colours"),
+        ([], "X holds nothing; expected: a folder of images"),
+        ([folder, 3], "X holds int; expected: a folder of images"),
+        (tmp_path / "none", "none is missing; expected:"),
+        ([tmp_path / "none.png"], "none.png"),
+    ]
+    for given, said in table:
+        with pytest.raises(InputError) as caught:
+            raymc.encode(given, "efficientnet_lite2")
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = raymc.nothing
 
 
 def test_embed_a_known_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

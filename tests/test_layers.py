@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    ("atomic", "config", "errors", "former_keys", "masking", "provenance", "rng", "validation"),
+    ("atomic", "config", "errors", "former_keys", "masking", "program", "provenance", "rng", "validation"),
     ("distributed",),
     ("ops",),
     ("clusterers",),
@@ -29,8 +29,9 @@ FLOORS = (
     ("reporting",),
     ("estimators",),
     ("cli",),
+    ("estimators",),
     ("commands",),
-    (*"__main__ cluster tune train predict report check data embed checkpoint".split(), "stability.__main__"),
+    (*"__main__ cluster tune train predict report check data embed checkpoint studies".split(), "stability.__main__"),
 )
 """The rooms, and the files beside them, from the ground up. None uses another on its floor, but on the ground."""
 

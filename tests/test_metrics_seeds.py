@@ -8,16 +8,20 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, mannwhitneyu, trim_mean, ttest_rel
+from scipy.stats import bootstrap, mannwhitneyu, sem, trim_mean, ttest_rel
+from scipy.stats import t as student
 
 from raymc.metrics.clustering import adjusted_rand, clustering_scores
+from raymc.metrics.names import bounds
 from raymc.metrics.seeds import (
     agreement,
     ari_matrix,
     bootstrap_interval,
+    by_t_alone,
     certificate,
     collapsed_share,
     holm,
+    logit_interval,
     matched_disagreement,
     p_better,
     paired,
@@ -67,6 +71,53 @@ def test_the_interquartile_mean_is_that_of_the_middle_half_for_every_number_of_v
     assert summary([0.0, 1.0])["iqm"] == 0.5 and summary([0.0, 0.0, 6.0, 6.0, 9.0])["iqm"] == pytest.approx(4.2)
     values = np.random.default_rng(0).normal(size=24)
     assert summary(values.tolist())["iqm"] == pytest.approx(trim_mean(values, 0.25))
+
+
+def test_an_interval_stays_in_what_its_metric_can_be() -> None:
+    """Random values at and near the bounds: t where it stays inside, else logit(p) ± t s / (sqrt(n) p (1 - p))."""
+    rng = np.random.default_rng(0)
+    left = 0
+    for _ in range(400):
+        name = rng.choice(["acc", "test_nmi", "ari", "silhouette", "svm_pool_averaged", "smallest_share"])
+        low, high = bounds(str(name)) or (math.nan, math.nan)
+        shares = rng.beta(*rng.choice([0.3, 1, 4, 40], 2), rng.integers(2, 11)).round(rng.integers(1, 5))
+        values = low + (high - low) * shares
+        if np.ptp(values) == 0:
+            continue
+        found = summary(values.tolist(), (low, high))
+        ends = found["ci95"]
+        assert low <= ends[0] <= found["mean"] <= ends[1] <= high
+        usual = student.interval(0.95, len(values) - 1, values.mean(), sem(values))
+        inside = low <= usual[0] and usual[1] <= high
+        assert by_t_alone(found) == inside
+        if inside:
+            assert ends == pytest.approx(usual)
+            continue
+        left += 1
+        p = shares.mean()
+        reach = student.ppf(0.975, len(values) - 1) * sem(shares) / (p * (1 - p))
+        odds = math.log(p / (1 - p))
+        wanted = [low + (high - low) / (1 + math.exp(-(odds + end))) for end in (-reach, reach)]
+        assert ends == pytest.approx(wanted, abs=1e-12)
+    assert 50 < left < 350, "a test of one branch alone would be none"
+    # By hand: mean 0.976667, s / sqrt(3) 0.0145297, t 4.302653; t's own interval ends at 1.0392.
+    assert summary([0.95, 0.98, 1.0], (0, 1))["ci95"] == pytest.approx([0.72928, 0.998465], abs=1e-5)
+    assert summary([0.9] * 3, (0, 1))["ci95"] == [0.9, 0.9] and summary([1.0], (0, 1))["ci95"] == [1.0, 1.0]
+    almost = summary([1.0, math.nextafter(1.0, 0.0), 1.0], (0, 1))["ci95"]
+    assert almost[1] <= 1.0 <= almost[0] + 1e-12
+    # Values in percent are not what the name says: they have t's interval.
+    assert summary(NMCE, (0, 1))["ci95"] == summary(NMCE)["ci95"] and bounds("rate_reduction") is None
+
+
+def test_the_logit_interval_holds_the_mean_more_often_than_one_that_is_cut_off() -> None:
+    for n in (3, 5):
+        draws = np.random.default_rng(n).beta(60, 1, (4000, n))
+        mean, half = draws.mean(1), student.ppf(0.975, n - 1) * draws.std(1, ddof=1) / math.sqrt(n)
+        t = np.stack([mean - half, mean + half], 1)
+        pairs = np.stack([mean, half], 1)
+        logit = [logit_interval(m, h, (0, 1)) if m + h > 1 else [m - h, m + h] for m, h in pairs]
+        covers = [np.mean((ends[:, 0] <= 60 / 61) & (60 / 61 <= ends[:, 1])) for ends in (t, np.array(logit))]
+        assert covers[0] < 0.90 < 0.905 < covers[1] <= 0.96
 
 
 def test_the_bootstrap_interval_is_seeded_and_never_leaves_the_values() -> None:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from raymc import report
 from raymc.cli import execute
+from raymc.reporting.search.outcome import _tell
 from raymc.reporting.search.page import write_report
 from tests.fabricated_study import SEARCHED, Fabricator, fabricate
 
@@ -198,12 +199,37 @@ def test_one_fresh_seed_has_no_spread(tmp_path: Path) -> None:
 def test_equal_and_wildly_different_seeds_are_told_as_such(tmp_path: Path) -> None:
     study = fabricate(tmp_path / "spread", 6, confirm=1, confirm_seeds=2)
     (path,) = (study / "confirm").glob("*/record.json")
-    for values, said in (((0.8, 0.8), "All 2 fresh seeds gave acc 0.8000 exactly"), ((0.5, 0.9), "passes 1")):
+    for values, said in (
+        ((0.8, 0.8), "All 2 fresh seeds gave acc 0.8000 exactly"),
+        ((0.5, 0.9), "on the logit scale, since else it passes what acc can be"),
+    ):
         content = json.loads(path.read_text())
         for run, value in zip(content["per_seed"], values, strict=True):
             run["metrics"]["acc"] = value
         path.write_text(json.dumps(content))
         assert said in words_of(report_of(study)[0])
+
+
+def test_clusters_that_are_empty_on_every_fresh_seed_are_a_warning_of_page_and_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = fabricate(tmp_path / "empty", 6, confirm=1, confirm_seeds=2)
+    (path,) = (study / "confirm").glob("*/record.json")
+    content = json.loads(path.read_text())
+    said = "Each of 2 fresh seeds left clusters empty (7 to 8 of 10 have samples)"
+    for seeds in (1, 2):  # one of two seeds is no warning
+        for run in content["per_seed"][:seeds]:
+            run["metrics"] |= {"smallest_share": 0.0, "clusters_used": 6.0 + seeds}
+        for run in content["per_seed"][seeds:]:
+            run["metrics"] |= {"smallest_share": 0.02, "clusters_used": 10.0}
+        content["per_seed"][0]["metrics"]["clusters_used"] = 7.0
+        path.write_text(json.dumps(content))
+        page, summary = report_of(study)
+        assert ("empty_clusters" in kinds(summary)) == (said in words_of(page)) == (seeds == 2)
+    result = {"study": "empty", "smoke": False, "report": "", "trials": {"finished": 6}, "confirm": None}
+    picked = {"agreement": None, "seed": 1000, "folder": ""}
+    _tell(summary, result | {"best": summary["winner"], "winner": picked, "stages": summary["stages"]})
+    assert f"  warning: {said}: ask for" in capsys.readouterr().out
 
 
 def test_torn_files_are_named_or_left_out(tmp_path: Path) -> None:

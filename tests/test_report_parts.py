@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from raymc.config import parse_overrides
-from raymc.metrics.seeds import detectable
+from raymc.config import BareKeys, known_keys, parse_overrides
+from raymc.errors import InputError
+from raymc.methods import METHODS
+from raymc.metrics.seeds import detectable, summary
 from raymc.reporting.charts.confusion import confusion_matrix
 from raymc.reporting.charts.curves import learning_curves
 from raymc.reporting.charts.gallery import build_gallery
@@ -24,10 +26,11 @@ from raymc.reporting.search.commands import reproduce
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.sentences import cost
-from raymc.reporting.words import count, listing, score, seeds_varied
+from raymc.reporting.words import count, empty_clusters, listing, score, seeds_varied
 from raymc.study.reader import Study, read_study, winner
 from raymc.study.records import Record, Resources, SeedRun, StageRun
 from raymc.study.words import duration
+from raymc.validation import Key
 from tests.fabricated_study import SEARCHED, fabricate
 
 
@@ -55,6 +58,43 @@ def test_edge_is_five_per_cent_of_the_range_on_its_scale(
 
 def test_choices_have_no_edge() -> None:
     assert edge(30, {"choices": [30, 40]}) is None
+
+
+def test_a_value_at_the_end_of_what_its_key_can_be_is_not_told_to_widen_the_range(study: Study) -> None:
+    """The ends of every number of every method are values of it, and what lies beyond is none."""
+    ends = 0
+    for method in METHODS.values():
+        for key, known in known_keys(method.stage_settings).items():
+            if known.kind not in ("int", "float"):
+                continue
+            for sign, end in zip((-1, 1), known.limits, strict=True):
+                at = 5 if end is None else end
+                assert end is None or known.check(key, end) == end
+                spec = {"low": at if sign < 0 else at - 1, "high": at + 1 if sign < 0 else at, "log": False}
+                own = replace(study, manifest={**study.manifest, "method": method.name}, searched={key: spec})
+                found = cautions(own, replace(record_of(0), params={key: at}), None)
+                texts = {one["kind"]: one["text"] for one in found}
+                assert ("limit" in texts, "edge" in texts) == (end is not None, end is None)
+                if end is not None:
+                    ends += 1
+                    assert "widen the" not in texts["limit"].lower()
+                    with pytest.raises(InputError):
+                        known.check(key, end + sign)
+    assert ends > 100
+    assert Key(BareKeys, "ensc_tau").limits == (None, 1), "0 bounds it and is no value of it"
+    assert texts["limit" if end is not None else "edge"].startswith(f"{key} = {at} lies at the upper edge of its range")
+
+
+def test_clusters_that_every_seed_left_empty_are_said() -> None:
+    for shares, used, said in (
+        ((0.0, 0.0), (7.0, 8.0), "each of 2 fresh seeds left clusters empty (7 to 8 of 10 have samples): ask for"),
+        ((0.0,), (9.0,), "the one fresh seed left clusters empty (9 of 10 have samples): ask for"),
+    ):
+        found = {"smallest_share": summary(shares), "clusters_used": summary(used)}
+        assert empty_clusters(found, 10, "fresh seed").startswith(said)
+        assert " of 10" not in empty_clusters(found, "auto", "fresh seed")
+    assert empty_clusters({"smallest_share": summary([0.0, 0.1]), "clusters_used": summary([9, 10])}, 10, "seed") == ""
+    assert empty_clusters({"clusters_used": summary([2.0])}, 3, "seed") == "", "records of before do not say"
 
 
 def run_of(*stages: StageRun) -> SeedRun:
@@ -105,10 +145,10 @@ def test_hours_are_of_what_each_training_had_and_waiting_stands_apart(
     stage = StageRun("pretrain", 9, True, HOUR / 2, "a", waited=HOUR / 4)
     runs = tuple(SeedRun(i, "finished", {}, (stage,), HOUR, Path(), resources=one) for i, one in enumerate(had))
     asked = {"workers": 4, "cpus_per_worker": 2.0, "gpus_per_worker": 1.0}
-    own = dataclasses.replace(
+    own = replace(
         study,
         manifest={**study.manifest, "resources": asked},
-        trials=(dataclasses.replace(record_of(0, *runs), seconds=seconds),),
+        trials=(replace(record_of(0, *runs), seconds=seconds),),
         confirmations=(),
     )
     found = time_spent(own)
@@ -124,7 +164,7 @@ def test_weights_of_a_checkpoint_are_named(study: Study) -> None:
     assert "float16" not in [one["kind"] for one in cautions(study, None, None)]
     first = run_of(StageRun("pretrain", 9, True, 0.1, "a", "cifar"), StageRun("heads", 3, False, 7.0, "b", "cifar"))
     other = record_of(1, first, run_of(StageRun("pretrain", 9, True, 0.1, "a", "other")))
-    found = cautions(dataclasses.replace(study, trials=(*study.trials, other)), None, None)
+    found = cautions(replace(study, trials=(*study.trials, other)), None, None)
     texts = {one["kind"]: one["text"] for one in found}
     assert texts["float16"] == (
         "Trainings started from weights that were rounded to float16: checkpoints cifar and other."

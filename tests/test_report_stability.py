@@ -19,6 +19,7 @@ from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import heat_map, seed_strips
 from raymc.reporting.stability.page import write_stability
 from raymc.reporting.stability.sentences import may, may_not, varied
+from raymc.reporting.stability.text import terminal_text
 from raymc.stability.reader import read_stability
 from tests.fabricated_stability import fabricate_run, write
 from tests.test_metrics_seeds import MLC, NMCE
@@ -65,6 +66,15 @@ def test_what_may_be_concluded_and_what_may_not(tmp_path: Path) -> None:
     assert "All seeds share one result of the stage pretrain: what another seed of it would change" in no
     assert "weak" not in no and "smoke" not in no and "no labels" not in no
     assert varied(run.groups[0]) == "The seeds vary the stage heads."
+
+
+def test_clusters_that_every_seed_left_empty_are_named(tmp_path: Path) -> None:
+    folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6]}, config={"n_clusters": 4})
+    for path in folder.rglob("result.json"):
+        facts = json.loads(path.read_text())
+        write(path, facts | {"metrics": facts["metrics"] | {"smallest_share": 0.0}})
+    run, said = read_stability(folder), "ach of 2 seeds left clusters empty (3 of 4 have samples): ask for"
+    assert any(line.startswith(f"E{said}") for line in may_not(run)) and f"\ne{said}" in terminal_text(run)
 
 
 def test_weights_of_a_checkpoint_are_named(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_search_on_the_digits_is_killed_interrupted_and_completed(
 
     line = next(line for line in told.splitlines() if line.startswith("interrupted; go on with: "))
     words = shlex.split(line.removeprefix("interrupted; go on with: "))
-    assert words[:3] == ["python", "-m", "raymc.tune"]
+    assert words[:3] == [sys.executable, "-m", "raymc.tune"]
     third = start(*words[1:], "--json")
     code, out = third.end()
     assert code == 0, third.errors.read_text()

@@ -82,18 +82,18 @@ def test_a_studys_winner_is_registered_and_labels_new_rows(tmp_path: Path, capsy
     tracker: Any = SimpleNamespace(run_ids=lambda: {"confirm-0003": found["run_id"]})
     picked = {"trial": 3, "seed": 0}
     assert log_winner(study, picked, tracker, found["tracking_uri"], "won") == {}
-    assert f"--register won: the study has no {study / 'model'}" in capsys.readouterr().err
+    assert f"--register won: the study has no {study / 'winner' / 'model'}" in capsys.readouterr().err
     words = ("won", str(tmp_path / "rows.csv"), "--storage", str(tmp_path / "store"), "--out", str(tmp_path / "l.csv"))
     code, _, told = run(capsys, predict, *words)
     assert code == 2 and told.count("\n") == 1 and "study won has no" in told
-    model_files.copy(tmp_path / "rows" / "model", study / "model")
+    model_files.copy(tmp_path / "rows" / "model", study / "winner" / "model")
     logged = log_winner(study, picked, tracker, found["tracking_uri"], "won")
     assert logged == {"model_id": found["model_id"], "registered": {"name": "won", "version": 1}}
     silent: Any = SimpleNamespace(run_ids=dict)
     assert log_winner(study, picked, silent, found["tracking_uri"], None) == {}
     assert "it has not answered" in capsys.readouterr().err
     code, out, told = run(capsys, predict, *words, "--json")
-    assert code == 0 and json.loads(out)["model"] == str(study / "model"), told
+    assert code == 0 and json.loads(out)["model"] == str(study / "winner" / "model"), told
     code, _, told = run(capsys, predict, "wom", *words[1:])
     assert code == 2 and "wom is no folder; no study wom in" in told and "did you mean won?" in told
 

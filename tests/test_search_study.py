@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -121,6 +122,7 @@ def test_a_study_leaves_what_was_asked_and_tells_what_came_out(run_with: Any, ca
     assert manifest["searched"]["heads.epochs"]["high"] == 20 and manifest["seeds_from"] == "heads"
     assert manifest["data"]["n_classes"] == 10 and manifest["versions"]["torch"] and manifest["experiment_id"] == "7"
     asked = {"metric": "acc", "mode": "max", "aggregate": "mean", "second": None, "gates": None, "uses_labels": True}
+    asked |= {"constraint": None}
     assert manifest["objective"] == asked
     assert manifest["first"] == [{"heads.weight_decay": 1e-3, "heads.epochs": 3}]
     record = read_json(folder / "trials/0000/record.json")
@@ -153,7 +155,8 @@ def test_an_interrupted_study_says_what_resumes_it_and_keeps_its_count(run_with:
     with pytest.raises(Interrupted) as stopped:
         tune(_request(trials=3, concurrent=1, tracking_uri="sqlite:///my runs.db"))
     words = shlex.split(str(stopped.value))
-    assert words[:6] == ["python", "-m", "raymc.tune", "mine.yaml", "--name", "s"] and "--resume" in words
+    assert words[:3] == [sys.executable, "-m", "raymc.tune"], "whatever environment the shell has"
+    assert words[3:6] == [str(Path("mine.yaml").resolve()), "--name", "s"] and "--resume" in words
     assert words[words.index("--tracking-uri") + 1] == "sqlite:///my runs.db"
     assert words[words.index("--trials") + 1] == "3" and words[words.index("--concurrent") + 1] == "1"
     trainable = LeavesLabels()
@@ -191,8 +194,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"resume": True, "space": "nmce_digits"}, "study s searches mine, not nmce_digits"),
     ({"resume": True, "space": "nmce_digits", "name": None}, "no study of nmce_digits in .* to resume"),
     ({"resume": True, "trials": 3}, "asked for 4 trials; --trials 3 would take some away"),
-    ({"resume": True, "seeds": 3}, "--seeds was settled"),
-    ({"resume": True, "overrides": {"heads.epochs": 3}}, "KEY=VALUE was settled"),
+    ({"resume": True, "seeds": 3}, "study s was begun with --seeds 2, not 3"),
+    ({"resume": True, "seed": 1}, "study s was begun with --seed 0, not 1"),
+    ({"resume": True, "overrides": {"heads.epochs": 3}}, "study s searches heads.epochs: heads.epochs=3 makes another"),
+    ({"resume": True, "overrides": {"pretrain.epochs": 3}}, r"begun with pretrain.epochs=\d+, not pretrain.epochs=3"),
+    ({"resume": True, "overrides": {"heads.eta": 3}}, "begun with no heads.eta, not heads.eta=3"),
+    ({"name": "t" * 101}, "use letters"),
+    ({"name": "я" * 99 + "🎉"}, "use letters"),
     ({"resume": True, "smoke": True}, "is no smoke run"),
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raymc.errors import InputError, StorageError
-from raymc.execution.trial import Plan, run_task, stop_mark
+from raymc.execution.trial import Plan, run_task
 from raymc.study import files
 from raymc.study.events import read_events
 from raymc.study.objective import Objective
@@ -117,7 +117,7 @@ def test_a_stop_unwinds_the_training_and_is_recorded(tmp_path: Path) -> None:
     def report(row: dict[str, Any]) -> None:
         rows.append(row)
         if row.get("resource") == 5:
-            stop_mark(tmp_path, 7).write_text("{}")
+            files.stop_mark(tmp_path, 7).write_text("{}")
 
     record = run_task(Plan(tmp_path, Objective("acc"), "epochs"), SEARCH, Careful(), report)
     assert record.state == "pruned" and record.score is None and left == [3, 4]
@@ -128,8 +128,8 @@ def test_a_stop_unwinds_the_training_and_is_recorded(tmp_path: Path) -> None:
 
 def test_only_trials_of_the_search_are_stopped(tmp_path: Path) -> None:
     task = Task("confirm", 7, FIRST, (1000,), (1000,))
-    stop_mark(tmp_path, 7).parent.mkdir(parents=True)
-    stop_mark(tmp_path, 7).write_text("{}")
+    files.stop_mark(tmp_path, 7).parent.mkdir(parents=True)
+    files.stop_mark(tmp_path, 7).write_text("{}")
     record, rows = _run(tmp_path, FakeTrainable(), "epochs", task)
     assert record.state == "finished" and not [row for row in rows if "resource" in row]
 

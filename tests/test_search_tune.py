@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from raymc.errors import InputError
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
-from raymc.execution.searcher import Halving
-from raymc.execution.trial import Plan, stop_mark
+from raymc.execution.trial import Plan
 from raymc.execution.worker import Needs
 from raymc.study import files
 from raymc.study.distributions import enqueue
@@ -73,12 +73,10 @@ class Mortal(Watched):
         return super().__call__(params, seed, out, report)
 
 
-def _run(
-    queue: TrialQueue, trainable: FakeTrainable, slots: Slots, fidelity: str = "none", scheduler: Any = None
-) -> str:
+def _run(queue: TrialQueue, trainable: FakeTrainable, slots: Slots, fidelity: str = "none") -> str:
     shown = io.StringIO()
     with Board("test", "acc", queue.left, stream=shown) as board:
-        run_work(queue, {"": (Plan(queue.folder, Objective("acc"), fidelity), trainable)}, slots, board, scheduler)
+        run_work(queue, {"": (Plan(queue.folder, Objective("acc"), fidelity), trainable)}, slots, board)
     return shown.getvalue()
 
 
@@ -89,14 +87,15 @@ def _pids(folder: Path) -> list[str]:
 def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
     enqueue(study, [FIRST | {"heads.epochs": 6}], SPACE)
-    queue = make_queue(tmp_path, study, trials=12, fresh=(1000,))
-    shown = _run(queue, Watched(), slots, "epochs", Halving(tmp_path, "max", 1, 12, 2))
+    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    queue = make_queue(tmp_path, study, trials=12, fresh=(1000,), pruner=halving)
+    shown = _run(queue, Watched(), slots, "epochs")
     counts = queue.counts()
     assert sum(counts.values()) == 12 and counts["failed"] == 0 and counts["pruned"] >= 1
     for number in range(12):
         record = files.read_record(tmp_path, "search", number)
         assert record is not None and record.error is None
-        assert (record.state == "pruned") == stop_mark(tmp_path, number).exists()
+        assert (record.state == "pruned") == files.stop_mark(tmp_path, number).exists()
     pruned = next(t for t in study.get_trials() if t.state.name == "PRUNED")
     assert pruned.intermediate_values and pruned.user_attrs["state"] == "pruned"
     assert len(set(_pids(tmp_path))) <= 2, "two slots are two processes, for the search and the confirmation"
@@ -128,22 +127,3 @@ def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_p
     )
     assert not (tmp_path / "elsewhere").exists()
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
-
-
-def test_a_resumed_search_judges_by_what_was_heard_before(tmp_path: Path) -> None:
-    study = new_study()
-    for value in (0.5, 0.6, 0.7):
-        trial = study.ask(SPACE)
-        trial.report(value, 1)
-        study.tell(trial, value)
-    halving = Halving(tmp_path, "max", 1, 4, 2)
-    halving.replay(make_queue(tmp_path, study, trials=3).history())
-
-    class Trial:
-        trial_id, config = "new", {"task": {"trial": 3}}
-
-    nobody: Any = None
-    new: Any = Trial()
-    halving.on_trial_add(nobody, new)
-    assert halving.on_trial_result(nobody, new, {"resource": 1, "running": 0.55, "state": "running"}) == "CONTINUE"
-    assert stop_mark(tmp_path, 3).exists(), "below the median of 0.5, 0.6 and 0.7"

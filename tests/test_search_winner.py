@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from raymc.metrics.clustering import adjusted_rand
+from raymc.metrics.consensus import evidence_accumulation, renamed
 from raymc.metrics.seeds import ari_matrix
 from raymc.space.space import load_space
 from raymc.study import baseline, files, groups
@@ -57,7 +61,8 @@ def record(
         out.mkdir(parents=True)
         np.savez(out / "labels.npz", labels=labels(seed))
         if keep:
-            (out / rows.LABELS).write_text(f"of {kind} {trial} {seed}\n")
+            samples = [f"{kind} {trial} {seed} {row}" for row in range(N)]
+            rows.write_labels(out / rows.LABELS, samples, torch.tensor(labels(seed)), torch.ones(N))
             (out / rows.EMBEDDING).write_bytes(b"z")
         row = {"seed": seed, "state": FINISHED, "metrics": {"acc": acc, **more}, "stages": []}
         files.write_seed(folder, Task(kind, trial, PARAMS[trial], seeds, seeds), SeedRun.of(row, out))
@@ -81,9 +86,21 @@ def test_the_fresh_seed_that_agrees_most_is_the_winners(tmp_path: Path, monkeypa
     matrix = np.array(ari_matrix([labels(seed) for seed in FRESH]))
     means = (matrix.sum(1) - 1) / 2
     best = FRESH[int(means.argmax())]
+    consensus = found.pop("consensus")
     assert found == {"trial": 1, "seed": best, "agreement": pytest.approx(means.max()), "folder": str(folder / WINNER)}
-    assert (folder / WINNER / rows.LABELS).read_text() == f"of confirm 1 {best}\n"
-    assert sorted(path.name for path in (folder / WINNER).iterdir()) == ["config.yaml", "embedding.npy", "labels.csv"]
+    samples, _ = rows.read_samples(folder / WINNER / rows.LABELS)
+    assert samples == [f"confirm 1 {best} {row}" for row in range(N)]
+    left = ["config.yaml", "consensus.csv", "embedding.npy", "labels.csv"]
+    assert sorted(path.name for path in (folder / WINNER).iterdir()) == left
+
+    with (folder / WINNER / rows.CONSENSUS).open() as file:
+        lines = list(csv.DictReader(file))
+    together, agreement = evidence_accumulation([labels(seed) for seed in FRESH])
+    assert [line["sample"] for line in lines] == samples
+    assert [float(line["agreement"]) for line in lines] == pytest.approx(agreement, abs=1e-6)
+    clusters = np.array([int(line["cluster"]) for line in lines])
+    assert adjusted_rand(clusters, together) == 1 and np.array_equal(clusters, renamed(clusters, labels(best)))
+    assert (consensus["n"], consensus["clusters"]) == (3, 3) and "acc" not in consensus, "these seeds say no classes"
 
     space = load_space(folder / WINNER / "config.yaml")
     config, stages = space.config(), tuple(space.stage_settings)
@@ -95,10 +112,11 @@ def test_the_fresh_seed_that_agrees_most_is_the_winners(tmp_path: Path, monkeypa
 def test_without_fresh_seeds_the_searchs_own_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path, monkeypatch, rest="budget: {confirm: null}\n")
     record(folder, "search", 1, (0, 1), 0.8)
-    assert winner_kind(budget_of(study_folder.read_manifest(folder))) == "search"
+    manifest = study_folder.read_manifest(folder)
+    assert winner_kind(budget_of(manifest, study_folder.read_space(folder, manifest))) == "search"
     found = write(folder)
     assert (found["trial"], found["seed"]) == (1, 0)
-    assert (folder / WINNER / rows.LABELS).read_text() == "of search 1 0\n"
+    assert rows.read_samples(folder / WINNER / rows.LABELS)[0][0] == "search 1 0 0"
 
 
 def test_a_study_of_an_earlier_version_has_the_configuration_alone(
@@ -108,7 +126,7 @@ def test_a_study_of_an_earlier_version_has_the_configuration_alone(
     record(folder, "search", 0, (7,), 0.9, keep=False)
     record(folder, "confirm", 0, (1007,), 0.9, keep=False)
     found = write(folder)
-    assert (found["seed"], found["agreement"]) == (1007, None)
+    assert (found["seed"], found["agreement"], found["consensus"]) == (1007, None, None)
     text = (folder / WINNER / "config.yaml").read_text()
     assert [path.name for path in (folder / WINNER).iterdir()] == ["config.yaml"]
     assert "seed 7" in text and "seeds_from: finetune" not in text, "that training is not in reach of raymc train"

@@ -13,7 +13,7 @@ import pytest
 from raymc.errors import InputError
 from raymc.metrics.clustering import adjusted_rand
 from raymc.reporting.cluster.samples import cluster_views
-from raymc.stability.choice import choose, consensus, make_candidates, renamed
+from raymc.stability.choice import choose, make_candidates
 from raymc.stability.side_by_side import Source, check_names
 from raymc.study.records import SeedRun
 from tests.mlflow_database import DEPRECATED, new_database
@@ -56,22 +56,6 @@ def test_the_method_that_others_agree_with_and_its_steadiest_seed(tmp_path: Path
     assert best.scores["probe"] == pytest.approx(0.6) and "silhouette" not in best.scores
     (alone,) = make_candidates({"good": found["good"][:1]})
     assert choose([alone]) is alone and set(alone.scores) == {"probe"}
-
-
-def test_consensus_is_the_vote_of_matched_clusters() -> None:
-    seeds = [noisy(0.1, seed, seed) for seed in range(5)]
-    labels, share = consensus(seeds, seeds[0])
-    assert adjusted_rand(labels, TRUE) > max(adjusted_rand(one, TRUE) for one in seeds)
-    assert ((share >= 0.2) & (share <= 1)).all()
-    same, all_of_them = consensus([TRUE, (TRUE + 1) % 4], TRUE)
-    assert np.array_equal(same, TRUE) and (all_of_them == 1).all()
-    tie, half = consensus([np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])], np.array([0, 0, 1, 0]))
-    assert tie.tolist() == [0, 0, 1, 0] and half[3] == 0.5  # of equal votes the reference's counts
-
-
-def test_clusters_are_named_like_the_ones_they_share_most_with() -> None:
-    assert renamed(np.array([5, 5, 7, 7, 9]), np.array([1, 1, 0, 0, 0])).tolist() == [1, 1, 0, 0, 2]
-    assert renamed(np.array([3, 3, 3]), np.array([0, 1, 1])).tolist() == [1, 1, 1]
 
 
 def test_the_data_of_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

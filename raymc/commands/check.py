@@ -20,7 +20,9 @@ from raymc.training.smoke import one_step
 
 def parser() -> Parser:
     """The options of `check`."""
-    parser = make_parser("check", "Validate search spaces; where the data are here, run one step of each stage.")
+    parser = make_parser(
+        "check", "Validate search spaces; where the data are here, run one step of each stage.", ("storage", "data")
+    )
     parser.add_argument(
         "spaces",
         nargs="*",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import BareKeys, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
-from raymc.masking import masked_words
+from raymc.program import command_line
 from raymc.validation import Key
 
 SEEDS = 3
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         found = cluster(request, source, methods, clusters)
     except KeyboardInterrupt as error:  # the same command goes on with what is missing
-        raise Interrupted(shlex.join(["python", "-m", "raymc.cluster", *masked_words(sys.argv[1:])])) from error
+        raise Interrupted(command_line("cluster")) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()

@@ -13,6 +13,7 @@ from raymc.datasets.catalogue import SOURCES, source_of
 from raymc.datasets.fetch import fetch
 from raymc.datasets.source import Source
 from raymc.errors import InputError
+from raymc.program import command_line
 from raymc.reporting.aligned import aligned
 
 HEAD = ("name", "samples", "classes", "shape", "present", "files belong in")
@@ -20,7 +21,7 @@ HEAD = ("name", "samples", "classes", "shape", "present", "files belong in")
 
 def parser() -> argparse.ArgumentParser:
     """The options of `raymc data`."""
-    parser = make_parser("data", "List the known datasets, verify one, or download one.")
+    parser = make_parser("data", "List the known datasets, verify one, or download one.", ("data",))
     parser.add_argument("action", nargs="?", default="list", choices=("list", "check", "get"))
     parser.add_argument("name", nargs="?", help="of the dataset that is checked or downloaded")
     return parser
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(_table(rows, root), file=out)
         return {"root": str(root), "datasets": rows}
     if args.name is None:
-        raise InputError(f"{args.action}: which dataset? (python -m raymc.data lists them)")
+        raise InputError(f"{args.action}: which dataset? ({command_line('data', ['list'])} lists them)")
     source = source_of(args.name)
     result = _check(source, root) if args.action == "check" else _get(source, root)
     print(result.pop("words"), file=out)
@@ -89,7 +90,9 @@ def _get(source: Source, root: Path) -> dict[str, Any]:
     if place is None:
         words = f"{source.name} needs no files"
     elif before is not None:
-        words = f"{place} is there already and stays as it is (python -m raymc.data check {source.name} verifies it)"
+        words = (
+            f"{place} is there already and stays as it is ({command_line('data', ['check', source.name])} verifies it)"
+        )
     else:
         words = f"{place} is there now"
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from raymc.config import OwnData, nearest
 from raymc.datasets import NAMES
 from raymc.datasets.own_labels import numbered
 from raymc.errors import InputError, Interrupted
-from raymc.masking import masked_words
+from raymc.program import command_line
 from raymc.storage.stage_store import Store
 from raymc.training.features.data import ALONE, Raw, read_raw
 from raymc.training.features.stage import TYPES, Features
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with progress() as report:
             features.obtain(ALONE, report)
     except KeyboardInterrupt as error:  # what is done is in the store: the same command goes on from there
-        raise Interrupted(shlex.join(masked_words(["python", "-m", "raymc.embed", *sys.argv[1:]]))) from error
+        raise Interrupted(command_line("embed")) from error
     names, labels = _names(raw), _labels(own, raw)
     try:
         _write(out, features, args.precision, names, labels)

@@ -71,14 +71,16 @@ def find_model(asked: str, storage: str) -> Path:
     if place.exists():
         return place.resolve()
     from raymc.study.folder import find_study  # Optuna, which a folder needs not
+    from raymc.study.winner import WINNER
 
     try:
         folder = find_study(storage, asked)
     except InputError as error:
         raise InputError(f"{asked} is no folder; {error}") from error
-    if not (folder / FOLDER).is_dir():
-        raise InputError(f"study {asked} has no {folder / FOLDER}: a search leaves it when it ends")
-    return folder
+    model = folder / WINNER / FOLDER
+    if not model.is_dir():
+        raise InputError(f"study {asked} has no {model}: a search leaves it when it ends")
+    return model
 
 
 def _counts(model: Model, labels: torch.Tensor) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,22 @@ from raymc.errors import InputError
 from raymc.reporting.search.page import write_report
 from raymc.reporting.stability.page import write_stability
 from raymc.stability.reader import FACTS
-from raymc.storage.mirror import fetched
+from raymc.storage.mirror import fetched, followed
 from raymc.storage.objects import START_SECONDS, filesystem, folders, patiently
+from raymc.study.inventory import RUNNING, find_entry
+
+SECONDS = 5
+"""Between two pages."""
 
 
 def parser() -> Parser:
     """The options of `report`."""
-    parser = make_parser("report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.")
+    parser = make_parser(
+        "report", "Write a study's report: one HTML page with trials.csv and summary.json beside it.", ("storage",)
+    )
     parser.add_argument("study", nargs="?", help="name of a study in the storage, or of a run of stability")
     parser.add_argument("--table", metavar="NAME", help="a paper's table instead, e.g. gcml1: table.md and table.json")
+    parser.add_argument("--watch", action="store_true", help="write it again and again while the study is running")
     parser.add_argument("--out", type=Path, help="output folder (default: reports/<study>, reports/table-<name>)")
     return parser
 
@@ -40,13 +48,40 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError("name a study, or a table by --table")
     storage = storage_root(args)
     out = (args.out or Path("reports") / args.study).expanduser().resolve()
-    with fetched(storage, find_run(storage, args.study)) as folder:
+    part = find_run(storage, args.study)
+    if args.watch:
+        return _watch(args.study, storage, part, out)
+    with fetched(storage, part) as folder:
         try:
             page = write_stability(folder, out) if (folder / FACTS).exists() else write_report(folder, out)
         except OSError as error:
             raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     print(f"report: {page}", file=sys.stderr)
     return {"study": args.study, "report": str(page)}
+
+
+def _watch(name: str, storage: str, part: str, out: Path) -> dict[str, Any]:
+    """Write the page until the study is not running any more; at last as one that stays as it is. Raises InputError."""
+    if not part.startswith("studies/"):
+        raise InputError(f"--watch follows a study, and {name} is a run of stability: leave it out")
+    with followed(storage, part) as (folder, update):
+        shown = False
+        try:
+            while find_entry(storage, name).state == RUNNING:
+                update()
+                page = write_report(folder, out, refresh=SECONDS)
+                if not shown:
+                    print(f"watching {name} (Ctrl-C ends that): {page}", file=sys.stderr)
+                shown = True
+                time.sleep(SECONDS)
+        except KeyboardInterrupt:
+            print("no longer watched; the study goes on", file=sys.stderr)
+        except OSError as error:
+            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        update()
+        page, state = write_report(folder, out), find_entry(storage, name).state
+    print(f"study {name} is {state}; report: {page}", file=sys.stderr)
+    return {"study": name, "state": state, "report": str(page)}
 
 
 def _table(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,15 +6,12 @@ With `--table NAME` instead, the cells of a paper's table.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from typing import TYPE_CHECKING
 
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
-from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, TrainingError
-from raymc.masking import masked_words
+from raymc.program import command_line
 from raymc.study.records import Row
 
 if TYPE_CHECKING:
@@ -64,12 +61,14 @@ def run(args: argparse.Namespace) -> Row:
         raise InputError("name a search space or a study, or a table by --table")
     if not args.table and args.only:
         raise InputError("--only picks cells of a table: name it by --table")
+    overrides, storage = parse_overrides(words if args.table else args.overrides), storage_root(args)
+    from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
 
     request = StabilityRequest(
         target=args.table or args.target,
-        overrides=parse_overrides(words if args.table else args.overrides),
-        storage=storage_root(args),
+        overrides=overrides,
+        storage=storage,
         data=str(data_root(args.data)),
         seeds=args.seeds,
         first_seed=args.seed,
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> Row:
 
 def interrupted() -> Interrupted:
     """What tells the words to go on with."""
-    return Interrupted(shlex.join(["python", "-m", "raymc.stability", *masked_words(sys.argv[1:])]))
+    return Interrupted(command_line("stability"))
 
 
 def stability(request: StabilityRequest) -> Row:

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from raymc.atomic import folder_name
 from raymc.cli import Parser, make_parser, storage_root
-from raymc.config import Config, parse_overrides
+from raymc.config import Config, Value, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
-from raymc.masking import masked, masked_words
+from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
-from raymc.space.again import CONFIG, write_config
+from raymc.program import command_line
+from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.sized import sized
-from raymc.space.space import load_space
+from raymc.space.space import Space, load_space
+from raymc.study.names import check_target
+from raymc.study.words import configured
 from raymc.training.features.data import Setting
 from raymc.training.progress import progress
 from raymc.training.run import run as train
 from raymc.training.stages import seeds_of
 from raymc.training.training import pick_device
 
+if TYPE_CHECKING:
+    from raymc.study.target import Winner
+
 
 def parser() -> Parser:
     """The options of `train`."""
-    parser = make_parser("train", "Train one configuration: a space's preset and fixed values, and KEY=VALUE.")
-    parser.add_argument("space", help="a name in search_spaces/ or a path to a file")
+    parser = make_parser("train", "Train one configuration: a space's preset, or a study's winner, and KEY=VALUE.")
+    parser.add_argument("space", metavar="SPACE|STUDY", help="a search space, its file, or a study: its winner")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. heads.weight_decay=1e-3")
     parser.add_argument("--seed", type=int, help="seed of every stage (default: the key seed, 0)")
     parser.add_argument("--workers", type=int, help="data-parallel workers, under Ray Train when above 1")
@@ -44,9 +50,11 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
-    space = load_space(args.space).pinned(parse_overrides(args.overrides))
+    space, won = _target(args)
     tracking_uri = _tracking(args)
-    out = (args.out or Path("runs") / f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
+    out = (
+        (args.out or Path("runs") / f"{folder_name(space.name)}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,18 +63,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with progress() as report:
             setting = Setting(storage_root(args), device=pick_device(None), report=report)
             space = sized(space, str(data_root(args.data)), setting, args.smoke)
-        given = {"seed": args.seed, "workers": args.workers}
+        given: dict[str, Value] = {"seed": args.seed, "workers": args.workers}
+        if won is not None:
+            given |= {"seed": won.seed if args.seed is None else args.seed, "seeds_from": won.seeds_from}
         config = space.config({key: value for key, value in given.items() if value is not None})
         stages = tuple(space.stage_settings)
         trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
         if args.start_from is not None and args.start_from not in trained:
             raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
-        result = _train(config, stages, args, out)
-        write_config(out / CONFIG, space, config)
+        base = won.base_seed if won else 0
+        result = _train(config, stages, args, out, base)
+        again, but = as_trained(space, config, config.seeds_from, base)
+        write_config(out / CONFIG, space, again, but)
         logged = {} if tracking_uri is None else _logged(out, tracking_uri, space.name, config, result, args.register)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
-        words = ["python", "-m", "raymc.train", *sys.argv[1:], *([] if args.out else ["--out", str(out)])]
-        raise Interrupted(shlex.join(masked_words(words))) from error
+        words = [*sys.argv[1:], *([] if args.out else ["--out", str(out)])]
+        raise Interrupted(command_line("train", words)) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()
@@ -85,6 +97,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "out": str(out),
         **logged,
     }
+
+
+def _target(args: argparse.Namespace) -> tuple[Space, Winner | None]:
+    """The space to train by, with what is given pinned; of a study with its winner's parameters, and that winner."""
+    overrides, storage = parse_overrides(args.overrides), storage_root(args)
+    if not check_target(args.space, storage):
+        return load_space(args.space).pinned(overrides), None
+    from raymc.study.target import find_winner
+
+    won = find_winner(storage, args.space, overrides)
+    words = f"trial {won.trial} of study {won.name}: {configured(won.params)}, seed {won.seed}"
+    print(words if args.seed is None else f"{words} there, {args.seed} here", file=sys.stderr)
+    return won.space.pinned(won.params), won
 
 
 def _tracking(args: argparse.Namespace) -> str | None:
@@ -109,7 +134,9 @@ def _logged(
     return {"tracking_uri": masked(tracking_uri), "run_id": logged.run_id, "model_id": logged.model_id, **named}
 
 
-def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, out: Path) -> dict[str, Any]:
+def _train(
+    config: Config, stages: tuple[str, ...], args: argparse.Namespace, out: Path, base_seed: int
+) -> dict[str, Any]:
     common: dict[str, Any] = {
         "storage": storage_root(args),
         "data": str(data_root(args.data)),
@@ -118,8 +145,8 @@ def _train(config: Config, stages: tuple[str, ...], args: argparse.Namespace, ou
         "smoke": args.smoke,
         "keep_model": True,
         "keep_rows": True,
-        # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0.
-        "stage_seeds": seeds_of(stages, config.seed, 0, config.seeds_from, config.varies),
+        # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0 (a study's).
+        "stage_seeds": seeds_of(stages, config.seed, base_seed, config.seeds_from, config.varies),
     }
     if config.workers == 1:
         with progress() as report:

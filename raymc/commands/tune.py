@@ -8,7 +8,13 @@ from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
-from raymc.datasets import data_root
+from raymc.errors import InputError
+from raymc.space.names import find_space
+from raymc.space.pruner import PRUNERS
+from raymc.space.sampler import SAMPLERS
+from raymc.study.names import study_names
+
+AUTO = "--resume=auto"
 
 
 def parser() -> Parser:
@@ -19,10 +25,20 @@ def parser() -> Parser:
     parser.add_argument("--trials", type=int, help="configurations (default: the space's; with --resume: more)")
     parser.add_argument("--seeds", type=int, help="seeds of a trial (default: the space's)")
     parser.add_argument("--seed", type=int, help="seed of the study (default: 0)")
+    parser.add_argument("--from", dest="source", metavar="STUDY", help="let the sampler know an earlier study's trials")
+    parser.add_argument("--retry", choices=["failed"], help="with --resume: run again what failed or lacked memory")
+    parser.add_argument("--hours", type=float, help="hours after which no trial begins (with --resume: more)")
+    parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials after which none begins")
+    parser.add_argument("--sampler", help=f"what draws trials: {', '.join(SAMPLERS)} (default: the space's, else tpe)")
+    parser.add_argument("--pruner", help=f"what stops bad trials early: {', '.join(PRUNERS)} (default: the space's)")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
     parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
     parser.add_argument("--name", help="name of the study (default: the space and the time)")
     parser.add_argument("--resume", action="store_true", help="go on with the study --name, or the space's newest")
+    # An option of its own, so that `--resume` takes no value and may stand before SPACE.
+    parser.add_argument(
+        AUTO, dest="resume", action="store_const", const="auto", help="begin the study --name, or go on with it"
+    )
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
     parser.add_argument("--register", metavar="NAME", help="register the winner's model in MLflow under this name")
     parser.add_argument("--database", help="server for the trials (default: RAYMC_DATABASE, else a file of the study)")
@@ -31,24 +47,46 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Search, print the outcome, and return what `--json` prints."""
+    overrides, storage = parse_overrides(args.overrides), storage_root(args)
+    if not args.resume:
+        find_space(args.space)
+    resume = args.resume is True or (args.resume == "auto" and _begun(args.name, storage))
+    from raymc.datasets import data_root
+    from raymc.space.space import load_space
+
+    if not resume:
+        load_space(args.space).pinned(overrides)  # what is wrong is said before Ray, Optuna and MLflow are imported
     from raymc.execution.session import tune
     from raymc.reporting.search.outcome import finish
     from raymc.study.request import Request
 
     request = Request(
         space=args.space,
-        overrides=parse_overrides(args.overrides),
-        storage=storage_root(args),
+        overrides=overrides,
+        storage=storage,
         data=str(data_root(args.data)),
         name=args.name,
         trials=args.trials,
         seeds=args.seeds,
         seed=args.seed,
+        source=args.source,
+        retry=args.retry,
+        hours=args.hours,
+        gpu_hours=args.gpu_hours,
+        sampler=args.sampler,
+        pruner=args.pruner,
         concurrent=args.concurrent,
         address=args.address,
         tracking_uri=args.tracking_uri,
         database=args.database,
-        resume=args.resume,
+        resume=resume,
         smoke=args.smoke,
     )
     return tune(request, partial(finish, register=args.register))
+
+
+def _begun(name: str | None, storage: str) -> bool:
+    """Whether the study is there. Raises InputError without a name: each repetition would begin another study."""
+    if name is None:
+        raise InputError(f"{AUTO} needs --name: the study that is begun, or gone on with")
+    return name in study_names(storage)

@@ -104,6 +104,7 @@ class Dataset:
         scaling: how vectors were scaled, and new ones must be; None: not at all.
         samples: what each row of `train` is called: a file's path below the data's folder, with "/", or the text of an
             id column; None: the number of the row is its name.
+        stored: the keys by which the stage store has the samples, where an encoder made them.
         classes: what the user calls the labels 0, 1, … of `train`; None: they are numbers, or there are none.
         columns: the names of the columns of vectors that a table gave; None: they have none.
         encoder: what made the vectors of images or texts, see `raymc.training.features.data`; None: nothing did.
@@ -123,6 +124,7 @@ class Dataset:
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     encoder: Mapping[str, Any] | None = None
+    stored: tuple[str, ...] = ()
 
 
 def stored(name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str) -> Dataset:
@@ -151,6 +153,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "n_classes": dataset.n_classes,
         "split": dataset.split,
         "source": dataset.source,
+        **({"stored": list(dataset.stored)} if dataset.stored else {}),
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from raymc.datasets.base import Dataset, Split, stored
 from raymc.datasets.files import digest
 from raymc.errors import InputError
+from raymc.program import command_line
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Source:
     def how(self) -> str:
         """How to get the files, in words."""
         if self.fetched_by:
-            return f"python -m raymc.data get {self.name} fetches it"
+            return f"{command_line('data', ['get', self.name])} fetches it"
         return f"obtain it from {self.obtain} and put it there"
 
     def dataset(self, root: Path, train: Split, test: Split | None, split: str, kind: str = "") -> Dataset:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -34,7 +36,10 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
         yield
         return
     with nullcontext() if address else _on_loopback():
+        handler = signal.getsignal(signal.SIGTERM)
         _join(address) if address else _start(dashboard)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would exit at once
         try:
             yield
         finally:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import raymc
 from raymc.errors import InputError, StorageError
@@ -22,9 +21,6 @@ from raymc.execution.worker import Needs
 from raymc.storage.shared_folder import require_folder
 from raymc.study.queue import Work
 from raymc.study.records import REFUSED, Resources, Row, task_of
-
-if TYPE_CHECKING:
-    from ray.tune.schedulers import TrialScheduler
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
 """Where tasks of a configuration leave their results and how they train, by the configuration's name."""
@@ -111,7 +107,6 @@ def run_on_ray(
     place: Place,
     title: str,
     tick: Callable[[], None] = lambda: None,
-    make_scheduler: Callable[[Trainings], TrialScheduler | None] = lambda trainings: None,
 ) -> None:
     """Start or join Ray, run all tasks of `work` with a live table, and leave Ray again.
 
@@ -129,7 +124,7 @@ def run_on_ray(
         with Board(
             f"{title}, {describe(slots, place.needs)}", plans[0].objective.metric, work.left, tick=tick
         ) as board:
-            run_work(work, trainings, slots, board, make_scheduler(trainings))
+            run_work(work, trainings, slots, board)
 
 
 def quiet_environment() -> None:
@@ -142,21 +137,19 @@ def quiet_environment() -> None:
         os.environ["PYTHONPATH"] = f"{root}{os.pathsep}{before}" if before else str(root)
 
 
-def run_work(
-    work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None = None
-) -> None:
+def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     """Run all tasks of `work`. Ray must be initialised after `quiet_environment`.
 
     Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
     the folder of a plan; RuntimeError when tasks stay unfinished although Tune says that it is done.
     """
     if work.left:
-        _fit(work, trainings, slots, board, scheduler)
+        _fit(work, trainings, slots, board)
     if work.left:
         raise RuntimeError(f"Ray Tune ended with {work.left} tasks still to run")
 
 
-def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler: TrialScheduler | None) -> None:
+def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from ray import tune
 
     from raymc.execution.searcher import TaskSearcher, Watch
@@ -168,7 +161,6 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board, scheduler
             tune.with_resources(_tune_function(trainings), dict(slots.reserved)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=scheduler,
                 num_samples=work.left,
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,

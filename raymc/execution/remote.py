@@ -44,7 +44,7 @@ class RemoteWork:
 
     def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
         self.work.on_report(task, row)
-        if "resource" in row:  # the scheduler may have left its verdict, for which the task looks next
+        if "resource" in row:  # the pruner may have left its verdict, for which the task looks next
             self.mirror.push()
 
     def ended(self, task: Task, error: str | None = None) -> Record:

@@ -1,24 +1,19 @@
-"""The search as Ray Tune sees it: a searcher that hands out tasks, ASHA whose verdict a trial carries out itself."""
+"""The search as Ray Tune sees it: a searcher that hands out tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raymc.atomic import write_json
 from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
-from raymc.execution.trial import stop_mark
 from raymc.masking import masked
 from raymc.study.queue import Work
-from raymc.study.records import REFUSED, RUNNING, Row, Task, task_of, task_row
+from raymc.study.records import REFUSED, Row, Task, task_of, task_row
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
@@ -78,46 +73,6 @@ class TaskSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a search is resumed from its study, not from Tune's snapshots")
-
-
-class Halving(ASHAScheduler):
-    """Asynchronous successive halving over the resource that a trial reports.
-
-    A trial that Tune stops stays blocked in its report, with its leases and files, until its process is needed
-    again. So the verdict is left as a mark in the trial's folder; the trial sees it on return from the report and
-    ends itself.
-
-    Args:
-        first: resource at which a trial is compared first; then at every multiple by `factor`, up to `longest`.
-    """
-
-    def __init__(self, folder: Path, mode: str, first: int, longest: int, factor: int) -> None:
-        super().__init__(
-            time_attr="resource",
-            metric="running",
-            mode=mode,
-            grace_period=first,
-            max_t=longest,
-            reduction_factor=factor,
-            stop_last_trials=False,
-        )
-        self.folder = folder
-
-    def replay(self, history: Iterable[tuple[int, Mapping[int, float]]]) -> None:
-        """Set the bar by what trials of earlier sessions had reported: `{resource: running mean}` by trial."""
-        nobody: Any = None  # Tune's controller, which neither call looks at
-        for number, values in history:
-            before: Any = SimpleNamespace(trial_id=f"before-{number}")
-            self.on_trial_add(nobody, before)
-            for resource, value in sorted(values.items()):
-                super().on_trial_result(nobody, before, {"resource": resource, "running": value})
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Row) -> str:
-        verdict = super().on_trial_result(tune_controller, trial, result)
-        if verdict == TrialScheduler.STOP and result["state"] == RUNNING:
-            mark = {"resource": result["resource"], "running": result["running"]}
-            write_json(stop_mark(self.folder, trial.config["task"]["trial"]), mark)
-        return str(TrialScheduler.CONTINUE)
 
 
 class Watch(Callback):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from raymc.errors import Interrupted, StorageError, storage_error
-from raymc.execution.driver import Place, Slots, Trainings, run_on_ray
+from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed, needs_of
-from raymc.execution.trial import Plan, Trainable
+from raymc.execution.trial import Plan
 from raymc.masking import masked
+from raymc.space.settled import longest
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
 from raymc.study import files
@@ -22,10 +24,13 @@ from raymc.study import folder as study
 from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import StudyBudget, budget_of
+from raymc.study.limits import Limits, gpu_seconds
+from raymc.study.manifest import StudyBudget, budget_of, sampler_of
 from raymc.study.objective import Objective
+from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
-from raymc.study.records import Row
+from raymc.study.reader import read_study
+from raymc.study.records import Record, Resources, Row
 from raymc.study.request import (
     Request,
     database_again,
@@ -39,17 +44,14 @@ from raymc.tracking import uri
 from raymc.tracking.outcome import study_tags
 from raymc.tracking.study import StudyTracker
 
-if TYPE_CHECKING:
-    from raymc.execution.searcher import Halving
-
 Finish = Callable[[Path, Row, TrialQueue, StudyTracker, str, str], Row]
 """`finish(folder, manifest, queue, tracker, tracking_uri, place)`: what is done when all trials have ended."""
 
-SEED_FACTOR, EPOCH_FACTOR = 2, 3
-"""Of the trials that reach a rung, one in so many goes on past the bar that the others set."""
+OnTrial = Callable[[str, Record], bool]
+"""`on_trial(study's name, record)`, called when a trial of the search has ended: whether no more are to be started."""
 
 
-def tune(request: Request, finish: Finish) -> Row:
+def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> Row:
     """Run a new study, or go on with one; what `finish` returns, called while the study's run in MLflow is open.
 
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
@@ -61,8 +63,10 @@ def tune(request: Request, finish: Finish) -> Row:
         space = study.read_space(folder, manifest)
         if request.resume:
             take_up(request, folder, manifest, space)
+        if not space.params:
+            print(f"{space.name} searches nothing (no section space): one trial, of the preset", file=sys.stderr)
         try:
-            return _session(request, folder, manifest, space, mirror, finish)
+            return _session(request, folder, manifest, space, mirror, finish, on_trial)
         except KeyboardInterrupt as error:
             raise Interrupted(resume_line(request, folder.name)) from error
         except Exception as error:
@@ -72,7 +76,15 @@ def tune(request: Request, finish: Finish) -> Row:
             raise StorageError(f"{refused}; nothing is lost, and when it can be written go on with: {line}") from error
 
 
-def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror: Mirror | None, finish: Finish) -> Row:
+def _session(
+    request: Request,
+    folder: Path,
+    manifest: Row,
+    space: Space,
+    mirror: Mirror | None,
+    finish: Finish,
+    on_trial: OnTrial | None,
+) -> Row:
     tracking_uri = uri.resolve(request.tracking_uri, str(manifest["tracking_uri"]))
     url = database_again(request, manifest)
     if manifest["tracking_uri"] != masked(tracking_uri):
@@ -86,10 +98,13 @@ def _session(request: Request, folder: Path, manifest: Row, space: Space, mirror
         tags=study_tags(manifest),
     )
     with study.open_database(folder, url) as database, tracker:
-        queue = _make_queue(folder, manifest, budget_of(manifest), database, space)
         with timed(folder, manifest) as tick:
+            budget, retry = budget_of(manifest, space), request.retry is not None
+            queue = _make_queue(folder, manifest, budget, database, space, tick, retry)
+            queue.on_trial = None if on_trial is None else partial(on_trial, folder.name)
             if queue.left:
                 _run(request, folder, manifest, space, queue, mirror, tick)
+            manifest["budget"]["ended_early"] = queue.ended_early
         keep_studys_baseline(folder, manifest, space, request.data, request.storage)
         place = masked(mirror.uri) if mirror else str(folder)
         return finish(folder, manifest, queue, tracker, tracking_uri, place)
@@ -104,12 +119,10 @@ def _run(
     mirror: Mirror | None,
     tick: Callable[[], None],
 ) -> None:
-    budget = budget_of(manifest)
+    budget = budget_of(manifest, space)
     needs = needs_of(space)
-    # Workers cannot be stopped in the middle of a stage, so there a trial is compared when a seed has ended.
-    fidelity = "seeds" if budget.fidelity == "epochs" and needs.workers > 1 else budget.fidelity
     plan = Plan(
-        folder, Objective.of(manifest["objective"], manifest["smoke"]), fidelity, mirror.uri if mirror else None
+        folder, Objective.of(manifest["objective"], manifest["smoke"]), budget.fidelity, mirror.uri if mirror else None
     )
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
@@ -118,29 +131,9 @@ def _run(
         training = TrainSeed(space, request.storage, request.data, *own, keep_rows_of=keep).on(slots)
         return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
-    def scheduler(trainings: Trainings) -> Halving | None:
-        return _halving(*trainings[""], budget, queue, space)
-
     place = Place(needs, request.concurrent, request.address)
     with shared(queue, mirror) as work:
-        run_on_ray(work, trainings, place, f"study {folder.name}", tick, scheduler)
-
-
-def _halving(plan: Plan, training: Trainable, budget: StudyBudget, queue: TrialQueue, space: Space) -> Halving | None:
-    """ASHA over seeds (compared after 1, 2, 4, …) or epochs (a ninth and a third of a seed's, then by seeds)."""
-    from raymc.execution.searcher import Halving
-
-    mode, seeds = space.objective.mode, len(budget.seeds)
-    if plan.fidelity == "epochs":
-        epochs = max(1, sum(training.epochs({}).values()))
-        first = max(1, epochs // EPOCH_FACTOR**2)
-        scheduler = Halving(plan.folder, mode, first, epochs * seeds, EPOCH_FACTOR)
-    elif plan.fidelity == "seeds" and seeds > 1:
-        scheduler = Halving(plan.folder, mode, 1, seeds, SEED_FACTOR)
-    else:
-        return None
-    scheduler.replay(queue.history())
-    return scheduler
+        run_on_ray(work, trainings, place, f"study {folder.name}", tick)
 
 
 @contextmanager
@@ -161,15 +154,44 @@ def timed(folder: Path, manifest: Row) -> Iterator[Callable[[], None]]:
         tick()
 
 
-def _make_queue(folder: Path, manifest: Row, budget: StudyBudget, database: Database, space: Space) -> TrialQueue:
+def _make_queue(
+    folder: Path,
+    manifest: Row,
+    budget: StudyBudget,
+    database: Database,
+    space: Space,
+    tick: Callable[[], None],
+    retry: bool,
+) -> TrialQueue:
+    asked = Resources(space.config().workers, space.resources.cpus_per_worker, space.resources.gpus_per_worker)
+
+    def over(queue: TrialQueue) -> str:
+        """Which limit of the budget has been reached, with the use of the sessions before."""
+        limits = budget.limits
+        if limits == Limits():
+            return ""
+        tick()
+        seconds = sum(session["seconds"] for session in manifest["sittings"])
+        gpus = 0.0
+        if limits.gpu_hours is not None:
+            ended = [record for record in read_study(folder).trials if record.trial not in queue.running]
+            gpus = gpu_seconds(ended, asked) + asked.gpus * sum(queue.running.values())
+        return limits.reached(seconds, gpus, queue.scores(), queue.objective.mode)
+
     return TrialQueue(
         folder,
         database,
         compile_space(space.params),
+        params=space.params,
+        sampler=sampler_of(manifest, space),
+        pruner=make_pruner(budget.pruner, longest(budget.fidelity, len(budget.seeds), budget.epochs)),
         objective=Objective.of(manifest["objective"], manifest["smoke"]),
         trials=budget.trials,
         seeds=budget.seeds,
         seed=manifest["seed"],
         top=budget.top,
         fresh=budget.fresh,
+        default=manifest.get("default") or None,
+        retry=retry,
+        over=over,
     )

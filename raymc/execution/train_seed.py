@@ -14,8 +14,8 @@ from raymc.config import Value
 from raymc.execution.relay import run_and_report
 from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
-from raymc.methods import METHODS
 from raymc.rng import Seed
+from raymc.space.settled import clustering_epochs
 from raymc.space.space import Space
 from raymc.study import files
 from raymc.study.records import Row
@@ -87,10 +87,7 @@ class TrainSeed:
         return seeds_of(tuple(self.space.stage_settings), seed, self.base_seed, self.seeds_from, varies)
 
     def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
-        config = self.space.config(params=params)
-        stages = METHODS[self.space.method].stages(config)
-        epochs = {stage.name: config.stages[stage.name].epochs for stage in stages if stage.clusters}
-        return {name: min(count, 2) if self.smoke else count for name, count in epochs.items()}
+        return clustering_epochs(self.space, params, self.smoke)
 
 
 def needs_of(space: Space) -> Needs:

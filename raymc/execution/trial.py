@@ -72,23 +72,23 @@ class Plan:
     resources: Resources | None = None
 
     def is_stopped(self, trial: int) -> bool:
-        """Whether the scheduler wants no more of a trial of the search."""
-        mark = stop_mark(self.folder, trial)
+        """Whether the pruner wants no more of a trial of the search."""
+        mark = files.stop_mark(self.folder, trial)
         there = self.mirror is not None and self.mirror.exists(mark.relative_to(self.folder).as_posix())
         return there or mark.exists()
 
 
 class Pruned(Exception):
-    """The scheduler stopped this trial; raised inside its training so that leases and files are given back."""
+    """The pruner stopped this trial; raised inside its training so that leases and files are given back."""
 
 
 def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Record:
     """Run the seeds of `task` that have no result yet and return the record of its group.
 
-    `report` gets `{"state": "running", …}` rows, with `resource` and `running` (the score so far) where the
-    scheduler may judge, and one last row with the final state; all have the `seconds` of training so far. A trial
-    that went wrong is no exception: the record names its state. Raises StorageError where files cannot be written:
-    that says nothing of the trial.
+    `report` gets `{"state": "running", …}` rows, with `resource`, `running` (the score so far) and after a seed `value`
+    (its own) where the pruner may judge, and one last row with the final state; all have the `seconds` of training so
+    far. A trial that went wrong is no exception: the record names its state. Raises StorageError where files cannot be
+    written: that says nothing of the trial.
     """
     try:
         return _TaskRun(plan, task, trainable, report).run()
@@ -96,11 +96,6 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
         if (refused := storage_error(error, plan.folder)) is None:
             raise
         raise refused from error
-
-
-def stop_mark(folder: Path, trial: int) -> Path:
-    """The file by which the scheduler stops a trial of the search."""
-    return files.trial_folder(folder, "search", trial) / "stop.json"
 
 
 class Clock:
@@ -218,7 +213,7 @@ class _TaskRun:
             self._live(place)
 
     def _score_so_far(self, score: float | None, resource: int, place: Row | None = None) -> None:
-        """Report the score so far. Raises Pruned if the scheduler then wants no more of this trial."""
+        """Report the score so far. Raises Pruned if the pruner then wants no more of this trial."""
         row: Row = {"state": RUNNING, **(place or {})}
         if score is not None:
             row["running"] = score
@@ -226,6 +221,8 @@ class _TaskRun:
         if prunable:
             self._resource = resource
             row["resource"] = resource
+            if place is None:  # a seed has ended
+                row["value"] = self._done[-1].metrics.get(self.plan.objective.metric)
         self._report(row)
         if prunable and self.plan.is_stopped(self.task.trial):
             raise Pruned

@@ -18,5 +18,22 @@ RANKED = (*GROUP_METRICS, *LABEL_FREE_METRICS)
 EPOCH_METRICS = (*LABEL_METRICS, "rate_reduction")
 """What the evaluation of an epoch records: a trial may be stopped by them before its training ends."""
 
+BOUNDED = ("clusters_used", "clusters_found", "smallest_share", "largest_share", "embedding_rank", "noise")
+"""What a constraint may name beside an objective; trainings without `clusters_found` or `noise` have none of it."""
+
 OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS + GROUP_METRICS + STUDY_METRICS
 """What a space file may name."""
+
+SHARES = ("acc", "nmi", "probe", "error_rate", "largest_share", "smallest_share", "trustworthiness", "continuity")
+"""Metrics that are a share, or are normalised to one."""
+
+ACCURACIES = ("svm_", "knn_", "nearest_subspace_", "downstream_", "cra")
+"""How the names of other shares begin: of supervised accuracies, and GCML's."""
+
+
+def bounds(metric: str) -> tuple[float, float] | None:
+    """The least and the greatest value that a metric can have; None where it has not both."""
+    name = metric.removeprefix("test_").removeprefix("clustered_")
+    if name in SHARES or name.startswith(ACCURACIES):
+        return 0.0, 1.0
+    return {"ari": (-0.5, 1.0), "silhouette": (-1.0, 1.0)}.get(name)

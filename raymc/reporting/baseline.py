@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raymc.metrics.names import LABEL_METRICS
+from raymc.metrics.names import LABEL_METRICS, bounds
 from raymc.metrics.seeds import paired, summary
 from raymc.reporting.words import count, score
 from raymc.study.records import Record, Row
@@ -96,7 +96,8 @@ def _means(rows: Sequence[Row]) -> list[tuple[str, dict[str, float]]]:
 def _row(name: str, own: Mapping[int, float], kmeans: Mapping[int, float]) -> Row | None:
     if not own or not kmeans:
         return None
-    row: Row = {"metric": name, "own": summary(list(own.values())), "kmeans": summary(list(kmeans.values()))}
+    of = {"own": own, "kmeans": kmeans}
+    row: Row = {"metric": name} | {who: summary(list(values.values()), bounds(name)) for who, values in of.items()}
     common = sorted(own.keys() & kmeans.keys())
     gap: dict[str, Any] = paired([own[seed] for seed in common], [kmeans[seed] for seed in common])
     if gap["mean"] is None:  # other seeds: the means alone

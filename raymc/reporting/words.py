@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raymc.metrics.gates import Gates
-from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
-from raymc.metrics.seeds import detectable
+from raymc.metrics.names import STUDY_METRICS
+from raymc.metrics.seeds import by_t_alone, detectable
 from raymc.study.reader import Study
 from raymc.study.words import setting
 
@@ -93,10 +93,11 @@ def state(name: str) -> str:
 
 def searched_range(spec: Mapping[str, Any]) -> str:
     """The values that a searched key may take."""
+    where = "".join(f", where {key} is {setting(value)}" for key, value in (spec.get("when") or {}).items())
     if "choices" in spec:
-        return "one of " + ", ".join(setting(choice) for choice in spec["choices"])
+        return "one of " + ", ".join(setting(choice) for choice in spec["choices"]) + where
     scale = ", log scale" if spec.get("log") else ""
-    return f"{setting(spec.get('low'))} to {setting(spec.get('high'))}{scale}"
+    return f"{setting(spec.get('low'))} to {setting(spec.get('high'))}{scale}{where}"
 
 
 def objective(study: Study) -> str:
@@ -110,6 +111,8 @@ def objective(study: Study) -> str:
         sought += f" Beside it stood {goal.second}: {also}. The first one decides between trials of the front."
     if goal.aggregate in AGGREGATE_WORDS:
         sought += f" {AGGREGATE_WORDS[goal.aggregate]}"
+    if goal.constraint:
+        sought += f" A trial without {goal.constraint}, mean of its seeds, cannot win."
     if goal.gates:
         sought += f" {_gates(goal.gates)}"
     if goal.uses_labels:
@@ -196,13 +199,43 @@ def _of_several(metric: str, found: Mapping[str, Any]) -> list[str]:
     n, (low, high) = found["n"], found["ci95"]
     if found["std"] == 0:
         return [f"All {n} fresh seeds gave {metric} {score(found['mean'])} exactly: they say nothing about the spread."]
-    said = [
-        f"The mean {metric} of this configuration lies between {score(low)} and {score(high)} (95 % t-interval, {n} "
-        f"fresh seeds). One new training is less certain than that mean: the seeds seen here ran from "
-        f"{score(found['min'])} to {score(found['max'])}.",
+    return [
+        f"The mean {metric} of this configuration lies between {score(low)} and {score(high)} (95 % interval "
+        f"{by_t(metric, found)}, {n} fresh seeds). One new training is less certain than that mean: the seeds seen "
+        f"here ran from {score(found['min'])} to {score(found['max'])}.",
         f"With this spread, {n} seeds on each side tell two configurations apart (5 % level, 80 % power) only if they "
         f"differ by about {score(detectable(found['std'], n))} or more. Smaller gaps between trials are no evidence.",
     ]
-    if metric in LABEL_METRICS and high > 1:
-        said.append(f"That the interval passes 1, which {metric} cannot, shows how little {n} seeds say.")
-    return said
+
+
+def by_t(metric: str, found: Mapping[str, Any]) -> str:
+    """By what the interval `ci95` of a metric's statistics is."""
+    law = "by Student's t"
+    return law if by_t_alone(found) else f"{law} on the logit scale, since else it passes what {metric} can be"
+
+
+def empty_clusters(statistics: Mapping[str, Any], asked: object, what: str) -> str:
+    """`each of 3 fresh seeds left clusters empty …`, without an end, where it is so of all finished ones; else empty.
+
+    `asked` is the number of clusters, as far as it is known; `what` what a training is called.
+    """
+    smallest, used = statistics.get("smallest_share"), statistics.get("clusters_used")
+    if smallest is None or used is None or smallest["max"] > 0:
+        return ""
+    low, high = (f"{used[end]:.0f}" for end in ("min", "max"))
+    some = (low if low == high else f"{low} to {high}") + (f" of {asked}" if isinstance(asked, int) else "")
+    each = f"the one {what}" if used["n"] == 1 else f"each of {used['n']} {what}s"
+    return (
+        f"{each} left clusters empty ({some} have samples): ask for fewer clusters, or set objective.gates, which "
+        "count such a training as collapsed"
+    )
+
+
+def consensus(found: Mapping[str, Any] | None) -> str:
+    """What seeds say together (`raymc.study.groups.Consensus.scores`), in a clause; empty where there is none."""
+    if found is None:
+        return ""
+    how = f"acc {score(found['acc'])}, " if "acc" in found else ""
+    return (
+        f"the consensus of {found['n']} seeds (evidence accumulation): {how}mean agreement {score(found['agreement'])}"
+    )

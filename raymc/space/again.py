@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,10 @@ def same_again(space: Space, config: Config) -> dict[str, Any]:
     content: dict[str, Any] = {"method": space.method, "dataset": space.content["dataset"], "preset": space.preset}
     content |= {"fixed": fixed} if fixed else {}
     return content | ({"resources": {"workers": config.workers}} if config.workers > 1 else {})
+
+
+def as_trained(space: Space, config: Config, shared: str | None, base: int | None) -> tuple[Config, str]:
+    """`config` as a file can say it where the stages before `shared` had seed `base`, and what it cannot."""
+    if shared not in space.stage_settings or shared == next(iter(space.stage_settings)) or base == 0:
+        return replace(config, seeds_from=shared), ""
+    return replace(config, seeds_from=None), f", but that the stages before {shared} had seed {base}"

@@ -27,6 +27,8 @@ from raymc.datasets import NAMES
 from raymc.encoders import check_name
 from raymc.errors import InputError
 from raymc.space.objective import Budget, Objective, against_budget
+from raymc.space.pruner import Pruner
+from raymc.space.sampler import TPE, Sampler
 from raymc.space.section import Section
 from raymc.validation import Number, reason, wrong
 
@@ -44,6 +46,12 @@ Scalar = Annotated[
 ]
 
 
+When = Annotated[
+    dict[str, Scalar] | None,
+    Field(description="values that other keys, searched or fixed, must have for this one to exist", min_length=1),
+]
+
+
 class Range(Section):
     """All numbers from `low` to `high`, both included."""
 
@@ -51,6 +59,7 @@ class Range(Section):
     high: Number = Field(description="largest value, included")
     log: bool = Field(default=False, description="search the logarithm: for keys that span powers of ten")
     step: Number | None = Field(default=None, description="only low, low + step, low + 2 step, ... up to high", gt=0)
+    when: When = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -69,6 +78,7 @@ class Choices(Section):
     """A list of values, in no order."""
 
     choices: list[Scalar] = Field(description="two or more different values", min_length=2)
+    when: When = None
 
 
 class Resources(Section):
@@ -225,6 +235,12 @@ class SpaceFile(Section):
     objective: Objective = Field(default=Objective(uses_labels=True), description=Objective.__doc__)
     budget: Budget = Field(default=Budget(), description=Budget.__doc__)
     resources: Resources = Field(default=Resources(), description=Resources.__doc__)
+    sampler: Sampler = Field(default=TPE(), description="what draws the next trial: a name, or a name with options")
+    pruner: Pruner | None = Field(
+        default=None,
+        description="what stops bad trials early: a name, or a name with options; left out: asha where budget.fidelity "
+        "is given",
+    )
 
     @model_validator(mode="after")
     def _affordable(self) -> Self:
@@ -277,7 +293,7 @@ def _in_words(error: ErrorDetails) -> str:
     place = [part for part in error["loc"] if part != "[key]"]
     if place[:1] == ["space"] and len(place) > 2:
         del place[2]  # which kind of parameter it was taken for
-    if place[:1] == ["dataset"] and len(place) > 1:
+    if place[:1] in (["dataset"], ["sampler"], ["pruner"]) and len(place) > 1:
         del place[1]
     if place[:1] == ["first"] and len(place) > 1:
         place[:2] = [f"first, entry {int(place[1]) + 1}"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from raymc.config import nearest
 from raymc.metrics.gates import Gates
-from raymc.metrics.names import EPOCH_METRICS, GROUP_METRICS, LABEL_METRICS, OBJECTIVES, STUDY_METRICS
+from raymc.metrics.names import BOUNDED, EPOCH_METRICS, GROUP_METRICS, LABEL_METRICS, OBJECTIVES, STUDY_METRICS
 from raymc.space.section import Section
 from raymc.validation import Number, wrong
+
+BOUNDABLE = (*(name for name in OBJECTIVES if name not in STUDY_METRICS), *BOUNDED)
 
 
 class CollapseGates(Section):
@@ -23,6 +25,27 @@ class CollapseGates(Section):
         default=Gates.largest_share, description="greatest size of a cluster, over that of n/k points", ge=1
     )
     rank: int = Field(default=Gates.rank, description="least numerical rank of the embedding", ge=1)
+
+
+class Bound(Section):
+    """What a trial must keep to in another metric: one that does not is never the winner."""
+
+    metric: str = Field(
+        description="what is bounded: the mean over a trial's seeds", json_schema_extra={"enum": [*BOUNDABLE]}
+    )
+    at_most: Number | None = Field(default=None, description="the largest value that is allowed")
+    at_least: Number | None = Field(default=None, description="the smallest value that is allowed")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.metric not in BOUNDABLE:
+            known = ", ".join(BOUNDABLE)
+            raise wrong(f"unknown metric {self.metric}{nearest(self.metric, BOUNDABLE)} (known: {known})")
+        if self.at_most is None and self.at_least is None:
+            raise wrong("at_most or at_least is missing")
+        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+            raise wrong(f"at_least {self.at_least:g} is above at_most {self.at_most:g}")
+        return self
 
 
 class Objective(Section):
@@ -39,6 +62,7 @@ class Objective(Section):
         description="another metric: the search then looks for the Pareto front of both, and the first one decides",
         json_schema_extra={"enum": [*(name for name in OBJECTIVES if name not in STUDY_METRICS), None]},
     )
+    constraint: Bound | None = Field(default=None, description=Bound.__doc__)
     gates: CollapseGates | None = Field(
         default=None, description="left out: as described for an objective without labels, none for one with labels"
     )
@@ -59,7 +83,9 @@ class Objective(Section):
             if name not in OBJECTIVES:
                 raise wrong(f"unknown metric {name}{nearest(name, OBJECTIVES)} (known: {', '.join(OBJECTIVES)})")
         _check_metrics(metrics, content.get("mode", "max"), content.get("aggregate", "mean"))
-        labels = any(name in LABEL_METRICS for name in metrics)
+        bound = content.get("constraint")
+        bounded = [bound["metric"]] if isinstance(bound, dict) and isinstance(bound.get("metric"), str) else []
+        labels = any(name in LABEL_METRICS for name in (*metrics, *bounded))
         content = {key: value for key, value in content.items() if (key, value) != ("uses_labels", None)}
         if content.get("uses_labels", labels) is (not labels):
             why = f"{' and '.join(metrics)} {'needs' if labels else 'looks at no'} labels"
@@ -80,6 +106,11 @@ class Budget(Section):
     trials: int = Field(default=20, description="configurations", ge=1)
     seeds: int = Field(default=2, description="seeds of a trial, the same for all trials", ge=1)
     confirm: Confirm | None = Field(default=Confirm(), description="null: no confirmation")
+    hours: Number | None = Field(default=None, description="of wall clock, after which no trial begins", gt=0)
+    gpu_hours: Number | None = Field(default=None, description="held by trials, after which no trial begins", gt=0)
+    patience: int | None = Field(
+        default=None, description="finished trials in a row without a better score, after which no trial begins", ge=1
+    )
     fidelity: Literal["none", "epochs", "seeds"] = Field(
         default="none", description="what a bad trial is stopped after: never, some epochs, some seeds"
     )
@@ -101,7 +132,7 @@ def _check_metrics(metrics: list[str], mode: object, aggregate: object) -> None:
 def against_budget(objective: Objective, budget: Budget) -> str:
     """Why the objective cannot be had from the budget; empty where it can."""
     metric, fidelity = objective.metric, budget.fidelity
-    several = several_seeds(metric, objective.second, objective.aggregate)
+    several = several_seeds(metric, objective.second, objective.aggregate, objective.constraint)
     if several and budget.seeds < 2:
         return f"budget.seeds: {several} needs two seeds or more"
     if several and budget.confirm is not None and budget.confirm.seeds < 2:
@@ -116,7 +147,8 @@ def against_budget(objective: Objective, budget: Budget) -> str:
     return ""
 
 
-def several_seeds(metric: str, second: str | None, aggregate: str) -> str:
+def several_seeds(metric: str, second: str | None, aggregate: str, constraint: Bound | None = None) -> str:
     """What of an objective one seed does not have; empty where one is enough."""
-    group = next((name for name in (metric, second) if name in (*GROUP_METRICS, *STUDY_METRICS)), None)
+    bounded = constraint and constraint.metric
+    group = next((name for name in (metric, second, bounded) if name in (*GROUP_METRICS, *STUDY_METRICS)), None)
     return group or (f"aggregate {aggregate}" if aggregate == "lower" else "")

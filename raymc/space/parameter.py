@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class Parameter:
     """What a searched key may be: the range [low, high] of a `kind` "int" or "float", or `choices`.
 
     Whole-number keys have whole bounds; `log` searches the logarithm, `step` the grid low, low + step, ...
+    `when` are the values that other searched keys must have for this one to exist.
     """
 
     kind: str
@@ -29,6 +31,21 @@ class Parameter:
     log: bool = False
     step: float | None = None
     choices: tuple[Value, ...] = ()
+    when: tuple[tuple[str, Value], ...] = ()
+
+    def exists(self, values: Mapping[str, Value]) -> bool:
+        """Whether the key exists where others have these values."""
+        return all(key in values and alike(values[key], value) for key, value in self.when)
+
+    @property
+    def count(self) -> int | None:
+        """How many values it has; None of a range without steps."""
+        if self.choices:
+            return len(self.choices)
+        step = self.step or (1 if self.kind == "int" else None)
+        if self.low is None or self.high is None or step is None:
+            return None
+        return round((self.high - self.low) / step) + 1 if self.step else int(self.high - self.low) + 1
 
     def contains(self, value: Value) -> bool:
         """Whether `value` can be drawn from this parameter."""
@@ -44,10 +61,11 @@ class Parameter:
 
     def as_dict(self) -> dict[str, Any]:
         """The bounds as a study's manifest holds them."""
+        when = {"when": dict(self.when)} if self.when else {}
         if self.choices:
-            return {"choices": list(self.choices)}
+            return {"choices": list(self.choices)} | when
         step = {} if self.step is None else {"step": self.step}
-        return {"low": self.low, "high": self.high, "log": self.log} | step
+        return {"low": self.low, "high": self.high, "log": self.log} | step | when
 
     def __str__(self) -> str:
         if self.choices:
@@ -63,13 +81,19 @@ def make_parameter(key: str, spec: Range | Choices, known: Key) -> Parameter:
     if key in NOT_SEARCHED:
         raise InputError(f"space.{key}: is not searched")
     kind = known.kind
+    when = tuple((spec.when or {}).items())
     if isinstance(spec, Choices):
-        return Parameter(kind, choices=_choices(key, spec, known))
+        return Parameter(kind, choices=_choices(key, spec, known), when=when)
     if kind not in ("int", "float"):
         wanted = "true or false" if kind == "bool" else "a text"
         raise InputError(f"space.{key}: is {wanted}; give choices, not a range")
     low, high, step = (_number(f"{key}.{name}", getattr(spec, name), known) for name in ("low", "high", "step"))
-    return Parameter(kind, low, high, spec.log, step)
+    return Parameter(kind, low, high, spec.log, step, when=when)
+
+
+def alike(value: Value, other: Value) -> bool:
+    """Whether two values of a key are the same one: 1 is 1.0, and not true."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _choices(key: str, spec: Choices, known: Key) -> tuple[Value, ...]:

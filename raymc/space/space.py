@@ -21,7 +21,11 @@ from raymc.former_keys import say_once, with_names_of_now, without_retired
 from raymc.methods import METHODS, Method
 from raymc.methods.base import UNKNOWN, Facts, Preset, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
-from raymc.space.format import OwnFiles, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space import pruner, sampler
+from raymc.space.conditions import active, resolved
+from raymc.space.format import Choices, OwnFiles, Range, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space.names import find_space
+from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
 from raymc.validation import Key, Value
@@ -61,6 +65,8 @@ class Space:
     objective: Objective
     budget: Budget
     resources: Resources
+    sampler: sampler.Options = sampler.TPE()
+    pruner: pruner.Options | None = None
     own: OwnData | None = None
     sizing: Sized | None = None
     facts: Facts | None = None
@@ -96,23 +102,23 @@ class Space:
         overrides = with_names_of_now(without_retired(overrides), known_keys(self.stage_settings))
         self.config(overrides)
         params = {key: parameter for key, parameter in self.params.items() if key not in overrides}
-        first = [{key: point[key] for key in params} for point in self.first] if params else []
         fixed = dict(self.fixed) | overrides
-        space = dataclasses.replace(self, fixed=fixed, params=params, first=tuple(_unique(first)))
+        space = dataclasses.replace(self, fixed=fixed, params=params)
+        params = resolved(params, space.config().flat(), dropped=overrides)
+        first = [{key: point[key] for key in params if key in point} for point in self.first] if params else []
+        # A point without a key that exists now, since its condition is fixed, says nothing of it.
+        whole = [point for point in first if active(params, point).keys() == _existing(params, point)]
+        space = dataclasses.replace(space, params=params, first=tuple(_unique(whole)))
         return space if self.sizing is None else _resized(space, ranges=self.own is None or self.facts is not None)
 
     def corners(self) -> dict[str, Params]:
         """The points that a check tries: the preset, all parameters low, all high, and those of `first`."""
         points: dict[str, Params] = {"preset": {}}
         if self.params:
-            points["low"] = {key: parameter.ends()[0] for key, parameter in self.params.items()}
-            points["high"] = {key: parameter.ends()[1] for key, parameter in self.params.items()}
+            ends = {key: parameter.ends() for key, parameter in self.params.items()}
+            points["low"] = active(self.params, {key: low for key, (low, _) in ends.items()})
+            points["high"] = active(self.params, {key: high for key, (_, high) in ends.items()})
         return points | {f"first {i}": point for i, point in enumerate(self.first, start=1)}
-
-
-def space_names() -> list[str]:
-    """The names of the spaces that come with raymc."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
 
 
 def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS) -> Space:
@@ -120,7 +126,7 @@ def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS
 
     Raises InputError, in one line that begins with the file, where it is unknown or invalid.
     """
-    path = _find(name_or_path)
+    path = find_space(name_or_path)
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         return _build(path, content, parse_space(content), methods)
@@ -138,25 +144,6 @@ def make_space(
     `own` are data in memory, whose name is the content's `dataset`. Raises InputError where it is invalid.
     """
     return _build(path, content, parse_space(dict(content)), methods, own)
-
-
-def _folder() -> Path:
-    package = Path(__file__).parents[1]
-    installed = package / "search_spaces"
-    return installed if installed.is_dir() else package.parent / "search_spaces"
-
-
-def _find(name_or_path: str | Path) -> Path:
-    name = str(name_or_path)
-    if name in space_names():
-        return _folder() / f"{name}.yaml"
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise InputError(f"{name}: no such file")
-    known = space_names()
-    raise InputError(f"unknown search space {name}{nearest(name, known)} (known: {', '.join(known)})")
 
 
 def _build(
@@ -194,17 +181,20 @@ def _build(
         stage_settings=method.stage_settings,
         preset_values=preset_values(values),
         fixed={key: known[key].check(f"fixed.{key}", value) for key, value in fixed.items()},
-        params={key: make_parameter(key, spec, known[key]) for key, spec in searched.items()},
+        params={key: _parameter(key, spec, known) for key, spec in searched.items()},
         first=(),
         objective=file.objective,
         budget=file.budget,
         resources=file.resources,
+        sampler=file.sampler,
+        pruner=file.pruner,
         own=own,
         sizing=values if callable(values) else None,
     )
     if "workers" in fixed:
         raise InputError("fixed.workers: belongs under resources, as workers")
     space = _with_preset(space)
+    space = dataclasses.replace(space, params=resolved(space.params, space.config().flat()))
     _check_keys(space, ranges=own is None or space.sizing is None)
     method.stages(space.default_config())
     return dataclasses.replace(space, first=_first(space, first, known))
@@ -311,17 +301,41 @@ def _check_keys(space: Space, ranges: bool) -> None:
 def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
     if points is None:
         values = space.config().flat()
-        default = {key: values[key] for key in space.params}
+        default = active(space.params, {key: values[key] for key in space.params})
         inside = all(space.params[key].contains(value) for key, value in default.items())
         return (default,) if default and inside else ()
     checked = []
     for i, point in enumerate(points, start=1):
         place = f"first, entry {i}"
-        for key in space.params:
-            if key not in point:
-                raise InputError(f"{place}: {key} is missing (an entry names every searched key)")
-        checked.append({key: _first_value(space, place, key, value, known) for key, value in point.items()})
+        values = {key: _first_value(space, place, key, value, known) for key, value in point.items()}
+        _check_whole(space, place, values)
+        checked.append(values)
     return tuple(_unique(checked))
+
+
+def _check_whole(space: Space, place: str, point: Params) -> None:
+    """Raises InputError where a point lacks a key that exists at it, or has one that does not."""
+    existing = _existing(space.params, point)
+    for key, parameter in space.params.items():
+        if key in existing and key not in point:
+            raise InputError(f"{place}: {key} is missing (an entry names every searched key)")
+        if key in point and key not in existing:
+            when = " and ".join(f"{name} is {value}" for name, value in parameter.when)
+            raise InputError(f"{place}: {key} exists only where {when}; leave it out")
+
+
+def _existing(params: Mapping[str, Parameter], point: Params) -> set[str]:
+    return {key for key, parameter in params.items() if parameter.exists(point)}
+
+
+def _parameter(key: str, spec: Range | Choices, known: Mapping[str, Key]) -> Parameter:
+    """The parameter of a key, its conditions in the types of their keys. Raises InputError."""
+    parameter, place = make_parameter(key, spec, known[key]), f"space.{key}.when"
+    when = with_names_of_now(dict(parameter.when), known)
+    for name in when:
+        _known(f"key in {place}:", name, known)
+    checked = tuple((name, known[name].check(f"{place}.{name}", value)) for name, value in when.items())
+    return dataclasses.replace(parameter, when=checked)
 
 
 def _first_value(space: Space, place: str, key: str, value: Value, known: Mapping[str, Key]) -> Value:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raymc.errors import InputError
+from raymc.metrics.names import bounds
 from raymc.metrics.seeds import summary
 from raymc.stability.reader import ended_seeds
 from raymc.study.files import load_json
@@ -55,7 +56,7 @@ class CellResult:
         values = seed_values(self.seeds)
         if "acc" in values:
             values["error_rate"] = [1 - value for value in values["acc"]]
-        return {name: {**summary(those), "values": those} for name, those in values.items()}
+        return {name: {**summary(those, bounds(name)), "values": those} for name, those in values.items()}
 
 
 def tables_root(storage: str) -> Path:

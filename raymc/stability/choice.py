@@ -1,4 +1,4 @@
-"""Which of several methods' clusters to take, without labels, and which of its seeds; what all its seeds agree on."""
+"""Which of several methods' clusters to take, without labels, and which of its seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raymc.metrics.clustering import Labels, adjusted_rand, as_labels, confusion, hungarian_match
+from raymc.metrics.clustering import adjusted_rand, as_labels
 from raymc.metrics.seeds import most_agreeing, pairwise_ari
 from raymc.study.groups import labels_of
 from raymc.study.records import SeedRun
@@ -72,34 +72,3 @@ def make_candidates(runs: Mapping[str, Sequence[SeedRun]]) -> list[Candidate]:
 def choose(candidates: Sequence[Candidate]) -> Candidate:
     """The one of the highest `CHOSEN_BY`, of equal ones the first; the only one where there is one."""
     return max(candidates, key=lambda one: one.scores.get(CHOSEN_BY, 0.0))
-
-
-def consensus(labels: Sequence[Labels], reference: Labels) -> tuple[Ints, NDArray[np.float64]]:
-    """What most of m labellings say of each sample, and the share `[n]` of them that say it.
-
-    The clusters of each are first named like those of `reference` that they share most samples with (one to one,
-    Hungarian); of equally many votes the reference's cluster wins, else the smaller number.
-    """
-    base = as_labels(reference)
-    votes = np.zeros((len(base), 0), np.int64)
-    for one in labels:
-        votes = np.column_stack([votes, renamed(as_labels(one), base)])
-    count = int(max(votes.max(), base.max())) + 1
-    tally = np.zeros((len(base), count))
-    for column in votes.T:
-        tally[np.arange(len(base)), column] += 1
-    share = tally / votes.shape[1]
-    tally[np.arange(len(base)), base] += 0.5
-    winners = tally.argmax(1)
-    return winners, share[np.arange(len(base)), winners]
-
-
-def renamed(labels: Ints, reference: Ints) -> Ints:
-    """`labels` with the numbers of the clusters of `reference` that they share most samples with; more get new ones."""
-    mine, at = np.unique(labels, return_inverse=True)
-    theirs = np.unique(reference)
-    to, of = hungarian_match(confusion(reference, labels))
-    names = np.full(len(mine), -1)
-    names[of] = theirs[to]
-    names[names < 0] = int(reference.max()) + 1 + np.arange((names < 0).sum())
-    return np.asarray(names[at], np.int64)

@@ -16,11 +16,10 @@ from raymc.methods.base import Facts
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space, load_space, make_space
 from raymc.stability.request import StabilityRequest
-from raymc.storage.mirror import fetched
-from raymc.study import folder as study
 from raymc.study.manifest import check_data, load_data
-from raymc.study.reader import read_study, winner
+from raymc.study.names import check_target
 from raymc.study.records import Row
+from raymc.study.target import find_winner
 from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
 NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")
@@ -90,25 +89,13 @@ def configuration(
 
     A plain method is on the samples of the configuration `beside` it. Raises InputError.
     """
-    if target in study.study_names(storage):
-        with fetched(storage, f"studies/{target}") as folder:
-            return _winner_of(folder, overrides)
+    if check_target(target, storage, PLAIN):
+        won = find_winner(storage, target, overrides)
+        return Configuration(won.name, won.space, won.params, won.base_seed, won.seeds_from, won.used, overrides)
     if target in PLAIN:
         return _plain(target, overrides, beside)
     space = load_space(target).pinned(overrides)
     return Configuration(space.name, space, {}, 0, seeds_from(space, space.config()), (), overrides)
-
-
-def _winner_of(folder: Path, overrides: Mapping[str, Value]) -> Configuration:
-    manifest = study.read_manifest(folder)
-    best = winner(read_study(folder))
-    if best is None:
-        raise InputError(f"study {folder.name} has no winner: no trial finished")
-    space = study.read_space(folder, manifest).pinned(overrides)
-    params = {key: value for key, value in best.params.items() if key in space.params}
-    used = (*manifest["seeds"], *manifest["confirm"]["seeds"])
-    varied = str(overrides.get("seeds_from") or manifest["seeds_from"])
-    return Configuration(folder.name, space, params, manifest["seed"], varied, used, overrides)
 
 
 def _plain(name: str, overrides: Mapping[str, Value], beside: Configuration | None) -> Configuration:

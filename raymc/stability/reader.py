@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raymc.errors import InputError
+from raymc.metrics.names import bounds
 from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
 from raymc.stability.comparison import common_seeds, compare_groups, shared_stages
 from raymc.study.files import load_json, read_seeds, trial_folder
-from raymc.study.groups import labels_of, seed_values
+from raymc.study.groups import consensus_of, labels_of, seed_values
 from raymc.study.records import Record, Row, SeedRun
 
 FACTS = "stability.json"
@@ -88,9 +89,9 @@ def seed_statistics(runs: Sequence[SeedRun]) -> Row:
     """What a configuration's seeds say together.
 
     Of each metric that all finished ones have, `raymc.metrics.seeds.summary` with its `values`; `collapsed_share`; of
-    two seeds' clusters or more `pairwise_ari`, the matrix of `agreement`, and the `certificate`.
+    two seeds' clusters or more `pairwise_ari`, the matrix of `agreement`, the `certificate` and the `consensus`.
     """
-    found = {name: summary(values) | {"values": values} for name, values in seed_values(runs).items()}
+    found = {name: summary(values, bounds(name)) | {"values": values} for name, values in seed_values(runs).items()}
     share = {"collapsed_share": collapsed_share([run.state for run in runs])} if runs else {}
     return found | share | _agreement(runs)
 
@@ -143,4 +144,5 @@ def _agreement(runs: Sequence[SeedRun]) -> Row:
         "pairwise_ari": agreed,
         "agreement": {"seeds": list(found), "ari": ari_matrix(labels)},
         "certificate": certificate(labels),
+        "consensus": together.scores if (together := consensus_of(runs)) else None,
     }

@@ -41,6 +41,7 @@ class Mirror:
         self._here: dict[str, tuple[int, int]] = {}
         self._lock = threading.RLock()
         self.is_lost: Callable[[], bool] = lambda: False
+        self.wanted: Callable[[str], bool] = lambda name: True
 
     def pull(self, *beginnings: str) -> None:
         """Get the files that are new or changed there and whose paths in the folder begin so (by default all)."""
@@ -109,7 +110,7 @@ class Mirror:
         with self._lock:
             above = "/".join((self._root, *begin.split("/")[:-1]))
             found = {path[len(self._root) + 1 :]: entry for path, entry in listing(self._fs, above).items()}
-            asked = [name for name in found if name.startswith(begin) and _is_ours(name)]
+            asked = [name for name in found if name.startswith(begin) and _is_ours(name) and self.wanted(name)]
             for wave in _waves([name for name in asked if self._there.get(name) != found[name]]):
                 self._each(wave, lambda name: self._get(name, found[name]))
 
@@ -157,15 +158,29 @@ def mirror_of(storage: str, folder: Path) -> Mirror | None:
 
 
 @contextlib.contextmanager
-def fetched(storage: str, part: str) -> Iterator[Path]:
-    """A part of a storage to be read: the folder itself, of a URI a copy that goes with the block."""
+def fetched(storage: str, part: str, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Path]:
+    """A part of a storage to be read: the folder itself, of a URI a copy, which goes with the block, of what is wanted.
+
+    `wanted` is asked of each file's path in the part.
+    """
+    with followed(storage, part, wanted) as (folder, _):
+        yield folder
+
+
+@contextlib.contextmanager
+def followed(
+    storage: str, part: str, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """The same, and a function that brings the copy up to date."""
     if not is_uri(storage):
-        yield Path(storage) / part
+        yield Path(storage) / part, lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         folder = Path(scratch) / part
-        Mirror(f"{storage.rstrip('/')}/{part}", folder).pull()
-        yield folder
+        mirror = Mirror(f"{storage.rstrip('/')}/{part}", folder)
+        mirror.wanted = wanted
+        mirror.pull()
+        yield folder, mirror.pull
 
 
 def _waves(names: list[str]) -> Iterator[list[str]]:

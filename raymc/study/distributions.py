@@ -18,6 +18,7 @@ from raymc.errors import InputError
 from raymc.space.parameter import Parameter
 
 Distributions = Mapping[str, BaseDistribution]
+_NONE: Mapping[str, Parameter] = {}
 
 
 def compile_space(params: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
@@ -25,8 +26,10 @@ def compile_space(params: Mapping[str, Parameter]) -> dict[str, BaseDistribution
     return {key: _distribution(parameter) for key, parameter in params.items()}
 
 
-def check_point(point: Mapping[str, Value], distributions: Distributions) -> dict[str, Value]:
-    """`point` with its numbers in the types of `distributions`.
+def check_point(
+    point: Mapping[str, Value], distributions: Distributions, params: Mapping[str, Parameter] = _NONE
+) -> dict[str, Value]:
+    """`point` with its numbers in the types of `distributions`; `params` says which keys exist at it.
 
     Optuna runs a point outside its range anyway and ignores a key that it does not know, so both are
     refused here. Raises InputError, also for a searched key that the point leaves out.
@@ -36,15 +39,22 @@ def check_point(point: Mapping[str, Value], distributions: Distributions) -> dic
             raise InputError(f"first: {key} is not searched{nearest(key, distributions)}")
     checked: dict[str, Value] = {}
     for key, distribution in distributions.items():
+        if key in params and not params[key].exists(point):
+            continue
         if key not in point:
             raise InputError(f"first: {key} is missing (a point names every searched key)")
         checked[key] = _checked(key, point[key], distribution)
     return checked
 
 
-def enqueue(study: Study, points: Iterable[Mapping[str, Value]], distributions: Distributions) -> None:
+def enqueue(
+    study: Study,
+    points: Iterable[Mapping[str, Value]],
+    distributions: Distributions,
+    params: Mapping[str, Parameter] = _NONE,
+) -> None:
     """Put `points` at the head of a new study. Raises InputError, before any is put there, if one does not fit."""
-    for point in [check_point(point, distributions) for point in points]:
+    for point in [check_point(point, distributions, params) for point in points]:
         study.enqueue_trial(dict(point))
 
 

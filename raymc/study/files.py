@@ -4,6 +4,7 @@
 trials/0007/record.json            state, score, means over the seeds, per_seed
 trials/0007/seed-3/result.json     one finished seed: never run again
 confirm/0007/…                     the same configuration on fresh seeds
+default/0000/…                     the default configuration on them, where no finished trial has its values
 runs/0000/…                        the seeds of a stability run, or of a table's cell
 ```
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from raymc.atomic import write_json
 from raymc.study.records import ENDED, Record, Row, SeedRun, Task, number
 
-FOLDERS = {"search": "trials", "confirm": "confirm", "stability": "runs"}
+FOLDERS = {"search": "trials", "confirm": "confirm", "default": "default", "stability": "runs"}
 
 
 def trial_folder(study: Path, kind: str, trial: int) -> Path:
@@ -27,6 +28,11 @@ def trial_folder(study: Path, kind: str, trial: int) -> Path:
 
 def seed_folder(study: Path, kind: str, trial: int, seed: int) -> Path:
     return trial_folder(study, kind, trial) / f"seed-{seed}"
+
+
+def stop_mark(study: Path, trial: int) -> Path:
+    """The file by which a trial of the search is told to stop."""
+    return trial_folder(study, "search", trial) / "stop.json"
 
 
 def kind_of(seed: Path) -> str | None:

@@ -12,8 +12,8 @@ def direction(study: Study) -> float:
 
 
 def scored(study: Study) -> list[Record]:
-    """The finished trials that have both scores."""
-    return [trial for trial in study.finished if len(trial.scores) == 2]
+    """The finished trials that have both scores and may win."""
+    return [trial for trial in study.finished if len(trial.scores) == 2 and study.feasible(trial)]
 
 
 def pareto_front(study: Study) -> list[Record]:

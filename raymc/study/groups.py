@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from raymc.metrics.clustering import Labels
+import numpy as np
+from numpy.typing import NDArray
+
+from raymc.metrics.clustering import Labels, clustering_scores
+from raymc.metrics.consensus import evidence_accumulation, renamed
+from raymc.metrics.names import bounds
 from raymc.metrics.seeds import agreement, summary
 from raymc.study import files
 from raymc.study.objective import Objective
@@ -63,13 +69,41 @@ def seed_values(runs: Sequence[SeedRun]) -> dict[str, list[float]]:
 
 def statistics_of(runs: Sequence[SeedRun]) -> dict[str, Row]:
     """Mean, spread and interval of every metric that all finished seeds have."""
-    return {name: summary(values) for name, values in seed_values(runs).items()}
+    return {name: summary(values, bounds(name)) for name, values in seed_values(runs).items()}
 
 
 def labels_of(runs: Sequence[SeedRun]) -> dict[int, Labels]:
     """`{seed: labels}`, int `[n]` each, of the finished seeds that left them."""
     done = {run.seed: read_labels(run.folder) for run in runs if run.state == FINISHED}
     return {seed: arrays["labels"] for seed, arrays in done.items() if arrays}
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What finished seeds say together: see `raymc.metrics.consensus.evidence_accumulation`.
+
+    Attributes:
+        labels: int64 `[n]`, with the cluster numbers of the first seed, which they share most samples with.
+        agreement: `[n]` in 0..1.
+        scores: `n` seeds, `clusters`, the mean `agreement`, and where the true labels are known `acc`, `nmi`, `ari`.
+    """
+
+    labels: NDArray[np.int64]
+    agreement: NDArray[np.float64]
+    scores: Row
+
+
+def consensus_of(runs: Sequence[SeedRun]) -> Consensus | None:
+    """Of the finished seeds; None of fewer than two of the same samples."""
+    found = labels_of(runs)
+    if len(found) < 2 or len({len(one) for one in found.values()}) > 1:
+        return None
+    several = list(found.values())
+    labels, agreement = evidence_accumulation(several)
+    y = next((read_labels(run.folder).get("y") for run in runs if run.seed in found), None)
+    true = {} if y is None else clustering_scores(y, labels)
+    scores = {"n": len(found), "clusters": len(np.unique(labels)), "agreement": float(agreement.mean()), **true}
+    return Consensus(renamed(labels, several[0]), agreement, scores)
 
 
 def group_metrics(runs: Sequence[SeedRun]) -> dict[str, float]:

@@ -34,10 +34,11 @@ def importance(study: Study, trials: Sequence[Record]) -> dict[str, float]:
 
 def _in_memory(study: Study, trials: Sequence[Record]) -> optuna.Study:
     """An Optuna study of the records: the study's own database is not opened, a search may be writing to it."""
-    distributions = {key: _distribution(spec) for key, spec in study.searched.items()}
+    everywhere = {key: spec for key, spec in study.searched.items() if not spec.get("when")}
+    distributions = {key: _distribution(spec) for key, spec in everywhere.items()}
     memory = optuna.create_study(direction="minimize" if study.objective.mode == "min" else "maximize")
     for trial in trials:
-        params = {key: _scalar(trial.params[key], spec) for key, spec in study.searched.items()}
+        params = {key: _scalar(trial.params[key], spec) for key, spec in everywhere.items()}
         memory.add_trial(optuna.trial.create_trial(value=trial.score, params=params, distributions=distributions))
     return memory
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from raymc import clusterers, datasets, provenance
-from raymc.config import Config, Value
+from raymc.config import Config, Value, nearest
 from raymc.datasets import Dataset
 from raymc.datasets.scaling import WORDS
 from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
+from raymc.space import pruner, sampler
+from raymc.space.conditions import active
 from raymc.space.objective import several_seeds
 from raymc.space.seeds import seeds_from
+from raymc.space.settled import clustering_epochs, fidelity_of, grid_size, settled_pruner, settled_sampler
 from raymc.space.space import Space
 from raymc.study import files
+from raymc.study.limits import Limits
 from raymc.study.records import Row
 from raymc.training.features import data
 from raymc.training.features.data import Setting
@@ -25,6 +30,8 @@ from raymc.training.progress import progress
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import check_sizes, clusters_of
 from raymc.training.training import pick_device
+
+T = TypeVar("T")
 
 SMOKE_TRIALS, SMOKE_TOP, SMOKE_FRESH = 4, 1, 2
 
@@ -38,6 +45,29 @@ class StudyBudget:
     top: int
     fresh: tuple[int, ...]
     fidelity: str
+    pruner: pruner.Options
+    epochs: int
+    limits: Limits = Limits()
+
+
+def with_search(space: Space, sampler_name: str | None, pruner_name: str | None) -> Space:
+    """The space with the sampler and the pruner of the command line, and its sampler settled. Raises InputError.
+
+    What is named again keeps the options that the space gives it.
+    """
+    drawn, stops = space.sampler, space.pruner
+    if sampler_name is not None and sampler_name != drawn.name:
+        drawn = _named("--sampler", sampler_name, sampler.SAMPLERS)()
+    if pruner_name is not None and (stops is None or pruner_name != stops.name):
+        stops = _named("--pruner", pruner_name, pruner.PRUNERS)()
+    drawn = settled_sampler(drawn, space.params, space.objective)
+    return replace(space, sampler=drawn, pruner=stops)
+
+
+def _named(option: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        raise InputError(f"{option} {name}: unknown{nearest(name, known)} (known: {', '.join(known)})")
+    return known[name]
 
 
 def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, smoke: bool) -> StudyBudget:
@@ -55,18 +85,34 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     _check_seeds(space, count, fresh)
     if not space.params and trials not in (None, 1) and not smoke:
         raise InputError(f"{space.name} searches nothing: there is one trial, not {trials}")
+    fidelity = fidelity_of(space.pruner, space.budget.fidelity, space.config().workers)
+    if smoke and space.pruner is not None:  # few seeds of few epochs give it nothing to compare
+        fidelity = "none"
+    epochs = max(1, sum(clustering_epochs(space, {}, smoke).values()))
     return StudyBudget(
-        trials=(trials or space.budget.trials) if space.params else 1,
+        trials=_trials(space, trials) if space.params else 1,
         seeds=tuple(range(seed, seed + count)),
         top=top,
         fresh=fresh_seeds(seed, count, fresh),
-        fidelity=space.budget.fidelity,
+        fidelity=fidelity,
+        pruner=settled_pruner(space.pruner, fidelity, space.objective, count, epochs),
+        epochs=epochs,
     )
+
+
+def _trials(space: Space, asked: int | None) -> int:
+    """Trials that are asked for; of a grid at most its points. Raises InputError."""
+    if not isinstance(space.sampler, sampler.Grid):
+        return asked or space.budget.trials
+    points = grid_size(space.params)
+    if asked is not None and asked > points:
+        raise InputError(f"sampler grid: {space.name} has {points} points, fewer than --trials {asked}")
+    return asked or min(space.budget.trials, points)
 
 
 def _several(space: Space) -> str:
     goal = space.objective
-    return several_seeds(goal.metric, goal.second, goal.aggregate)
+    return several_seeds(goal.metric, goal.second, goal.aggregate, goal.constraint)
 
 
 def _check_seeds(space: Space, searched: int, fresh: int) -> None:
@@ -97,7 +143,8 @@ def check_data(space: Space, config: Config, dataset: Dataset, objective: bool =
     """Raises InputError where the objective needs labels that there are not, or clusters are unknown or too many."""
     goal = space.objective
     if objective and goal.uses_labels and dataset.train.y is None:
-        metric = next(name for name in (goal.metric, goal.second) if name in LABEL_METRICS)
+        bounded = goal.constraint and goal.constraint.metric
+        metric = next(name for name in (goal.metric, goal.second, bounded) if name in LABEL_METRICS)
         raise InputError(f"objective {metric} needs labels, and {dataset.name} has none")
     if objective and not goal.uses_labels and config.n_clusters is None and dataset.train.y is not None:
         which = f"objective {goal.metric} looks at no labels"
@@ -132,6 +179,7 @@ def make_manifest(
         "overrides": dict(overrides),
         "fixed": {key: value for key, value in flat.items() if key not in space.params and key != "seed"},
         "searched": {key: parameter.as_dict() for key, parameter in space.params.items()},
+        "default": active(space.params, {key: flat[key] for key in space.params}),
         "first": [dict(point) for point in space.first],
         "seed": seed,
         "seeds": list(budget.seeds),
@@ -139,7 +187,12 @@ def make_manifest(
         "varies": config.varies,
         "confirm": {"top": budget.top, "seeds": list(budget.fresh)},
         "objective": space.objective.model_dump(),
-        "budget": {"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
+        "budget": {
+            **{"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
+            **{name: value for name, value in vars(budget.limits).items() if value is not None},
+        },
+        "sampler": space.sampler.model_dump(),
+        "pruner": budget.pruner.model_dump(),
         "resources": space.resources.model_dump(),
         "data": datasets.data_facts(dataset) | _scaled_as_searched(space, dataset),
         "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),
@@ -164,10 +217,24 @@ def _scaled_as_searched(space: Space, dataset: Dataset) -> Row:
     return {"split": dataset.split.replace(known, words), "source": dataset.source.replace(known, words)}
 
 
-def budget_of(manifest: Row) -> StudyBudget:
-    """The budget of an existing study."""
-    asked = manifest["budget"]
+def budget_of(manifest: Row, space: Space) -> StudyBudget:
+    """The budget of an existing study; one of before there was a choice of pruners halved where it had a fidelity."""
+    asked, seeds = manifest["budget"], tuple(manifest["seeds"])
     confirm = manifest["confirm"]
-    return StudyBudget(
-        asked["trials"], tuple(manifest["seeds"]), confirm["top"], tuple(confirm["seeds"]), asked["fidelity"]
+    fidelity = fidelity_of(None, asked["fidelity"], space.config().workers)
+    epochs = max(1, sum(clustering_epochs(space, {}, manifest["smoke"]).values()))
+    before = manifest.get("pruner")
+    stops = (
+        pruner.PRUNERS[before["name"]].model_validate(before)
+        if before
+        else settled_pruner(None, fidelity, space.objective, len(seeds), epochs)
     )
+    fresh, limits = tuple(confirm["seeds"]), Limits.of(asked)
+    return StudyBudget(asked["trials"], seeds, confirm["top"], fresh, fidelity, stops, epochs, limits)
+
+
+def sampler_of(manifest: Row, space: Space) -> sampler.Options:
+    """The sampler of an existing study; one of before there was a choice drew by TPE with the defaults of now."""
+    before = manifest.get("sampler")
+    asked = sampler.SAMPLERS[before["name"]].model_validate(before) if before else sampler.TPE()
+    return settled_sampler(asked, space.params, space.objective)

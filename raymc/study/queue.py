@@ -7,24 +7,39 @@ record that is told now, or running: then it is taken up again under its own num
 
 from __future__ import annotations
 
+import copy
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
+from raymc.atomic import write_json
 from raymc.config import Value
 from raymc.metrics.ranking import rank_means
+from raymc.space import sampler
+from raymc.space.parameter import Parameter
 from raymc.study import files, groups
 from raymc.study.database import patient
 from raymc.study.distributions import Distributions, suggest
+from raymc.study.earlier import TAKEN
 from raymc.study.objective import Objective
-from raymc.study.records import BAD, FAILED, FINAL, FINISHED, PRUNED, Record, SeedRun, Task
+from raymc.study.pruner import judged
+from raymc.study.records import BAD, FAILED, FINAL, FINISHED, OUT_OF_MEMORY, PRUNED, Record, SeedRun, Task
 from raymc.study.sampler import next_number, reseed
 
 LOST = "its process was lost"
+TPE = sampler.TPE()
+
+RETRY_OF = "retry_of"
+"""The attribute of a trial in the database that runs another one again: that one's number."""
+
+MENDABLE = (FAILED, OUT_OF_MEMORY)
 
 STATES = {FINISHED: TrialState.COMPLETE, PRUNED: TrialState.PRUNED} | dict.fromkeys(BAD, TrialState.FAIL)
 
@@ -106,9 +121,19 @@ class TrialQueue:
     """The tasks of a search up to `trials` trials, then those of the confirmation of its `top` best.
 
     Args:
+        params: which searched keys exist where, if not all of them do everywhere.
         seeds: what every trial runs; `fresh`: what the best are confirmed on.
         seed: the study's; with a trial's number it seeds the sampler of that trial.
+        pruner: what stops a trial early, by its reports; None: nothing does.
+        default: the values of the default configuration, which is confirmed beside the best; None: there is none.
+        retry: whether trials that failed, or lacked memory, run again, each under a number of its own.
+        over: says why no trial begins any more; empty as long as they do.
+
+    Attributes:
+        on_trial: called with the record of each trial of the search that has ended; True ends the search.
     """
+
+    on_trial: Callable[[Record], bool] | None = None
 
     def __init__(
         self,
@@ -122,13 +147,26 @@ class TrialQueue:
         seed: int,
         top: int,
         fresh: Sequence[int],
+        params: Mapping[str, Parameter] | None = None,
+        sampler: sampler.Options = TPE,
+        pruner: BasePruner | None = None,
+        default: Mapping[str, Value] | None = None,
+        retry: bool = False,
+        over: Callable[[TrialQueue], str] = lambda queue: "",
     ) -> None:
         self.folder, self.study, self.distributions = folder, study, dict(distributions)
+        self.params, self.sampler, self.pruner = params or {}, sampler, pruner
+        if pruner is not None:
+            study.pruner = pruner  # hyperband's brackets are samplers' too
         self.objective, self.trials, self.seeds, self.seed = objective, trials, tuple(seeds), seed
-        self.top, self.fresh = top, tuple(fresh)
-        self._running: set[int] = set()
-        self._confirmation: SeedQueue | None = None
+        self.top, self.fresh, self.default = top, tuple(fresh), default
+        self.ended_early = ""
+        self._over, self._running = over, dict[int, float]()
+        self._confirmations: dict[str, SeedQueue] = {}
         self._interrupted = deque(self._settle())
+        if retry:
+            self._retry()
+        self._close_if_over()
 
     @patient
     def next(self) -> Task | None:
@@ -136,31 +174,42 @@ class TrialQueue:
             return self._start(self._interrupted.popleft())
         for trial in self._half_asked():
             return self._start(self._task(self._completed(trial)))
+        self._close_if_over()
         if self._asked() < self.trials:
             number = next_number(self.study)
             self._reseed(number)
-            return self._start(self._task(self.study.ask(self.distributions)))
-        return self._confirm().next() if not self._running else None
+            return self._start(self._task(self._drawn(self.study.ask())))
+        if self._running:
+            return None
+        return next((task for queue in self._confirm().values() if (task := queue.next()) is not None), None)
 
     @patient
     def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
         if task.kind != "search" or "resource" not in row:
             return
+        value = row["running"] if self.pruner is None else judged(self.pruner, row)
+        if value is None:
+            return
         trial = self._frozen(task.trial)
         if row["resource"] not in trial.intermediate_values:  # a trial taken up again repeats what it has
-            optuna.trial.Trial(self.study, trial._trial_id).report(row["running"], row["resource"])
+            optuna.trial.Trial(self.study, trial._trial_id).report(value, row["resource"])
+        if self.pruner is not None and self.pruner.prune(self.study, self._frozen(task.trial)):
+            # A mark, which the trial sees on return from its report: a trial that Tune stops would stay blocked in that
+            # report, with its leases and files, until its process is needed again.
+            write_json(files.stop_mark(self.folder, task.trial), {"resource": row["resource"], "value": value})
 
     @patient
     def ended(self, task: Task, error: str | None = None) -> Record:
         if task.kind != "search":
-            assert self._confirmation is not None
-            return self._confirmation.ended(task, error)
+            return self._confirmations[task.kind].ended(task, error)
         record = files.read_record(self.folder, "search", task.trial)
         if record is None or record.state not in FINAL:
             record = groups.make_record(self.folder, task, self.objective, FAILED, error or LOST)
             files.write_record(self.folder, record)
         self._tell(task.trial, record)
-        self._running.discard(task.trial)
+        self._running.pop(task.trial, None)
+        if self.on_trial is not None and self.on_trial(record):
+            self.ended_early, self.trials = "a callback ended it", self._asked()
         return record
 
     @property
@@ -168,25 +217,37 @@ class TrialQueue:
     def left(self) -> int:
         searching = max(0, self.trials - self._asked()) + len(self._interrupted)
         if searching or self._running:
-            return searching + self.top * len(self.fresh)
-        return self._confirm().left
+            configurations = min(self.top, self.trials) + (self.default is not None and self.top > 0)
+            return searching + configurations * len(self.fresh)
+        return sum(queue.left for queue in self._confirm().values())
+
+    @property
+    def running(self) -> dict[int, float]:
+        """The seconds since each running trial began in this session."""
+        return {trial: time.monotonic() - begun for trial, begun in self._running.items()}
+
+    @patient
+    def scores(self) -> list[float]:
+        """Those of the trials that may win in the order of their numbers, of the first metric."""
+        done = [trial for trial in self._finished() if _feasible(trial)]
+        return _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
 
     @patient
     def counts(self) -> dict[str, int]:
         """Trials by how they ended, over all sessions."""
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        states = [trial.state for trial in self._own()]
         names = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         return {name: states.count(state) for name, state in names.items()}
 
     @patient
     def best(self, count: int) -> list[FrozenTrial]:
-        """The finished trials with the best scores, the best first; of equal ones the earlier.
+        """The finished trials that may win with the best scores, the best first; of equal ones the earlier.
 
         With two metrics the Pareto front comes first, in the order of the first metric.
         """
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = [trial for trial in self._finished() if _feasible(trial)]
         front = {trial.number for trial in self.study.best_trials} if self.objective.second else set()
-        scores = _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
+        scores = self.scores()
         sign = -1 if self.objective.mode == "max" else 1
         order = {
             trial.number: (trial.number not in front, sign * score, trial.number)
@@ -194,18 +255,41 @@ class TrialQueue:
         }
         return sorted(done, key=lambda trial: order[trial.number])[:count]
 
-    @patient
-    def history(self) -> list[tuple[int, dict[int, float]]]:
-        """What the scheduler heard of the trials that have ended, in the order of their ends."""
-        ended = [t for t in self.study.get_trials(deepcopy=False) if t.datetime_complete is not None]
-        in_order = sorted(ended, key=lambda t: (t.datetime_complete, t.number))
-        return [(trial.number, trial.intermediate_values) for trial in in_order]
-
-    def _confirm(self) -> SeedQueue:
-        if self._confirmation is None:
+    def _confirm(self) -> dict[str, SeedQueue]:
+        """The best trials on fresh seeds, and the default: under its trial's number, or, without one, by itself."""
+        if not self._confirmations:
             best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
-            self._confirmation = SeedQueue(self.folder, "confirm", self.objective, best, self.fresh)
-        return self._confirmation
+            by_itself: dict[int, Mapping[str, Value]] = {}
+            if best and self.default is not None:
+                same = next((trial for trial in self._finished() if trial.params == self.default), None)
+                if same is None:
+                    by_itself[0] = {}
+                else:
+                    best[same.number] = dict(same.params)
+            for kind, configurations in (("confirm", best), ("default", by_itself)):
+                self._confirmations[kind] = SeedQueue(self.folder, kind, self.objective, configurations, self.fresh)
+        return self._confirmations
+
+    def _finished(self) -> list[FrozenTrial]:
+        return [trial for trial in self._own() if trial.state == TrialState.COMPLETE]
+
+    def _own(self) -> list[FrozenTrial]:
+        """The trials of this study's budget: none of an earlier study, and of those that ran again the last ones."""
+        trials = self.study.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        return [trial for trial in trials if TAKEN not in trial.user_attrs and trial.number not in again]
+
+    @patient
+    def _retry(self) -> None:
+        """Queue what failed again; a trial that diverged or collapsed would do so once more."""
+        for trial in self._own():
+            if trial.state == TrialState.FAIL and trial.user_attrs.get("state") in MENDABLE:
+                self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+                number = self.study.get_trials(deepcopy=False)[-1].number
+                record = files.read_record(self.folder, "search", trial.number)
+                if record is not None:
+                    error = f"run again as trial {number}; {record.error}"
+                    files.write_record(self.folder, replace(record, error=error))
 
     @patient
     def _settle(self) -> list[Task]:
@@ -224,20 +308,45 @@ class TrialQueue:
         self._reseed(trial.number)
         again = optuna.trial.Trial(self.study, trial._trial_id)
         together = again.relative_params
+        return self._drawn(again, {key for key in trial.params if key not in together})
+
+    def _drawn(self, trial: optuna.trial.Trial, again: Collection[str] = ()) -> optuna.trial.Trial:
+        """The trial with a value of every key that exists at it; of `again` it has one by an earlier draw."""
         for key, distribution in self.distributions.items():
-            if key in trial.params and key not in together:  # draw it once more, so that the next draw is the same
-                self.study.sampler.sample_independent(self.study, trial, key, distribution)
-            suggest(again, key, distribution)
-        return again
+            if key in self.params and not self.params[key].exists(trial.params):
+                continue
+            if key in again:  # draw it once more, so that the next draw is the same
+                frozen = self._frozen(trial.number)
+                before = copy.copy(frozen)
+                before.params = {name: frozen.params[name] for name in self._before(key) if name in frozen.params}
+                self.study.sampler.sample_independent(self.study, before, key, distribution)
+            suggest(trial, key, distribution)
+        return trial
+
+    def _before(self, key: str) -> list[str]:
+        keys = list(self.distributions)
+        return keys[: keys.index(key)]
+
+    @patient
+    def _close_if_over(self) -> None:
+        """Ask for no more trials where the budget's limits say so."""
+        asked = self._asked()
+        if asked < self.trials and (why := self._over(self)):
+            self.ended_early, self.trials = why, asked
 
     def _reseed(self, number: int) -> None:
-        reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None)
+        together = {
+            key: distribution
+            for key, distribution in self.distributions.items()
+            if key not in self.params or not self.params[key].when
+        }
+        reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None, self.sampler, together)
 
     def _task(self, trial: optuna.trial.Trial) -> Task:
         return Task("search", trial.number, dict(trial.params), self.seeds, self.seeds)
 
     def _start(self, task: Task) -> Task:
-        self._running.add(task.trial)
+        self._running[task.trial] = time.monotonic()
         return task
 
     def _half_asked(self) -> Iterator[FrozenTrial]:
@@ -247,7 +356,7 @@ class TrialQueue:
                 yield trial
 
     def _asked(self) -> int:
-        return sum(t.state != TrialState.WAITING for t in self.study.get_trials(deepcopy=False))
+        return sum(trial.state != TrialState.WAITING for trial in self._own())
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
@@ -260,6 +369,9 @@ class TrialQueue:
         handle = optuna.trial.Trial(self.study, trial._trial_id)
         handle.set_user_attr("state", record.state)
         handle.set_user_attr("metrics", dict(record.metrics))
+        bound = self.objective.constraint
+        if bound is not None and state == TrialState.COMPLETE and bound.metric not in trial.constraints:
+            handle.set_constraint(bound.metric, bound.violation(record.metrics))
         self.study.tell(number, self._values(record) if state == TrialState.COMPLETE else None, state=state)
 
     def _values(self, record: Record) -> list[float]:
@@ -269,6 +381,11 @@ class TrialQueue:
             return [score for score in scores if score is not None]
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record.metrics])[-1:]
+
+
+def _feasible(trial: FrozenTrial) -> bool:
+    """Whether the trial keeps to the constraint, if there is one."""
+    return all(violation <= 0 for violation in trial.constraints.values())
 
 
 def _ranks(done: Sequence[FrozenTrial]) -> list[float]:

@@ -20,7 +20,10 @@ from raymc.study.records import FINISHED, Record, mapping, number
 
 @dataclass(frozen=True)
 class Study:
-    """`study.json` (whole in `manifest`), the trials and the confirmations, each in the order of their numbers."""
+    """`study.json` (whole in `manifest`), the trials and the confirmations, each in the order of their numbers.
+
+    `default` is the default configuration on fresh seeds, where it is none of the confirmed trials.
+    """
 
     folder: Path
     name: str
@@ -30,6 +33,7 @@ class Study:
     trials: tuple[Record, ...]
     confirmations: tuple[Record, ...]
     unreadable: tuple[str, ...]
+    default: Record | None = None
 
     @property
     def by_seed(self) -> bool:
@@ -57,10 +61,19 @@ class Study:
         """Trials with a score to compare."""
         return tuple(r for r in self.trials if r.state == FINISHED and r.score is not None)
 
+    def feasible(self, record: Record) -> bool:
+        """Whether the record keeps to the constraint, if there is one."""
+        return self.objective.feasible(record.metrics)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All that was run."""
+        return (*self.trials, *self.confirmations, *([self.default] if self.default else []))
+
     @property
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages in the order in which they ran; empty before any seed has ended."""
-        runs = (run for record in (*self.trials, *self.confirmations) for run in record.seeds)
+        runs = (run for record in self.records for run in record.seeds)
         return max((tuple(stage.name for stage in run.stages) for run in runs), key=len, default=())
 
 
@@ -74,8 +87,11 @@ def read_study(folder: Path) -> Study:
     if manifest is None:
         raise InputError(f"{folder}: no readable study.json here")
     objective = Objective.of(mapping(manifest.get("objective")))
+    if manifest.get("smoke"):  # after two epochs nothing would keep to it
+        objective = replace(objective, constraint=None)
     trials, torn = _records(folder, "search")
     confirmations, torn_too = _records(folder, "confirm")
+    default, _ = _records(folder, "default")
     return Study(
         folder=folder,
         name=str(manifest.get("study") or folder.name),
@@ -85,6 +101,7 @@ def read_study(folder: Path) -> Study:
         trials=_ranked(objective, trials),
         confirmations=_ranked(objective, confirmations),
         unreadable=(*torn, *torn_too),
+        default=next(iter(default), None),
     )
 
 
@@ -92,23 +109,34 @@ def winner(study: Study) -> Record | None:
     """The search record of the winning configuration.
 
     The best of the confirmed configurations by their score on fresh seeds; without a confirmation that finished, the
-    trial with the best search score. None where no trial finished.
+    trial with the best search score. None that breaks the constraint, in the search or on fresh seeds, and None where
+    no trial finished.
     """
-    trials = {record.trial: record for record in study.finished}
+    trials = {record.trial: record for record in study.finished if study.feasible(record)}
+    passed = [record for record in study.confirmations if record.state != FINISHED or study.feasible(record)]
     # Of equal ones, which ranks among few often are, the one that led the search.
     sign = 1.0 if study.objective.mode == "min" else -1.0
     by_search = sorted(
-        study.confirmations, key=lambda r: sign * (trials[r.trial].score or 0.0) if r.trial in trials else 0
+        (record for record in passed if record.trial in trials),
+        key=lambda r: sign * (trials[r.trial].score or 0.0),
     )
     best = best_of(by_search, study.objective.mode)
-    if best is not None and best.trial in trials:
+    if best is not None:
         return trials[best.trial]
-    return best_of(study.finished, study.objective.mode)
+    failed = {record.trial for record in study.confirmations} - {record.trial for record in passed}
+    return best_of((record for number, record in trials.items() if number not in failed), study.objective.mode)
 
 
 def confirmation_of(study: Study, trial: int) -> Record | None:
     """The confirmation of a trial's configuration, if there is one."""
     return next((record for record in study.confirmations if record.trial == trial), None)
+
+
+def default_of(study: Study) -> Record | None:
+    """The default configuration on fresh seeds; None in studies of before, and as long as it has not been run."""
+    values = study.get("default")
+    same = (record for record in study.confirmations if values and dict(record.params) == dict(values))
+    return study.default or next(same, None)
 
 
 def best_of(records: Iterable[Record], mode: str) -> Record | None:

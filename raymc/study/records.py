@@ -19,7 +19,8 @@ FINISHED = "finished"
 PRUNED = "pruned"
 COLLAPSED = "collapsed"
 FAILED = "failed"
-BAD = ("diverged", COLLAPSED, "out_of_memory", FAILED)
+OUT_OF_MEMORY = "out_of_memory"
+BAD = ("diverged", COLLAPSED, OUT_OF_MEMORY, FAILED)
 ENDED = (FINISHED, *BAD)
 """How the training of a seed ends."""
 FINAL = (FINISHED, PRUNED, *BAD)
@@ -51,7 +52,7 @@ class Task:
         """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`, `mlc seed 3`."""
         if self.kind == "search":
             return f"trial {self.trial}"
-        head = self.configuration if self.kind == "stability" else f"{self.kind} {self.trial}"
+        head = {"stability": self.configuration, "default": "default"}.get(self.kind, f"{self.kind} {self.trial}")
         return f"{head} seed {self.seeds[0]}".lstrip()
 
 

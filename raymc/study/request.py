@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import os
-import shlex
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from optuna.trial import FrozenTrial
+
+from raymc.atomic import folder_name
 from raymc.config import Value
 from raymc.datasets import data_facts
 from raymc.errors import InputError
-from raymc.masking import masked, masked_words
+from raymc.masking import masked
 from raymc.methods.base import Facts
+from raymc.program import command_line
+from raymc.space.sampler import Grid
 from raymc.space.space import Space, load_space
+from raymc.storage.mirror import fetched
 from raymc.storage.objects import is_uri
 from raymc.storage.stage_store import Store
 from raymc.study import folder as study
 from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
-from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget
+from raymc.study.earlier import earlier_trials, taken_words
+from raymc.study.limits import plan_limits
+from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, with_search
+from raymc.study.reader import read_study
 from raymc.study.records import Row
+from raymc.study.resume import changed_since, check_words
 
 
 @dataclass(frozen=True)
@@ -40,16 +50,25 @@ class Request:
     address: str | None = None
     tracking_uri: str | None = None
     database: str | None = None
+    hours: float | None = None
+    gpu_hours: float | None = None
+    source: str | None = None
+    retry: str | None = None
+    sampler: str | None = None
+    pruner: str | None = None
     resume: bool = False
     smoke: bool = False
 
 
 def resume_line(request: Request, name: str) -> str:
     """The command that goes on with study `name` where this one stopped, with `***` for passwords."""
-    words = ["python", "-m", "raymc.tune", request.space, "--name", name, "--resume", "--storage", request.storage]
-    words += ["--data", request.data]
+    space = Path(request.space).expanduser()
+    place = str(space.resolve()) if space.is_file() else request.space
+    words = [place, "--name", name, "--resume", "--storage", request.storage, "--data", request.data]
     asked = {
         "--trials": request.trials,
+        "--hours": request.hours,
+        "--gpu-hours": request.gpu_hours,
         "--concurrent": request.concurrent,
         "--address": request.address,
         "--tracking-uri": request.tracking_uri,
@@ -57,7 +76,7 @@ def resume_line(request: Request, name: str) -> str:
     }
     for option, value in asked.items():
         words += [option, str(value)] if value is not None else []
-    return shlex.join(masked_words(words))
+    return command_line("tune", words)
 
 
 def check_numbers(overrides: Mapping[str, Value], **given: int | None) -> None:
@@ -78,10 +97,14 @@ def _check(request: Request) -> None:
 def new_study(request: Request, tracking_uri: str) -> Path:
     """Make the study's folder, tracked at `tracking_uri`. Raises InputError before anything is made."""
     _check(request)
+    if request.retry is not None:
+        raise InputError("--retry: a new study has no failed trials; give --resume with it")
     space = load_space(request.space).pinned(request.overrides)
+    space = with_search(space, request.sampler, request.pruner)
     seed = request.seed or 0
     budget = plan_budget(space, seed, request.trials, request.seeds, request.smoke)
-    name = request.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    budget = replace(budget, limits=plan_limits(space, request.hours, request.gpu_hours))
+    name = request.name or f"{folder_name(space.name)}-{datetime.now():%Y%m%d-%H%M%S}"
     check_storage(request.storage)
     folder = study.studies_root(request.storage) / study.check_name(name)
     study.check_new(request.storage, folder)
@@ -94,28 +117,42 @@ def new_study(request: Request, tracking_uri: str) -> Path:
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
     )
     manifest["database"] = url and masked(url)
-    study.create_study(request.storage, folder, manifest, space, compile_space(space.params), url)
+    distributions, earlier = compile_space(space.params), list[FrozenTrial]()
+    if request.source is not None:
+        if isinstance(space.sampler, Grid):
+            raise InputError("--from: the sampler grid learns from no trial; leave it out, or take another")
+        place = study.find_study(request.storage, request.source)
+        with fetched(request.storage, f"studies/{place.name}") as there:
+            source = read_study(there)
+        earlier, left = earlier_trials(source, manifest, space, dataset, distributions, budget)
+        manifest["taken"] = {"study": source.name, "trials": len(earlier), "left": dict(left)}
+        print(taken_words(manifest["taken"]), file=sys.stderr)
+    study.create_study(request.storage, folder, manifest, space, distributions, url, earlier)
     return folder
 
 
 def existing_study(request: Request) -> Path:
     """The study to resume: by its name, else the newest of the space. Raises InputError."""
     _check(request)
-    fixed = {"KEY=VALUE": request.overrides, "--seed": request.seed, "--seeds": request.seeds}
-    for option, value in fixed.items():
-        if value:
-            raise InputError(f"{option} was settled when the study was made; leave it out with --resume")
     name = Path(request.space).stem
     check_storage(request.storage)
     if request.name:
         folder = study.find_study(request.storage, request.name)
     else:
         folder = study.newest_study(request.storage, name)
-    before = study.stored_manifest(request.storage, folder.name).get("space", {}).get("name")
+    manifest = study.stored_manifest(request.storage, folder.name)
+    before = manifest.get("space", {}).get("name")
     if before is None:
         raise InputError(f"study.json of {folder.name} cannot be read")
     if before != name:
         raise InputError(f"study {folder.name} searches {before}, not {name}")
+    check_words(manifest, request.overrides, request.seed, request.seeds)
+    taken = manifest.get("taken", {}).get("study")
+    if request.source not in (None, taken):
+        was = f"--from {taken}" if taken else "no --from"
+        raise InputError(f"study {folder.name} was begun with {was}, not {request.source}; give another --name")
+    if changed := changed_since(manifest, request.space):
+        print(f"raymc: {changed}", file=sys.stderr)
     return folder
 
 
@@ -149,6 +186,10 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    for option, given in (("sampler", request.sampler), ("pruner", request.pruner)):
+        before = manifest.get(option, {}).get("name")
+        if given is not None and given != before:
+            raise InputError(f"study {folder.name} began with --{option} {before}, and cannot go on with {given}")
     asked = manifest["budget"]["trials"]
     trials = request.trials or asked
     if trials < asked:
@@ -159,7 +200,19 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     for key, words in (("fingerprint", "samples"), ("labels", "labels"), ("held_out", "held-out samples")):
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
-    manifest["budget"]["trials"] = trials
+    manifest["budget"] |= {"trials": trials} | _more(request, folder, manifest, space)
+
+
+def _more(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
+    """The hours that are asked for, where that is not less than the study had. Raises InputError."""
+    limits, found = plan_limits(space, request.hours, request.gpu_hours), {}
+    for option, name in (("--hours", "hours"), ("--gpu-hours", "gpu_hours")):
+        before, now = manifest["budget"].get(name), getattr(request, name)
+        if now is not None and before is not None and now < before:
+            raise InputError(f"study {folder.name} was given {option} {before:g}; {now:g} would take some away")
+        if now is not None:
+            found[name] = getattr(limits, name)
+    return found
 
 
 def _check_unchanged(manifest: Row, space: Space) -> None:

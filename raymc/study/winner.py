@@ -2,6 +2,8 @@
 
 ```
 winner/labels.csv, embedding.npy, …   of the seed, as `raymc.training.rows` writes them
+winner/model/                         of the seed, what `raymc predict` and `raymc.load_model` read
+winner/consensus.csv                  what all its seeds say together
 winner/config.yaml                    the space file that trains that seed again
 ```
 """
@@ -9,18 +11,19 @@ winner/config.yaml                    the space file that trains that seed again
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from raymc.atomic import copy_file
 from raymc.config import Config, Value
 from raymc.metrics.seeds import most_agreeing
-from raymc.space.again import CONFIG, write_config
+from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.space import Space
-from raymc.study.groups import labels_of
+from raymc.study.groups import consensus_of, labels_of
 from raymc.study.manifest import StudyBudget
 from raymc.study.reader import Study, confirmation_of, winner
-from raymc.study.records import FINISHED, Row, SeedRun
-from raymc.training import rows
+from raymc.study.records import FINISHED, Record, Row, SeedRun
+from raymc.training import model_files, rows
 
 WINNER = "winner"
 
@@ -31,24 +34,72 @@ def winner_kind(budget: StudyBudget) -> str:
 
 
 def write_winner(study: Study, space: Space) -> Row | None:
-    """Write `winner/` and return `{"trial", "seed", "agreement", "folder"}`; None where no trial finished.
+    """Write `winner/` and return `{"trial", "seed", "agreement", "consensus", "folder"}`; None where no trial finished.
 
     The seed is the one of the winning configuration whose clusters have the highest mean adjusted Rand index with those
     of its other seeds, `agreement`: fresh seeds, or, without any that finished, those of the search. No labels decide.
+    `consensus` are the `raymc.study.groups.Consensus.scores` of those seeds; None of fewer than two.
     `space` is the study's own, with its overrides pinned.
     """
+    found = chosen_run(study)
+    if found is None:
+        return None
+    best, runs, run, agreement = found
+    folder = study.folder / WINNER
+    folder.mkdir(exist_ok=True)
+    for name in rows.FILES:
+        copy_file(run.folder / name, folder / name)
+    model_files.copy(run.folder / model_files.FOLDER, folder / model_files.FOLDER)
+    write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
+    consensus = _write_consensus(runs, run, folder)
+    return {
+        "trial": best.trial,
+        "seed": run.seed,
+        "agreement": agreement,
+        "consensus": consensus,
+        "folder": str(folder),
+    }
+
+
+def _write_consensus(runs: tuple[SeedRun, ...], chosen: SeedRun, folder: Path) -> Row | None:
+    """Write `consensus.csv` beside the chosen seed's `labels.csv`, with its numbers of clusters; the scores."""
+    (folder / rows.CONSENSUS).unlink(missing_ok=True)
+    found = consensus_of(sorted(runs, key=lambda run: run is not chosen))
+    if found is None:
+        return None
+    if (folder / rows.LABELS).exists():
+        samples, _ = rows.read_samples(folder / rows.LABELS)
+        rows.write_consensus(folder / rows.CONSENSUS, samples, found.labels, found.agreement)
+    return found.scores
+
+
+class Chosen(NamedTuple):
+    """The winning trial, its finished trainings (fresh ones where it has them), and the one that stands for them."""
+
+    trial: Record
+    runs: tuple[SeedRun, ...]
+    run: SeedRun
+    agreement: float | None
+
+
+def chosen_run(study: Study) -> Chosen | None:
+    """The winner's; None where no trial finished."""
     best = winner(study)
     if best is None:
         return None
     confirmed = confirmation_of(study, best.trial)
     record = confirmed if confirmed is not None and confirmed.finished else best
-    run, agreement = _chosen(record.finished)
-    folder = study.folder / WINNER
-    folder.mkdir(exist_ok=True)
-    for name in rows.FILES:
-        copy_file(run.folder / name, folder / name)
-    write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
-    return {"trial": best.trial, "seed": run.seed, "agreement": agreement, "folder": str(folder)}
+    return Chosen(best, record.finished, *_chosen(record.finished))
+
+
+def export_winner(study: Study, space: Space, path: Path) -> Row | None:
+    """Write the space file that trains the winner again; `{"trial", "seed", "params"}`, None where there is none."""
+    found = chosen_run(study)
+    if found is None:
+        return None
+    best, run = found.trial, found.run
+    write_config(path, space, *_config(study, space, best.params, run.seed))
+    return {"trial": best.trial, "seed": run.seed, "params": dict(best.params)}
 
 
 def _chosen(runs: tuple[SeedRun, ...]) -> tuple[SeedRun, float | None]:
@@ -65,8 +116,4 @@ def _config(study: Study, space: Space, params: Mapping[str, Value], seed: int) 
 
     `train` gives the stages before `seeds_from` seed 0, so they are the study's where it began with seed 0.
     """
-    config = space.config({"seed": seed}, params)
-    first, shared, base = next(iter(space.stage_settings)), study.get("seeds_from"), study.get("seed")
-    if shared not in space.stage_settings or shared == first or base == 0:
-        return replace(config, seeds_from=shared), ""
-    return replace(config, seeds_from=None), f", but that the stages before {shared} had seed {base}"
+    return as_trained(space, space.config({"seed": seed}, params), study.get("seeds_from"), study.get("seed"))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.atomic import replaced
@@ -16,6 +17,7 @@ from raymc.ops.blocks import ROWS
 
 LABELS, TEST_LABELS, EMBEDDING, CONFUSION = "labels.csv", "labels_test.csv", "embedding.npy", "confusion.csv"
 FILES = (LABELS, TEST_LABELS, EMBEDDING, CONFUSION)
+CONSENSUS = "consensus.csv"
 DIGITS = 6  # of a confidence
 
 
@@ -40,6 +42,22 @@ def write_labels(path: Path, samples: Sequence[str] | None, labels: Tensor, conf
     sure = confidence.double().clamp(0, 1).tolist()
     rows = zip(names, labels.tolist(), (round(one, DIGITS) for one in sure), strict=True)
     write_csv(path, ("sample", "cluster", "confidence"), rows)
+
+
+def read_samples(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    """Names and confidences `[n]` of a `labels.csv`."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        found = list(csv.reader(file))[1:]
+    return [row[0] for row in found], np.array([float(row[2]) for row in found])
+
+
+def write_consensus(
+    path: Path, samples: Sequence[str] | None, labels: NDArray[np.int64], agreement: NDArray[np.float64]
+) -> None:
+    """A line `sample,cluster,agreement` for each of n samples: see `raymc.metrics.consensus.evidence_accumulation`."""
+    names: Sequence[str | int] = range(len(labels)) if samples is None else samples
+    rows = zip(names, labels.tolist(), agreement.round(DIGITS).tolist(), strict=True)
+    write_csv(path, ("sample", "cluster", "agreement"), rows)
 
 
 def write_confusion(path: Path, split: Split, classes: Sequence[str] | None, labels: Tensor) -> None:

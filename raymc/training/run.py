@@ -48,8 +48,8 @@ def run(
         stage_seeds: the seed of each stage, see `stages.seeds_of`.
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
         dataset: the samples, where they are in memory: nothing is read then.
-        report: called with rows `{"event": "plan" | "resumed" | "features" | "epoch" | "stage" | "done", …}` on every
-            worker; of the stages the first is the plan, with the `epochs` of each.
+        report: called with rows `{"event": …}` on every worker: `plan` (first of the stages', with the `epochs` of
+            each), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model/`, which labels new samples, see `raymc.training.model_files`.
@@ -104,6 +104,7 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
         training.begin(stage, model)
         seed = training.seeds[stage.name]
         key = stage_key(stage, training.config, model, training.dataset.fingerprint, seed, key)
+        training.report({"event": "stage_begin", "stage": stage.name, "key": key, "reads": " ".join(training.inputs)})
         begun, training.waited = time.monotonic(), 0.0
         try:
             rows, cached = obtain(training, stage, model, key, anew=start_from is not None and anew, needed=not anew)

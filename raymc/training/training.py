@@ -213,6 +213,13 @@ class Training:
         self.store.save(key, state, meta | self.reads, "epoch")
 
     @property
+    def inputs(self) -> list[str]:
+        """The keys of what the present stage reads from the store beside weights: features, neighbours, a bank."""
+        near = self.feed.neighbours
+        found = [*self.dataset.stored, near.key if near else "", self.banked.bank.key if self.banked else ""]
+        return [key for key in found if key]
+
+    @property
     def reads(self) -> dict[str, str]:
         """What a stored result says of the modules that its stage only reads."""
         return {"read": self.read} if self.read else {}

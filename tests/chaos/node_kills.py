@@ -4,12 +4,14 @@
 
 Three ways: a training on two machines, one of which is killed and another joins; the same with `min_workers: 1`, where
 none joins; a search's trial with one worker, whose machine is killed. Each prints the seconds from the kill to the next
-new epoch, how many epochs were told twice, and how far the loss curve is from that of one process that nobody killed.
+new epoch, how many epochs were told twice, how many of those had been in the store at the kill (none may), and how far
+the loss curve is from that of one process that nobody killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import tempfile
@@ -91,11 +93,12 @@ def on_two_machines(cluster: Machines, folder: Path, *, replaced: bool) -> Row:
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run_workers, task, needs, [_listener(told)])
         wait_until(lambda: len(_epochs(told)) >= KILL_AFTER, running)
+        stored = _stored(folder)
         killed = cluster.kill(cluster.alive[0])
         if replaced:
             cluster.add()
         running.result(PATIENCE)
-    return _summary("replaced" if replaced else "elastic", _epochs(told), killed, curve(task.out))
+    return _summary("replaced" if replaced else "elastic", _epochs(told), killed, stored, curve(task.out))
 
 
 def of_a_search(cluster: Machines, folder: Path) -> Row:
@@ -109,9 +112,10 @@ def of_a_search(cluster: Machines, folder: Path) -> Row:
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(_search, queue, folder, trainable)
         wait_until(lambda: len(_epochs(out / "told.jsonl")) >= KILL_AFTER, running)
+        stored = _stored(folder)
         killed = cluster.kill((out / "machine").read_text())
         running.result(PATIENCE)
-    return _summary("alone", _epochs(out / "told.jsonl"), killed, curve(out))
+    return _summary("alone", _epochs(out / "told.jsonl"), killed, stored, curve(out))
 
 
 def _search(queue: SeedQueue, folder: Path, trainable: TrainSeed) -> None:
@@ -160,7 +164,16 @@ def _epochs(told: Path) -> list[Row]:
     return [row for row in rows if row["event"] == "epoch"]
 
 
-def _summary(way: str, epochs: list[Row], killed: float, rows: list[Row]) -> Row:
+def _stored(folder: Path) -> set[tuple[str, int]]:
+    """Stage and number of each epoch that a result or a checkpoint in the store holds."""
+    rows: list[Row] = []
+    for file in (folder / "store" / "stages").glob("*/*.json"):
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint goes when its stage ends
+            rows += json.loads(file.read_text())["meta"]["curve"]
+    return {(row["stage"], row["epoch"]) for row in rows}
+
+
+def _summary(way: str, epochs: list[Row], killed: float, stored: set[tuple[str, int]], rows: list[Row]) -> Row:
     names = [(row["stage"], row["epoch"]) for row in epochs]
     new = [row["time"] for at, row in enumerate(epochs) if names[at] not in names[:at] and row["time"] > killed]
     return {
@@ -168,6 +181,8 @@ def _summary(way: str, epochs: list[Row], killed: float, rows: list[Row]) -> Row
         "epochs_before": sum(row["time"] <= killed for row in epochs),
         "seconds_to_next_epoch": new[0] - killed,
         "epochs_twice": len(names) - len(set(names)),
+        "epochs_stored": len(stored),
+        "stored_twice": sum(names.count(name) > 1 for name in stored),
         "workers": [row["workers"] for row in epochs],
         "curve": rows,
     }

@@ -119,6 +119,8 @@ def _slice(study: Study, key: str, spec: Mapping[str, Any], y: Axis, best: int) 
     marks = []
     for trial in sorted(study.finished, key=lambda trial: trial.trial == best):
         value = trial.params.get(key)
+        if key not in trial.params:  # it does not exist where another key has another value
+            continue
         if choices and value in choices:
             marks.append(_score_dot(panel, float(choices.index(value)), trial, best, key))
         elif not choices and isinstance(value, int | float):

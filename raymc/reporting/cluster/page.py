@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 import sys
 import tempfile
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raymc.atomic import copy_file, write_json, write_text
 from raymc.errors import InputError
 from raymc.masking import masked_words
+from raymc.metrics.consensus import evidence_accumulation, renamed
 from raymc.reporting import words
 from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.cluster.pictures import thumbnails
@@ -22,13 +21,12 @@ from raymc.reporting.cluster.samples import cluster_views
 from raymc.reporting.cluster.sentences import trust, verdict
 from raymc.reporting.page import render
 from raymc.space.again import CONFIG, write_config
-from raymc.stability.choice import consensus
 from raymc.stability.cluster import Clustering
 from raymc.stability.side_by_side import Source
 from raymc.study.files import load_json
 from raymc.training import model_files, rows
 
-CONSENSUS, REPORT, SCORES_FILE = "consensus.csv", "report.html", "arms.json"
+REPORT, SCORES_FILE = "report.html", "arms.json"
 
 
 def make_folder(out: Path, source: Source, default: bool) -> None:
@@ -64,16 +62,16 @@ def _write(found: Clustering, out: Path) -> Path:
     for name in rows.FILES:
         copy_file(run.folder / name, out / name)
     model_files.copy(run.folder / model_files.FOLDER, out / model_files.FOLDER)
-    names, confidence = read_labels(out / rows.LABELS)
+    names, confidence = rows.read_samples(out / rows.LABELS)
     mine = chosen.labels[chosen.seed]
-    agreed, share = consensus(list(chosen.labels.values()), mine)
-    write_consensus(out / CONSENSUS, names, agreed, share)
+    agreed, share = evidence_accumulation(list(chosen.labels.values()))
+    rows.write_consensus(out / rows.CONSENSUS, names, renamed(agreed, mine), share)
     own = found.configurations[chosen.name]
     write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}))
     write_json(out / SCORES_FILE, {**found.source.origin, "chosen": chosen.name, "arms": found.rows()})
     embedding = np.load(out / rows.EMBEDDING, mmap_mode="r", allow_pickle=False)
     views = cluster_views(names, mine, confidence, embedding, thumbnails(found))
-    view = build_view(found, out) | {"clusters": views, "unanimous": float(np.mean(share == 1.0))}
+    view = build_view(found, out) | {"clusters": views, "agreement": float(share.mean())}
     page = out / REPORT
     write_text(page, render("cluster.html.j2", view, ("report.css", "stability.css", "cluster.css")))
     return page
@@ -103,19 +101,3 @@ def build_view(found: Clustering, out: Path) -> dict[str, Any]:
         "command": command,
         "details": str(found.run.folder),
     }
-
-
-def read_labels(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Names and confidences `[n]` of a `labels.csv`."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        found = list(csv.reader(file))[1:]
-    return [row[0] for row in found], np.array([float(row[2]) for row in found])
-
-
-def write_consensus(path: Path, names: list[str], labels: NDArray[np.int64], share: NDArray[np.float64]) -> None:
-    """A line `sample,cluster,seeds` for each sample: what most seeds say, and the share of them that say it."""
-    rows.write_csv(
-        path,
-        ("sample", "cluster", "seeds"),
-        zip(names, labels.tolist(), share.round(rows.DIGITS).tolist(), strict=True),
-    )

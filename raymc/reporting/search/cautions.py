@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raymc.reporting.words import count, from_checkpoints, listing, score, state
+from raymc.config import known_keys
+from raymc.methods import METHODS
+from raymc.reporting.search.label_free import clusters_asked
+from raymc.reporting.words import count, empty_clusters, from_checkpoints, listing, score, state
 from raymc.study.reader import Study
 from raymc.study.records import BAD, Record
 from raymc.study.words import setting
@@ -15,8 +18,14 @@ from raymc.study.words import setting
 EDGE = 0.05
 """Share of a range's width that counts as its edge."""
 
+END = {"lower": "low", "upper": "high"}
+"""The end of a range on a side."""
+
 ENOUGH_SEEDS = 10
 """Confirmation seeds below which an interval is called weak."""
+
+EMPTY = "empty_clusters"
+"""The kind of the warning that is also printed when a search ends."""
 
 Caution = tuple[str, str]
 
@@ -41,6 +50,13 @@ def edge(value: object, spec: Mapping[str, Any]) -> str | None:
         value, low, high = math.log(value), math.log(low), math.log(high)
     place = (value - low) / (high - low)
     return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else None
+
+
+def at_limit(study: Study, key: str, side: str) -> bool:
+    """Whether the range of a searched key ends, on that side, where the values end that the key can have."""
+    method = METHODS.get(str(study.get("method")))
+    known = known_keys(method.stage_settings).get(key) if method else None
+    return known is not None and getattr(known.limits, END[side]) == study.searched[key][END[side]]
 
 
 def _of_the_study(study: Study) -> Iterator[Caution]:
@@ -70,6 +86,9 @@ def _of_confirmation(study: Study, best: Record | None, confirmed: Mapping[str, 
     for name, n in lost.items():
         among = count(len(confirmed["seeds"]), "fresh seed")
         yield name, f"{n} of the winner's {among} ended {state(name)}. The statistics leave them out and flatter it."
+    empty = empty_clusters(confirmed["statistics"], clusters_asked(study, best), "fresh seed")
+    if empty:
+        yield EMPTY, f"{empty[0].upper()}{empty[1:]}."
     yield from _few_seeds(study, confirmed)
     reused = sorted(set(study.get("seeds") or ()) & set(confirmed["seeds"]))
     if reused:
@@ -93,13 +112,21 @@ def _few_seeds(study: Study, confirmed: Mapping[str, Any]) -> Iterator[Caution]:
 def _edges(study: Study, best: Record) -> Iterator[Caution]:
     for key, spec in study.searched.items():
         side = edge(best.params.get(key), spec)
-        if side:
-            end = setting(spec["low" if side == "lower" else "high"])
-            where = f"{key} = {setting(best.params[key])} lies at the {side} edge of its range ({end})"
+        if side is None:
+            continue
+        end = setting(spec[END[side]])
+        where = f"{key} = {setting(best.params[key])} lies at the {side} edge of its range ({end})"
+        if at_limit(study, key, side):
+            yield "limit", f"{where}, which is the end of what is possible: the range cannot be widened there."
+        else:
             yield "edge", f"{where}: better values may lie beyond it. Widen the range and search again."
 
 
 def _of_trials(study: Study) -> Iterator[Caution]:
+    infeasible = sum(not study.feasible(trial) for trial in study.finished)
+    if infeasible:
+        some = count(infeasible, "finished trial")
+        yield "infeasible", f"{some} could not win for want of {study.objective.constraint}."
     n = len(study.trials)
     states = Counter(trial.state for trial in study.trials)
     lost = [f"{states[name]} {state(name)}" for name in BAD if states[name]]

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from raymc.metrics import seeds
-from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS
+from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS, bounds
 from raymc.metrics.seeds import summary
 from raymc.study.front import direction
-from raymc.study.groups import labels_of
-from raymc.study.reader import Study, best_of, confirmation_of
+from raymc.study.groups import consensus_of, labels_of
+from raymc.study.reader import Study, best_of, confirmation_of, default_of
 from raymc.study.records import Record, SeedRun
 
 
@@ -35,8 +35,9 @@ def confirmation(study: Study, record: Record) -> dict[str, Any]:
         "search_score": before,
         "score": after,
         "drop": sign * (before - after) if apart and before is not None and after is not None else None,
-        "statistics": {metric: statistics(found) for metric, found in values.items() if found},
+        "statistics": {metric: statistics(found, bounds(metric)) for metric, found in values.items() if found},
         "pairwise_ari": agreement(record.seeds),
+        "consensus": together.scores if (together := consensus_of(record.seeds)) else None,
         "per_seed": [
             {"seed": run.seed, "state": run.state, "metrics": dict(run.metrics), "seconds": run.seconds}
             for run in record.seeds
@@ -44,10 +45,10 @@ def confirmation(study: Study, record: Record) -> dict[str, Any]:
     }
 
 
-def statistics(values: Sequence[float]) -> dict[str, Any]:
+def statistics(values: Sequence[float], within: tuple[float, float] | None = None) -> dict[str, Any]:
     """`raymc.metrics.seeds.summary` and the values; one value has no spread: `std` and the intervals are None then."""
     unknown = dict.fromkeys(("std", "ci95", "ci95_bootstrap")) if len(values) < 2 else {}
-    return {**summary(values), **unknown, "values": list(values)}
+    return {**summary(values, within), **unknown, "values": list(values)}
 
 
 def agreement(runs: Sequence[SeedRun]) -> dict[str, float] | None:
@@ -64,11 +65,38 @@ def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:
     other = best_of((r for r in study.confirmations if mine and r.trial != mine.trial), study.objective.mode)
     if mine is None or other is None:
         return None
-    ours, theirs = mine.values(study.objective.metric), other.values(study.objective.metric)
-    gaps = [direction(study) * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
+    gaps = _gaps(study, mine, other)
     if len(gaps) < 2:
         return None
     return {"a": mine.trial, "b": other.trial, "metric": study.objective.metric, "advantage": statistics(gaps)}
+
+
+def beside_default(study: Study, best: Record | None) -> dict[str, Any] | None:
+    """The default configuration on fresh seeds: `{"trial", "score", "seeds", "statistics", "advantage"}`.
+
+    `trial` is None where no trial has its values; `statistics` are the objective's. `advantage` is the winner's, paired
+    over the seeds that both finished; None with fewer than two, and where the default is the winner. None where the
+    default has no finished seed.
+    """
+    record = default_of(study)
+    if record is None or not record.finished:
+        return None
+    metric, mine = study.objective.metric, confirmation_of(study, best.trial) if best else None
+    gaps = _gaps(study, mine, record) if mine is not None and mine is not record else []
+    values = list(record.values(metric).values())
+    return {
+        "trial": None if record.kind == "default" else record.trial,
+        "score": study.level(record),
+        "seeds": [run.seed for run in record.finished],
+        "statistics": statistics(values) if values else None,
+        "advantage": statistics(gaps) if len(gaps) > 1 else None,
+    }
+
+
+def _gaps(study: Study, mine: Record, other: Record) -> list[float]:
+    """By how much `mine` is better, seed by seed."""
+    ours, theirs = mine.values(study.objective.metric), other.values(study.objective.metric)
+    return [direction(study) * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
 
 
 def metric_order(names: Iterable[str], first: str) -> list[str]:

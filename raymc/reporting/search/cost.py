@@ -44,7 +44,7 @@ def time_spent(study: Study) -> dict[str, Any]:
     """
     sessions = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
     asked = Resources.of(study.get("resources"))
-    spent = [one for record in (*study.trials, *study.confirmations) for one in _spent(record)]
+    spent = [one for record in study.records for one in _spent(record)]
     had = [(resources or asked, (seconds - waited) / 3600, waited / 3600) for resources, seconds, waited in spent]
     return {
         "core_hours": sum(of.cores * trained for of, trained, _ in had),
@@ -56,7 +56,7 @@ def time_spent(study: Study) -> dict[str, Any]:
         "assumed": sum(resources is None for resources, _, _ in spent),
         "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sessions),
         "trial_seconds": sum(record.seconds for record in study.trials),
-        "confirmation_seconds": sum(record.seconds for record in study.confirmations),
+        "confirmation_seconds": sum(record.seconds for record in study.records if record.kind != "search"),
         "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sessions],
     }
 

@@ -14,7 +14,7 @@ from raymc.reporting import words
 from raymc.reporting.baseline import beside
 from raymc.reporting.search.cautions import cautions
 from raymc.reporting.search.commands import reproduce
-from raymc.reporting.search.confirmed import agreement, comparison, confirmation
+from raymc.reporting.search.confirmed import agreement, beside_default, comparison, confirmation
 from raymc.reporting.search.cost import stage_use, time_spent
 from raymc.reporting.search.importance import parameter_importance
 from raymc.reporting.search.label_free import label_free
@@ -45,10 +45,13 @@ def gather(study: Study) -> dict[str, Any]:
         "searched": {key: dict(spec) for key, spec in study.searched.items()},
         "fixed": study.get("fixed") or {},
         "trials": {"planned": study.get("budget", "trials"), **Counter(trial.state for trial in study.trials)},
+        "taken": study.get("taken"),
+        "ended_early": study.get("budget", "ended_early") or "",
         "winner": _winner(study, best),
         "tried_first": _tried_first(study),
         "confirmation": confirmed,
         "comparison": comparison(study, best),
+        "default": beside_default(study, best),
         "baseline": _beside_kmeans(study, best),
         "seeds_varied": words.seeds_varied(study),
         "conclusions": words.conclusions(study, mine),
@@ -56,7 +59,7 @@ def gather(study: Study) -> dict[str, Any]:
         "pareto": pareto(study),
         "importance": parameter_importance(study),
         "label_free": label_free(study),
-        "stages": stage_use((*study.trials, *study.confirmations)),
+        "stages": stage_use(study.records),
         "time": time_spent(study),
         "commands": {name: without_secrets(line) for name, line in reproduce(study, best).items()},
         "tracking": _tracking(study),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raymc.reporting.words import count
+from raymc.reporting.words import count, listing
 from raymc.study.reader import Study
 from raymc.study.records import Record
 
@@ -18,7 +18,7 @@ def parameter_importance(study: Study) -> dict[str, Any]:
 
     `values` is empty where it cannot be said; `note` then says why, else how far to trust it.
     """
-    trials = [r for r in study.finished if all(_inside(r.params.get(k), s) for k, s in study.searched.items())]
+    trials = [r for r in study.finished if all(_inside(r.params.get(k), s) for k, s in everywhere(study))]
     values: dict[str, float] = {}
     if not (note := _why_not(study, trials)):
         try:
@@ -28,10 +28,17 @@ def parameter_importance(study: Study) -> dict[str, Any]:
         except ImportError:
             note = "Not computed: Optuna is not installed where this report was written."
     if values:
+        some = [key for key, spec in study.searched.items() if spec.get("when")]
         note = f"From {count(len(trials), 'finished trial')}; pruned and failed ones are left out, so regions that the "
         note += "search gave up early count for less. "
+        note += f"Left out: {listing(some)}, which not every trial has. " if some else ""
         note += "With so few trials, take the order as a hint." if len(trials) < 30 else "The order is what matters."
     return {"method": "fANOVA", "values": values, "note": note or "The trees found no variance to divide."}
+
+
+def everywhere(study: Study) -> list[tuple[str, Mapping[str, Any]]]:
+    """The searched keys that every trial has."""
+    return [(key, spec) for key, spec in study.searched.items() if not spec.get("when")]
 
 
 def _why_not(study: Study, trials: Sequence[Record]) -> str:

@@ -102,11 +102,16 @@ def _passed(study: Study) -> list[Record]:
 
 
 def _gated(study: Study, trial: Record) -> bool:
-    gates = _gates(study)
-    fixed, data = study.get("fixed", "n_clusters"), study.get("data", "n_classes")
-    k = trial.params.get("n_clusters") or fixed or data
+    gates, k = _gates(study), clusters_asked(study, trial)
     seeds = [run.metrics for run in trial.seeds if run.state == "finished"]
-    return gates is not None and isinstance(k, int) and any(gates.closed(metrics, k) for metrics in seeds)
+    return gates is not None and k is not None and any(gates.closed(metrics, k) for metrics in seeds)
+
+
+def clusters_asked(study: Study, trial: Record) -> int | None:
+    """How many clusters a trial was to find; None where it is not known, or the trial was to find how many."""
+    fixed, data = study.get("fixed", "n_clusters"), study.get("data", "n_classes")
+    asked = trial.params.get("n_clusters") or fixed or data
+    return asked if isinstance(asked, int) else None
 
 
 def _gates(study: Study) -> Gates | None:

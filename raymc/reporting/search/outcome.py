@@ -11,8 +11,11 @@ from typing import Any
 from raymc.errors import InputError, TrainingError
 from raymc.masking import masked
 from raymc.reporting.baseline import sentence
+from raymc.reporting.search.cautions import EMPTY
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
+from raymc.reporting.search.sentences import against_default
+from raymc.reporting.words import consensus
 from raymc.study import files
 from raymc.study.folder import read_space, write_manifest
 from raymc.study.queue import TrialQueue
@@ -65,6 +68,7 @@ def finish(
         "best": best and {key: best[key] for key in ("trial", "params", "metrics")},
         "stages": {key: facts["stages"][key] for key in ("computed", "reused")},
         "confirm": chosen and _confirm(chosen, facts),
+        "default": facts["default"],
         "winner": picked and {**picked, "folder": f"{place}/{WINNER}"},
         "baseline": facts["baseline"],
         "smoke": manifest["smoke"],
@@ -83,9 +87,10 @@ def finish(
 
 def log_winner(folder: Path, picked: Row | None, tracker: StudyTracker, tracking_uri: str, register: str | None) -> Row:
     """Log the winner's model with its run in MLflow; what the JSON says of that. A study that is done stays done."""
-    if picked is None or not (folder / MODEL).is_dir():
+    model = folder / WINNER / MODEL
+    if picked is None or not model.is_dir():
         if register is not None:
-            print(f"--register {register}: the study has no {folder / MODEL}", file=sys.stderr)
+            print(f"--register {register}: the study has no {model}", file=sys.stderr)
         return {}
     known = tracker.run_ids()
     runs = [known.get(run_name(picked["trial"], kind=kind)) for kind in ("confirm", "search")]
@@ -94,7 +99,7 @@ def log_winner(folder: Path, picked: Row | None, tracker: StudyTracker, tracking
         print(f"the model is not in MLflow at {masked(tracking_uri)}: it has not answered", file=sys.stderr)
         return {}
     try:
-        logged = log_model(folder / MODEL, tracking_uri, run, register)
+        logged = log_model(model, tracking_uri, run, register)
     except InputError as error:
         print(f"the model is not in MLflow: {error}", file=sys.stderr)
         return {}
@@ -127,7 +132,7 @@ def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
         return
     manifest |= {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     write_manifest(folder, manifest)
-    for kind in ("search", "confirm"):
+    for kind in ("search", "confirm", "default"):
         for path in sorted((folder / files.FOLDERS[kind]).glob("*/record.json")):
             record = files.read_record(folder, kind, int(path.parent.name))
             run = known.get(run_name(int(path.parent.name), kind=kind))
@@ -137,6 +142,8 @@ def _note_runs(folder: Path, manifest: Row, tracker: StudyTracker) -> None:
 
 def _why(study: Study, counts: dict[str, int]) -> str:
     """One line: how the trials ended, and the first error."""
+    if study.finished and study.objective.constraint:
+        return f"of {len(study.finished)} finished trials none has {study.objective.constraint}"
     bad = [record for record in study.trials if record.state in BAD]
     states = Counter(record.state for record in bad)
     ended = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"
@@ -149,14 +156,23 @@ def _tell(facts: Row, result: Row) -> None:
     metric = facts["objective"]["metric"]
     mark = " (smoke: every length shortened)" if result["smoke"] else ""
     print(f"study {result['study']}{mark}: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n))
+    if facts["ended_early"]:
+        print(f"  no more trials were begun, since {facts['ended_early']}")
     print(f"winner: trial {best['trial']}: {configured(best['params'])}")
     print(f"  {metric} in the search: {facts['winner']['search_score']:.4f}")
     for one in facts["confirmation"]:
         print(f"  {_fresh(one, metric)}")
     if confirm is None:
         print("  not confirmed on fresh seeds: the search score flatters it")
+    if gained := against_default(facts).strip():
+        print(f"  {gained}")
     if said := sentence(facts["baseline"]):
         print(f"  {said}")
+    if together := consensus(result["winner"]["consensus"]):
+        print(f"  {together}")
+    for one in facts["warnings"]:
+        if one["kind"] == EMPTY:
+            print(f"  warning: {one['text']}")
     print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")

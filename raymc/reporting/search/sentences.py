@@ -20,7 +20,8 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     """The report in one or two sentences."""
     best, metric = facts["winner"], facts["objective"]["metric"]
     if best is None:
-        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score."
+        bound = " and keeps to the constraint" if facts["objective"]["constraint"] else ""
+        return f"No winner: of {count(_trials(facts), 'trial')} none finished with a score{bound}."
     found = (mine or {}).get("statistics", {}).get(metric)
     if found is None and mine and mine["score"] is not None and mine["drop"] is None:
         means = [f"{name} {score(mine['statistics'][name]['mean'])}" for name in LABEL_FREE_METRICS]
@@ -41,7 +42,29 @@ def verdict(facts: Facts, mine: Facts | None) -> str:
     return (
         f"The configuration of trial {best['trial']} reaches {metric} {score(value)}"
         f"{'' if spread is None else f' ± {score(spread)}'} on {count(n, 'fresh seed')}{but} that the search never saw."
-        f"{_against_first(facts)}"
+        f"{against_default(facts) or _against_first(facts)}"
+    )
+
+
+def against_default(facts: Facts) -> str:
+    """What the search gained over the default configuration, on the same fresh seeds; empty where it was not run."""
+    default, best = facts["default"], facts["winner"]
+    if default is None or default["score"] is None:
+        return ""
+    if best["trial"] == default["trial"]:
+        return " It is the default configuration: the search found no better one."
+    gap = default["advantage"]
+    there = f"the default configuration, which reaches {score(default['score'])} there"
+    if gap is None:
+        return f" Beside it stands {there}."
+    verb = "better" if gap["mean"] > 0 else "worse" if gap["mean"] < 0 else "equal"
+    if gap["ci95"] is None or verb == "equal":
+        return f" It is {verb} than {there}." if verb != "equal" else f" It equals {there}."
+    low, high = gap["ci95"]
+    but = "" if low > 0 or high < 0 else ", which includes 0: no difference is shown"
+    return (
+        f" It is {verb} by {score(abs(gap['mean']))} than {there} (the difference on {gap['n']} common seeds has the "
+        f"95 % interval {score(low)} to {score(high)}{but})."
     )
 
 
@@ -73,6 +96,8 @@ def chosen(facts: Facts) -> str:
 def drops(facts: Facts) -> list[str]:
     """Search score against confirmation for each confirmed configuration, and winner against runner-up."""
     lines = [_drop(one) for one in facts["confirmation"]]
+    said = [(one["trial"], words.consensus(one["consensus"])) for one in facts["confirmation"]]
+    lines += [f"Trial {trial}: {text}." for trial, text in said if text]
     if facts["comparison"] is not None:
         lines.append(_rivalry(facts["comparison"]))
     return lines or ["There is no result on fresh seeds to compare the search with."]
@@ -111,7 +136,12 @@ def trials(facts: Facts) -> str:
     planned = facts["trials"]["planned"]
     total = _trials(facts)
     asked = f" of {planned} planned" if planned and planned != total else ""
-    return f"{count(total, 'trial')}{asked}: {ended}." if total else "No trial was started."
+    if not facts["searched"] and total:
+        return f"Nothing was searched, so there is one trial, of the preset: {ended}."
+    taken = facts["taken"]
+    known = f" The sampler knew {count(taken['trials'], 'trial')} of {taken['study']} from the start." if taken else ""
+    why = f" No more were begun, since {facts['ended_early']}." if facts["ended_early"] else ""
+    return f"{count(total, 'trial')}{asked}: {ended}.{why}{known}" if total else "No trial was started."
 
 
 def cost(facts: Facts) -> list[str]:

@@ -13,7 +13,7 @@ from raymc.metrics.names import LABEL_METRICS, RANKED
 from raymc.reporting import words
 from raymc.reporting.search.cost import stage_use
 from raymc.study.reader import Study
-from raymc.study.records import Record
+from raymc.study.records import FINISHED, Record
 from raymc.study.words import setting
 
 
@@ -43,34 +43,48 @@ def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list
     headers += [*study.searched, *metrics, "seeds", "seconds", "stages reused", "MLflow"]
     rows = []
     for trial in study.trials:
-        cells = [Cell(str(trial.trial), trial.trial), state_cell(trial.state), score_cell(trial.score)]
+        cells = [Cell(str(trial.trial), trial.trial), _state(study, trial), score_cell(trial.score)]
         if any(fresh.values()):
             cells.append(_fresh(fresh.get(trial.trial)))
-        cells += [_setting(trial.params.get(key)) for key in study.searched]
+        cells += [_setting(trial.params[key]) if key in trial.params else Cell("–", None) for key in study.searched]
         cells += [score_cell(trial.metrics.get(metric)) for metric in metrics]
         cells += _effort(trial, facts["tracking"]["runs"])
         rows.append(Row(trial.trial, trial.trial == best, tuple(cells)))
     return headers, rows
 
 
-def write_csv(study: Study, facts: Mapping[str, Any], path: Path) -> None:
-    """All search trials, numbers unrounded, absent values empty.
+def write_csv(study: Study, path: Path) -> None:
+    """All search trials, numbers unrounded, absent values empty."""
+    rows = trial_rows(study)
+    names = list(dict.fromkeys(name for row in rows for name in row)) or list(BASE)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(row | {"seeds": len(row["seeds"])} for row in rows)
 
-    `seconds` are of training: from the start of each seed's training to its end, summed, `waited` of them for stages
-    that other processes computed.
+
+BASE = ("trial", "state", "score", "started", "seconds", "seeds", "stages_computed", "stages_reused", "run_id", "error",
+        "waited")  # fmt: skip
+
+
+def trial_rows(study: Study) -> list[dict[str, Any]]:
+    """A row for each search trial: `BASE`, then each searched key as `param.KEY` and each metric as `metric.NAME`.
+
+    `seeds` are those that ended. `seconds` are of training: from the start of each seed's training to its end, summed,
+    `waited` of them for stages that other processes computed.
     """
     metrics = sorted({name for trial in study.trials for name in trial.metrics})
-    base = ["trial", "state", "score", "started", "seconds", "seeds", "stages_computed", "stages_reused"]
-    base += ["run_id", "error", "waited"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*base, *(f"param.{key}" for key in study.searched), *(f"metric.{name}" for name in metrics)])
-        for trial in study.trials:
-            used = stage_use([trial])
-            fixed = [trial.trial, trial.state, trial.score, trial.started, trial.seconds, len(trial.seeds)]
-            fixed += [used["computed"], used["reused"], trial.run_id, trial.error, used["waited"]]
-            params = [trial.params.get(key) for key in study.searched]
-            writer.writerow([*fixed, *params, *(trial.metrics.get(name) for name in metrics)])
+    rows = []
+    for trial in study.trials:
+        used, seeds = stage_use([trial]), [run.seed for run in trial.seeds]
+        base = [trial.trial, trial.state, trial.score, trial.started, trial.seconds, seeds]
+        base += [used["computed"], used["reused"], trial.run_id, trial.error, used["waited"]]
+        rows.append(
+            dict(zip(BASE, base, strict=True))
+            | {f"param.{key}": trial.params.get(key) for key in study.searched}
+            | {f"metric.{name}": trial.metrics.get(name) for name in metrics}
+        )
+    return rows
 
 
 def _shown_metrics(study: Study) -> Sequence[str]:
@@ -78,6 +92,13 @@ def _shown_metrics(study: Study) -> Sequence[str]:
     there = {name for trial in study.trials for name in trial.metrics}
     wanted = (*LABEL_METRICS, "test_acc", *RANKED)
     return [name for name in wanted if name in there and name != study.objective.metric]
+
+
+def _state(study: Study, trial: Record) -> Cell:
+    """How a trial ended, and whether it keeps to the constraint."""
+    if trial.state == FINISHED and not study.feasible(trial):
+        return Cell("infeasible", "infeasible", kind="state collapsed")
+    return state_cell(trial.state)
 
 
 def state_cell(state: str) -> Cell:

@@ -17,12 +17,13 @@ from raymc.reporting.charts.search import against_acc, course, fresh_seeds, impo
 from raymc.reporting.charts.similarity import build_similarity
 from raymc.reporting.charts.stages import build_stages
 from raymc.reporting.search import sentences
-from raymc.reporting.search.cautions import edge
+from raymc.reporting.search.cautions import at_limit, edge
 from raymc.reporting.search.label_free import words_of
 from raymc.reporting.search.pareto import pareto_plot, pareto_words
 from raymc.reporting.search.trials_table import trial_table
 from raymc.study.reader import Study, confirmation_of
 from raymc.study.records import Record, SeedRun
+from raymc.study.words import setting
 from raymc.training.outputs import Arrays, read_gallery, read_geometry, read_labels, read_similarity, read_snapshots
 
 Facts = Mapping[str, Any]
@@ -83,9 +84,17 @@ def _cards(study: Study, mine: Facts | None) -> list[dict[str, Any]]:
 def _settings(study: Study, facts: Facts) -> list[dict[str, Any]]:
     params = (facts["winner"] or {}).get("params", {})
     return [
-        {"key": key, "value": params.get(key), "range": words.searched_range(spec), "edge": edge(params.get(key), spec)}
+        {"key": key, "value": params.get(key), "range": words.searched_range(spec), "edge": _edge(study, key, params)}
         for key, spec in study.searched.items()
     ]
+
+
+def _edge(study: Study, key: str, params: Mapping[str, Any]) -> str:
+    """`at the lower edge`, where the winner's value is."""
+    side = edge(params.get(key), study.searched[key])
+    if side is None:
+        return ""
+    return f"at the {side} {'end of what is possible' if at_limit(study, key, side) else 'edge'}"
 
 
 def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
@@ -100,10 +109,29 @@ def _asked(study: Study, facts: Facts) -> list[tuple[str, str]]:
         ("data", f"{data_name(facts)}: {data.get('split') or data.get('n')}{classes}{held_out}" if data else None),
         ("clusters", facts["clusters_by"]),
         ("trials", facts["trials"]["planned"]),
+        ("no trial begins after", _limits(study)),
+        ("sampler", _options(study, "sampler")),
+        ("pruner", _options(study, "pruner")),
         ("search seeds", _seeds(seeds)),
         ("fresh seeds", f"{_seeds(fresh)}, for the best {study.get('confirm', 'top')}" if fresh else None),
     ]
     return [(name, str(value)) for name, value in found if value]
+
+
+def _limits(study: Study) -> str:
+    """`2 hours or 10 trials without a gain`; empty where there is no limit but the number of trials."""
+    budget, names = study.get("budget") or {}, {"hours": "hours", "gpu_hours": "GPU-hours"}
+    found = [f"{budget[key]:g} {name}" for key, name in names.items() if budget.get(key)]
+    found += [f"{budget['patience']} trials in a row without a gain"] if budget.get("patience") else []
+    return " or ".join(found)
+
+
+def _options(study: Study, section: str) -> str:
+    """`tpe (n_startup_trials=10, …)`; empty in studies of before, and of no pruner."""
+    given = dict(study.get(section) or {})
+    name = str(given.pop("name", ""))
+    options = ", ".join(f"{key}={setting(value)}" for key, value in given.items())
+    return "" if name in ("", "none") else f"{name} ({options})" if options else name
 
 
 def data_name(facts: Facts) -> str:

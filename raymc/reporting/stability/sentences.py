@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.seeds import detectable
 from raymc.reporting import words
 from raymc.reporting.baseline import sentence
@@ -72,7 +71,9 @@ def _better(run: StabilityResult) -> list[str]:
 
 def may(run: StabilityResult) -> list[str]:
     """What may be concluded, in words."""
-    each = [_mean(group) + _resolved(group, run.several) + _certified(group) for group in run.groups]
+    each = [
+        [*_mean(group), *_resolved(group, run.several), *_certified(group), *_together(group)] for group in run.groups
+    ]
     return [*_conclusions(run, apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
 
 
@@ -145,13 +146,14 @@ def agreement_lines(result: Row) -> list[str]:
 
 
 def lost_lines(result: Row) -> list[str]:
-    """The seeds that are in no figure, and why."""
+    """The seeds that are in no figure, and why; and that those which are left clusters empty."""
     lost = {state: n for state, n in result["states"].items() if state != "finished"}
     seeds = len(result["seeds"]) + len(result.get("missing", ()))
     lines = [f"{n} of {seeds} seeds {words.state(state)}: not in these figures" for state, n in lost.items()]
     if result.get("missing"):
         lines.append(f"{len(result['missing'])} of {seeds} seeds unfinished: not in these figures")
-    return lines
+    empty = words.empty_clusters(result, result["config"].get("n_clusters"), "seed")
+    return [*lines, *filter(None, [empty])]
 
 
 def _mean(group: GroupResult) -> list[str]:
@@ -161,10 +163,9 @@ def _mean(group: GroupResult) -> list[str]:
     if found["std"] == 0:
         return [f"the {found['n']} seeds have the same {metric}: they say nothing about its spread"]
     low, high = found["ci95"]
-    over = f" (that it passes 1, which {metric} cannot, shows how little so few seeds say)" if high > 1 else ""
     return [
-        f"the mean {metric} lies between {score(low)} and {score(high)} (95 % interval by Student's t)"
-        f"{over if metric in LABEL_METRICS else ''}; one new training is less certain than that mean"
+        f"the mean {metric} lies between {score(low)} and {score(high)} (95 % interval "
+        f"{words.by_t(str(metric), found)}); one new training is less certain than that mean"
     ]
 
 
@@ -199,6 +200,12 @@ def _certified(group: GroupResult) -> list[str]:
         f"two seeds disagree on {100 * found['mean_disagreement']:.1f} % of the samples on average, clusters matched; "
         f"so whatever the true classes are, the mean ACC is at most {score(found['acc_at_most'])} (1 − d/2){measured}"
     ]
+
+
+def _together(group: GroupResult) -> list[str]:
+    """What the seeds say together, beside what one of them says on average."""
+    said = words.consensus(group.result.get("consensus"))
+    return [said] if said else []
 
 
 def _few(run: StabilityResult) -> list[str]:

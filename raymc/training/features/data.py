@@ -116,9 +116,12 @@ def few(found: Found, most: int) -> Found:
 
 
 def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, setting: Setting) -> Dataset:
+    keys: list[str] = []
+
     def features(x: Inputs) -> NDArray[np.float32]:
         stage = Features(encoder, x, Store(setting.storage, wait=True), setting.precision, setting.device)
         stage.obtain(setting.workers, setting.report)
+        keys.append(stage.key)
         return stage.array()
 
     train = features(raw.train)
@@ -126,11 +129,12 @@ def _embedded(own: OwnData, raw: Raw, encoder: Encoder, scaling: str | None, set
     words = words_of(encoder, train.shape[1])
     facts = encoder_facts(encoder) | {"precision": setting.precision}
     if raw.known is not None:
-        return dataclasses.replace(_as_known(own, raw.known, train, test, scaling or "unit", words), encoder=facts)
+        known = _as_known(own, raw.known, train, test, scaling or "unit", words)
+        return dataclasses.replace(known, encoder=facts, stored=tuple(keys))
     assert raw.found is not None
     found = raw.found._replace(x=train, columns=(), left_out=f"; {words}{raw.found.left_out}")
     held = None if raw.held_out is None or test is None else raw.held_out._replace(x=test, columns=())
-    return dataclasses.replace(as_dataset(own, found, held, scaling), encoder=facts)
+    return dataclasses.replace(as_dataset(own, found, held, scaling), encoder=facts, stored=tuple(keys))
 
 
 def encoder_facts(encoder: Encoder) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""Which studies a storage has; light, so that an unknown one is refused before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from raymc.config import nearest
+from raymc.errors import InputError
+from raymc.space.names import find_space, names_file, space_names
+from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_uri, patiently
+from raymc.study.files import read_json
+from raymc.study.records import Row
+
+
+def studies_root(storage: str) -> Path:
+    """The folder of all studies; where the storage is a URI, the one on this machine that stands for it."""
+    return home(storage) / "studies"
+
+
+def study_names(storage: str) -> list[str]:
+    """The studies of a storage: those whose `study.json` is there."""
+    if not is_uri(storage):
+        return sorted(path.parent.name for path in studies_root(storage).glob("[!.]*/study.json"))
+    fs, root = filesystem(storage)
+
+    def find() -> list[str]:
+        return [name for name in folders(fs, f"{root}/studies") if fs.exists(f"{root}/studies/{name}/study.json")]
+
+    return patiently(find, fs, storage, START_SECONDS)
+
+
+def stored_manifest(storage: str, name: str) -> Row:
+    """The `study.json` of a study as the storage has it; empty where it is absent or torn."""
+    if not is_uri(storage):
+        return read_json(studies_root(storage) / name / "study.json") or {}
+    fs, root = filesystem(storage)
+    try:
+        return dict(json.loads(patiently(lambda: fs.cat_file(f"{root}/studies/{name}/study.json"), fs, storage)))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def find_study(storage: str, name: str) -> Path:
+    """The folder of an existing study. Raises InputError, naming the nearest one, where there is none."""
+    known = study_names(storage)
+    if name not in known:
+        raise InputError(f"no study {name} in {storage.rstrip('/')}/studies{nearest(name, known)}")
+    return studies_root(storage) / name
+
+
+def newest_study(storage: str, space: str) -> Path:
+    """The study of a space that was made last. Raises InputError where there is none."""
+    found = []
+    for name in study_names(storage):
+        manifest = stored_manifest(storage, name)
+        if manifest.get("space", {}).get("name") == space:
+            found.append((manifest.get("created", ""), name))
+    if not found:
+        raise InputError(f"no study of {space} in {storage.rstrip('/')}/studies to resume")
+    return studies_root(storage) / max(found)[1]
+
+
+def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:
+    """Whether `target` names a study of the storage; else it is a search space or one of the `others`.
+
+    Raises InputError, naming the nearest spaces and studies, where it is none of them.
+    """
+    studies = study_names(storage)
+    if target in studies:
+        return True
+    if target in others:
+        return False
+    try:
+        find_space(target)
+    except InputError as error:
+        if names_file(target):
+            raise
+        spaces = space_names()
+        close = get_close_matches(target, studies, n=3, cutoff=0.5)
+        near = f", the nearest: {', '.join(close)}" if close else ""
+        raise InputError(
+            f"unknown search space {target}{nearest(target, [*spaces, *studies])} (and no study is called so in "
+            f"{storage.rstrip('/')}/studies{near}; known spaces: {', '.join(spaces)})"
+        ) from error
+    return False
