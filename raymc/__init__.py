@@ -7,14 +7,15 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "encode": "estimators.encode",
+    "GCML": "estimators.gcml",
+    "load_model": "estimators.model",
+    "load_study": "estimators.study",
+    "MLC": "estimators.mlc",
+    "Model": "estimators.model",
+    "NMCE": "estimators.nmce",
+    "run_study": "estimators.study",
     "Study": "estimators.study",
     "Trial": "estimators.study",
-    "load_study": "estimators.study",
-    "run_study": "estimators.study",
-    "GCML": "estimators.gcml",
-    "MLC": "estimators.mlc",
-    "NMCE": "estimators.nmce",
-    "load_model": "estimators.model",
 }
 """What `raymc.NAME` is, by the module below `raymc` that has it, which is imported when it is first asked for.
 
