@@ -129,13 +129,22 @@ def test_kinds_of_input_say_the_same(fitted: ManifoldClusterer) -> None:
 
 def test_images_of_every_layout_say_the_same() -> None:
     params = {"feature_dim": 8, "pre_feature_dim": 16, "pretrain.epochs": 1, "heads.epochs": 1}
-    layouts = [IMAGES, IMAGES[:, None], IMAGES[..., None], torch.from_numpy(IMAGES), IMAGES.astype(float) / 255]
+    fixed = IMAGES.copy()
+    fixed.flags.writeable = False
+    layouts = [IMAGES, IMAGES[:, None], IMAGES[..., None], torch.from_numpy(IMAGES), IMAGES.astype(float) / 255, fixed]
     models = [quick(n_clusters=2, params=params).fit(x) for x in layouts]
     for model, x in zip(models, layouts, strict=True):
         assert np.array_equal(model.labels_, models[0].labels_) and model.n_features_in_ == 64
         assert np.array_equal(model.predict(x[:7]), models[0].predict(IMAGES[:7]))
     with pytest.raises(ValueError, match="images of 4x8 grey; expected: images of 8x8 grey"):
         models[0].predict(IMAGES[:, :, :4])
+
+
+def test_the_number_of_clusters_is_looked_for_and_rows_of_an_encoder_have_length_one() -> None:
+    found = quick(n_clusters="2..4").fit(X)
+    assert found.n_clusters_ == len(set(found.labels_)) and found.params_["n_clusters"] == "2..4"
+    rows = quick(preset="features").fit(X).model_.trained.scaling
+    assert rows.how == "unit"
 
 
 @pytest.mark.parametrize(

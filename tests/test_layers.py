@@ -27,7 +27,6 @@ FLOORS = (
     ("execution",),
     ("stability",),
     ("reporting",),
-    ("estimators",),
     ("cli",),
     ("estimators",),
     ("commands",),
