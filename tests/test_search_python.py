@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 import raymc
 from raymc.errors import InputError
@@ -53,6 +54,14 @@ def test_a_study_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert study.report == tmp_path / "reports" / "mine" / "index.html" and study.report.exists()
     shown = study._repr_html_()
     assert shown.startswith("<iframe srcdoc=") and "All trials" in shown
+
+    best = study.best_estimator()
+    assert isinstance(best, raymc.MLC) and best.params_["heads.eta"] == (study.best_params or {})["heads.eta"]
+    rows = [int(sample) for sample in samples]
+    assert np.array_equal(best.predict(X[rows]), best.labels_) and best.embedding_.shape[0] == len(rows)
+    assert np.array_equal(raymc.load_model(tmp_path / "store/studies/mine/winner").predict(X), best.predict(X))
+    other = clone(best).set_params(params=best.params | {"pretrain.epochs": 1, "heads.epochs": 1}).fit(X)
+    assert set(other.labels_) <= {0, 1, 2}
 
     again = raymc.run_study(SPACE, resume="auto", **words)  # to the trials that it was made for
     assert list(again.trials["trial"]) == [0, 1, 2, 3]

@@ -213,7 +213,7 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
     def _keep(self, result: Mapping[str, Any], out: Path) -> None:
         """Set the attributes of a fitted estimator."""
         self.labels_ = read_labels(out)["labels"]
-        self.embedding_ = np.load(out / EMBEDDING)
+        self.embedding_ = np.load(out / EMBEDDING, allow_pickle=False)
         self.metrics_ = dict(result["metrics"])
         self.curve_ = pd.DataFrame(read_curve(out))
         self.params_ = result["params"]
@@ -224,6 +224,24 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         if self.partial_:
             at = f"{last['interrupted']} of {last['epochs']} epochs of stage {last['name']}"
             warnings.warn(f"interrupted: fitted after {at}", ConvergenceWarning, stacklevel=3)
+
+    @classmethod
+    def of_training(cls, out: Path, seed: int, metrics: Mapping[str, float]) -> Self:
+        """The estimator, fitted, that a training left in `out` with its model, labels and embedding.
+
+        Raises InputError where it left no model.
+        """
+        model = load_model(out / FOLDER, allow_code=True)  # `out` is in the user's own storage
+        config = model.trained.config
+        values = config.flat()
+        params = {key: value for key, value in values.items() if key not in ARGUMENTS}
+        found = cls(config.n_clusters or model.n_clusters, params=params, random_state=seed)
+        found.n_features_in_ = model.n_features_in_
+        if (names := model.feature_names_in_) is not None:
+            found.feature_names_in_ = names
+        done = {"metrics": metrics, "params": values, "n_clusters": model.n_clusters, "stages": [{}]}
+        found._keep(done, out)
+        return found
 
     def _overrides(self) -> dict[str, Value]:
         """`params` and the number of clusters as dotted keys. Raises InputError for keys that are arguments."""

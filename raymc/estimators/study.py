@@ -16,6 +16,10 @@ from raymc.cli import storage_place
 from raymc.config import Value
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted
+from raymc.estimators.base import ManifoldClusterer
+from raymc.estimators.gcml import GCML
+from raymc.estimators.mlc import MLC
+from raymc.estimators.nmce import NMCE
 from raymc.estimators.study_data import data_section, from_here
 from raymc.reporting.search.page import notebook_page, write_report
 from raymc.reporting.search.trials_table import trial_rows
@@ -26,10 +30,12 @@ from raymc.study.reader import Study as StudyFolder
 from raymc.study.reader import confirmation_of, read_study, winner
 from raymc.study.records import FINISHED, Record
 from raymc.study.request import Request, report_folder
+from raymc.study.winner import chosen_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+ESTIMATORS: Mapping[str, type[ManifoldClusterer]] = {"nmce": NMCE, "mlc": MLC, "gcml": GCML}
 FRAME = "width:100%;height:36rem;border:0"
 
 
@@ -118,6 +124,22 @@ class Study:
         """The page of the study, written anew to `reports/NAME/index.html` in the working folder."""
         with self._folder() as folder:
             return write_report(folder, report_folder(self.name))
+
+    def best_estimator(self) -> ManifoldClusterer:
+        """The winner as a fitted estimator: of its seeds the one that agrees most with the others, as in `winner/`.
+
+        Its `fit` trains the winner's configuration on other samples.
+
+        Raises:
+            InputError: no trial finished, the study left no model, or its method is no estimator.
+        """
+        with self._read() as study:
+            found, method = chosen_run(study), str(study.get("method"))
+            if found is None:
+                raise InputError(f"study {self.name}: no trial finished")
+            if method not in ESTIMATORS:
+                raise InputError(f"study {self.name}: {method} is no estimator; known: {', '.join(ESTIMATORS)}")
+            return ESTIMATORS[method].of_training(found.run.folder, found.run.seed, found.run.metrics)
 
     def stop(self) -> None:
         """For callbacks: start no more trials. Those that run end, and the best are confirmed."""
