@@ -213,7 +213,7 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
     def _keep(self, result: Mapping[str, Any], out: Path) -> None:
         """Set the attributes of a fitted estimator."""
         self.labels_ = read_labels(out)["labels"]
-        self.embedding_ = np.load(out / EMBEDDING)
+        self.embedding_ = np.load(out / EMBEDDING, allow_pickle=False)
         self.metrics_ = dict(result["metrics"])
         self.curve_ = pd.DataFrame(read_curve(out))
         self.params_ = result["params"]
