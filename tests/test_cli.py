@@ -203,7 +203,7 @@ def test_every_command_has_its_entry_point(word: str, capsys: pytest.CaptureFixt
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "--json" in shown and "--version" in shown
-        assert ("--smoke" in shown) == (word in "cluster tune train predict stability embed checkpoint".split())
+    assert ("--smoke" in shown) == (word in "cluster tune train predict stability embed checkpoint".split())
     assert ("--data " in shown) == (word not in ("studies", "report"))
     assert ("--storage" in shown) == (word != "data")
 
