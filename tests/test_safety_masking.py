@@ -107,7 +107,7 @@ def test_commands_tell_errors_without_passwords(error: Exception, capsys: pytest
 
 
 def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from raymc.commands import train
+    from raymc.commands import train, training
     from raymc.commands.stability import interrupted
 
     monkeypatch.setattr(sys, "argv", ["raymc", "digits", "--tracking-uri", "http://me:p@ss/w@host"])
@@ -116,10 +116,11 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_train", stopped)
+    monkeypatch.setattr(training, "_train", stopped)
     out = Path(sys.argv[0])
     words = {"space": "nmce_digits", "overrides": [], "seed": 0, "out": out}
-    args = SimpleNamespace(**words, workers=None, start_from=None, data=None, storage=None, smoke=False)
+    mlflow = {"tracking_uri": None, "register": None}
+    args = SimpleNamespace(**words, workers=None, start_from=None, data=None, storage=None, smoke=False, **mlflow)
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     with pytest.raises(Interrupted) as stopping:
         train.run(args)  # type: ignore[arg-type]

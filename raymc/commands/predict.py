@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, make_parser, storage_root
-from raymc.datasets import data_root
 from raymc.errors import InputError
-from raymc.estimators.model import Model, load_model, model_folder
-from raymc.estimators.new_data import read_new
-from raymc.training.model_files import FOLDER
-from raymc.training.progress import progress
-from raymc.training.rows import write_embedding, write_labels
+from raymc.storage.objects import is_uri
+from raymc.study.names import WINNER, find_study
+
+if TYPE_CHECKING:
+    import torch
+
+    from raymc.estimators.model import Model
 
 SMOKE_SAMPLES = 64
+MODEL = "model"  # as raymc.training.model_files has it, which imports torch
 
 
 def parser() -> Parser:
@@ -36,11 +38,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Label, write the file, and return what `--json` prints."""
     out, embedding = _checked(args.out, "--out", ".csv"), args.embedding
     embedding = None if embedding is None else _checked(embedding, "--embedding", ".npy")
-    folder = model_folder(find_model(args.model, storage_root(args)))
-    model = load_model(folder, allow_code=args.allow_code)
+    storage = storage_root(args)
+    with find_model(args.model, storage) as (place, name):  # what is wrong with it is said before torch is imported
+        from raymc.estimators.model import load_model
+
+        model = load_model(place, allow_code=args.allow_code)
+    from raymc.datasets import data_root
+    from raymc.estimators.new_data import read_new
+    from raymc.training.progress import progress
+    from raymc.training.rows import write_embedding, write_labels
+
     new = read_new(model.trained, args.source, str(data_root(args.data)), SMOKE_SAMPLES if args.smoke else None)
     with progress() as report:
-        found = model.assign(new.x, report, storage_root(args))
+        found = model.assign(new.x, report, storage)
     try:
         write_labels(out, new.names, found.labels, found.confidence)
         if embedding is not None:
@@ -50,10 +60,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     counts = _counts(model, found.labels)
     shown = ", ".join(f"{cluster}: {count:,}" for cluster, count in counts.items())
     mark = "  (smoke: shortened)" if args.smoke else ""
-    print(f"{len(found.labels):,} samples by {folder}; in clusters {shown}{mark}", file=sys.stderr)
+    print(f"{len(found.labels):,} samples by {name}; in clusters {shown}{mark}", file=sys.stderr)
     print(f"labels: {out}", file=sys.stderr)
     return {
-        "model": str(folder),
+        "model": name,
         "n": len(found.labels),
         "clusters": counts,
         "out": str(out),
@@ -62,29 +72,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def find_model(asked: str, storage: str) -> Path:
-    """The folder that `asked` names: one that is or has a model, or that of a study whose winner left one.
+@contextmanager
+def find_model(asked: str, storage: str) -> Iterator[tuple[Path, str]]:
+    """The folder that `asked` names, and what to call it: one that is or has a model, else that of a study's winner.
 
-    Raises InputError where there is none.
+    Of a storage that is a URI a copy, which goes with the block. Raises InputError where there is none.
     """
     place = Path(asked).expanduser()
     if place.exists():
-        return place.resolve()
-    from raymc.study.folder import find_study  # Optuna, which a folder needs not
-    from raymc.study.winner import WINNER
-
+        inner = place.resolve() / MODEL
+        place = inner if inner.is_dir() else place.resolve()
+        yield place, str(place)
+        return
     try:
         folder = find_study(storage, asked)
     except InputError as error:
         raise InputError(f"{asked} is no folder; {error}") from error
-    model = folder / WINNER / FOLDER
-    if not model.is_dir():
-        raise InputError(f"study {asked} has no {model}: a search leaves it when it ends")
-    return model
+    from raymc.storage.mirror import fetched
+
+    part = f"studies/{asked}/{WINNER}/{MODEL}"
+    name = f"{storage.rstrip('/')}/{part}" if is_uri(storage) else str(folder / WINNER / MODEL)
+    with fetched(storage, part) as model:
+        if not any(model.glob("*")):
+            raise InputError(f"study {asked} has no {name}: a search leaves it when it ends")
+        yield model, name
 
 
 def _counts(model: Model, labels: torch.Tensor) -> dict[str, int]:
-    counts = torch.bincount(labels, minlength=model.n_clusters)
+    counts = labels.bincount(minlength=model.n_clusters)
     return {str(cluster): int(count) for cluster, count in enumerate(counts)}
 
 

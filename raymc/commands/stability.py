@@ -12,6 +12,7 @@ from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.program import command_line
+from raymc.study.names import check_target
 from raymc.study.records import Row
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> Row:
     if not args.table and args.only:
         raise InputError("--only picks cells of a table: name it by --table")
     overrides, storage = parse_overrides(words if args.table else args.overrides), storage_root(args)
+    if not args.table:
+        check_target(args.target, storage)  # what is wrong with it is said before torch is imported
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
 

@@ -1,37 +1,13 @@
-"""`python -m raymc.train SPACE [KEY=VALUE ...]`: train one configuration on one machine."""
+"""`python -m raymc.train SPACE|STUDY [KEY=VALUE ...]`: train one configuration on one machine."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from raymc.atomic import folder_name
 from raymc.cli import Parser, make_parser, storage_root
-from raymc.config import Config, Value, parse_overrides
-from raymc.datasets import data_root
-from raymc.errors import InputError, Interrupted, RaymcError
-from raymc.masking import masked
-from raymc.methods import METHODS
-from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
-from raymc.program import command_line
-from raymc.space.again import CONFIG, as_trained, write_config
-from raymc.space.sized import sized
-from raymc.space.space import Space, load_space
 from raymc.study.names import check_target
-from raymc.study.words import configured
-from raymc.training.features.data import Setting
-from raymc.training.progress import progress
-from raymc.training.run import run as train
-from raymc.training.stages import seeds_of
-from raymc.training.training import pick_device
-
-if TYPE_CHECKING:
-    from raymc.study.target import Winner
 
 
 def parser() -> Parser:
@@ -50,133 +26,7 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
-    space, won = _target(args)
-    tracking_uri = _tracking(args)
-    out = (
-        (args.out or Path("runs") / f"{folder_name(space.name)}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
-    )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
-    try:
-        with progress() as report:
-            setting = Setting(storage_root(args), device=pick_device(None), report=report)
-            space = sized(space, str(data_root(args.data)), setting, args.smoke)
-        given: dict[str, Value] = {"seed": args.seed, "workers": args.workers}
-        if won is not None:
-            given |= {"seed": won.seed if args.seed is None else args.seed, "seeds_from": won.seeds_from}
-        config = space.config({key: value for key, value in given.items() if value is not None})
-        stages = tuple(space.stage_settings)
-        trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
-        if args.start_from is not None and args.start_from not in trained:
-            raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
-        base = won.base_seed if won else 0
-        result = _train(config, stages, args, out, base)
-        again, but = as_trained(space, config, config.seeds_from, base)
-        write_config(out / CONFIG, space, again, but)
-        logged = {} if tracking_uri is None else _logged(out, tracking_uri, space.name, config, result, args.register)
-    except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
-        words = [*sys.argv[1:], *([] if args.out else ["--out", str(out)])]
-        raise Interrupted(command_line("train", words)) from error
-    except RaymcError:
-        with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
-            out.rmdir()
-        raise
-    _tell(result)
-    return {
-        "method": result["method"],
-        "dataset": result["dataset"],
-        "seed": result["seed"],
-        "metrics": result["metrics"],
-        "stages": [{k: stage[k] for k in ("name", "epochs", "cached", "seconds")} for stage in result["stages"]],
-        "n": result["n"],
-        "split": result["split"],
-        "clusters_by": result["clusters_by"],
-        "smoke": result["smoke"],
-        "out": str(out),
-        **logged,
-    }
+    check_target(args.space, storage_root(args))  # what is wrong with it is said before torch is imported
+    from raymc.commands.training import train_one
 
-
-def _target(args: argparse.Namespace) -> tuple[Space, Winner | None]:
-    """The space to train by, with what is given pinned; of a study with its winner's parameters, and that winner."""
-    overrides, storage = parse_overrides(args.overrides), storage_root(args)
-    if not check_target(args.space, storage):
-        return load_space(args.space).pinned(overrides), None
-    from raymc.study.target import find_winner
-
-    won = find_winner(storage, args.space, overrides)
-    words = f"trial {won.trial} of study {won.name}: {configured(won.params)}, seed {won.seed}"
-    print(words if args.seed is None else f"{words} there, {args.seed} here", file=sys.stderr)
-    return won.space.pinned(won.params), won
-
-
-def _tracking(args: argparse.Namespace) -> str | None:
-    """The MLflow in which the training is recorded; None: in none. Raises InputError."""
-    if args.tracking_uri is None and args.register is None:
-        return None
-    from raymc.tracking import uri
-
-    return uri.resolve(args.tracking_uri)
-
-
-def _logged(
-    out: Path, tracking_uri: str, experiment: str, config: Config, result: Mapping[str, Any], register: str | None
-) -> dict[str, Any]:
-    """Record the training and its model; what `--json` says of that."""
-    from raymc.tracking.model import log_training
-
-    logged = log_training(out, tracking_uri, experiment, config, result, register)
-    named = {} if register is None else {"registered": {"name": register, "version": logged.version}}
-    words = "" if register is None else f", registered as {register} version {logged.version}"
-    print(f"model in MLflow at {masked(tracking_uri)}{words}", file=sys.stderr)
-    return {"tracking_uri": masked(tracking_uri), "run_id": logged.run_id, "model_id": logged.model_id, **named}
-
-
-def _train(
-    config: Config, stages: tuple[str, ...], args: argparse.Namespace, out: Path, base_seed: int
-) -> dict[str, Any]:
-    common: dict[str, Any] = {
-        "storage": storage_root(args),
-        "data": str(data_root(args.data)),
-        "out": out,
-        "start_from": args.start_from,
-        "smoke": args.smoke,
-        "keep_model": True,
-        "keep_rows": True,
-        # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0 (a study's).
-        "stage_seeds": seeds_of(stages, config.seed, base_seed, config.seeds_from, config.varies),
-    }
-    if config.workers == 1:
-        with progress() as report:
-            return train(config, report=report, **common)
-    from raymc.execution.cluster import ray_session
-    from raymc.execution.driver import node_resources, plan_slots
-    from raymc.execution.relay import run_and_report
-    from raymc.execution.worker import Job, Needs
-
-    print(f"{config.workers} workers under Ray Train", file=sys.stderr)
-    with ray_session(None, dashboard=True), progress() as report:
-        here = node_resources()
-        slots = plan_slots(Needs(config.workers, float("GPU" in here[0]), 1.0), here, 1, fixed=True)
-        job = Job(config=config, **common)
-        return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
-
-
-def _tell(result: dict[str, Any]) -> None:
-    shown = (*LABEL_METRICS, "clustered_acc", "test_acc", *LABEL_FREE_METRICS)
-    metrics = "  ".join(f"{name} {result['metrics'][name]:.4f}" for name in shown if name in result["metrics"])
-    mark = "  (smoke: shortened)" if result["smoke"] else ""
-    print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=sys.stderr)
-    print(f"clusters: {result['clusters_by']}", file=sys.stderr)
-    print(f"minutes: {_minutes(result['stages'])}", file=sys.stderr)
-    for name in dict.fromkeys(stage["checkpoint"] for stage in result["stages"] if "checkpoint" in stage):
-        print(f"started from the float16 weights of checkpoint {name}", file=sys.stderr)
-    print(f"labels.csv, embedding, model, metrics and configuration: {result['out']}", file=sys.stderr)
-
-
-def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:
-    """Of each stage and of all that were trained now, as in MLC's Table 3."""
-    each = [f"{one['name']} {one['seconds'] / 60:.2f}{' (from the store)' if one['cached'] else ''}" for one in stages]
-    return f"{', '.join(each)}, trained {sum(one['seconds'] for one in stages if not one['cached']) / 60:.2f}"
+    return train_one(args)

@@ -14,6 +14,9 @@ from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_u
 from raymc.study.files import read_json
 from raymc.study.records import Row
 
+WINNER = "winner"
+"""The folder of a study in which its winner's files are."""
+
 
 def studies_root(storage: str) -> Path:
     """The folder of all studies; where the storage is a URI, the one on this machine that stands for it."""

@@ -21,11 +21,10 @@ from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.space import Space
 from raymc.study.groups import consensus_of, labels_of
 from raymc.study.manifest import StudyBudget
+from raymc.study.names import WINNER as WINNER
 from raymc.study.reader import Study, confirmation_of, winner
 from raymc.study.records import FINISHED, Record, Row, SeedRun
 from raymc.training import model_files, rows
-
-WINNER = "winner"
 
 
 def winner_kind(budget: StudyBudget) -> str:
