@@ -44,8 +44,9 @@ from raymc.study.distributions import compile_space, enqueue
 from raymc.study.folder import Busy, locked
 from raymc.study.objective import Objective
 from raymc.study.pruner import make_pruner
-from raymc.study.queue import SeedQueue, TrialQueue, Work
+from raymc.study.queue import TrialQueue
 from raymc.study.records import FINISHED, Record
+from raymc.study.seed_queue import SeedQueue, Work
 
 FIRST_SEED, APART, FRESH = 20_000, 2_000, 1_000
 STEPS = (10, 20, 40)

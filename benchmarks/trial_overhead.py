@@ -26,7 +26,7 @@ from raymc.execution.trial import Plan, run_task
 from raymc.execution.worker import Needs
 from raymc.provenance import versions
 from raymc.study.objective import Objective
-from raymc.study.queue import SeedQueue
+from raymc.study.seed_queue import SeedQueue
 
 EPOCHS = 5
 

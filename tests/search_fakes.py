@@ -14,9 +14,10 @@ from raymc.execution.driver import Slots
 from raymc.execution.trial import Plan, run_task
 from raymc.reporting.search.outcome import finish
 from raymc.study.objective import Objective
-from raymc.study.queue import TrialQueue, Work
+from raymc.study.queue import TrialQueue
 from raymc.study.records import task_of, task_row
 from raymc.study.request import Request
+from raymc.study.seed_queue import Work
 
 SPACE: dict[str, BaseDistribution] = {
     "heads.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),

@@ -15,7 +15,8 @@ from raymc.errors import CollapsedError, DeviceMemoryError, DivergedError
 from raymc.study import files
 from raymc.study.distributions import enqueue
 from raymc.study.objective import Objective
-from raymc.study.queue import SeedQueue, TrialQueue
+from raymc.study.queue import TrialQueue
+from raymc.study.seed_queue import SeedQueue
 from tests.search_fakes import FIRST, SPACE, FakeTrainable, Killed, make_queue, new_study, run_here
 
 

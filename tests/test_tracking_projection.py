@@ -13,7 +13,7 @@ import pytest
 from raymc.errors import Interrupted
 from raymc.metrics.seeds import summary
 from raymc.study.objective import Objective
-from raymc.study.queue import SeedQueue
+from raymc.study.seed_queue import SeedQueue
 from raymc.tracking.projection import TrialRuns, event_points, run_name, statistics_metrics, trial_places
 from raymc.tracking.study import ending
 from tests.mlflow_database import record, train

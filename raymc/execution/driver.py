@@ -19,8 +19,8 @@ from raymc.execution.remote import at_work
 from raymc.execution.trial import Plan, Trainable, run_task
 from raymc.execution.worker import Needs
 from raymc.storage.shared_folder import require_folder
-from raymc.study.queue import Work
 from raymc.study.records import REFUSED, Resources, Row, task_of
+from raymc.study.seed_queue import Work
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
 """Where tasks of a configuration leave their results and how they train, by the configuration's name."""

@@ -20,8 +20,8 @@ from raymc.storage.mirror import Mirror, mirror_of
 from raymc.storage.objects import filesystem
 from raymc.study.files import FOLDERS
 from raymc.study.folder import Busy
-from raymc.study.queue import Work
 from raymc.study.records import Record, Task
+from raymc.study.seed_queue import Work
 
 
 class RemoteWork:

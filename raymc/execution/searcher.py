@@ -12,8 +12,8 @@ from ray.tune.search import Searcher
 from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
 from raymc.masking import masked
-from raymc.study.queue import Work
 from raymc.study.records import REFUSED, Row, Task, task_of, task_row
+from raymc.study.seed_queue import Work
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""

@@ -19,8 +19,8 @@ from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
 from raymc.stability.seed_group import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.study.folder import Busy, locked
-from raymc.study.queue import SeedQueue, Work
 from raymc.study.records import Record, Task
+from raymc.study.seed_queue import SeedQueue, Work
 from raymc.tracking.study import CLOSE_SECONDS
 
 

@@ -35,7 +35,7 @@ from raymc.provenance import versions
 from raymc.space.space import make_space
 from raymc.study.files import seed_folder
 from raymc.study.objective import Objective
-from raymc.study.queue import SeedQueue
+from raymc.study.seed_queue import SeedQueue
 from raymc.training.run import run
 from raymc.training.stages import seeds_of
 from tests.chaos.machines import PATIENCE, Machines, machines, wait_until
