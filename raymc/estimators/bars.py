@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,11 @@ def bars(shown: bool) -> Iterator[Report]:
     if not shown:
         yield lambda row: None
         return
-    from tqdm.auto import tqdm  # a notebook's own widgets, where there is a notebook
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets has the terminal's bars
+        from tqdm.auto import tqdm  # a notebook's own widgets, where there is a notebook
 
     stages: dict[str, Any] = {}
 
