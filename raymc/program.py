@@ -35,6 +35,11 @@ def _script() -> Path | None:
     return Path(word) if Path(word).stem == SCRIPT and Path(word).is_file() else None
 
 
-def command_line(command: str, words: Sequence[str] | None = None) -> str:
-    """A command as it can be pasted, with `***` for passwords; `words` None: those of this process."""
-    return shlex.join([*program(command), *masked_words(sys.argv[1:] if words is None else words)])
+def command_line(command: str, words: Sequence[str]) -> str:
+    """A command as it can be pasted, with `***` for passwords."""
+    return shlex.join([*program(command), *masked_words(words)])
+
+
+def same_command(command: str, *more: str) -> str:
+    """This process's own command, with `more` words: from its working folder, since its paths may be relative."""
+    return f"cd {shlex.quote(str(Path.cwd()))} && {command_line(command, [*sys.argv[1:], *more])}"

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 import raymc
 from raymc.errors import InputError
+from raymc.estimators.study import _content
 from raymc.estimators.study_data import data_section
 from raymc.training.rows import read_samples
 from tests.mlflow_database import DEPRECATED, new_database
@@ -73,6 +74,11 @@ def test_a_study_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_study_without_a_name_cannot_be_gone_on_with() -> None:
     with pytest.raises(InputError, match="needs a name"):
         raymc.run_study(SPACE, resume="auto")
+
+
+def test_a_space_without_a_dataset_is_named_by_its_method() -> None:
+    assert _content({"method": "mlc"}) == ({"method": "mlc"}, "mlc")
+    assert _content({"method": "mlc", "dataset": {"path": "a b"}})[1] == "mlc"
 
 
 def test_data_in_memory_are_written_once_under_a_name_by_their_content(tmp_path: Path) -> None:

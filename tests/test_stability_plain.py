@@ -60,7 +60,7 @@ def test_a_plain_arm_is_on_the_samples_of_the_first(rows: Path) -> None:
 def test_a_plain_name_alone_and_an_unknown_one_are_one_line(rows: Path) -> None:
     with pytest.raises(InputError, match="kmeans is on the data of what it is compared with: name a space or a study"):
         configurations(request(target="kmeans"))
-    with pytest.raises(InputError, match="unknown search space kmean"):
+    with pytest.raises(InputError, match="is called kmean; did you mean"):
         configurations(request("kmean"))
 
 

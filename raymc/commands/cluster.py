@@ -12,7 +12,7 @@ from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import BareKeys, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
-from raymc.program import command_line
+from raymc.program import same_command
 from raymc.validation import Key
 
 SEEDS = 3
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         found = cluster(request, source, methods, clusters)
     except KeyboardInterrupt as error:  # the same command goes on with what is missing
-        raise Interrupted(command_line("cluster")) from error
+        raise Interrupted(same_command("cluster")) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()

@@ -20,7 +20,7 @@ from raymc.config import OwnData, nearest
 from raymc.datasets import NAMES
 from raymc.datasets.own_labels import numbered
 from raymc.errors import InputError, Interrupted
-from raymc.program import command_line
+from raymc.program import same_command
 from raymc.storage.stage_store import Store
 from raymc.training.features.data import ALONE, Raw, read_raw
 from raymc.training.features.stage import TYPES, Features
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with progress() as report:
             features.obtain(ALONE, report)
     except KeyboardInterrupt as error:  # what is done is in the store: the same command goes on from there
-        raise Interrupted(command_line("embed")) from error
+        raise Interrupted(same_command("embed")) from error
     names, labels = _names(raw), _labels(own, raw)
     try:
         _write(out, features, args.precision, names, labels)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
-from raymc.program import command_line
+from raymc.program import same_command
 from raymc.study.names import check_target
 from raymc.study.records import Row
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> Row:
 
 def interrupted() -> Interrupted:
     """What tells the words to go on with."""
-    return Interrupted(command_line("stability"))
+    return Interrupted(same_command("stability"))
 
 
 def stability(request: StabilityRequest) -> Row:

@@ -18,7 +18,7 @@ from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
-from raymc.program import command_line
+from raymc.program import same_command
 from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.sized import sized
 from raymc.space.space import Space, load_space
@@ -60,11 +60,10 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
         base = won.base_seed if won else 0
         result = _train(config, stages, args, out, base)
         again, but = as_trained(space, config, config.seeds_from, base)
-        write_config(out / CONFIG, space, again, but)
+        write_config(out / CONFIG, space, again, but, args.smoke)
         logged = {} if tracking_uri is None else _logged(out, tracking_uri, space.name, config, result, args.register)
     except KeyboardInterrupt as error:  # epochs are checkpointed: the same command goes on from there
-        words = [*sys.argv[1:], *([] if args.out else ["--out", str(out)])]
-        raise Interrupted(command_line("train", words)) from error
+        raise Interrupted(same_command("train", *([] if args.out else ["--out", str(out)]))) from error
     except RaymcError:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()

@@ -179,6 +179,9 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
             X = array_of(X, NAME, NAME)
         shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
         images = len(shape) in (3, 4)
+        if len(shape) > 4:
+            kinds = "2 (rows), 3 or 4 (images)"
+            raise ValueError(f"Found array with dim {len(shape)}, while {type(self).__name__} takes dim {kinds}")
         x: Array
         if images and not reset:
             x = check_array(X, allow_nd=True, estimator=self, input_name=NAME)

@@ -287,5 +287,5 @@ def _content(space: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str
     if not isinstance(space, Mapping):
         found = load_space(space)
         return dict(found.content), found.name
-    words = [str(space[key]) for key in ("method", "dataset") if str(space.get(key)).isidentifier()]
+    words = [str(space[key]) for key in ("method", "dataset") if str(space.get(key, "-")).isidentifier()]
     return dict(space), "_".join(words) or "space"

@@ -84,7 +84,8 @@ class Board:
         if line is None or row.get("state") != RUNNING:
             return
         if line.done < row.get("seeds_done", 0) < len(task.seeds):
-            self._say(f"{task.name}: {row['seeds_done']} of {len(task.seeds)} seeds {self._shown(row.get('running'))}")
+            score = self._shown(row.get("running"))
+            self._say(f"{task.name}: {row['seeds_done']} of {len(task.seeds)} seeds {score}".rstrip())
         line.reported, line.trained = time.monotonic(), row.get("seconds", line.trained)
         line.done = row.get("seeds_done", line.done)
         line.score = row.get("running", line.score)
@@ -100,7 +101,8 @@ class Board:
         line.done = sum(run.seed in task.seeds for run in record.seeds)
         why = f" ({record.error.splitlines()[-1]})" if record.error else ""
         took = f"after {line.trained:.1f} s of training"
-        self._say(f"{task.name} {line.state}{why} {self._shown(line.score)} {took}, {self.remaining()}")
+        ended = " ".join(filter(None, (f"{task.name} {line.state}{why}", self._shown(line.score), took)))
+        self._say(f"{ended}, {self.remaining()}")
         self.tick()
 
     def remaining(self) -> str:

@@ -50,7 +50,7 @@ def sentence(found: Row | None) -> str:
     over = f"ACC {score(row['kmeans']['mean'])} over {count(row['kmeans']['n'], 'seed')}"
     who = _named(found)
     apart = f"a difference of {score(gap['mean'])}"
-    if low_high is not None:
+    if low_high is not None and low_high[0] < low_high[1]:  # a few seeds may differ by the very same amount
         apart += f", 95 % interval {score(low_high[0])} to {score(low_high[1])}"
     if found["beats"]:
         return f"{who} reaches {over}: it is beaten, by {apart}."

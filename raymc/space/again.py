@@ -15,12 +15,12 @@ from raymc.space.space import Space
 CONFIG = "config.yaml"
 
 
-def write_config(path: Path, space: Space, config: Config, but: str = "") -> None:
+def write_config(path: Path, space: Space, config: Config, but: str = "", smoke: bool = False) -> None:
     """Write the file by which `raymc train` has the very `config`, one of `space`: the same stage keys.
 
-    `but` says what is not the same, in words.
+    `but` says what is not the same, in words; `smoke` whether it was shortened.
     """
-    head = f"# The same training again{but}: raymc train {path.name}\n"
+    head = f"# The same training again{but}: raymc train {path.name}{' --smoke' if smoke else ''}\n"
     write_text(path, head + yaml.safe_dump(same_again(space, config), sort_keys=False, allow_unicode=True))
 
 

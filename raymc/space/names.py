@@ -24,7 +24,8 @@ def find_space(name_or_path: str | Path) -> Path:
     if names_file(name):
         raise InputError(f"{name}: no such file")
     known = space_names()
-    raise InputError(f"unknown search space {name}{nearest(name, known)} (known: {', '.join(known)})")
+    near = nearest(name, known) or f" (known: {', '.join(known)})"
+    raise InputError(f"unknown search space {name}{near}")
 
 
 def names_file(name: str) -> bool:

@@ -118,7 +118,10 @@ def read_space(folder: Path, manifest: Row) -> Space:
     overrides: Mapping[str, Value] = manifest["overrides"]
     space = _load(space_file(folder, manifest["space"]["name"]), manifest.get("preset")).pinned(overrides)
     data = manifest.get("data", {})
-    return space.sized(Facts(data["n"], tuple(data["shape"]), data.get("n_classes"))) if "shape" in data else space
+    if "shape" not in data:
+        return space
+    facts = Facts(data["n"], tuple(data["shape"]), data.get("n_classes"))
+    return space.sized(facts, ranges=not manifest.get("smoke"))
 
 
 def _load(path: Path, preset: str | None) -> Space:

@@ -82,10 +82,9 @@ def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:
         if names_file(target):
             raise
         spaces = space_names()
-        close = get_close_matches(target, studies, n=3, cutoff=0.5)
-        near = f", the nearest: {', '.join(close)}" if close else ""
+        near = get_close_matches(target, [*spaces, *studies, *others], n=3, cutoff=0.5)
+        meant = f"; did you mean {' or '.join(near)}?" if near else f" (known spaces: {', '.join(spaces)})"
         raise InputError(
-            f"unknown search space {target}{nearest(target, [*spaces, *studies])} (and no study is called so in "
-            f"{storage.rstrip('/')}/studies{near}; known spaces: {', '.join(spaces)})"
+            f"no search space and no study in {storage.rstrip('/')}/studies is called {target}{meant}"
         ) from error
     return False

@@ -49,7 +49,7 @@ def write_winner(study: Study, space: Space) -> Row | None:
     for name in rows.FILES:
         copy_file(run.folder / name, folder / name)
     model_files.copy(run.folder / model_files.FOLDER, folder / model_files.FOLDER)
-    write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed))
+    write_config(folder / CONFIG, space, *_config(study, space, best.params, run.seed), smoke=bool(study.get("smoke")))
     consensus = _write_consensus(runs, run, folder)
     return {
         "trial": best.trial,
@@ -97,7 +97,7 @@ def export_winner(study: Study, space: Space, path: Path) -> Row | None:
     if found is None:
         return None
     best, run = found.trial, found.run
-    write_config(path, space, *_config(study, space, best.params, run.seed))
+    write_config(path, space, *_config(study, space, best.params, run.seed), smoke=bool(study.get("smoke")))
     return {"trial": best.trial, "seed": run.seed, "params": dict(best.params)}
 
 

@@ -24,7 +24,12 @@ class Served(PythonModel):
         model_input: np.ndarray,  # or a DataFrame: MLflow warns where it finds no type it knows
         params: dict[str, Any] | None = None,
     ) -> Any:
-        """See `raymc.estimators.model.Model.predict`."""
+        """See `raymc.estimators.model.Model.predict`. Raises ValueError for images that MLflow has cut to 0 and 1."""
+        images = isinstance(model_input, np.ndarray) and model_input.dtype == np.uint8
+        if images and model_input.max(initial=0) <= 1:
+            raise ValueError(
+                "images of 0 and 1: the server takes numbers 0..255, to which MLflow has cut floats in 0..1"
+            )
         return self.model.predict(model_input)
 
 

@@ -42,7 +42,8 @@ class Axis:
         if self.names:
             return [(float(i), name) for i, name in enumerate(self.names)]
         values = _log_ticks(self.low, self.high) if self.log else []
-        return [(v, _tick_label(v)) for v in (values if len(values) > 1 else _linear_ticks(self.low, self.high))]
+        values = values if len(values) > 1 else _linear_ticks(self.low, self.high)
+        return list(zip(values, _tick_labels(values), strict=True))
 
 
 def axis(values: Iterable[float], label: str = "", *, pad: float = 0.06) -> Axis:
@@ -189,8 +190,17 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [v for v in values if low * 0.999 <= v <= high * 1.001]
 
 
-def _tick_label(value: float) -> str:
-    shown = f"{value:.3g}" if abs(value) >= 1e-3 or not value else f"{value:.0e}"
+def _tick_labels(values: Sequence[float]) -> list[str]:
+    """With as few digits, from three on, as tell them apart."""
+    for digits in range(3, 13):
+        shown = [_tick_label(value, digits) for value in values]
+        if len(set(shown)) == len(values):
+            break
+    return shown
+
+
+def _tick_label(value: float, digits: int) -> str:
+    shown = f"{value:.{digits}g}" if abs(value) >= 1e-3 or not value else f"{value:.{digits - 3}e}"
     return shown.replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 

@@ -67,7 +67,7 @@ def _write(found: Clustering, out: Path) -> Path:
     agreed, share = evidence_accumulation(list(chosen.labels.values()))
     rows.write_consensus(out / rows.CONSENSUS, names, renamed(agreed, mine), share)
     own = found.configurations[chosen.name]
-    write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}))
+    write_config(out / CONFIG, own.space, own.space.config({"seed": chosen.seed}), smoke=own.smoke)
     write_json(out / SCORES_FILE, {**found.source.origin, "chosen": chosen.name, "arms": found.rows()})
     embedding = np.load(out / rows.EMBEDDING, mmap_mode="r", allow_pickle=False)
     views = cluster_views(names, mine, confidence, embedding, thumbnails(found))

@@ -148,7 +148,9 @@ def _why(study: Study, counts: dict[str, int]) -> str:
     states = Counter(record.state for record in bad)
     ended = ", ".join(f"{count} {state}" for state, count in states.items()) or f"{counts['pruned']} pruned"
     errors = [record.error.strip().splitlines()[-1] for record in bad if record.error]
-    return f"no trial finished ({ended})" + (f"; the first error: {errors[0]}" if errors else "")
+    early = study.get("budget", "ended_early")
+    why = f": {early} before" if early and not study.trials else ""
+    return f"no trial finished ({ended}){why}" + (f"; the first error: {errors[0]}" if errors else "")
 
 
 def _tell(facts: Row, result: Row) -> None:
@@ -176,6 +178,8 @@ def _tell(facts: Row, result: Row) -> None:
     print(_left(result["winner"]))
     stages = result["stages"]
     print(f"stages: {stages['computed']} computed, {stages['reused']} taken from the store")
+    if named := result.get("registered"):
+        print(f"model: version {named['version']} of {named['name']} in MLflow at {result['tracking_uri']}")
     print(f"report: {result['report']}")
 
 
