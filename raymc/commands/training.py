@@ -25,6 +25,7 @@ from raymc.space.space import Space, load_space
 from raymc.study.names import check_target
 from raymc.study.words import configured
 from raymc.training.features.data import Setting
+from raymc.training.model_files import check_names
 from raymc.training.progress import progress
 from raymc.training.run import run as train
 from raymc.training.stages import seeds_of
@@ -57,6 +58,7 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
         trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
         if args.start_from is not None and args.start_from not in trained:
             raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
+        _check_registered(args.register, config)
         base = won.base_seed if won else 0
         result = _train(config, stages, args, out, base)
         again, but = as_trained(space, config, config.seeds_from, base)
@@ -107,13 +109,28 @@ def _tracking(args: argparse.Namespace) -> str | None:
     return uri.resolve(args.tracking_uri)
 
 
+def _check_registered(name: str | None, config: Config) -> None:
+    """Raises InputError where the model will be none that is registered under `name`."""
+    own = config.own
+    if name is not None:
+        try:
+            check_names(config.backbone, own.encoder if own else None)
+        except InputError as error:
+            raise InputError(f"--register {name}: such a model is not registered: {error}") from error
+
+
 def _logged(
     out: Path, tracking_uri: str, experiment: str, config: Config, result: Mapping[str, Any], register: str | None
 ) -> dict[str, Any]:
     """Record the training and its model; what `--json` says of that."""
     from raymc.tracking.model import log_training
 
-    logged = log_training(out, tracking_uri, experiment, config, result, register)
+    try:
+        logged = log_training(out, tracking_uri, experiment, config, result, register)
+    except InputError as error:  # the training is done: what it left is told all the same
+        asked = "" if register is None else f"--register {register}: "
+        print(f"{asked}the model is not in MLflow: {error}", file=sys.stderr)
+        return {"tracking_uri": masked(tracking_uri)}
     named = {} if register is None else {"registered": {"name": register, "version": logged.version}}
     words = "" if register is None else f", registered as {register} version {logged.version}"
     print(f"model in MLflow at {masked(tracking_uri)}{words}", file=sys.stderr)

@@ -207,7 +207,8 @@ def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
         for key in keys if part != "encoder" or facts is not None else ():
             _ = facts[key]
     if not allow_code:
-        _check_names(str(record["configuration"]["backbone"]), record["encoder"])
+        encoder = record["encoder"]
+        check_names(str(record["configuration"]["backbone"]), str(encoder["name"]) if encoder else None)
     config = configured(record["configuration"])
     weights = record["weights"]
     tensors = read_file(folder, str(weights["name"]), int(weights["bytes"]), str(weights["sha256"]))
@@ -229,17 +230,16 @@ def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
     return TrainedModel(config, modules.eval().requires_grad_(False), scaling, record)
 
 
-def _check_names(backbone: str, encoder: Mapping[str, Any] | None) -> None:
-    """Raises InputError where what the folder names would run code, or fetch or read something from elsewhere."""
+def check_names(backbone: str, encoder: str | None) -> None:
+    """Raises InputError where what a model names would run code, or fetch or read something from elsewhere."""
     allowed = "only where you allow it: load_model(path, allow_code=True), raymc predict --allow-code"
     if is_named(backbone) and not backbone.startswith(TIMM):
         raise InputError(f"its backbone {backbone} is code, which is run {allowed}")
     if {":", "/", "\\"} & set(backbone.removeprefix(TIMM)):
         raise InputError(f"its backbone {backbone} is none of timm's own, and others are used {allowed}")
-    name = str(encoder["name"]) if encoder else ""
-    library, _, model = name.partition(":")
+    library, _, model = (encoder or "").partition(":")
     if ":" in model or (library == TIMM[:-1] and "/" in model):
-        raise InputError(f"its encoder {name} is none of the library's own, and others are used {allowed}")
+        raise InputError(f"its encoder {encoder} is none of the library's own, and others are used {allowed}")
 
 
 def _shape_of(given: Mapping[str, Any]) -> tuple[int, ...]:
