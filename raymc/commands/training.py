@@ -22,6 +22,7 @@ from raymc.program import command_line
 from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.sized import sized
 from raymc.space.space import Space, load_space
+from raymc.storage.objects import is_uri
 from raymc.study.names import check_target
 from raymc.study.words import configured
 from raymc.training.features.data import Setting
@@ -151,18 +152,23 @@ def _train(
         # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0 (a study's).
         "stage_seeds": seeds_of(stages, config.seed, base_seed, config.seeds_from, config.varies),
     }
-    if config.workers == 1:
+    if config.workers == 1 and args.address is None:
         with progress() as report:
             return train(config, report=report, **common)
     from raymc.execution.cluster import ray_session
-    from raymc.execution.driver import node_resources, plan_slots
+    from raymc.execution.driver import node_resources, plan_slots, quiet_environment
+    from raymc.execution.nodes import check_shared
     from raymc.execution.relay import run_and_report
     from raymc.execution.worker import Job, Needs
 
-    print(f"{config.workers} workers under Ray Train", file=sys.stderr)
-    with ray_session(None, dashboard=True), progress() as report:
-        here = node_resources()
-        slots = plan_slots(Needs(config.workers, float("GPU" in here[0]), 1.0), here, 1, fixed=True)
+    print(f"{config.workers} worker{'s' * (config.workers > 1)} under Ray Train", file=sys.stderr)
+    quiet_environment()
+    with ray_session(args.address, dashboard=True), progress() as report:
+        if args.address is not None and not is_uri(storage_root(args)):
+            check_shared(out)
+        nodes = node_resources()
+        gpus = float(any(node.get("GPU") for node in nodes))
+        slots = plan_slots(Needs(config.workers, gpus, 1.0), nodes, 1, fixed=args.address is None)
         job = Job(config=config, **common)
         return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
 
