@@ -261,12 +261,20 @@ def test_models_that_are_not_in_the_cache_are_one_line(tmp_path: Path) -> None:
     names = [
         *("timm:resnet18.a1_in1k", "timm:no_such_net", "open_clip:ViT-B-32/laion2b_e16", "open_clip:ViT-B-32/nothing"),
         *("open_clip:ViT-C", "transformers:facebook/dinov2-small", "sentence_transformers:all-MiniLM-L6-v2"),
+        *("timm:hf-hub:stranger/net", "open_clip:hf-hub:stranger/net", "open_clip:roberta-ViT-B-32/laion2b_s12b_b32k"),
+        *("transformers:stranger/net", "sentence_transformers:stranger/net"),
     ]
     for package in ("timm", "open_clip", "transformers", "sentence_transformers"):
         pytest.importorskip(package)
+    (tmp_path / "stranger" / "net").mkdir(parents=True)  # a folder of a stranger's, where the command runs
     code = f"""
+import socket
 from raymc import encoders
 from raymc.errors import InputError
+def refuse(*words, **more):
+    print("asked the network |", words)
+    raise OSError("no network")
+socket.getaddrinfo = socket.socket.connect = refuse
 for name in {names}:
     try:
         encoders.load(name)
@@ -274,7 +282,9 @@ for name in {names}:
         print(name, "|", error)
 """
     env = os.environ | {"HF_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
     told = dict(line.split(" | ", 1) for line in done.stdout.splitlines())
     assert list(told) == names, done.stderr[-2000:]
     for name in (names[0], names[2], names[5], names[6]):
@@ -282,6 +292,8 @@ for name in {names}:
     assert "timm has no model no_such_net" in told[names[1]]
     assert "ViT-B-32 has no weights nothing" in told[names[3]]
     assert "open_clip has no model ViT-C; did you mean" in told[names[4]]
+    assert "a file of it is not in" in told[names[7]], told[names[7]]
+    assert all("stranger/net is a folder or file here" in told[name] for name in names[10:])
 
 
 # The stage.

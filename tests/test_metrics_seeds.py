@@ -8,11 +8,16 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import bootstrap, mannwhitneyu, sem, trim_mean, ttest_rel
 from scipy.stats import t as student
 
-from raymc.metrics.clustering import adjusted_rand, clustering_scores
-from raymc.metrics.names import bounds
+from raymc.clusterers import hdbscan
+from raymc.metrics.clustering import adjusted_rand, cluster_shares, clustering_scores
+from raymc.metrics.downstream import downstream_accuracies
+from raymc.metrics.geometry import geometry_scores
+from raymc.metrics.label_free import label_free_scores
+from raymc.metrics.names import BOUNDED, LABEL_METRICS, OBJECTIVES, bounds
 from raymc.metrics.seeds import (
     agreement,
     ari_matrix,
@@ -28,6 +33,7 @@ from raymc.metrics.seeds import (
     pairwise_ari,
     summary,
 )
+from raymc.training.evaluate import ranks, rate_reduction
 
 # MLC, Table 6: ACC in percent of ten seeds from one stage 1.
 MLC = [84.5, 84.8, 84.8, 84.6, 84.4, 84.4, 84.0, 84.3, 84.4, 84.6]
@@ -107,6 +113,40 @@ def test_an_interval_stays_in_what_its_metric_can_be() -> None:
     assert almost[1] <= 1.0 <= almost[0] + 1e-12
     # Values in percent are not what the name says: they have t's interval.
     assert summary(NMCE, (0, 1))["ci95"] == summary(NMCE)["ci95"] and bounds("rate_reduction") is None
+
+
+WITHOUT_BOUNDS = {
+    "rate_reduction", "clusters_used", "clusters_found", "embedding_rank", "rank_all", "rank_clusters", "rank_classes",
+    "rre", "d_rmse", "lgd",
+}  # fmt: skip
+"""Counts, nats, distances, and the change of rank, which passes 1 where near points become the farthest."""
+
+
+def test_every_metric_that_is_a_share_has_its_bounds() -> None:
+    """Of all that trainings record, by the functions that give it: it is without bounds, or its interval keeps them."""
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(4).repeat_interleave(20)
+    x = torch.randn(4, 5, generator=rng)[y] + 0.3 * torch.randn(80, 5, generator=rng)
+    scored = [
+        *clustering_scores(y, y),
+        *label_free_scores(x.numpy(), y),
+        *cluster_shares(y, 4),
+        *geometry_scores(x, x, y),
+    ]
+    names = [
+        *scored,
+        *hdbscan.fit(x, 5).facts,
+        *(f"downstream_{name}" for name in downstream_accuracies(x, y, x, y, 0)),
+    ]
+    names += [*rate_reduction(x, y, False), *ranks(x, y, y), *BOUNDED, *OBJECTIVES, "error_rate", "cra_centers"]
+    names += [f"{probe}_pool{end}" for probe in ("svm", "knn", "nearest_subspace") for end in ("", "_averaged")]
+    names += [f"{part}_{name}" for part in ("test", "clustered") for name in LABEL_METRICS]
+    assert {name for name in names if bounds(name) is None} == WITHOUT_BOUNDS
+    for name in set(names) - WITHOUT_BOUNDS:
+        low, high = bounds(name) or (math.nan, math.nan)
+        for shares in ([0, 0.01, 0.05], [1, 0.99, 0.95]):
+            ends = summary([low + (high - low) * share for share in shares], (low, high))["ci95"]
+            assert low <= ends[0] < ends[1] <= high, name
 
 
 def test_the_logit_interval_holds_the_mean_more_often_than_one_that_is_cut_off() -> None:

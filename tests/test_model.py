@@ -383,3 +383,50 @@ def test_importing_raymc_imports_none_of_the_large_packages() -> None:
 def test_a_frame_is_read_by_columns_and_not_by_its_index(rows: Path) -> None:
     model = load_model(rows / "out")
     assert np.array_equal(model.predict(frame().set_index(pd.Index(range(100, 100 + N)))), model.predict(X))
+
+
+def test_a_strangers_model_names_no_weights_and_fetches_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the user's paths a model has the last parts; weights are the caller's to name; other names are refused."""
+    asked: list[Any] = []
+    monkeypatch.setattr(encoders, "load", lambda name, weights=None, side=None: asked.append(weights) or small())
+    mine = tmp_path / "mine.safetensors"
+    mine.touch()
+    (tmp_path / "mine.yaml").write_text(
+        f"method: plain\ndataset: {{path: {photos}, encoder: 'timm:resnet18', weights: {mine}, label: folder}}\n"
+    )
+    out, seeds = tmp_path / "out", {"samples": 0}
+    train(load_space(str(tmp_path / "mine.yaml")).config(), storage=str(tmp_path / "store"), out=out,
+          stage_seeds=seeds, keep_model=True, keep_rows=True)  # fmt: skip
+    folder = out / "model"
+    own = json.loads((folder / "config.json").read_text())["configuration"]["own"]
+    assert (own["path"], own["weights"], own["label"]) == ("photos", mine.name, "folder")
+    for name in ("config.json", "README.md"):
+        assert str(tmp_path) not in (folder / name).read_text()
+    x = np.zeros((2, 14, 12, 3), np.uint8)
+    monkeypatch.chdir(tmp_path)  # where the model's name of them is a file
+    changed(configuration__own__path=str(photos))(folder)  # as models were written before
+    for written in (mine.name, str(mine)):
+        changed(configuration__own__weights=written)(folder)
+        asked.clear()
+        wanted = load_model(out).predict(x)
+        assert np.array_equal(load_model(out, encoder_weights=mine).predict(x), wanted)
+        load_model(out, allow_code=True).predict(x)
+        assert asked == [None, str(mine), str(mine) if written == str(mine) else None]
+        words = ("--out", str(tmp_path / "l.csv"))
+        code, _, told = run(capsys, predict, str(out), str(photos), *words, "--weights", mine.name)
+        assert code == 0 and asked[-1] == str(mine), told
+    code, _, told = run(capsys, predict, str(out), str(photos), *words, "--weights", "none")
+    assert code == 2 and told.count("\n") == 1 and "none is missing" in told
+    names = {
+        "configuration__backbone": ("timm:hf-hub:stranger/net", "timm:stranger/net", "timm:local-dir:net"),
+        "encoder__name": ("timm:hf-hub:stranger/net", "timm:local-dir:net", "open_clip:hf-hub:stranger/net"),
+    }
+    for key, values in names.items():
+        for value in values:
+            shutil.copytree(folder, tmp_path / "changed", dirs_exist_ok=True)
+            changed(**{key: value})(tmp_path / "changed")
+            with pytest.raises(InputError, match="allow_code=True") as caught:
+                load_model(tmp_path / "changed")
+            assert value in str(caught.value) and "\n" not in str(caught.value)

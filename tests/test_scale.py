@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ pytest.importorskip("ray")
 
 from raymc.config import Config, resolve  # noqa: E402
 from raymc.errors import DivergedError  # noqa: E402
+from raymc.execution import cluster, driver  # noqa: E402
 from raymc.execution.worker import Job, Needs, run_workers  # noqa: E402
 from raymc.methods import METHODS  # noqa: E402
 from raymc.training.run import run  # noqa: E402
@@ -83,3 +85,29 @@ def test_workers_find_checkpoints_that_lie_in_the_commands_folder(
     again = command("train", *words, "--out", "other", "--workers", "2", "--from", "heads")
     assert "started from the float16 weights of checkpoint two" in again["told"]
     assert [stage["cached"] for stage in again["stages"]] == [True, False]
+
+
+def test_a_training_joins_a_running_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
+    """Also one with one worker, which trains under Ray as it does without; a cluster's machines are not cut to fit."""
+    monkeypatch.chdir(tmp_path)
+    joined: list[str | None] = []
+    cut: list[bool] = []
+    session, plan = cluster.ray_session, driver.plan_slots
+
+    def join(address: str | None, dashboard: bool) -> AbstractContextManager[None]:
+        joined.append(address)
+        return session(address, dashboard)
+
+    def planned(*words: Any, fixed: bool) -> driver.Slots:
+        cut.append(fixed)
+        return plan(*words, fixed=fixed)
+
+    monkeypatch.setattr(cluster, "ray_session", join)
+    monkeypatch.setattr(driver, "plan_slots", planned)
+    words = [*WORDS, "n_samples=300", "precision=float64"]
+    alone = command("train", *words, "--out", "one", "--storage", "a")
+    assert joined == []
+    there = command("train", *words, "--out", "two", "--storage", "b", "--address", "auto")
+    assert (joined, cut) == (["auto"], [False]) and "1 worker under Ray Train" in there["told"]
+    assert there["metrics"] == pytest.approx(alone["metrics"], rel=1e-9)
+    assert (tmp_path / "two" / "model" / "weights.safetensors").is_file()

@@ -20,7 +20,9 @@ from raymc.datasets import load
 from raymc.errors import InputError
 from raymc.estimators.model import load_model
 from raymc.reporting.search.outcome import log_winner
-from raymc.tracking.model import log_model
+from raymc.space.space import load_space
+from raymc.tracking.client import Away, Client, Known
+from raymc.tracking.model import log_model, log_training
 from raymc.training import model_files
 from tests.mlflow_database import DEPRECATED
 from tests.own_data import TEXTS, X, frame, run
@@ -70,6 +72,52 @@ def test_a_model_in_mlflow_has_signature_example_and_pins_and_no_pickle(
     assert (again.model_id, again.version) == (found["model_id"], 2), "a run has one model of the same weights"
     with pytest.raises(InputError, match="does not take the model"):
         log_model(tmp_path / "rows" / "model", found["tracking_uri"], "no such run")
+
+
+NET = "from torch import nn\ndef net(shape):\n    return nn.Sequential(nn.Flatten(1), nn.Linear(64, 8))\n"
+
+
+def test_a_model_that_is_not_taken_leaves_an_ended_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A net of the user's own is code: its training is recorded, its model is not, and is not registered."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_for_mlflow.py").write_text(NET)
+    (tmp_path / "mine.yaml").write_text(
+        "method: nmce\ndataset: digits\npreset: own\nfixed: {backbone: 'mine_for_mlflow:net'}\n"
+    )
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    words = [str(tmp_path / "mine.yaml"), "--smoke", "--storage", str(tmp_path / "store"), "--tracking-uri", uri]
+    code, _, told = run(capsys, train, *words, "--out", str(tmp_path / "a"), "--register", "mine")
+    assert code == 2 and not (tmp_path / "a").exists() and not (tmp_path / "store").exists()
+    assert told.count("\n") == 1 and "--register mine" in told and "mine_for_mlflow:net is code" in told
+    code, out, told = run(capsys, train, *words, "--out", str(tmp_path / "b"), "--json")
+    assert code == 0 and (tmp_path / "b" / "labels.csv").is_file(), told
+    assert "the model is not in MLflow: " in told and "acc" in json.loads(out)["metrics"]
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
+    ended = client.search_runs([experiment.experiment_id])
+    assert [one.info.status for one in ended] == ["FINISHED"] and "acc" in ended[0].data.metrics
+
+
+def test_a_run_that_breaks_off_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    def away(*words: Any) -> None:
+        raise Away("gone")
+
+    monkeypatch.setattr(Client, "connect", lambda client: None)
+    monkeypatch.setattr(Client, "create_run", lambda client, *words: Known("r"))
+    monkeypatch.setattr(Client, "deliver", away)
+    monkeypatch.setattr(Client, "set_status", lambda client, run_id, status, end_ms: ended.append(status))
+    config = load_space("nmce_digits").config()
+    result = {"method": "nmce", "dataset": "digits", "seed": 0, "smoke": True, "metrics": {"acc": 0.5}}
+    with pytest.raises(InputError, match="does not take the run of"):
+        log_training(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", "mine", config, result)
+    assert ended == ["FAILED"]
 
 
 def test_a_studys_winner_is_registered_and_labels_new_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

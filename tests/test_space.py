@@ -203,7 +203,9 @@ def test_sections(text: str, told: str, tmp_path: Path) -> None:
         ("heads.epochs", "{low: 1, high: 9.5}", ".high: 9.5 is not a whole number"),
         ("heads.epochs", "{low: 1, high: 2, step: 0.5}", ".step: 0.5 is not a whole number"),
         ("heads.epochs", "{low: -3, high: 20000}", ".low: -3 is below 0"),
-        ("heads.eps_sq", "[0.1, 0.2]", ": [0.1, 0.2] is not a mapping"),
+        ("heads.eps_sq", "[0.2]", ".choices: [0.2] has not 2 values or more"),
+        ("heads.eps_sq", "[0.2, [0.1]]", ".choices.1: [0.1] is not a single number or text"),
+        ("heads.eps_sq", "[99, 100]", ": the preset's "),
         ("heads.eps_sq", "0.1", ": 0.1 is not a mapping"),
         ("heads.eps_sq", "{choices: 0.1}", ".choices: 0.1 is not a list"),
         ("heads.eps_sq", "{choices: [0.2]}", ".choices: [0.2] has not 2 values or more"),
@@ -281,6 +283,8 @@ def test_choices_take_the_type_of_their_key(tmp_path: Path) -> None:
     assert not space.params["heads.cluster_weight_decay"].contains(0.0)
     assert space.params["clustering"].as_dict() == {"choices": ["head", "ensc"]}
     assert space.corners()["high"]["heads.similarity_weight"] == 50.0
+    short = load(tmp_path, "space:\n  heads.similarity_weight: [0, 30, 50]")
+    assert short.params["heads.similarity_weight"] == space.params["heads.similarity_weight"]
 
 
 def test_what_is_tried_first(tmp_path: Path) -> None:

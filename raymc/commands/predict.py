@@ -30,6 +30,7 @@ def parser() -> Parser:
     parser.add_argument("source", metavar="DATA", help="a file of rows, a folder of images, or a known dataset's name")
     parser.add_argument("--out", type=Path, default=Path("labels.csv"), help="default: labels.csv")
     parser.add_argument("--embedding", type=Path, metavar="FILE", help="also write the embedding, an .npy [n, m]")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the encoder, where they were your own")
     parser.add_argument("--allow-code", action="store_true", help="run a backbone package.module:function of the model")
     return parser
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with find_model(args.model, storage) as (place, name):  # what is wrong with it is said before torch is imported
         from raymc.estimators.model import load_model
 
-        model = load_model(place, allow_code=args.allow_code)
+        model = load_model(place, allow_code=args.allow_code, encoder_weights=args.weights)
     from raymc.datasets import data_root
     from raymc.estimators.new_data import read_new
     from raymc.training.progress import progress

@@ -17,6 +17,7 @@ def parser() -> Parser:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. heads.weight_decay=1e-3")
     parser.add_argument("--seed", type=int, help="seed of every stage (default: the key seed, 0)")
     parser.add_argument("--workers", type=int, help="data-parallel workers, under Ray Train when above 1")
+    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: this machine)")
     parser.add_argument("--from", dest="start_from", metavar="STAGE", help="compute this stage and later ones anew")
     parser.add_argument("--out", type=Path, help="output folder (default: runs/<space>-<time>)")
     parser.add_argument("--tracking-uri", help="also record the run and its model in this MLflow")

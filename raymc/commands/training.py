@@ -22,9 +22,11 @@ from raymc.program import same_command
 from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.sized import sized
 from raymc.space.space import Space, load_space
+from raymc.storage.objects import is_uri
 from raymc.study.names import check_target
 from raymc.study.words import configured
 from raymc.training.features.data import Setting
+from raymc.training.model_files import check_names
 from raymc.training.progress import progress
 from raymc.training.run import run as train
 from raymc.training.stages import seeds_of
@@ -57,6 +59,7 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
         trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
         if args.start_from is not None and args.start_from not in trained:
             raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
+        _check_registered(args.register, config)
         base = won.base_seed if won else 0
         result = _train(config, stages, args, out, base)
         again, but = as_trained(space, config, config.seeds_from, base)
@@ -106,13 +109,28 @@ def _tracking(args: argparse.Namespace) -> str | None:
     return uri.resolve(args.tracking_uri)
 
 
+def _check_registered(name: str | None, config: Config) -> None:
+    """Raises InputError where the model will be none that is registered under `name`."""
+    own = config.own
+    if name is not None:
+        try:
+            check_names(config.backbone, own.encoder if own else None)
+        except InputError as error:
+            raise InputError(f"--register {name}: such a model is not registered: {error}") from error
+
+
 def _logged(
     out: Path, tracking_uri: str, experiment: str, config: Config, result: Mapping[str, Any], register: str | None
 ) -> dict[str, Any]:
     """Record the training and its model; what `--json` says of that."""
     from raymc.tracking.model import log_training
 
-    logged = log_training(out, tracking_uri, experiment, config, result, register)
+    try:
+        logged = log_training(out, tracking_uri, experiment, config, result, register)
+    except InputError as error:  # the training is done: what it left is told all the same
+        asked = "" if register is None else f"--register {register}: "
+        print(f"{asked}the model is not in MLflow: {error}", file=sys.stderr)
+        return {"tracking_uri": masked(tracking_uri)}
     named = {} if register is None else {"registered": {"name": register, "version": logged.version}}
     words = "" if register is None else f", registered as {register} version {logged.version}"
     print(f"model in MLflow at {masked(tracking_uri)}{words}", file=sys.stderr)
@@ -133,18 +151,23 @@ def _train(
         # Alone, a seed means every stage, unless seeds_from is asked for: then earlier stages keep seed 0 (a study's).
         "stage_seeds": seeds_of(stages, config.seed, base_seed, config.seeds_from, config.varies),
     }
-    if config.workers == 1:
+    if config.workers == 1 and args.address is None:
         with progress() as report:
             return train(config, report=report, **common)
     from raymc.execution.cluster import ray_session
-    from raymc.execution.driver import node_resources, plan_slots
+    from raymc.execution.driver import node_resources, plan_slots, quiet_environment
+    from raymc.execution.nodes import check_shared
     from raymc.execution.relay import run_and_report
     from raymc.execution.worker import Job, Needs
 
-    print(f"{config.workers} workers under Ray Train", file=sys.stderr)
-    with ray_session(None, dashboard=True), progress() as report:
-        here = node_resources()
-        slots = plan_slots(Needs(config.workers, float("GPU" in here[0]), 1.0), here, 1, fixed=True)
+    print(f"{config.workers} worker{'s' * (config.workers > 1)} under Ray Train", file=sys.stderr)
+    quiet_environment()
+    with ray_session(args.address, dashboard=True), progress() as report:
+        if args.address is not None and not is_uri(storage_root(args)):
+            check_shared(out)
+        nodes = node_resources()
+        gpus = float(any(node.get("GPU") for node in nodes))
+        slots = plan_slots(Needs(config.workers, gpus, 1.0), nodes, 1, fixed=args.address is None)
         job = Job(config=config, **common)
         return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
 

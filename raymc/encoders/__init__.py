@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from raymc.config import nearest
 from raymc.encoders.base import Asked, Encoder, Preprocessing
 from raymc.encoders.efficientnet_lite import SCALES, load_packaged
+from raymc.encoders.files import offline
 from raymc.encoders.open_clip_models import load_open_clip
 from raymc.encoders.sentence_models import load_sentences
 from raymc.encoders.timm_models import load_timm
@@ -59,7 +61,8 @@ def load(name: str, weights: str | None = None, side: int | None = None, downloa
         raise InputError(f"{place} is missing; expected: the weights of {name}")
     loader = load_packaged if name in PACKAGED else LIBRARIES[library][1]
     try:
-        encoder = loader(Asked(name, model, place, download))
+        with nullcontext() if download else offline(name):
+            encoder = loader(Asked(name, model, place, download))
     except ImportError as error:
         raise InputError(f"encoder {name} needs the package {error.name or library}, which is not installed") from error
     encoder.module.requires_grad_(False).float().eval()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,29 @@ def hub_file(name: str, repository: str, files: Sequence[str], download: bool) -
             reason = f" and could not be fetched ({str(error).splitlines()[0]})"
     place = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     raise InputError(f"encoder {name}: {' or '.join(files)} is not in {place}{reason}; {ELSEWHERE}")
+
+
+@contextmanager
+def offline(name: str) -> Iterator[None]:
+    """No library asks huggingface.co for anything in the block; what its cache has is found.
+
+    timm fetches the configuration of a model `hf-hub:…`, open_clip that of some texts' models, whatever they are told.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # then there is no library that could ask
+        yield
+        return
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    except InputError:
+        raise
+    except (ConnectionError, OSError) as error:  # what huggingface_hub raises for a file that its cache lacks
+        place = constants.HF_HUB_CACHE
+        raise InputError(f"encoder {name}: a file of it is not in {place}; {ELSEWHERE}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def url_file(name: str, url: str, folder: Path, download: bool) -> Path:

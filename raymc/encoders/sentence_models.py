@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from raymc.encoders.base import Asked, Encoder
-from raymc.encoders.transformers_models import absent
+from raymc.encoders.transformers_models import absent, place_of
 
 
 def load_sentences(asked: Asked) -> Encoder:
@@ -15,7 +15,7 @@ def load_sentences(asked: Asked) -> Encoder:
     import sentence_transformers
     import transformers
 
-    place = str(asked.weights or asked.model)
+    place = place_of(asked)
     transformers.utils.logging.disable_progress_bar()
     try:
         net = sentence_transformers.SentenceTransformer(

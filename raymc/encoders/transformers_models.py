@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,11 +17,13 @@ def load_transformers(asked: Asked) -> Encoder:
     """The model `asked.model` from the user's cache, or of a folder that `save_pretrained` wrote."""
     import transformers
 
-    place = str(asked.weights or asked.model)
+    place = place_of(asked)
     options: dict[str, Any] = {"local_files_only": not asked.download, "trust_remote_code": False}
     transformers.utils.logging.disable_progress_bar()
     try:
-        found, report = transformers.AutoModel.from_pretrained(place, output_loading_info=True, **options)
+        found, report = transformers.AutoModel.from_pretrained(
+            place, output_loading_info=True, weights_only=True, **options
+        )
         processor = transformers.AutoImageProcessor.from_pretrained(place, **options)
     except Exception as error:  # each file of a model has errors of its own
         raise absent(asked, place, error) from error
@@ -32,6 +35,16 @@ def load_transformers(asked: Asked) -> Encoder:
         )
     pooled = not report["missing_keys"]  # else its weights would be random ones
     return Encoder(asked.name, found, _features(found, pooled), _preprocessing(processor), place)
+
+
+def place_of(asked: Asked) -> str:
+    """The folder given as weights, else the model's name in the cache.
+
+    Raises InputError where that name is a folder here, which a library would read in the cache's place.
+    """
+    if asked.weights is None and Path(asked.model).expanduser().exists():
+        raise InputError(f"encoder {asked.name}: {asked.model} is a folder or file here; give such by weights")
+    return str(asked.weights or asked.model)
 
 
 def _features(net: Any, pooled: bool) -> Callable[[Tensor], Tensor]:
@@ -65,5 +78,5 @@ def absent(asked: Asked, place: str, error: Exception) -> InputError:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     reason = " ".join(str(error).split())[:160]
-    where = f"{place}" if asked.weights else f"{place} (a folder, or in the cache {HF_HUB_CACHE})"
+    where = f"{place}" if asked.weights else f"{place} (in the cache {HF_HUB_CACHE})"
     return InputError(f"encoder {asked.name}: {where} could not be loaded: {reason}; {ELSEWHERE}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from raymc.datasets.own import of_array
 from raymc.datasets.own_arrays import array_of
 from raymc.errors import InputError
 from raymc.estimators.bars import bars
-from raymc.estimators.model import load_model
+from raymc.estimators.model import Model, load_model
 from raymc.space.sized import sized_for
 from raymc.space.space import make_space
 from raymc.training.loop import Report
@@ -221,7 +222,7 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
         self.curve_ = pd.DataFrame(read_curve(out))
         self.params_ = result["params"]
         self.n_clusters_ = int(result["n_clusters"])
-        self.model_ = load_model(out / FOLDER, allow_code=True)  # of this process: a net of the user's own is theirs
+        self.model_ = _model_of(out)
         last = result["stages"][-1]
         self.partial_ = "interrupted" in last
         if self.partial_:
@@ -234,7 +235,7 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
 
         Raises InputError where it left no model.
         """
-        model = load_model(out / FOLDER, allow_code=True)  # `out` is in the user's own storage
+        model = _model_of(out)
         config = model.trained.config
         values = config.flat()
         params = {key: value for key, value in values.items() if key not in ARGUMENTS}
@@ -266,3 +267,12 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
             return str(folder / "storage")
         place = str(self.storage)
         return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def _model_of(out: Path) -> Model:
+    """The model of a training in the user's own storage: code that it names, and weights of an encoder, are theirs."""
+    path = out / "config.json"
+    own = json.loads(path.read_text(encoding="utf-8")).get("own") if path.is_file() else None
+    weights = own.get("weights") if own else None
+    here = weights if weights and Path(weights).exists() else None
+    return load_model(out / FOLDER, allow_code=True, encoder_weights=here)

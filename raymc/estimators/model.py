@@ -40,7 +40,13 @@ WHOLE_FEATURES = ROWS // CHUNK
 """Chunks of features that the net sees together: as many samples as in the training's evaluation."""
 
 
-def load_model(path: str | Path, *, allow_code: bool = False, device: str | torch.device | None = None) -> Model:
+def load_model(
+    path: str | Path,
+    *,
+    allow_code: bool = False,
+    encoder_weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+) -> Model:
     """The model of a folder `model/`, or of one that has it: what `train` or `cluster` left, a study's.
 
     Reading it runs no code of the folder's author: JSON and safetensors. The encoder of a training on images or texts
@@ -50,6 +56,8 @@ def load_model(path: str | Path, *, allow_code: bool = False, device: str | torc
         path: the folder.
         allow_code: import and call a backbone `package.module:function`, with your rights; else such a model is
             refused.
+        encoder_weights: a file or folder of the encoder's weights, in place of its package's or the cache's. One that
+            the model itself names is used only with `allow_code`.
         device: where it computes (default: the current GPU, else the CPU). A training's labels are had to the last
             one on the kind of device that it was trained on.
 
@@ -58,7 +66,7 @@ def load_model(path: str | Path, *, allow_code: bool = False, device: str | torc
     folder = model_folder(Path(path).expanduser())
     trained = model_files.load(folder, allow_code)
     try:
-        return Model(trained, device)
+        return Model(_with_weights(trained, encoder_weights, allow_code), device)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
 
@@ -68,6 +76,22 @@ def model_folder(path: Path) -> Path:
     if not path.is_dir():
         raise InputError(f"{path} is {'no folder' if path.exists() else 'missing'}; expected: the folder of a model")
     return path / FOLDER if (path / FOLDER).is_dir() else path
+
+
+def _with_weights(trained: TrainedModel, given: str | Path | None, allowed: bool) -> TrainedModel:
+    """The model with these weights of its encoder; with those that its own files name only where that is allowed."""
+    own = trained.config.own
+    if given is not None and (own is None or trained.record["encoder"] is None):
+        raise InputError("encoder_weights: it has no encoder")
+    if own is None:
+        return trained
+    weights = own.weights if allowed and own.weights and Path(own.weights).is_absolute() else None
+    if given is not None:
+        weights = str(Path(given).expanduser().resolve())
+        if not Path(weights).exists():
+            raise InputError(f"encoder_weights: {weights} is missing")
+    config = dataclasses.replace(trained.config, own=dataclasses.replace(own, weights=weights))
+    return dataclasses.replace(trained, config=config)
 
 
 class Model:
@@ -222,13 +246,15 @@ class Model:
         """The encoder of the training. Raises InputError where it is not here, or has other weights here."""
         known, own = self.record["encoder"], self.trained.config.own
         side = own.side if own else None
-        given = own.weights if own and own.weights and Path(own.weights).exists() else None
-        encoder = encoders.load(str(known["name"]), given, side)
+        encoder = encoders.load(str(known["name"]), own.weights if own else None, side)
         found = encoder_facts(encoder)
         for key, value in found.items():
             if known[key] != value:
                 what = "weights of sha256" if key == "sha256" else key
-                raise InputError(f"encoder {known['name']} has {what} {value} here; the model's had {known[key]}")
+                raise InputError(
+                    f"encoder {known['name']} has {what} {value} here; the model's had {known[key]} (give its weights: "
+                    "load_model(path, encoder_weights=FILE), raymc predict --weights FILE)"
+                )
         return encoder
 
     def _probe(self) -> int:

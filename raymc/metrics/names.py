@@ -24,7 +24,10 @@ BOUNDED = ("clusters_used", "clusters_found", "smallest_share", "largest_share",
 OBJECTIVES = LABEL_METRICS + LABEL_FREE_METRICS + GROUP_METRICS + STUDY_METRICS
 """What a space file may name."""
 
-SHARES = ("acc", "nmi", "probe", "error_rate", "largest_share", "smallest_share", "trustworthiness", "continuity")
+SHARES = (
+    "acc", "nmi", "probe", "rank_mean", "error_rate", "noise", "largest_share", "smallest_share", "trustworthiness",
+    "continuity",
+)  # fmt: skip
 """Metrics that are a share, or are normalised to one."""
 
 ACCURACIES = ("svm_", "knn_", "nearest_subspace_", "downstream_", "cra")
@@ -36,4 +39,4 @@ def bounds(metric: str) -> tuple[float, float] | None:
     name = metric.removeprefix("test_").removeprefix("clustered_")
     if name in SHARES or name.startswith(ACCURACIES):
         return 0.0, 1.0
-    return {"ari": (-0.5, 1.0), "silhouette": (-1.0, 1.0)}.get(name)
+    return {"ari": (-0.5, 1.0), "stability": (-0.5, 1.0), "silhouette": (-1.0, 1.0)}.get(name)

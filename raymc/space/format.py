@@ -196,12 +196,25 @@ Data = Annotated[Annotated[str, Tag("name")] | Annotated[OwnFiles, Tag("files")]
 
 
 def _shape(value: object) -> str:
-    choices = isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value)
+    choices = isinstance(value, Choices | list) or (isinstance(value, dict) and "choices" in value)
     return "choices" if choices else "range"
 
 
+def _listed(value: object) -> object:
+    return {"choices": value} if isinstance(value, list) else value
+
+
+Listed = Annotated[
+    Choices,
+    BeforeValidator(
+        _listed,
+        json_schema_input_type=Choices
+        | Annotated[list[Scalar], Field(description="short for {choices: [...]}", min_length=2)],
+    ),
+]
+
 Searched = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Annotated[Range, Tag("range")] | Annotated[Listed, Tag("choices")],
     Discriminator(_shape),
 ]
 

@@ -10,7 +10,8 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,7 +92,10 @@ def log_training(
     result: Mapping[str, Any],
     register: str | None = None,
 ) -> Logged:
-    """A run of one training, with its configuration, its metrics and the model of `out`, see `log_model`."""
+    """A run of one training, with its configuration, its metrics and the model of `out`, see `log_model`.
+
+    The run is ended also where the model is not taken: as FINISHED where it has the metrics, else as FAILED.
+    """
     prepare()
     client = Client(tracking_uri, experiment, {"raymc.out": str(out)})
     now = int(time.time() * 1000)
@@ -99,12 +103,22 @@ def log_training(
     try:
         client.connect()
         run = client.create_run(out.name, texts(named), None, now)
-        client.deliver(run.run_id, list(points_of(result["metrics"], now, 0)), texts(config.flat()), {})
-        logged = log_model(out / model_files.FOLDER, tracking_uri, run.run_id, register)
-        client.set_status(run.run_id, "FINISHED", int(time.time() * 1000))
+        with _ended(client, run.run_id):
+            client.deliver(run.run_id, list(points_of(result["metrics"], now, 0)), texts(config.flat()), {})
     except (Away, Forgotten, Refused) as error:
         raise InputError(f"MLflow at {masked(tracking_uri)} does not take the run of {out}: {error}") from error
-    return logged
+    return log_model(out / model_files.FOLDER, tracking_uri, run.run_id, register)
+
+
+@contextmanager
+def _ended(client: Client, run_id: str) -> Iterator[None]:
+    """The run is FINISHED at the end of the block, or FAILED where that did not reach it."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        client.set_status(run_id, status, int(time.time() * 1000))
 
 
 def _logged(client: MlflowClient, folder: Path, trained: TrainedModel, run_id: str) -> str:

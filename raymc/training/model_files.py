@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ CONFIG, WEIGHTS, README = "config.json", "weights.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, README)
 FORMAT = 1
 SCALING = "scaling"
+PATHS = ("path", "test", "weights")
+"""Of `OwnData`; its columns are needed to label new samples."""
 NEEDED: dict[tuple[str, ...], str | None] = {
     ("dataset", "seed", "smoke", "n_clusters", "clusters_by", "classes", "encoder", SCALING, ASSIGNER): None,
     ("shape", "dtype", "columns"): "input",
@@ -85,6 +88,14 @@ def effective(config: Config) -> Record:
     return {"method": config.method, "dataset": config.dataset, "preset": config.preset} | own | config.flat()
 
 
+def published(config: Config) -> Record:
+    """As `effective`, but of the user's own paths the last part alone: a model is handed on to others."""
+    content = effective(config)
+    if config.own is not None:
+        content["own"] |= {key: Path(path).name for key in PATHS if os.path.isabs(path := content["own"][key] or "")}
+    return content
+
+
 def configured(content: Mapping[str, Any]) -> Config:
     """The configuration of which `content` is what `effective` gives. Raises InputError for what is none."""
     named = {key: content[key] for key in ("method", "dataset", "preset")}
@@ -114,7 +125,7 @@ def save(folder: Path, model: TrainedModel) -> None:
         "assigner": assigner,
         "weights": {"name": WEIGHTS, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
         "versions": provenance.versions(),
-        "configuration": effective(model.config),
+        "configuration": published(model.config),
     }
     with _replacing(folder) as making:
         write_bytes(making / WEIGHTS, content)
@@ -195,12 +206,9 @@ def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
         facts = record if part is None else record[part]
         for key in keys if part != "encoder" or facts is not None else ():
             _ = facts[key]
-    backbone = str(record["configuration"]["backbone"])
-    if is_named(backbone) and not backbone.startswith(TIMM) and not allow_code:
-        raise InputError(
-            f"its backbone {backbone} is code, which is run only where you allow it: "
-            "load_model(path, allow_code=True), raymc predict --allow-code"
-        )
+    if not allow_code:
+        encoder = record["encoder"]
+        check_names(str(record["configuration"]["backbone"]), str(encoder["name"]) if encoder else None)
     config = configured(record["configuration"])
     weights = record["weights"]
     tensors = read_file(folder, str(weights["name"]), int(weights["bytes"]), str(weights["sha256"]))
@@ -220,6 +228,18 @@ def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
     if states:
         raise InputError(f"{WEIGHTS} holds tensors of {min(states)}, which is no module of it")
     return TrainedModel(config, modules.eval().requires_grad_(False), scaling, record)
+
+
+def check_names(backbone: str, encoder: str | None) -> None:
+    """Raises InputError where what a model names would run code, or fetch or read something from elsewhere."""
+    allowed = "only where you allow it: load_model(path, allow_code=True), raymc predict --allow-code"
+    if is_named(backbone) and not backbone.startswith(TIMM):
+        raise InputError(f"its backbone {backbone} is code, which is run {allowed}")
+    if {":", "/", "\\"} & set(backbone.removeprefix(TIMM)):
+        raise InputError(f"its backbone {backbone} is none of timm's own, and others are used {allowed}")
+    library, _, model = (encoder or "").partition(":")
+    if ":" in model or (library == TIMM[:-1] and "/" in model):
+        raise InputError(f"its encoder {encoder} is none of the library's own, and others are used {allowed}")
 
 
 def _shape_of(given: Mapping[str, Any]) -> tuple[int, ...]:
