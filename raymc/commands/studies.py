@@ -171,11 +171,14 @@ def _delete(args: argparse.Namespace) -> Row:
     result = {"name": entry.name, "bytes": size, "gone": gone, "deleted": False, "mlflow_runs": 0}
     if args.dry_run or not _agreed(args, "delete it?"):
         return result
-    if uri:
-        from raymc.tracking.removal import delete_runs
 
-        result["mlflow_runs"] = delete_runs(uri, plan.spools)
-    delete(storage, plan)
+    def forget_runs() -> None:
+        if uri:
+            from raymc.tracking.removal import delete_runs
+
+            result["mlflow_runs"] = delete_runs(uri, plan.spools)
+
+    delete(storage, plan, forget_runs)
     _say(args, f"deleted; `{_program('clean')}` removes stage results that no study needs any more")
     return result | {"deleted": True}
 

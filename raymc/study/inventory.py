@@ -20,7 +20,7 @@ from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.storage.lease import STALE_SECONDS
 from raymc.storage.mirror import fetched
-from raymc.storage.objects import START_SECONDS, Listing, filesystem, is_uri, listing, patiently
+from raymc.storage.objects import START_SECONDS, Listing, filesystem, is_uri, listing_of_runs, patiently
 from raymc.study.files import load_json, read_seeds, trial_folder
 from raymc.study.reader import Study, confirmation_of, read_study, winner
 from raymc.study.records import BAD, FINAL, FINISHED, PRUNED, Record, Row, mapping
@@ -58,7 +58,7 @@ def inventory(storage: str, only: str | None = None) -> list[Entry]:
     found: list[Entry] = []
     names: list[str] = []
     for place in LISTS:
-        files = patiently(partial(listing, fs, f"{root}/{place}"), fs, storage, START_SECONDS)
+        files = patiently(partial(listing_of_runs, fs, f"{root}/{place}"), fs, storage, START_SECONDS)
         own: dict[str, Listing] = {}
         for path, entry in files.items():
             name, _, rest = path[len(root) + len(place) + 2 :].partition("/")

@@ -12,7 +12,7 @@ from fsspec import AbstractFileSystem
 
 from raymc.storage.cleaning import Needs
 from raymc.storage.mirror import AT_ONCE
-from raymc.storage.objects import filesystem, listing, patiently
+from raymc.storage.objects import filesystem, listing_of_runs, patiently
 from raymc.study.events import EVENTS
 from raymc.study.records import FINAL, Row, mapping
 
@@ -41,7 +41,7 @@ def needs_of_storage(storage: str) -> tuple[Needs, list[str]]:
     fs, root = filesystem(storage)
     found: dict[str, set[str]] = {}
     for place in PLACES:
-        for path in patiently(partial(listing, fs, f"{root}/{place}"), fs, storage):
+        for path in patiently(partial(listing_of_runs, fs, f"{root}/{place}"), fs, storage):
             folder, _, name = path.rpartition("/")
             if "/." in folder[len(root) :]:
                 continue  # what is being made, or deleted
