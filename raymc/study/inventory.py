@@ -23,7 +23,8 @@ from raymc.storage.mirror import fetched
 from raymc.storage.objects import START_SECONDS, Listing, filesystem, is_uri, listing_of_runs, patiently
 from raymc.study.files import load_json, read_seeds, trial_folder
 from raymc.study.reader import Study, confirmation_of, read_study, winner
-from raymc.study.records import BAD, FINAL, FINISHED, PRUNED, Record, Row, mapping
+from raymc.study.records import BAD, FINISHED, PRUNED, Record, Row, mapping
+from raymc.study.remaining import fresh_left, own_trials, trials_left
 
 STABILITY = "stability.json"
 LISTS = {"studies": "study.json", "stability": STABILITY}
@@ -109,16 +110,15 @@ def _entry(storage: str, place: str, name: str, files: Listing) -> Entry:
 
 def _of_study(folder: Path) -> Row:
     study = read_study(folder)
-    states = Counter(trial.state for trial in study.trials)
-    planned = int(study.get("budget", "trials") or 0)
+    states = Counter(trial.state for trial in own_trials(study))
     return {
-        "state": DONE if _is_done(study, planned) else INTERRUPTED,
+        "state": INTERRUPTED if trials_left(study) or fresh_left(study) else DONE,
         "space": study.get("space", "name"),
         "method": study.get("method"),
         "dataset": study.get("dataset"),
         "smoke": bool(study.get("smoke")),
         "trials": {
-            "planned": planned,
+            "planned": int(study.get("budget", "trials") or 0),
             FINISHED: states[FINISHED],
             PRUNED: states[PRUNED],
             "failed": sum(states[name] for name in BAD),
@@ -128,13 +128,6 @@ def _of_study(folder: Path) -> Row:
         "database": study.get("database"),
         "tracking_uri": study.get("tracking_uri"),
     }
-
-
-def _is_done(study: Study, planned: int) -> bool:
-    ended = sum(trial.state in FINAL for trial in study.trials)
-    confirm = mapping(study.get("confirm"))
-    wanted = min(int(confirm.get("top") or 0), len(study.finished)) if confirm.get("seeds") else 0
-    return ended >= planned and sum(record.state in FINAL for record in study.confirmations) >= wanted
 
 
 def _best(study: Study) -> Row | None:
