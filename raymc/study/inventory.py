@@ -29,6 +29,7 @@ from raymc.study.remaining import fresh_left, own_trials, trials_left
 STABILITY = "stability.json"
 LISTS = {"studies": "study.json", "stability": STABILITY}
 """Where runs are, and the file without which there is none."""
+TABLES = "tables"
 LOCK, LEASE = "driver.lock", "driver.lease"
 CLOUD_SECONDS = STALE_SECONDS + 45  # an object store's clock and ours may differ
 LIGHT = re.compile(r"(.*/)?(study\.json|stability\.json|record\.json|result\.json|baseline\.json|[^/]*\.yaml)")
@@ -70,6 +71,19 @@ def inventory(storage: str, only: str | None = None) -> list[Entry]:
     if only is not None and not found:
         raise InputError(f"no study {only} in {storage.rstrip('/')}{nearest(only, names)}")
     return sorted(found, key=lambda entry: (entry.facts["created"] or "", entry.name))
+
+
+def running(storage: str) -> list[str]:
+    """The studies, runs and tables of a storage that a driver is at work on."""
+    fs, root = filesystem(storage)
+    names = []
+    for place in (*LISTS, TABLES):
+        of: dict[str, Listing] = {}
+        for path, entry in patiently(partial(listing_of_runs, fs, f"{root}/{place}"), fs, storage).items():
+            name, _, rest = path[len(root) + len(place) + 2 :].partition("/")
+            of.setdefault(name, {})[rest] = entry
+        names += [name for name, files in of.items() if _is_running(storage, f"{place}/{name}", files)]
+    return names
 
 
 def find_entry(storage: str, name: str) -> Entry:
