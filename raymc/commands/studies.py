@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, add_common, make_parser, storage_root
 from raymc.errors import InputError
+from raymc.study.names import check_run, find_study
 
 if TYPE_CHECKING:
     from raymc.storage.cleaning import Needs, Plan
@@ -78,11 +79,12 @@ def _list(args: argparse.Namespace) -> Row:
 
 
 def _show(args: argparse.Namespace) -> Row:
+    storage = storage_root(args)
+    check_run(storage, args.name)  # before torch is imported
     from raymc.reporting.aligned import aligned
     from raymc.study.inventory import best_in_words, find_entry, size_in_words, trials_in_words
     from raymc.study.words import configured
 
-    storage = storage_root(args)
     facts = find_entry(storage, args.name).facts
     best = facts["best"] or {}
     lines = {
@@ -131,14 +133,13 @@ def _compare(args: argparse.Namespace) -> Row:
 
 
 def _export(args: argparse.Namespace) -> Row:
+    storage = storage_root(args)
+    name = find_study(storage, args.name).name
     from raymc.storage.mirror import fetched
     from raymc.study.folder import read_manifest, read_space
-    from raymc.study.names import find_study
     from raymc.study.reader import read_study
     from raymc.study.winner import export_winner
 
-    storage = storage_root(args)
-    name = find_study(storage, args.name).name
     out = (args.out or Path(f"{name}.yaml")).expanduser().resolve()
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out {args.out}: expected: a name that ends in .yaml")
@@ -157,11 +158,12 @@ def _export(args: argparse.Namespace) -> Row:
 
 
 def _delete(args: argparse.Namespace) -> Row:
+    storage = storage_root(args)
+    check_run(storage, args.name)
     from raymc.masking import masked
     from raymc.study.inventory import find_entry, size_in_words
     from raymc.study.removal import delete, plan_deletion
 
-    storage = storage_root(args)
     entry = find_entry(storage, args.name)
     plan = plan_deletion(storage, entry, args.database)
     uri = _tracking(args, entry.facts) if args.mlflow and plan.spools else None

@@ -54,6 +54,43 @@ def find_study(storage: str, name: str) -> Path:
     return studies_root(storage) / name
 
 
+def check_run(storage: str, name: str) -> None:
+    """Raises InputError, naming the nearest one, where there is neither a study nor a run of `stability` of the name.
+
+    One that cannot be read counts.
+    """
+    fs, root = filesystem(storage)
+
+    def find() -> list[str]:
+        return [one for place in ("studies", "stability") for one in folders(fs, f"{root}/{place}")]
+
+    known = patiently(find, fs, storage, START_SECONDS)
+    if name not in known:
+        raise InputError(f"no study {name} in {storage.rstrip('/')}{nearest(name, known)}")
+
+
+def find_run(storage: str, name: str) -> str:
+    """Where in the storage the study `name` is, else the run of `stability` of that name.
+
+    Raises InputError where there is none, naming the nearest one.
+    """
+    fs, root = filesystem(storage)
+    known: dict[str, str] = {}
+
+    def find() -> None:
+        for part, file in (("stability", "stability.json"), ("studies", "study.json")):
+            for folder in folders(fs, f"{root}/{part}"):
+                if fs.exists(f"{root}/{part}/{folder}/{file}"):
+                    known[folder] = f"{part}/{folder}"
+
+    patiently(find, fs, storage, START_SECONDS)
+    if name in known:
+        return known[name]
+    if not known:
+        raise InputError(f"no study in {storage.rstrip('/')}/studies; --storage or RAYMC_STORAGE says where to look")
+    raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")
+
+
 def newest_study(storage: str, space: str) -> Path:
     """The study of a space that was made last. Raises InputError where there is none."""
     found = []
