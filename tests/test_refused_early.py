@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from raymc.cli import execute
+from raymc.commands import stability, train
+from raymc.study.names import check_target
+
 HEAVY = ("torch", "optuna", "ray", "mlflow", "sklearn")
 SCRIPT = f"""
 import importlib, json, sys
@@ -16,6 +22,21 @@ for words in json.loads(sys.argv[1]):
     code = execute(command.parser(), command.run, words[1:])
     print(json.dumps([code, [name for name in {HEAVY} if name in sys.modules]]))
 """
+
+
+def test_a_study_that_is_called_like_a_space_is_taken_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("mlc_digits", "some"):
+        (tmp_path / "studies" / name).mkdir(parents=True)
+        (tmp_path / "studies" / name / "study.json").write_text("{}")
+    monkeypatch.setattr("raymc.commands.stability.stability", lambda request: {})
+    monkeypatch.setattr("raymc.commands.training.train_one", lambda args: {})
+    for command in (train, stability):
+        for words, said in ((["mlc_digits"], True), (["some"], False), (["nmce_digits"], False)):
+            assert execute(command.parser(), command.run, [*words, "--storage", str(tmp_path)]) == 0
+            assert ("the study's winner is taken, not" in capsys.readouterr().err) == said
+            assert check_target(words[0], str(tmp_path)) == (words != ["nmce_digits"]), "one rule for both"
 
 
 def test_a_name_that_is_none_costs_no_large_import(tmp_path: Path) -> None:

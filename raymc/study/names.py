@@ -103,6 +103,17 @@ def newest_study(storage: str, space: str) -> Path:
     return studies_root(storage) / max(found)[1]
 
 
+def told_apart(target: str, storage: str) -> str | None:
+    """A line that says which is meant where a study is called like a search space: the study. Else None."""
+    if target not in study_names(storage):
+        return None
+    try:
+        file = find_space(target)
+    except InputError:
+        return None
+    return f"{target} is a study in {storage.rstrip('/')} and a search space: the study's winner is taken, not {file}"
+
+
 def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:
     """Whether `target` names a study of the storage; else it is a search space or one of the `others`.
 
