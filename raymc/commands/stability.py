@@ -13,7 +13,7 @@ from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.program import command_line
-from raymc.study.names import check_target, told_apart
+from raymc.study.names import check_target, shadowed_space
 from raymc.study.records import Row
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> Row:
     overrides, storage = parse_overrides(words if args.table else args.overrides), storage_root(args)
     if not args.table:
         check_target(args.target, storage)  # what is wrong with it is said before torch is imported
-        for line in filter(None, (told_apart(one, storage) for one in (args.target, *args.vs))):
+        for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
             print(line, file=sys.stderr)
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest

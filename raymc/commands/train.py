@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
-from raymc.study.names import check_target, told_apart
+from raymc.study.names import check_target, shadowed_space
 
 
 def parser() -> Parser:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
     storage = storage_root(args)
     check_target(args.space, storage)  # what is wrong with it is said before torch is imported
-    if line := told_apart(args.space, storage):
+    if line := shadowed_space(args.space, storage):
         print(line, file=sys.stderr)
     from raymc.commands.training import train_one
 

@@ -103,7 +103,7 @@ def newest_study(storage: str, space: str) -> Path:
     return studies_root(storage) / max(found)[1]
 
 
-def told_apart(target: str, storage: str) -> str | None:
+def shadowed_space(target: str, storage: str) -> str | None:
     """A line that says which is meant where a study is called like a search space: the study. Else None."""
     if target not in study_names(storage):
         return None

@@ -116,13 +116,17 @@ def _alone(storage: str, entry: Entry) -> Iterator[None]:
             _hold_leases(storage, entry, held)
         else:
             place = Path(storage, entry.part)
-            own = {place, *(place / name for name in _arms(entry)), *(file.parent for file in place.rglob(LOCK))}
+            own = {
+                place,
+                *(place / name for name in _configurations(entry)),
+                *(file.parent for file in place.rglob(LOCK)),
+            }
             for folder in sorted(own):
                 held.enter_context(locked(folder))
         yield
 
 
-def _arms(entry: Entry) -> list[str]:
+def _configurations(entry: Entry) -> list[str]:
     """The folders of a run's configurations, where it has several; one that it did not come to has none yet."""
     names = [str(name) for name in entry.facts.get("configurations", ())]
     return names if len(names) > 1 else []
@@ -133,7 +137,7 @@ def _hold_leases(storage: str, entry: Entry, held: ExitStack) -> None:
     fs, root = filesystem(storage)
     place = f"{root}/{entry.part}"
     found = patiently(partial(listing, fs, place), fs, storage)
-    own = {place, *(f"{place}/{name}" for name in _arms(entry))}
+    own = {place, *(f"{place}/{name}" for name in _configurations(entry))}
     taken = {path.rpartition(f"/{LEASE}/")[0] for path in found if f"/{LEASE}/" in path}
     waiting = [lease_at(fs, f"{folder}/{LEASE}") for folder in sorted(own | taken)]
     for patience in (0.0, STALE_SECONDS + 1):  # a holder elsewhere is known to be dead by its silence
