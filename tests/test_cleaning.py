@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
+from raymc.cli import execute
+from raymc.commands import studies
 from raymc.storage.cleaning import Plan, clean, plan_cleaning
 from raymc.storage.stage_store import Store
 from raymc.study.abandoned import abandoned_folders, remove_folders
 from raymc.study.events import EVENTS, EventLog
-from raymc.study.needs import needs_of_storage
+from raymc.study.inventory import running
+from raymc.study.needs import CurrentNeeds, needs_of_storage
 
 OLD = time.time() - 90 * 86400
 
@@ -79,8 +83,9 @@ def storage(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def cleaned(storage: str, older: float = 0.0) -> Plan:
-    return clean(storage, plan_cleaning(storage, needs_of_storage(storage)[0], older))
+def cleaned(storage: str, older: float | None = 0.0) -> Plan:
+    needs = CurrentNeeds(storage)
+    return clean(storage, plan_cleaning(storage, needs(), older), needs)
 
 
 def files(storage: str) -> set[str]:
@@ -97,7 +102,7 @@ def test_clean_takes_what_no_study_needs_and_nothing_else(storage: str, monkeypa
     lease = store.lease(HELD)
     assert lease.try_acquire()
     with lease:
-        done = clean(storage, plan)
+        done = clean(storage, plan, lambda: with_needs)
     assert done.at_work == {HELD} and plan.young == {YOUNG}
     found = {kind: {item.key for item in done.items if item.kind == kind} for kind in ("results", "banks", "torn")}
     assert found == {"results": {OTHER}, "banks": {OTHER_BANK}, "torn": {USED, ""}}
@@ -131,7 +136,7 @@ def test_what_an_earlier_version_does_not_say_keeps_everything_it_could_use(stor
     seed_files(folder, {"event": "epoch", "stage": "heads", "epoch": 1}, record="running")
     needs, silent = needs_of_storage(storage)
     assert needs.every_bank and needs.every_checkpoint and silent == ["old"]
-    plan = plan_cleaning(storage, needs)
+    plan = plan_cleaning(storage, needs, 0.0)
     assert {item.key for item in plan.items if item.kind in ("results", "banks")} == {OTHER, HELD, YOUNG}
     assert {item.key for item in plan.items if item.kind == "checkpoints"} == {USED}, "the one with a result"
 
@@ -146,6 +151,66 @@ def test_the_lease_of_one_who_died_elsewhere_goes(tmp_path: Path, monkeypatch: p
     age(tmp_path / "stages")
     assert [item.kind for item in cleaned(str(tmp_path)).items] == ["torn"]
     assert not (tmp_path / "stages" / USED).exists()
+
+
+def test_what_was_begun_since_the_plan_keeps_what_it_needs(storage: str) -> None:
+    needs = CurrentNeeds(storage)
+    plan = plan_cleaning(storage, needs(), 0.0)
+    assert {OTHER, OTHER_BANK, HELD} <= {item.key for item in plan.items}
+    Store(storage).save(HELD, {"x": torch.arange(9)}, {})  # computed anew while nobody answered
+    begun = Path(storage, "studies/new/trials/0000/seed-0")
+    seed_files(begun, begin(OTHER, OTHER_BANK), end(OTHER), record="running")
+    (begun.parents[2] / "study.json").write_text("{}")
+    done = clean(storage, plan, needs)
+    assert {OTHER, OTHER_BANK, HELD}.isdisjoint(item.key for item in done.items)
+    assert {LEFT, USED} <= {item.key for item in done.items}, "the rest goes"
+    for name, entry in ((OTHER, "result"), (OTHER_BANK, "view0"), (HELD, "result")):
+        assert Store(storage).load(name, entry) is not None
+
+
+def test_unless_it_is_asked_for_nothing_young_goes(storage: str) -> None:
+    """What `train` was interrupted at is gone on with in the next days, and no study knows of it."""
+    alone, store = key(50), Store(storage)
+    store.save(alone, {"x": torch.arange(8)}, {}, "epoch")
+    store.save(LEFT, {"x": torch.arange(8)}, {}, "epoch")
+    store.save(OTHER_BANK, {"x": torch.arange(8)}, {}, "view1")  # of a training that is about to read it
+    plan = plan_cleaning(storage, needs_of_storage(storage)[0])
+    assert {alone, LEFT, OTHER_BANK, YOUNG} <= plan.young
+    assert not {alone, LEFT, OTHER_BANK, YOUNG} & {item.key for item in plan.items}
+    two_hours = time.time() - 7200
+    for folder in (alone, LEFT):
+        for path in Path(storage, "stages", folder).iterdir():
+            os.utime(path, (two_hours, two_hours))
+    items = {item.key for item in plan_cleaning(storage, needs_of_storage(storage)[0]).items}
+    assert LEFT in items and alone not in items, "that of a trial that was stopped goes"
+    assert alone in {item.key for item in plan_cleaning(storage, needs_of_storage(storage)[0], 3600.0).items}
+    age(Path(storage, "stages", alone))
+    assert alone in {item.key for item in plan_cleaning(storage, needs_of_storage(storage)[0]).items}
+
+
+def test_after_the_answer_it_is_looked_again(
+    storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever is asked may answer tomorrow: by then a study has begun, and a table is being filled."""
+    cell = Path(storage, "tables/t/gcml/usps/0123")
+    cell.mkdir(parents=True)
+    lock = FileLock(cell / "driver.lock")
+
+    def answered_late(*_: object) -> bool:
+        begun = Path(storage, "studies/new/trials/0000/seed-0")
+        seed_files(begun, begin(OTHER, OTHER_BANK), record="running")
+        lock.acquire()
+        return True
+
+    monkeypatch.setattr(studies, "_agreed", answered_late)
+    words = ["clean", "--older", "0s", "--storage", storage, "--json"]
+    assert execute(studies.parser(), studies.run, words) == 0
+    lock.release()
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert Store(storage).load(OTHER_BANK, "view0") and Store(storage).load(YOUNG), "the table may read it"
+    assert done["cleaned"] and Store(storage).load(HELD) is None
+    lock.acquire()
+    assert running(storage) == ["t"]
 
 
 def test_a_study_that_was_only_half_made_is_abandoned_after_an_hour(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -108,7 +109,7 @@ def test_the_exported_file_and_the_study_train_the_winner_from_the_store(here: P
     code, exported, _ = door(studies, "export", "s", "--out", "best.yaml", *STORE)
     assert code == 0 and load_space("best.yaml").config().seed == exported["seed"]
     assert door(studies, "export", "s", "--out", "best.yaml", *STORE)[0] == 2, "a file that is there stays"
-    assert door(studies, "clean", "--yes", *STORE)[1]["bytes"] == 0, "a study needs all that it has"
+    assert door(studies, "clean", "--older", "0s", *STORE)[1]["bytes"] == 0, "a study needs all that it has"
     results = {}
     for target, out in (("best.yaml", "a"), ("s", "b")):
         code, results[out], told = door(train, target, "--out", out, *STORE)
@@ -138,6 +139,9 @@ def test_after_a_clean_the_same_words_compute_nothing(here: Path, door: Door) ->
     words = ("mine.yaml", "pretrain.epochs=2", "--seeds", "2", "--seed", "0", "--trials", "2", *STORE)
     stray = Path("store/stages") / ("f" * 32)
     shutil.copytree(next(path for path in Path("store/stages").iterdir() if path.is_dir()), stray)
+    assert door(studies, "clean", "--yes", *STORE)[1]["bytes"] == 0, "it is young"
+    for path in stray.iterdir():
+        os.utime(path, (1, 1))
     before = sorted(path for path in Path("store").rglob("*"))
     assert door(studies, "clean", "--dry-run", *STORE)[1]["results"]["entries"] == 1
     assert sorted(path for path in Path("store").rglob("*")) == before
@@ -199,7 +203,7 @@ def test_an_object_store_is_listed_and_cleaned_alike(
     for mine, its in zip(listed, found["studies"], strict=True):
         assert {**mine, "written": None, "bytes": 0, "files": 0} == {**its, "written": None, "bytes": 0, "files": 0}
     fs.pipe_file(f"{root}/stages/notes.txt", b"foreign")
-    assert door(studies, "clean", "--yes", "--storage", place)[1]["bytes"] == 0
+    assert door(studies, "clean", "--older", "0s", "--storage", place)[1]["bytes"] == 0
     code, exported, told = door(studies, "export", "s", "--out", "cloud.yaml", "--storage", place)
     assert code == 0 and exported["seed"] == door(studies, "export", "s", *STORE)[1]["seed"], told
     fs.pipe_file(f"{root}/studies/s/driver.lease/other.machine.1", b"1")
@@ -212,7 +216,7 @@ def test_an_object_store_is_listed_and_cleaned_alike(
     assert code == 0 and found["state"] == "finished" and Path("reports/s/index.html").is_file(), told
     code, _, told = door(studies, "delete", "s", "--yes", "--storage", place)
     assert code == 0 and door(studies, "list", "--storage", place)[1]["studies"] == [], told
-    code, cleaned, told = door(studies, "clean", "--yes", "--storage", place)
+    code, cleaned, told = door(studies, "clean", "--older", "0s", "--storage", place)
     assert code == 0 and cleaned["results"]["entries"] > 0, told
     assert list(listing(fs, root)) == [f"{root}/stages/notes.txt"]
 

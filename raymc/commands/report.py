@@ -13,14 +13,8 @@ from time import sleep
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
-from raymc.config import nearest
 from raymc.errors import InputError
-from raymc.reporting.search.page import write_report
-from raymc.reporting.stability.page import write_stability
-from raymc.stability.reader import FACTS
-from raymc.storage.mirror import fetched, followed
-from raymc.storage.objects import START_SECONDS, filesystem, folders, patiently
-from raymc.study.inventory import RUNNING, find_entry
+from raymc.study.names import find_run
 
 SECONDS = 5
 """Between two pages."""
@@ -51,9 +45,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     part = find_run(storage, args.study)
     if args.watch:
         return _watch(args.study, storage, part, out)
+    from raymc.reporting.search.page import write_report
+    from raymc.reporting.stability.page import write_stability
+    from raymc.storage.mirror import fetched
+
     with fetched(storage, part) as folder:
         try:
-            page = write_stability(folder, out) if (folder / FACTS).exists() else write_report(folder, out)
+            page = write_stability(folder, out) if part.startswith("stability/") else write_report(folder, out)
         except OSError as error:
             raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     print(f"report: {page}", file=sys.stderr)
@@ -64,6 +62,10 @@ def _watch(name: str, storage: str, part: str, out: Path) -> dict[str, Any]:
     """Write the page until the study is not running any more; at last as one that stays as it is. Raises InputError."""
     if not part.startswith("studies/"):
         raise InputError(f"--watch follows a study, and {name} is a run of stability: leave it out")
+    from raymc.reporting.search.page import write_report
+    from raymc.storage.mirror import followed
+    from raymc.study.inventory import RUNNING, find_entry
+
     with followed(storage, part) as (folder, update):
         shown = False
         try:
@@ -98,25 +100,3 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
     print(text(table, facts))
     print(f"report: {page}", file=sys.stderr)
     return {"table": table.name, "cells": facts["cells"], "report": str(page)}
-
-
-def find_run(storage: str, name: str) -> str:
-    """Where in the storage the study `name` is, else the run of `stability` of that name.
-
-    Raises InputError where there is none, naming the nearest one.
-    """
-    fs, root = filesystem(storage)
-    known: dict[str, str] = {}
-
-    def find() -> None:
-        for part, file in (("stability", FACTS), ("studies", "study.json")):
-            for folder in folders(fs, f"{root}/{part}"):
-                if fs.exists(f"{root}/{part}/{folder}/{file}"):
-                    known[folder] = f"{part}/{folder}"
-
-    patiently(find, fs, storage, START_SECONDS)
-    if name in known:
-        return known[name]
-    if not known:
-        raise InputError(f"no study in {storage.rstrip('/')}/studies; --storage or RAYMC_STORAGE says where to look")
-    raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")

@@ -6,13 +6,14 @@ With `--table NAME` instead, the cells of a paper's table.
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.program import same_command
-from raymc.study.names import check_target
+from raymc.study.names import check_target, shadowed_space
 from raymc.study.records import Row
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def run(args: argparse.Namespace) -> Row:
     overrides, storage = parse_overrides(words if args.table else args.overrides), storage_root(args)
     if not args.table:
         check_target(args.target, storage)  # what is wrong with it is said before torch is imported
+        for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
+            print(line, file=sys.stderr)
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
 

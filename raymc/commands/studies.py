@@ -7,10 +7,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, add_common, make_parser, storage_root
 from raymc.errors import InputError
+from raymc.study.names import check_run, find_study
+
+if TYPE_CHECKING:
+    from raymc.storage.cleaning import Needs, Plan
 
 Row = dict[str, Any]
 AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")
@@ -47,7 +51,7 @@ def parser() -> Parser:
     delete.add_argument("--tracking-uri", help="MLflow (default: where the study was tracked)")
     delete.add_argument("--database", help="the server of its trials, with the password (default: RAYMC_DATABASE)")
     clean = action("clean", "remove stage results, banks, and torn or abandoned files that no study needs")
-    clean.add_argument("--older", metavar="AGE", help="only what was not written for so long, e.g. 30d, 12h")
+    clean.add_argument("--older", metavar="AGE", help="only what was not written for so long: 30d, 12h (default: 1h)")
     for one in (delete, clean):
         one.add_argument("--dry-run", action="store_true", help="only say what would go")
         one.add_argument("--yes", action="store_true", help="do not ask")
@@ -75,11 +79,12 @@ def _list(args: argparse.Namespace) -> Row:
 
 
 def _show(args: argparse.Namespace) -> Row:
+    storage = storage_root(args)
+    check_run(storage, args.name)  # before torch is imported
     from raymc.reporting.aligned import aligned
     from raymc.study.inventory import best_in_words, find_entry, size_in_words, trials_in_words
     from raymc.study.words import configured
 
-    storage = storage_root(args)
     facts = find_entry(storage, args.name).facts
     best = facts["best"] or {}
     lines = {
@@ -128,14 +133,13 @@ def _compare(args: argparse.Namespace) -> Row:
 
 
 def _export(args: argparse.Namespace) -> Row:
+    storage = storage_root(args)
+    name = find_study(storage, args.name).name
     from raymc.storage.mirror import fetched
     from raymc.study.folder import read_manifest, read_space
-    from raymc.study.names import find_study
     from raymc.study.reader import read_study
     from raymc.study.winner import export_winner
 
-    storage = storage_root(args)
-    name = find_study(storage, args.name).name
     out = (args.out or Path(f"{name}.yaml")).expanduser().resolve()
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out {args.out}: expected: a name that ends in .yaml")
@@ -154,11 +158,12 @@ def _export(args: argparse.Namespace) -> Row:
 
 
 def _delete(args: argparse.Namespace) -> Row:
+    storage = storage_root(args)
+    check_run(storage, args.name)
     from raymc.masking import masked
     from raymc.study.inventory import find_entry, size_in_words
     from raymc.study.removal import delete, plan_deletion
 
-    storage = storage_root(args)
     entry = find_entry(storage, args.name)
     plan = plan_deletion(storage, entry, args.database)
     uri = _tracking(args, entry.facts) if args.mlflow and plan.spools else None
@@ -171,36 +176,36 @@ def _delete(args: argparse.Namespace) -> Row:
     result = {"name": entry.name, "bytes": size, "gone": gone, "deleted": False, "mlflow_runs": 0}
     if args.dry_run or not _agreed(args, "delete it?"):
         return result
-    if uri:
-        from raymc.tracking.removal import delete_runs
 
-        result["mlflow_runs"] = delete_runs(uri, plan.spools)
-    delete(storage, plan)
+    def forget_runs() -> None:
+        if uri:
+            from raymc.tracking.removal import delete_runs
+
+            result["mlflow_runs"] = delete_runs(uri, plan.spools)
+
+    delete(storage, plan, forget_runs)
     _say(args, f"deleted; `{_program('clean')}` removes stage results that no study needs any more")
     return result | {"deleted": True}
 
 
 def _clean(args: argparse.Namespace) -> Row:
-    from raymc.storage.cleaning import HALF_WRITTEN_SECONDS, clean, plan_cleaning
+    from raymc.storage.cleaning import clean
     from raymc.study.abandoned import abandoned_folders, remove_folders
-    from raymc.study.inventory import RUNNING, inventory, size_in_words
-    from raymc.study.needs import needs_of_storage
+    from raymc.study.inventory import size_in_words
+    from raymc.study.needs import CurrentNeeds
 
-    storage, older = storage_root(args), _age(args.older)
-    running = [entry.name for entry in inventory(storage) if entry.state == RUNNING]
-    if running:  # what a training has not said yet that it reads is young
-        older = max(older, HALF_WRITTEN_SECONDS)
-    needs, silent = needs_of_storage(storage)
-    plan, folders = plan_cleaning(storage, needs, older), abandoned_folders(storage)
+    storage, older = storage_root(args), None if args.older is None else _age(args.older)
+    needs = CurrentNeeds(storage)
+    (plan, busy), folders = _planned(storage, needs(), older), abandoned_folders(storage)
     size = plan.bytes + sum(count for _, count in folders)
     for kind, of in plan.sums().items():
         _say(args, f"{WORDS[kind]}: {of['entries']}, {size_in_words(of['bytes'])}")
     for folder, count in folders:
         _say(args, f"abandoned: {folder}, {size_in_words(count)}")
     _say(args, f"{len(plan.needed)} stay because studies need them" + _also(plan.young, plan.at_work))
-    if running:
-        _say(args, f"{', '.join(running)} at work: what was written in the last hour stays")
-    if silent:
+    if busy:
+        _say(args, f"{', '.join(busy)} at work: what was written in the last hour stays")
+    if silent := needs.silent:
         few = ", ".join(silent[:3]) + (" and others" if len(silent) > 3 else "")
         _say(args, f"all banks stay: {few}, of an earlier version, do not say which they use")
     result: Row = {"storage": storage, "bytes": size, **plan.sums(), "needed": len(plan.needed)}
@@ -213,12 +218,27 @@ def _clean(args: argparse.Namespace) -> Row:
         return result | {"at_work": len(plan.at_work), "cleaned": True}
     if not _agreed(args, f"remove {size_in_words(size)}?", args.older is not None):
         return result | {"at_work": len(plan.at_work)}
-    done = clean(storage, plan)
+    needs = CurrentNeeds(storage)  # the answer may have taken long
+    now, _ = _planned(storage, needs(), older)
+    done = clean(storage, now.within(plan), needs)
+    folders = [found for found in abandoned_folders(storage) if found in folders]
     remove_folders(folders)
     freed = done.bytes + sum(count for _, count in folders)
     left = f"; {len(done.at_work)} left, since other processes are at work on them" if done.at_work else ""
     _say(args, f"{size_in_words(freed)} removed{left}")
     return result | done.sums() | {"bytes": freed, "at_work": len(done.at_work), "cleaned": True}
+
+
+def _planned(storage: str, needs: Needs, older: float | None) -> tuple[Plan, list[str]]:
+    """What can go now, and who is at work: what they have not said yet that they read is young, whatever was asked."""
+    from raymc.storage.cleaning import HALF_WRITTEN_SECONDS, plan_cleaning
+    from raymc.study.inventory import running
+
+    busy, plan = running(storage), plan_cleaning(storage, needs, older)
+    busy += ["a training"] if plan.at_work and not busy else []  # also one of `train`, `cluster` or `embed`
+    if busy and older is not None and older < HALF_WRITTEN_SECONDS:
+        plan = plan_cleaning(storage, needs, HALF_WRITTEN_SECONDS)
+    return plan, busy
 
 
 ACTIONS: Mapping[str, Callable[[argparse.Namespace], Row]] = {
@@ -260,9 +280,9 @@ def _agreed(args: argparse.Namespace, question: str, without: bool = False) -> b
     return True
 
 
-def _age(text: str | None) -> float:
+def _age(text: str) -> float:
     """Seconds of `30d`, `12h`, `90m`; days without a letter. Raises InputError."""
-    match = AGE.fullmatch(text or "0")
+    match = AGE.fullmatch(text)
     if match is None:
         raise InputError(f"--older {text}: expected: a number and s, m, h, d or w, e.g. 30d")
     return float(match[1]) * SECONDS[match[2]]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
-from raymc.study.names import check_target
+from raymc.study.names import check_target, shadowed_space
 
 
 def parser() -> Parser:
@@ -27,7 +28,10 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
-    check_target(args.space, storage_root(args))  # what is wrong with it is said before torch is imported
+    storage = storage_root(args)
+    check_target(args.space, storage)  # what is wrong with it is said before torch is imported
+    if line := shadowed_space(args.space, storage):
+        print(line, file=sys.stderr)
     from raymc.commands.training import train_one
 
     return train_one(args)

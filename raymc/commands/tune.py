@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
@@ -12,7 +13,7 @@ from raymc.errors import InputError
 from raymc.space.names import find_space
 from raymc.space.pruner import PRUNERS
 from raymc.space.sampler import SAMPLERS
-from raymc.study.names import study_names
+from raymc.study.names import find_study, newest_study, study_names
 
 AUTO = "--resume=auto"
 
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.resume:
         find_space(args.space)
     resume = args.resume is True or (args.resume == "auto" and _begun(args.name, storage))
+    if args.resume is True:  # what there is not is said as early
+        find_study(storage, args.name) if args.name else newest_study(storage, Path(args.space).stem)
     from raymc.datasets import data_root
     from raymc.space.space import load_space
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fsspec import AbstractFileSystem
@@ -24,7 +24,9 @@ PAYLOAD = re.compile(r"(?P<name>[a-z]+[0-9]*(-[0-9]+)?)-[0-9a-f]{16}\.pt")
 TEMPORARY = re.compile(r"\..*\.tmp|.*\.[0-9a-f]{32}\.tmp|lease.*")
 PROBE = re.compile(r"\.[0-9a-f]{32}")
 HALF_WRITTEN_SECONDS = 3600.0
-"""A file that is not published yet may be of a process that is just writing it."""
+"""A file that is not published yet may be of a process that is just writing it, and a bank of one about to read it."""
+ALONE_SECONDS = 7 * 86400.0
+"""A checkpoint that no study knows is of a training by itself, which was told how to go on."""
 
 KINDS = ("results", "banks", "checkpoints", "torn")
 
@@ -33,11 +35,13 @@ KINDS = ("results", "banks", "checkpoints", "torn")
 class Needs:
     """What the studies of a storage go back to, by the keys of the store.
 
-    `every_bank` and `every_checkpoint`: of some run it is not known which, so all of them stay.
+    `over` are those whose trainings have ended, so that nobody goes on from a checkpoint of theirs. `every_bank` and
+    `every_checkpoint`: of some run it is not known which, so all of them stay.
     """
 
     results: frozenset[str] = frozenset()
     checkpoints: frozenset[str] = frozenset()
+    over: frozenset[str] = frozenset()
     every_bank: bool = False
     every_checkpoint: bool = False
 
@@ -54,8 +58,9 @@ class Item:
 
 @dataclass
 class Plan:
-    """What can go, and the keys that stay: `needed`, `at_work` (another process holds them), `young`."""
+    """What can go, and the keys that stay: `needed`, `at_work` (another process holds them), `young` (by `older`)."""
 
+    older: float | None = None
     items: list[Item] = field(default_factory=list)
     needed: set[str] = field(default_factory=set)
     at_work: set[str] = field(default_factory=set)
@@ -66,35 +71,46 @@ class Plan:
         of = {kind: [item for item in self.items if item.kind == kind] for kind in KINDS}
         return {k: {"entries": len(some), "bytes": sum(item.bytes for item in some)} for k, some in of.items()}
 
+    def within(self, shown: Plan) -> Plan:
+        """Without what another plan did not have: what nobody was asked about."""
+        known = {(item.key, item.kind) for item in shown.items}
+        return replace(self, items=[item for item in self.items if (item.key, item.kind) in known])
+
     @property
     def bytes(self) -> int:
         return sum(item.bytes for item in self.items)
 
 
-def plan_cleaning(storage: str, needs: Needs, older: float = 0.0) -> Plan:
-    """What of the stage store is in no one's `needs` and was not written for `older` seconds."""
+def plan_cleaning(storage: str, needs: Needs, older: float | None = None) -> Plan:
+    """What of the stage store is in no one's `needs` and was not written for `older` seconds.
+
+    None: for an hour, and a checkpoint that no study knows for a week.
+    """
     fs, root = filesystem(storage)
     stages = f"{root}/stages"
     found = patiently(lambda: listing(fs, stages), fs, storage)
     keys: dict[str, dict[str, tuple[int, float]]] = {}
-    plan, now = Plan(), time.time()
+    plan = Plan(older)
     for path, (size, written) in found.items():
         key, _, name = path[len(stages) + 1 :].partition("/")
-        age = now - float(written) if isinstance(written, int | float) else 0.0
+        age = _age(written)
         if KEY.fullmatch(key) and name:
             keys.setdefault(key, {})[name] = (size, age)
         elif PROBE.fullmatch(key) and not name and age > HALF_WRITTEN_SECONDS:
             plan.items.append(Item("", "torn", (key,), size))
     for key, files in sorted(keys.items()):
-        _plan_key(plan, fs, f"{stages}/{key}", key, files, needs, older)
+        _plan_key(plan, fs, f"{stages}/{key}", key, files, needs)
     return plan
 
 
-def clean(storage: str, plan: Plan) -> Plan:
-    """Remove the plan's files, those of a key under its lease; what was removed, and what was `at_work`."""
+def clean(storage: str, plan: Plan, needs: Callable[[], Needs]) -> Plan:
+    """Remove the plan's files, those of a key under its lease; what was removed, and what was `at_work`.
+
+    Under the lease each key is looked at again: what is in the `needs` of then, or was written meanwhile, stays.
+    """
     fs, root = filesystem(storage)
     stages = f"{root}/stages"
-    done = Plan(needed=plan.needed, young=plan.young, at_work=set(plan.at_work))
+    done = Plan(plan.older, needed=set(plan.needed), young=set(plan.young), at_work=set(plan.at_work))
     waiting = {key: lease_at(fs, f"{stages}/{key}/held") for key in dict.fromkeys(i.key for i in plan.items) if key}
     for item in plan.items:
         if not item.key:
@@ -107,7 +123,7 @@ def clean(storage: str, plan: Plan) -> Plan:
                 continue
             del waiting[key]
             with lease:
-                for item in (one for one in plan.items if one.key == key):
+                for item in _still(plan, done, fs, stages, key, needs()):
                     for name in item.files:
                         patiently(lambda path=f"{stages}/{key}/{name}": remove(fs, path), fs, storage)  # type: ignore[misc]
                     done.items.append(item)
@@ -118,6 +134,32 @@ def clean(storage: str, plan: Plan) -> Plan:
     return done
 
 
+def _still(plan: Plan, done: Plan, fs: AbstractFileSystem, stages: str, key: str, needs: Needs) -> list[Item]:
+    """Of the plan's items of a key what can go now as well."""
+    found = patiently(lambda: listing(fs, f"{stages}/{key}"), fs, stages)
+    own = {path[len(f"{stages}/{key}/") :]: (size, _age(written)) for path, (size, written) in found.items()}
+    fresh = Plan(plan.older)
+    _plan_key(fresh, fs, f"{stages}/{key}", key, {name: one for name, one in own.items() if "/" not in name}, needs)
+    done.needed |= fresh.needed
+    done.young |= fresh.young
+    can_go = {item.kind: set(item.files) for item in fresh.items}
+    items = []
+    for item in (one for one in plan.items if one.key == key):
+        mine = {name for name in item.files if "/" not in name}  # "/": of a dead holder
+        still = mine & can_go.get(item.kind, set())
+        if item.kind != "torn" and still != can_go.get(item.kind):  # of an entry all, or, published anew, nothing
+            still = set()
+        files = tuple(name for name in item.files if name in still or name not in mine)
+        if files:
+            items.append(replace(item, files=files, bytes=sum(own[name][0] for name in files if name in own)))
+    return items
+
+
+def _age(written: object) -> float:
+    """Seconds since a file was written; 0 where that is not known."""
+    return time.time() - float(written) if isinstance(written, int | float) else 0.0
+
+
 def _plan_key(
     plan: Plan,
     fs: AbstractFileSystem,
@@ -125,7 +167,6 @@ def _plan_key(
     key: str,
     files: Mapping[str, tuple[int, float]],
     needs: Needs,
-    older: float,
 ) -> None:
     entries, torn = _entries(fs, place, files)
     held = [name for name in files if name.startswith("held/")]
@@ -148,6 +189,9 @@ def _plan_key(
     for kind, names in going.items():
         if not names:
             continue
+        alone = kind == "checkpoints" and "result" not in entries and key not in needs.over
+        usual = ALONE_SECONDS if alone else HALF_WRITTEN_SECONDS
+        older = usual if plan.older is None else plan.older
         if kind != "torn" and min(files[name][1] for name in names) < older:
             plan.young.add(key)
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -120,6 +121,16 @@ def folders(fs: AbstractFileSystem, path: str) -> list[str]:
     # A link may be to a folder.
     names = [str(info["name"]).rstrip("/").rpartition("/")[2] for info in found if info["type"] != "file"]
     return sorted(name for name in names if not name.startswith("."))
+
+
+def listing_of_runs(fs: AbstractFileSystem, path: str) -> Listing:
+    """`listing`, with what is in folders that are links, such as a study that was moved to another disk."""
+    found = listing(fs, path)
+    if is_local(fs):
+        for link in [one for one in found if os.path.islink(one) and os.path.isdir(one)]:
+            del found[link]
+            found |= listing(fs, link)
+    return found
 
 
 def mark(fs: AbstractFileSystem, path: str) -> tuple[int, object]:

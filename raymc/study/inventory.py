@@ -20,14 +20,16 @@ from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.storage.lease import STALE_SECONDS
 from raymc.storage.mirror import fetched
-from raymc.storage.objects import START_SECONDS, Listing, filesystem, is_uri, listing, patiently
+from raymc.storage.objects import START_SECONDS, Listing, filesystem, is_uri, listing_of_runs, patiently
 from raymc.study.files import load_json, read_seeds, trial_folder
 from raymc.study.reader import Study, confirmation_of, read_study, winner
-from raymc.study.records import BAD, FINAL, FINISHED, PRUNED, Record, Row, mapping
+from raymc.study.records import BAD, FINISHED, PRUNED, Record, Row, mapping
+from raymc.study.remaining import fresh_left, own_trials, trials_left
 
 STABILITY = "stability.json"
 LISTS = {"studies": "study.json", "stability": STABILITY}
 """Where runs are, and the file without which there is none."""
+TABLES = "tables"
 LOCK, LEASE = "driver.lock", "driver.lease"
 CLOUD_SECONDS = STALE_SECONDS + 45  # an object store's clock and ours may differ
 LIGHT = re.compile(r"(.*/)?(study\.json|stability\.json|record\.json|result\.json|baseline\.json|[^/]*\.yaml)")
@@ -58,7 +60,7 @@ def inventory(storage: str, only: str | None = None) -> list[Entry]:
     found: list[Entry] = []
     names: list[str] = []
     for place in LISTS:
-        files = patiently(partial(listing, fs, f"{root}/{place}"), fs, storage, START_SECONDS)
+        files = patiently(partial(listing_of_runs, fs, f"{root}/{place}"), fs, storage, START_SECONDS)
         own: dict[str, Listing] = {}
         for path, entry in files.items():
             name, _, rest = path[len(root) + len(place) + 2 :].partition("/")
@@ -69,6 +71,19 @@ def inventory(storage: str, only: str | None = None) -> list[Entry]:
     if only is not None and not found:
         raise InputError(f"no study {only} in {storage.rstrip('/')}{nearest(only, names)}")
     return sorted(found, key=lambda entry: (entry.facts["created"] or "", entry.name))
+
+
+def running(storage: str) -> list[str]:
+    """The studies, runs and tables of a storage that a driver is at work on."""
+    fs, root = filesystem(storage)
+    names = []
+    for place in (*LISTS, TABLES):
+        of: dict[str, Listing] = {}
+        for path, entry in patiently(partial(listing_of_runs, fs, f"{root}/{place}"), fs, storage).items():
+            name, _, rest = path[len(root) + len(place) + 2 :].partition("/")
+            of.setdefault(name, {})[rest] = entry
+        names += [name for name, files in of.items() if _is_running(storage, f"{place}/{name}", files)]
+    return names
 
 
 def find_entry(storage: str, name: str) -> Entry:
@@ -109,16 +124,15 @@ def _entry(storage: str, place: str, name: str, files: Listing) -> Entry:
 
 def _of_study(folder: Path) -> Row:
     study = read_study(folder)
-    states = Counter(trial.state for trial in study.trials)
-    planned = int(study.get("budget", "trials") or 0)
+    states = Counter(trial.state for trial in own_trials(study))
     return {
-        "state": DONE if _is_done(study, planned) else INTERRUPTED,
+        "state": INTERRUPTED if trials_left(study) or fresh_left(study) else DONE,
         "space": study.get("space", "name"),
         "method": study.get("method"),
         "dataset": study.get("dataset"),
         "smoke": bool(study.get("smoke")),
         "trials": {
-            "planned": planned,
+            "planned": int(study.get("budget", "trials") or 0),
             FINISHED: states[FINISHED],
             PRUNED: states[PRUNED],
             "failed": sum(states[name] for name in BAD),
@@ -128,13 +142,6 @@ def _of_study(folder: Path) -> Row:
         "database": study.get("database"),
         "tracking_uri": study.get("tracking_uri"),
     }
-
-
-def _is_done(study: Study, planned: int) -> bool:
-    ended = sum(trial.state in FINAL for trial in study.trials)
-    confirm = mapping(study.get("confirm"))
-    wanted = min(int(confirm.get("top") or 0), len(study.finished)) if confirm.get("seeds") else 0
-    return ended >= planned and sum(record.state in FINAL for record in study.confirmations) >= wanted
 
 
 def _best(study: Study) -> Row | None:

@@ -54,6 +54,43 @@ def find_study(storage: str, name: str) -> Path:
     return studies_root(storage) / name
 
 
+def check_run(storage: str, name: str) -> None:
+    """Raises InputError, naming the nearest one, where there is neither a study nor a run of `stability` of the name.
+
+    One that cannot be read counts.
+    """
+    fs, root = filesystem(storage)
+
+    def find() -> list[str]:
+        return [one for place in ("studies", "stability") for one in folders(fs, f"{root}/{place}")]
+
+    known = patiently(find, fs, storage, START_SECONDS)
+    if name not in known:
+        raise InputError(f"no study {name} in {storage.rstrip('/')}{nearest(name, known)}")
+
+
+def find_run(storage: str, name: str) -> str:
+    """Where in the storage the study `name` is, else the run of `stability` of that name.
+
+    Raises InputError where there is none, naming the nearest one.
+    """
+    fs, root = filesystem(storage)
+    known: dict[str, str] = {}
+
+    def find() -> None:
+        for part, file in (("stability", "stability.json"), ("studies", "study.json")):
+            for folder in folders(fs, f"{root}/{part}"):
+                if fs.exists(f"{root}/{part}/{folder}/{file}"):
+                    known[folder] = f"{part}/{folder}"
+
+    patiently(find, fs, storage, START_SECONDS)
+    if name in known:
+        return known[name]
+    if not known:
+        raise InputError(f"no study in {storage.rstrip('/')}/studies; --storage or RAYMC_STORAGE says where to look")
+    raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")
+
+
 def newest_study(storage: str, space: str) -> Path:
     """The study of a space that was made last. Raises InputError where there is none."""
     found = []
@@ -64,6 +101,17 @@ def newest_study(storage: str, space: str) -> Path:
     if not found:
         raise InputError(f"no study of {space} in {storage.rstrip('/')}/studies to resume")
     return studies_root(storage) / max(found)[1]
+
+
+def shadowed_space(target: str, storage: str) -> str | None:
+    """A line that says which is meant where a study is called like a search space: the study. Else None."""
+    if target not in study_names(storage):
+        return None
+    try:
+        file = find_space(target)
+    except InputError:
+        return None
+    return f"{target} is a study in {storage.rstrip('/')} and a search space: the study's winner is taken, not {file}"
 
 
 def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:

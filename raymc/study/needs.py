@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from fsspec import AbstractFileSystem
 
 from raymc.storage.cleaning import Needs
 from raymc.storage.mirror import AT_ONCE
-from raymc.storage.objects import filesystem, listing, patiently
+from raymc.storage.objects import filesystem, folders, is_local, listing_of_runs, patiently
 from raymc.study.events import EVENTS
 from raymc.study.records import FINAL, Row, mapping
 
 PLACES = ("studies", "stability", "tables")
 RESULT, RECORD = "result.json", "record.json"
 MANIFESTS = {"study.json", "stability.json", "cell.json"}
+FORMS = (
+    "studies/*/study.json",
+    "stability/*/stability.json",
+    "stability/*/*/stability.json",
+    "tables/*/*/*/*/cell.json",
+)
 
 
 @dataclass
@@ -41,7 +49,7 @@ def needs_of_storage(storage: str) -> tuple[Needs, list[str]]:
     fs, root = filesystem(storage)
     found: dict[str, set[str]] = {}
     for place in PLACES:
-        for path in patiently(partial(listing, fs, f"{root}/{place}"), fs, storage):
+        for path in patiently(partial(listing_of_runs, fs, f"{root}/{place}"), fs, storage):
             folder, _, name = path.rpartition("/")
             if "/." in folder[len(root) :]:
                 continue  # what is being made, or deleted
@@ -64,10 +72,38 @@ def needs_of_storage(storage: str) -> tuple[Needs, list[str]]:
     needs = Needs(
         results=listed | {key for seed in read.values() for key in seed.has | seed.reads},
         checkpoints=frozenset(key for folder in going for key in read[folder].at),
+        over=frozenset(key for folder in read.keys() - going for key in read[folder].at | read[folder].has),
         every_bank=bool(silent),
         every_checkpoint=bool(silent & going),
     )
     return needs, sorted({folder[len(root) + 1 :].split("/")[1] for folder in silent})
+
+
+class CurrentNeeds:
+    """`needs_of_storage`, read again whenever a run was begun or its manifest was written since."""
+
+    def __init__(self, storage: str) -> None:
+        self.storage = storage
+        self._seen, (self._needs, self.silent) = self._runs(), needs_of_storage(storage)
+
+    def __call__(self) -> Needs:
+        if (now := self._runs()) != self._seen:
+            self._seen, (self._needs, self.silent) = now, needs_of_storage(self.storage)
+        return self._needs
+
+    def _runs(self) -> list[tuple[str, float]]:
+        """The runs with the time of their manifests; of an object store, where that costs a request each, the names."""
+        fs, root = filesystem(self.storage)
+        if is_local(fs):
+            return sorted((str(path), _written(path)) for form in FORMS for path in Path(root).glob(form))
+        names = [f"{place}/{name}" for place in PLACES for name in folders(fs, f"{root}/{place}")]
+        return [(name, 0.0) for name in names]
+
+
+def _written(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _stored(fs: AbstractFileSystem, storage: str, folder: str, name: str) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,14 @@ from raymc.storage.objects import filesystem, home, is_uri, listing, patiently, 
 from raymc.study import database
 from raymc.study.files import load_json
 from raymc.study.folder import Busy, locked
-from raymc.study.inventory import LEASE, LISTS, RUNNING, Entry
+from raymc.study.inventory import LEASE, LISTS, LOCK, RUNNING, Entry, find_entry
+from raymc.study.records import mapping
 
-REPORT = ("summary.json", "stability.json")
+REPORTS = {
+    "summary.json": ("index.html", "trials.csv"),
+    "stability.json": ("stability.html", "stability.md", "stability.csv"),
+}
+"""By the file that says of which run a report is, the others of it."""
 SPOOLS = ("spool/id", "mlflow.id")
 """Where a study's folder has the id by which MLflow knows its runs."""
 
@@ -39,11 +45,12 @@ class Deletion:
 
 
 def plan_deletion(storage: str, entry: Entry, url: str | None) -> Deletion:
-    """What goes with a run. Raises InputError while it is running, and where its trials are on a server that `url`
-    (None: `RAYMC_DATABASE`) does not give the password of.
+    """What goes with a run. Raises InputError while it is running, where its folder is a link, and where its trials are
+    on a server that `url` (None: `RAYMC_DATABASE`) does not give the password of.
     """
-    if entry.state == RUNNING:
-        raise InputError(f"{entry.name} is running; stop it first")
+    _check_idle(entry)
+    if not is_uri(storage) and (place := Path(storage, entry.part)).is_symlink():
+        raise InputError(f"{place} is a link to {os.readlink(place)}: remove the link, and what it leads to, by hand")
     server = entry.facts.get("database")
     if server is not None:
         given = url or os.environ.get("RAYMC_DATABASE")
@@ -53,43 +60,93 @@ def plan_deletion(storage: str, entry: Entry, url: str | None) -> Deletion:
     with fetched(storage, entry.part, lambda name: name.endswith(SPOOLS)) as folder:
         found = (path for file in SPOOLS for path in (*folder.glob(file), *folder.glob(f"*/{file}")))
         spools = tuple(dict.fromkeys(path.read_text().strip() for path in found))
-    return Deletion(entry, _report(entry.name), server, spools)
+    return Deletion(entry, _report(entry), server, spools)
 
 
-def delete(storage: str, deletion: Deletion) -> None:
-    """Remove the run, the file by which it is found first. Raises Busy where a driver has taken it up meanwhile."""
+def delete(storage: str, deletion: Deletion, before: Callable[[], object] = lambda: None) -> None:
+    """Remove the run, the file by which it is found first; `before` is called once no driver can take it up any more.
+
+    Raises InputError, Busy where a driver has taken it up since it was planned.
+    """
     entry = deletion.entry
+    now = find_entry(storage, entry.name)
+    _check_idle(now)
+    if (now.part, now.facts["created"]) != (entry.part, entry.facts["created"]):
+        raise InputError(f"{entry.name} is another {now.facts['kind']} by now; look again")
     with _alone(storage, entry):
+        before()
         if deletion.server is not None:
             _forget(deletion.server, entry.name)
         _remove_stored(storage, entry) if is_uri(storage) else _remove_folder(Path(storage, entry.part))
     if deletion.report is not None:
-        shutil.rmtree(deletion.report)
+        _remove_report(deletion.report)
 
 
-def _report(name: str) -> Path | None:
-    """The run's report in the working folder; a folder of that name that no report wrote is nobody's to delete."""
-    folder = Path("reports").resolve() / name
-    for file in REPORT:
-        facts = load_json(folder / file)
-        if facts is not None and name in (facts.get("study"), facts.get("name"), Path(str(facts.get("folder"))).name):
+def _check_idle(entry: Entry) -> None:
+    if entry.state == RUNNING:
+        raise InputError(f"{entry.name} is running; stop it first")
+
+
+def _report(entry: Entry) -> Path | None:
+    """The run's report in the working folder; one of another run, of the same name elsewhere, is not its own."""
+    folder = Path("reports").resolve() / entry.name
+    for file in REPORTS:
+        facts = load_json(folder / file) or {}
+        created = facts.get("created") or mapping(facts.get("manifest")).get("created")
+        named = entry.name in (facts.get("study"), facts.get("name"), Path(str(facts.get("folder"))).name)
+        if named and created is not None and created == entry.facts["created"]:
             return folder
     return None
 
 
+def _remove_report(folder: Path) -> None:
+    """What raymc wrote there; the folder stays while a user has files of their own in it."""
+    for file, others in REPORTS.items():
+        for name in (*others, file):
+            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
 @contextmanager
 def _alone(storage: str, entry: Entry) -> Iterator[None]:
-    """Keep drivers off the run, and off each configuration that is locked by itself."""
-    if not is_uri(storage):
-        with locked(Path(storage, entry.part)):
-            yield
-        return
-    fs, root = filesystem(storage)
-    lease = lease_at(fs, f"{root}/{entry.part}/{LEASE}")
-    if not lease.try_acquire():
-        raise Busy(f"{entry.name} is being run by another process, or was {STALE_SECONDS:.0f} seconds ago; try again")
-    with lease:
+    """Keep drivers off the run, and off each configuration of it: those are locked one by one."""
+    with ExitStack() as held:
+        if is_uri(storage):
+            _hold_leases(storage, entry, held)
+        else:
+            place = Path(storage, entry.part)
+            own = {
+                place,
+                *(place / name for name in _configurations(entry)),
+                *(file.parent for file in place.rglob(LOCK)),
+            }
+            for folder in sorted(own):
+                held.enter_context(locked(folder))
         yield
+
+
+def _configurations(entry: Entry) -> list[str]:
+    """The folders of a run's configurations, where it has several; one that it did not come to has none yet."""
+    names = [str(name) for name in entry.facts.get("configurations", ())]
+    return names if len(names) > 1 else []
+
+
+def _hold_leases(storage: str, entry: Entry, held: ExitStack) -> None:
+    """Those of the run and of each configuration. Raises Busy where one is another's."""
+    fs, root = filesystem(storage)
+    place = f"{root}/{entry.part}"
+    found = patiently(partial(listing, fs, place), fs, storage)
+    own = {place, *(f"{place}/{name}" for name in _configurations(entry))}
+    taken = {path.rpartition(f"/{LEASE}/")[0] for path in found if f"/{LEASE}/" in path}
+    waiting = [lease_at(fs, f"{folder}/{LEASE}") for folder in sorted(own | taken)]
+    for patience in (0.0, STALE_SECONDS + 1):  # a holder elsewhere is known to be dead by its silence
+        time.sleep(patience if waiting else 0.0)
+        for lease in [lease for lease in waiting if lease.try_acquire()]:
+            held.enter_context(lease)
+            waiting.remove(lease)
+    if waiting:
+        raise Busy(f"{entry.name} is being run by another process; stop it first")
 
 
 def _remove_folder(folder: Path) -> None:

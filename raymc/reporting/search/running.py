@@ -10,11 +10,12 @@ from typing import Any
 from raymc.study.events import EVENTS, read_lines
 from raymc.study.files import FOLDERS
 from raymc.study.reader import Study, winner
-from raymc.study.records import FINAL, RUNNING, Record, mapping, number
+from raymc.study.records import RUNNING, Record, mapping, number
+from raymc.study.remaining import fresh_left, trials_left
 from raymc.study.words import configured, duration
 
 RESULT = "result.json"
-SEARCH, CONFIRM = FOLDERS["search"], FOLDERS["confirm"]
+SEARCH, CONFIRM, DEFAULT = FOLDERS["search"], FOLDERS["confirm"], FOLDERS["default"]
 
 
 def running_now(study: Study) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def running_now(study: Study) -> dict[str, Any]:
 
 def _trainings(study: Study) -> Iterator[dict[str, str]]:
     """Those that have begun and have no result, of trials that have not ended."""
-    for kind, records in ((SEARCH, study.trials), (CONFIRM, study.confirmations)):
+    default = () if study.default is None else (study.default,)
+    for kind, records in ((SEARCH, study.trials), (CONFIRM, study.confirmations), (DEFAULT, default)):
         for record in records:
             if record.state != RUNNING:
                 continue
@@ -45,7 +47,7 @@ def _training(kind: str, record: Record, folder: Path) -> dict[str, str]:
     begun = next((one["time"] for one in reversed(events) if one.get("event") == "begin" and "time" in one), None)
     seconds = (datetime.now(UTC).timestamp() - begun / 1000) if isinstance(begun, int) else None
     return {
-        "task": f"trial {record.trial}" if kind == SEARCH else f"trial {record.trial} on fresh seeds",
+        "task": _task(kind, record),
         "seed": folder.name.removeprefix("seed-"),
         "parameters": configured(record.params),
         "at": f"{at.get('stage') or 'loading data'}{epochs}",
@@ -53,17 +55,18 @@ def _training(kind: str, record: Record, folder: Path) -> dict[str, str]:
     }
 
 
+def _task(kind: str, record: Record) -> str:
+    name = "the default" if kind == DEFAULT else f"trial {record.trial}"
+    return name if kind == SEARCH else f"{name} on fresh seeds"
+
+
 def _left(study: Study) -> str:
     """Trials and trainings that are to come, and the time that they take at the pace of this session."""
-    planned = int(study.get("budget", "trials") or 0)
-    ended = sum(trial.state in FINAL for trial in study.trials)
-    confirm, seeds = mapping(study.get("confirm")), len(study.get("seeds") or ())
-    fresh = int(confirm.get("top") or 0) * len(confirm.get("seeds") or ())
-    fresh -= sum(len(record.seeds) for record in study.confirmations)
-    search = max(0, planned - ended)
+    planned, seeds = int(study.get("budget", "trials") or 0), len(study.get("seeds") or ())
+    search, fresh = trials_left(study), fresh_left(study)
     going = sum(len(trial.seeds) for trial in study.trials if trial.state == RUNNING)
-    trainings = max(0, search * seeds - going) + max(0, fresh)
-    words = f"{search} of {planned} trials, and at most {max(0, fresh)} trainings on fresh seeds"
+    trainings = max(0, search * seeds - going) + fresh
+    words = f"{search} of {planned} trials, and at most {fresh} trainings on fresh seeds"
     pace = _pace(study)
     return words if pace is None or not trainings else f"{words}: about {duration(pace * trainings)}"
 
@@ -76,7 +79,7 @@ def _pace(study: Study) -> float | None:
         begun = datetime.fromisoformat(started).timestamp()
     except ValueError:
         return None
-    paths = (path for kind in (SEARCH, CONFIRM) for path in study.folder.glob(f"{kind}/*/seed-*/{RESULT}"))
+    paths = (path for kind in (SEARCH, CONFIRM, DEFAULT) for path in study.folder.glob(f"{kind}/*/seed-*/{RESULT}"))
     ended = sum(path.stat().st_mtime >= begun for path in paths)
     return (datetime.now(UTC).timestamp() - begun) / ended if ended else None
 
