@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from raymc.commands import tune as command
 from raymc.errors import CollapsedError, DeviceMemoryError, InputError
 from raymc.execution import session
 from raymc.study import earlier
@@ -146,3 +147,43 @@ def test_what_failed_runs_again_under_a_number_of_its_own_and_counts_once(tmp_pa
     quiet = make_queue(tmp_path, study, trials=12, top=1, retry=True)
     assert quiet.left == 0, "what has run again and finished is no failure"
     assert Counter(t.state.name for t in study.get_trials())["WAITING"] == 0 and set(KEYS) == set(rerun[0].params)
+
+
+def test_what_failed_stays_a_failure_where_a_limit_lets_nothing_run_again(tmp_path: Path) -> None:
+    def before(params: Mapping[str, Any], seed: int, epoch: int) -> None:
+        raise DeviceMemoryError("no memory")
+
+    study = new_study()
+    run_here(make_queue(tmp_path, study, trials=3), tmp_path, FakeTrainable(before))
+    failed = {"finished": 0, "pruned": 0, "failed": 3}
+    over = make_queue(tmp_path, study, trials=3, retry=True, over=lambda queue: "the hour was over")
+    assert over.counts() == failed and over.next() is None and over.left == 0
+    began = [0]
+    one = make_queue(tmp_path, study, trials=3, retry=True, over=lambda queue: "over" if began[0] else "")
+    task = one.next()
+    assert task is not None and task.trial == 3
+    began[0] = 1
+    one.ended(task, "lost")
+    assert one.next() is None and one.counts() == failed, "two of them were to run again, and did not"
+    rest = make_queue(tmp_path, study, trials=3, retry=True)
+    tasks = run_here(rest, tmp_path, FakeTrainable())
+    assert [one.trial for one in tasks if one.kind == "search"] == [4, 5, 6], "each once more"
+    assert rest.counts() == {"finished": 3, "pruned": 0, "failed": 0}
+
+
+def test_smoke_studies_agree_without_the_constraint_that_neither_heeds(
+    working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earlier, "stage_keys", lambda *_: {"heads": "0"})
+    goal = {"metric": "acc", "constraint": {"metric": "nmi", "at_least": 0.4}}
+    space = _space(working, "bound.yaml", objective=goal)
+    tune(_request(name="old", space=space, smoke=True, trials=2))
+    tune(_request(name="new", space=space, smoke=True, trials=2, source="old"))
+    assert read_manifest(Path("storage/studies/new"))["taken"]["trials"] == 2
+
+
+def test_auto_with_retry_begins_a_study(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYMC_STORAGE", "storage")
+    args = command.parser().parse_args(["mine.yaml", "--name", "a", "--resume=auto", "--retry", "failed"])
+    assert command.run(args)["trials"]["finished"] == 4
+    assert command.run(args)["trials"]["finished"] == 4

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from raymc.atomic import write_json
 from raymc.errors import InputError
 from raymc.execution import session
 from raymc.space.space import load_space
 from raymc.study.files import read_json
 from raymc.study.limits import Limits, gpu_seconds, plan_limits, without_gain
+from raymc.study.reader import read_study
 from raymc.study.records import Record, Resources
-from tests.search_fakes import FakeTrainable, make_queue, new_study, run_here, tune
+from tests import search_fakes
+from tests.search_fakes import FakeTrainable, Killed, make_queue, new_study, run_here, tune
 from tests.test_search_study import SPACE, Tracker, _request, driver_here
 
 FOUR = Limits(hours=1.0, gpu_hours=2.0, patience=3)
@@ -62,6 +66,48 @@ def test_patience_ends_the_search_and_what_is_best_is_confirmed(tmp_path: Path) 
     assert more.left > 30
 
 
+def _working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainable: FakeTrainable, slots: int = 1) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(session, "StudyTracker", Tracker)
+    monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real: trainable, slots))
+
+
+def test_patience_counts_anew_where_more_trials_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _working(tmp_path, monkeypatch, FakeTrainable())
+    monkeypatch.setattr(search_fakes, "accuracy", lambda params, seed: 0.5)
+    (tmp_path / "mine.yaml").write_text(SPACE.replace("budget: {", "budget: {patience: 2, "))
+    assert tune(_request(trials=9))["trials"]["finished"] == 3
+    assert tune(_request(trials=9, resume=True))["trials"]["finished"] == 3, "no more were asked for"
+    assert tune(_request(trials=12, resume=True))["trials"]["finished"] == 3 + 2
+    manifest = read_json(Path("storage/studies/s/study.json"))
+    assert manifest is not None and manifest["budget"]["patience_from"] == 3
+
+
+def test_gpu_hours_of_a_running_trial_have_those_of_sessions_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(params: Any, seed: int, epoch: int) -> None:
+        if seed == 1:
+            raise Killed
+
+    _working(tmp_path, monkeypatch, FakeTrainable(dies))
+    (tmp_path / "mine.yaml").write_text(SPACE + "resources: {gpus_per_worker: 1}\n")
+    with pytest.raises(Killed):
+        tune(_request(gpu_hours=0.5))
+    folder = Path("storage/studies/s/trials/0000")
+    for path in (folder / "record.json", folder / "seed-0/result.json"):
+        content = read_json(path)
+        assert content is not None
+        rows = [content, *content.get("per_seed", ())]
+        for row in rows:
+            row["seconds"] = 3600.0
+            row.pop("resources", None)  # what the driver in its place gives has no GPU
+        write_json(path, content)
+    _working(tmp_path, monkeypatch, FakeTrainable(), slots=2)
+    assert sum(tune(_request(resume=True))["trials"].values()) == 1, "the hour is used: none begins beside it"
+
+
 def test_hours_count_over_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -103,27 +149,60 @@ def test_limits_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         plan_limits(load_space(tmp_path / "two.yaml"), None, None)
 
 
-def test_the_default_is_confirmed_beside_the_winner_whether_a_trial_has_its_values_or_not(
+def test_the_default_stands_beside_the_best_and_takes_no_part_in_the_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(SPACE)
-    (tmp_path / "own.yaml").write_text(SPACE.replace("first: [{heads.weight_decay: 1.0e-3, heads.epochs: 3}]", ""))
-    monkeypatch.setattr(session, "StudyTracker", Tracker)
-    for name, space, own in (("a", "mine.yaml", False), ("b", "own.yaml", True)):
-        trainable = FakeTrainable()
-        monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real, use=trainable: use))
-        result = tune(_request(space=space, name=name))
-        default, folder = result["default"], Path("storage/studies") / name
-        assert default["seeds"] == [1000, 1001, 1002] and (default["trial"] == 0) == own
-        assert (folder / "default").exists() != own
+    """On fresh seeds it is the better one by far; it wins only where the search put it among the best."""
+    first = "first: [{heads.weight_decay: 1.0e-3, heads.epochs: 3}]"
+    default = {"heads.weight_decay": 1e-3, "heads.epochs": 20}
+
+    def scored(params: Mapping[str, Any], seed: int) -> float:
+        return (0.9 if seed >= 1000 else 0.5) if dict(params) in ({}, default) else 0.6 + 0.01 * (seed % 7)
+
+    _working(tmp_path, monkeypatch, FakeTrainable())
+    monkeypatch.setattr(search_fakes, "accuracy", scored)
+    one = SPACE.replace("top: 2", "top: 1")
+    (tmp_path / "trial.yaml").write_text(one.replace(first, ""))  # the default is tried first
+    (tmp_path / "none.yaml").write_text(one)
+    (tmp_path / "all.yaml").write_text(one.replace(first, "").replace("top: 1", "top: 4"))
+    for name, trial, beside in (("trial", 0, True), ("none", None, True), ("all", 0, False)):
+        result = tune(_request(space=f"{name}.yaml", name=name))
+        found, folder = result["default"], Path("storage/studies") / name
+        assert found["seeds"] == [1000, 1001, 1002] and found["trial"] == trial
+        assert (folder / "default").exists() == beside and (result["best"]["trial"] == trial) != beside
+        page, shown = Path(result["report"]).read_text(), capsys.readouterr().out
+        if beside:
+            gap = result["confirm"]["acc"]["mean"] - found["statistics"]["mean"]
+            assert found["advantage"]["mean"] == pytest.approx(gap) and gap < 0
+            assert "It is worse by" in shown and "figures are therefore unbiased" in page
+        else:
+            assert "It is the default configuration" in shown
         manifest = read_json(folder / "study.json")
         assert manifest is not None and set(manifest["default"]) == set(manifest["searched"])
-        shown = capsys.readouterr().out
-        if default["advantage"] is not None:
-            gap = result["confirm"]["acc"]["mean"] - default["statistics"]["mean"]
-            assert default["advantage"]["mean"] == pytest.approx(gap) and "the default configuration" in shown
-        assert "default configuration" in Path(result["report"]).read_text()
+
+
+def test_a_study_of_before_has_its_default_among_the_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(params: Mapping[str, Any], seed: int) -> float:
+        return (0.9 if seed >= 1000 else 0.5) if params.get("heads.epochs") == 20 else 0.6
+
+    trainable = FakeTrainable()
+    _working(tmp_path, monkeypatch, trainable)
+    monkeypatch.setattr(search_fakes, "accuracy", scored)
+    space = SPACE.replace("top: 2", "top: 1").replace("heads.epochs: 3}", "heads.epochs: 20}")
+    (tmp_path / "mine.yaml").write_text(space)
+    tune(_request())
+    folder = Path("storage/studies/s")
+    (folder / "default/0000").rename(folder / "confirm/0000")
+    (folder / "default").rmdir()
+    record = read_json(folder / "confirm/0000/record.json")
+    assert record is not None
+    write_json(
+        folder / "confirm/0000/record.json", record | {"kind": "confirm", "params": read_study(folder).trials[0].params}
+    )
+    trainable.calls.clear()
+    result = tune(_request(resume=True))
+    assert not trainable.calls and result["best"]["trial"] != 0
+    assert result["default"]["trial"] == 0 and result["default"]["seeds"] == [1000, 1001, 1002]
 
 
 def test_a_space_without_a_section_space_is_one_trial_and_says_so(

@@ -14,6 +14,8 @@ import raymc
 from raymc.errors import InputError
 from raymc.estimators.study import _content
 from raymc.estimators.study_data import data_section
+from raymc.execution import session
+from raymc.study.request import Request
 from raymc.training.rows import read_samples
 from tests.mlflow_database import DEPRECATED, new_database
 
@@ -79,6 +81,28 @@ def test_a_study_without_a_name_cannot_be_gone_on_with() -> None:
 def test_a_space_without_a_dataset_is_named_by_its_method() -> None:
     assert _content({"method": "mlc"}) == ({"method": "mlc"}, "mlc")
     assert _content({"method": "mlc", "dataset": {"path": "a b"}})[1] == "mlc"
+
+
+def test_the_words_of_tune_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+
+    def tune(request: Request, finish: Any, listener: Any) -> None:
+        assert finish.keywords == {"register": "won"}
+        asked.append(request)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(session, "tune", tune)
+    words: dict[str, Any] = {"sampler": "gp", "pruner": "median", "hours": 1.0, "gpu_hours": 2.0, "retry": "failed"}
+    words |= {"database": "postgresql://there/one"}
+    for resume, retry in ((True, "failed"), ("auto", None)):
+        with pytest.raises(InputError, match="far enough"):
+            raymc.run_study(
+                "nmce_digits", name="a", storage=str(tmp_path), resume=resume, register="won", from_study="b", **words
+            )
+        found = vars(asked[-1])
+        assert {key: found[key] for key in words} == words | {"retry": retry} and found["source"] == "b"
+    with pytest.raises(InputError, match="'failed' or None"):
+        raymc.run_study("nmce_digits", retry="all")  # type: ignore[arg-type]
 
 
 def test_data_in_memory_are_written_once_under_a_name_by_their_content(tmp_path: Path) -> None:

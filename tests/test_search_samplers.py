@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import optuna
 import pytest
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from raymc.errors import InputError
 from raymc.execution import session
+from raymc.execution.trial import Plan
 from raymc.space import pruner, sampler
 from raymc.space.parameter import Parameter
 from raymc.space.space import load_space
@@ -24,6 +28,7 @@ from raymc.study.manifest import plan_budget, with_search
 from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
 from raymc.study.reader import read_study
+from raymc.study.sampler import LEFT_OUT, make_sampler
 from tests.search_fakes import FakeTrainable, Killed, driver_here, make_queue, new_study, run_here, tune
 from tests.test_search_study import Tracker, _request
 
@@ -46,7 +51,13 @@ SAMPLERS: dict[str, tuple[sampler.Options, Mapping[str, Parameter]]] = {
     "qmc": (sampler.QMC(), PARAMS),
     "grid": (sampler.Grid(), FINITE),
     "nsga2": (sampler.NSGA2(population_size=4), PARAMS),
+    "cmaes with margin": (
+        sampler.CMAES(popsize=4, with_margin=True),
+        PARAMS | {"heads.epochs": Parameter("int", 2, 4)},
+    ),
 }
+SIDE_BY_SIDE = ("tpe", "grid", "nsga2", "cmaes", "cmaes with margin")
+"""Those that note something of a trial, or heed trials that are running."""
 TRIALS = 12
 
 
@@ -70,16 +81,21 @@ def _dying(moment: int) -> FakeTrainable:
     return FakeTrainable(before)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(("name", "slots"), [*((name, 1) for name in SAMPLERS), *((name, 3) for name in SIDE_BY_SIDE)])
 def test_a_search_that_is_killed_draws_what_an_unbroken_one_draws(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = new_study(), new_study()
-    run_here(_queue(tmp_path / "whole", whole, name), tmp_path / "whole", FakeTrainable())
+
+    def run(queue: TrialQueue, trainable: FakeTrainable) -> None:
+        plans = {"": (Plan(queue.folder, queue.objective), None)}
+        driver_here(lambda real: trainable, slots)(queue, lambda slots: plans, None, "")
+
+    run(_queue(tmp_path / "whole", whole, name), FakeTrainable())
     folder, suggest = tmp_path / "broken", optuna.trial.Trial._suggest
     for moment in (3, 5, 1):  # in the middle of trainings
         with pytest.raises(Killed):
-            run_here(_queue(folder, broken, name), folder, _dying(moment))
+            run(_queue(folder, broken, name), _dying(moment))
     asked: list[str] = []
 
     def killed(self: Any, key: str, distribution: BaseDistribution) -> Any:
@@ -91,15 +107,19 @@ def test_a_search_that_is_killed_draws_what_an_unbroken_one_draws(
     with monkeypatch.context() as patch:
         patch.setattr(optuna.trial.Trial, "_suggest", killed)
         with pytest.raises(Killed):
-            run_here(_queue(folder, broken, name), folder, FakeTrainable())
-    run_here(_queue(folder, broken, name), folder, FakeTrainable())
+            run(_queue(folder, broken, name), FakeTrainable())
+    run(_queue(folder, broken, name), FakeTrainable())
     params = [trial.params for trial in whole.get_trials()]
-    assert [trial.params for trial in broken.get_trials()] == params
+    assert [trial.params for trial in broken.get_trials()] == params, "the same draws"
     assert len(params) == TRIALS and all(("heads.epochs" in one) or one["clustering"] == "kmeans" for one in params)
+    if slots == 3:
+        notes = [[trial.system_attrs for trial in study.get_trials()] for study in (whole, broken)]
+        assert notes[0] == notes[1] and len({str(one) for one in params}) == TRIALS
+        return
     if name == "grid":
         assert len({tuple(sorted(one.items())) for one in params}) == TRIALS == 3 * (3 + 1), "each point once"
     else:
-        assert any("heads.epochs" not in one for one in params)
+        assert name == "cmaes with margin" or any("heads.epochs" not in one for one in params)
         model_free = new_study()
         run_here(_queue(tmp_path / "free", model_free, "random"), tmp_path / "free", FakeTrainable())
         assert name == "random" or params != [trial.params for trial in model_free.get_trials()]
@@ -138,6 +158,9 @@ def test_a_pruner_stops_bad_trials_and_judges_by_what_was_before_a_kill(name: st
     if name == "wilcoxon":
         stopped = [trial for trial in whole.get_trials() if trial.state == TrialState.PRUNED]
         assert {len(trial.intermediate_values) for trial in stopped} == {4}, "four pairs are the fewest with p < 0.1"
+        for trial in stopped:
+            record = files.read_record(tmp_path / "a", "search", trial.number)
+            assert record is not None and trial.value == pytest.approx(record.metrics["acc"]), "not its last seed's"
 
 
 def test_without_a_pruner_every_seed_runs(tmp_path: Path) -> None:
@@ -162,6 +185,36 @@ def test_integers_have_steps() -> None:
     assert found == {"a": IntDistribution(64, 512, step=64), "b": CategoricalDistribution((1, 5))}
 
 
+def test_every_argument_of_optuna_s_is_given_or_named_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that another version of Optuna, with other defaults, draws the same."""
+    given: dict[str, set[str]] = {}
+
+    def note(kind: type) -> None:
+        taken, init = inspect.signature(kind.__init__), kind.__init__  # type: ignore[misc]
+
+        def noted(self: Any, *args: Any, **options: Any) -> None:
+            given.setdefault(kind.__name__, set()).update(taken.bind(self, *args, **options).arguments)
+            init(self, *args, **options)
+
+        monkeypatch.setattr(kind, "__init__", noted)
+
+    samplers, pruners = optuna.samplers, optuna.pruners
+    kinds = (samplers.TPESampler, samplers.GPSampler, samplers.CmaEsSampler, samplers.NSGAIISampler)
+    kinds += (samplers.QMCSampler, samplers.BruteForceSampler, samplers.RandomSampler)
+    kinds += (pruners.SuccessiveHalvingPruner, pruners.WilcoxonPruner, pruners.MedianPruner, pruners.HyperbandPruner)
+    expected = {kind.__name__: set(inspect.signature(kind.__init__).parameters) for kind in kinds}
+    for kind in kinds:
+        note(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        for options, _ in SAMPLERS.values():
+            make_sampler(options, 0, 0, {})
+    for stops, seeds in PRUNERS.values():
+        make_pruner(stops, seeds)
+    missing = {name: names - given[name] - set(LEFT_OUT) for name, names in expected.items()}
+    assert not any(missing.values()), missing
+
+
 BASE: dict[str, Any] = {
     "method": "nmce",
     "dataset": "digits",
@@ -180,6 +233,18 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"sampler_name": "bayes"}, "--sampler bayes: unknown"),
     ({}, {"sampler_name": "grid"}, "sampler grid: heads.weight_decay is the range 0.0001 to 0.1 without a step"),
     ({"space": ONLY_CHOICES}, {"sampler_name": "cmaes"}, "sampler cmaes: a key with a range"),
+    (
+        {
+            "sampler": {"name": "cmaes", "with_margin": True},
+            "space": {
+                "heads.weight_decay": {"low": 1e-4, "high": 1e-1, "when": {"heads.batch_size": 128}},
+                "heads.cluster_weight_decay": {"low": 1e-4, "high": 1e-1},
+                "heads.batch_size": {"choices": [128, 256]},
+            },
+        },
+        {},
+        "with_margin needs keys that all exist",
+    ),
     ({"sampler": {"name": "cmaes", "lr_adapt": True, "with_margin": True}}, {}, "with_margin and lr_adapt exclude"),
     ({"objective": {"metric": "acc", "second": "nmi"}}, {"sampler_name": "cmaes"}, "sampler cmaes: it has one metric"),
     ({"space": ONLY_CHOICES, "sampler": "grid"}, {"trials": 9}, "has 4 points, fewer than --trials 9"),
@@ -281,3 +346,22 @@ def test_a_condition_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(CONDITIONAL + first % f"256, {KEY}: 0.01")
     with pytest.raises(InputError, match=f"{KEY} exists only where heads.batch_size is 128; leave it out"):
         load_space(tmp_path / "mine.yaml")
+
+
+def test_a_resume_takes_the_words_that_a_study_was_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE | {"budget": {"trials": 2, "seeds": 2, "confirm": None}}))
+    monkeypatch.setattr(session, "StudyTracker", Tracker)
+    monkeypatch.setattr(session, "run_on_ray", driver_here(lambda real: FakeTrainable()))
+    tune(_request(smoke=True, pruner="median", trials=2))
+    tune(_request(smoke=True, pruner="median", resume=True))
+    with pytest.raises(InputError, match="began with --pruner median, and cannot go on with asha"):
+        tune(_request(smoke=True, pruner="asha", resume=True))
+    place = Path("storage/studies/s/study.json")
+    manifest = json.loads(place.read_text())
+    for key in ("sampler", "pruner", "asked"):  # as of before there was a choice
+        del manifest[key]
+    place.write_text(json.dumps(manifest))
+    tune(_request(smoke=True, sampler="tpe", pruner="none", resume=True))
+    with pytest.raises(InputError, match="began with --sampler tpe, and cannot go on with gp"):
+        tune(_request(smoke=True, sampler="gp", resume=True))

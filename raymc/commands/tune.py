@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         seeds=args.seeds,
         seed=args.seed,
         source=args.source,
-        retry=args.retry,
+        retry=None if args.resume == "auto" and not resume else args.retry,  # a study that begins has no failed trials
         hours=args.hours,
         gpu_hours=args.gpu_hours,
         sampler=args.sampler,

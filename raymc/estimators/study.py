@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,9 +193,17 @@ def run_study(
     storage: str | None = None,
     resume: bool | Literal["auto"] = False,
     callbacks: Sequence[Callback] = (),
+    sampler: str | None = None,
+    pruner: str | None = None,
+    hours: float | None = None,
+    gpu_hours: float | None = None,
+    from_study: str | None = None,
+    retry: Literal["failed"] | None = None,
     concurrent: int | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
+    register: str | None = None,
+    database: str | None = None,
     smoke: bool = False,
     data_folder: str | None = None,
 ) -> Study:
@@ -211,6 +220,12 @@ def run_study(
         resume: go on with the study `name`; `"auto"`: if there is one, else begin it.
         callbacks: each is called as `callback(study, trial)` with this `Study` and a `Trial` when a trial of the search
             has ended; `study.stop()` ends the search early.
+        sampler, pruner: what draws trials and what stops bad ones early; None: the space's.
+        hours, gpu_hours: after which no trial begins; None: the space's, if any.
+        from_study: an earlier study, whose finished trials the sampler knows (`--from`).
+        retry: `"failed"` runs again what failed or lacked memory, of a study that is gone on with.
+        register: a name under which the winner's model is registered in MLflow.
+        database: server of the trials; None: RAYMC_DATABASE, else a file of the study.
         data_folder: of the known datasets; None: RAYMC_DATA, else the user's cache folder.
 
     Returns:
@@ -226,7 +241,10 @@ def run_study(
 
     if resume == "auto" and name is None:
         raise InputError("resume='auto' needs a name: each call would begin another study")
+    if retry not in (None, "failed"):
+        raise InputError(f"retry={retry!r}: 'failed' or None is needed")
     place = storage_place(storage)
+    going_on = resume is True or (resume == "auto" and name in study_names(place))
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         request = Request(
             space=_space_file(space, data, labels, place, Path(scratch)),
@@ -240,11 +258,18 @@ def run_study(
             concurrent=concurrent,
             address=address,
             tracking_uri=tracking_uri,
-            resume=resume is True or (resume == "auto" and name in study_names(place)),
+            database=database,
+            hours=hours,
+            gpu_hours=gpu_hours,
+            source=from_study,
+            retry=None if resume == "auto" and not going_on else retry,
+            sampler=sampler,
+            pruner=pruner,
+            resume=going_on,
             smoke=smoke,
         )
         try:
-            found = tune(request, finish, _listener(callbacks, place))
+            found = tune(request, partial(finish, register=register), _listener(callbacks, place))
         except Interrupted as error:
             raise KeyboardInterrupt("the study is kept: run_study with its name and resume=True goes on") from error
     return Study(found["study"], place)

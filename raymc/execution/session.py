@@ -24,13 +24,13 @@ from raymc.study import folder as study
 from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
-from raymc.study.limits import Limits, gpu_seconds
+from raymc.study.limits import Limits, gpu_seconds, gpu_seconds_by_now
 from raymc.study.manifest import StudyBudget, budget_of, sampler_of
 from raymc.study.objective import Objective
 from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
 from raymc.study.reader import read_study
-from raymc.study.records import Record, Resources, Row
+from raymc.study.records import FINAL, Record, Resources, Row
 from raymc.study.request import (
     Request,
     database_again,
@@ -164,6 +164,8 @@ def _make_queue(
     retry: bool = False,
 ) -> TrialQueue:
     asked = Resources(space.config().workers, space.resources.cpus_per_worker, space.resources.gpus_per_worker)
+    open_trials = (record for record in read_study(folder).trials if record.state not in FINAL)
+    before = {record.trial: gpu_seconds([record], asked) for record in open_trials}
 
     def over(queue: TrialQueue) -> str:
         """Which limit of the budget has been reached, with the use of the sessions before."""
@@ -174,8 +176,7 @@ def _make_queue(
         seconds = sum(session["seconds"] for session in manifest["sittings"])
         gpus = 0.0
         if limits.gpu_hours is not None:
-            ended = [record for record in read_study(folder).trials if record.trial not in queue.running]
-            gpus = gpu_seconds(ended, asked) + asked.gpus * sum(queue.running.values())
+            gpus = gpu_seconds_by_now(read_study(folder).trials, queue.running, before, asked)
         return limits.reached(seconds, gpus, queue.scores(), queue.objective.mode)
 
     return TrialQueue(

@@ -45,6 +45,8 @@ def _check_cmaes(asked: CMAES, params: Mapping[str, Parameter], second: str | No
         raise InputError(f"sampler cmaes: it has one metric, and the objective has a second, {second}")
     if params and all(parameter.choices or parameter.when for parameter in params.values()):
         raise InputError("sampler cmaes: a key with a range, without `when`, is needed; it draws choices at random")
+    if asked.with_margin and any(parameter.when for parameter in params.values()):
+        raise InputError("sampler cmaes: with_margin needs keys that all exist in every trial, and one has a `when`")
     chosen = [name for name in ("use_separable_cma", "with_margin", "lr_adapt") if getattr(asked, name)]
     if len(chosen) > 1:
         raise InputError(f"sampler cmaes: {' and '.join(chosen)} exclude each other")

@@ -4,7 +4,7 @@
 trials/0007/record.json            state, score, means over the seeds, per_seed
 trials/0007/seed-3/result.json     one finished seed: never run again
 confirm/0007/…                     the same configuration on fresh seeds
-default/0000/…                     the default configuration on them, where no finished trial has its values
+default/0000/…                     the default configuration on them, where it is not among the best
 runs/0000/…                        the seeds of a stability run, or of a table's cell
 ```
 """

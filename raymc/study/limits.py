@@ -21,18 +21,21 @@ class Limits:
         hours: of wall clock, over all sessions of the study.
         gpu_hours: that trials of the search held, a fraction of a GPU as that fraction.
         patience: finished trials in a row without a better score.
+        patience_from: trials with a score that there were when more were asked for; patience counts from there on.
     """
 
     hours: float | None = None
     gpu_hours: float | None = None
     patience: int | None = None
+    patience_from: int = 0
 
     @classmethod
     def of(cls, budget: Mapping[str, Any]) -> Limits:
         """Those of a manifest's `budget`."""
         patience = number(budget.get("patience"))
         found = (number(budget.get("hours")), number(budget.get("gpu_hours")))
-        return cls(*found, None if patience is None else int(patience))
+        begun = int(number(budget.get("patience_from")) or 0)
+        return cls(*found, None if patience is None else int(patience), begun)
 
     def reached(self, seconds: float, gpu_seconds: float, scores: Sequence[float], mode: str) -> str:
         """Why no more trials begin, in words; empty where they do. `scores` of one metric, in the trials' order."""
@@ -40,7 +43,8 @@ class Limits:
             return f"the {self.hours:g} hours were over"
         if self.gpu_hours is not None and gpu_seconds >= self.gpu_hours * HOUR:
             return f"the {self.gpu_hours:g} GPU-hours were used"
-        if self.patience is not None and without_gain(scores, mode) >= self.patience:
+        since = min(without_gain(scores, mode), len(scores) - self.patience_from)
+        if self.patience is not None and since >= self.patience:
             return f"{self.patience} trials in a row improved nothing"
         return ""
 
@@ -75,3 +79,14 @@ def gpu_seconds(records: Iterable[Record], asked: Resources) -> float:
         total += sum(gpus * seconds for gpus, seconds in ended)
         total += asked.gpus * max(0.0, record.seconds - sum(seconds for _, seconds in ended))
     return total
+
+
+def gpu_seconds_by_now(
+    records: Iterable[Record], running: Mapping[int, float], before: Mapping[int, float], asked: Resources
+) -> float:
+    """The same by now, with trials that run: `running` has their seconds in this session.
+
+    `before` are the GPU-seconds of trials that sessions before began and did not end.
+    """
+    ended = gpu_seconds((record for record in records if record.trial not in running), asked)
+    return ended + sum(asked.gpus * seconds + before.get(trial, 0.0) for trial, seconds in running.items())

@@ -189,10 +189,11 @@ def make_manifest(
         "objective": space.objective.model_dump(),
         "budget": {
             **{"trials": budget.trials, "seeds": len(budget.seeds), "fidelity": budget.fidelity},
-            **{name: value for name, value in vars(budget.limits).items() if value is not None},
+            **{name: value for name, value in vars(budget.limits).items() if value},
         },
         "sampler": space.sampler.model_dump(),
         "pruner": budget.pruner.model_dump(),
+        "asked": {"sampler": space.sampler.name, "pruner": space.pruner and space.pruner.name},
         "resources": space.resources.model_dump(),
         "data": datasets.data_facts(dataset) | _scaled_as_searched(space, dataset),
         "clusters_by": clusterers.described(config, len(dataset.train), METHODS[config.method].unit_rows),

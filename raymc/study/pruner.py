@@ -19,7 +19,7 @@ def make_pruner(options: sections.Options, longest: int) -> pruners.BasePruner |
         warnings.simplefilter("ignore", ExperimentalWarning)
         match options:
             case sections.ASHA():
-                return pruners.SuccessiveHalvingPruner(**given)
+                return pruners.SuccessiveHalvingPruner(**given, bootstrap_count=0)
             case sections.Wilcoxon():
                 return pruners.WilcoxonPruner(**given)
             case sections.Median():

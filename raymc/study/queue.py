@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from raymc.atomic import write_json
@@ -31,7 +31,7 @@ from raymc.study.earlier import TAKEN
 from raymc.study.objective import Objective
 from raymc.study.pruner import judged
 from raymc.study.records import BAD, FAILED, FINAL, FINISHED, OUT_OF_MEMORY, PRUNED, Record, Task
-from raymc.study.sampler import next_number, reseed
+from raymc.study.sampler import forget, next_number, reseed
 from raymc.study.seed_queue import LOST, SeedQueue
 
 TPE = sampler.TPE()
@@ -91,7 +91,7 @@ class TrialQueue:
         self._over, self._running = over, dict[int, float]()
         self._confirmations: dict[str, SeedQueue] = {}
         self._interrupted = deque(self._settle())
-        if retry:
+        if retry and not over(self):
             self._retry()
         self._close_if_over()
 
@@ -183,17 +183,17 @@ class TrialQueue:
         return sorted(done, key=lambda trial: order[trial.number])[:count]
 
     def _confirm(self) -> dict[str, SeedQueue]:
-        """The best trials on fresh seeds, and the default: under its trial's number, or, without one, by itself."""
+        """The best trials on fresh seeds, and the default beside them, which its search score alone lets win."""
         if not self._confirmations:
             best = {trial.number: dict(trial.params) for trial in self.best(self.top)}
-            by_itself: dict[int, Mapping[str, Value]] = {}
-            if best and self.default is not None:
+            beside: dict[int, Mapping[str, Value]] = {}
+            if best and self.default is not None and self.default not in best.values():
                 same = next((trial for trial in self._finished() if trial.params == self.default), None)
-                if same is None:
-                    by_itself[0] = {}
+                if same is not None and files.read_record(self.folder, "confirm", same.number) is not None:
+                    best[same.number] = dict(same.params)  # it was among the best, or a study of before ran it there
                 else:
-                    best[same.number] = dict(same.params)
-            for kind, configurations in (("confirm", best), ("default", by_itself)):
+                    beside[0] = {}
+            for kind, configurations in (("confirm", best), ("default", beside)):
                 self._confirmations[kind] = SeedQueue(self.folder, kind, self.objective, configurations, self.fresh)
         return self._confirmations
 
@@ -203,14 +203,16 @@ class TrialQueue:
     def _own(self) -> list[FrozenTrial]:
         """The trials of this study's budget: none of an earlier study, and of those that ran again the last ones."""
         trials = self.study.get_trials(deepcopy=False)
-        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials if trial.state != TrialState.WAITING}
         return [trial for trial in trials if TAKEN not in trial.user_attrs and trial.number not in again]
 
     @patient
     def _retry(self) -> None:
         """Queue what failed again; a trial that diverged or collapsed would do so once more."""
+        queued = self._queued_again()
         for trial in self._own():
-            if trial.state == TrialState.FAIL and trial.user_attrs.get("state") in MENDABLE:
+            mendable = trial.state == TrialState.FAIL and trial.user_attrs.get("state") in MENDABLE
+            if mendable and trial.number not in queued:
                 self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
                 number = self.study.get_trials(deepcopy=False)[-1].number
                 record = files.read_record(self.folder, "search", trial.number)
@@ -232,7 +234,11 @@ class TrialQueue:
 
     def _completed(self, trial: FrozenTrial) -> optuna.trial.Trial:
         """The running trial with all its parameters: a driver killed while asking may have left some out."""
+        again = optuna.trial.Trial(self.study, trial._trial_id)
+        if all(key in trial.params for key in self.distributions if self._exists(key, trial.params)):
+            return again  # to draw its keys together once more would overwrite what the sampler noted of them
         self._reseed(trial.number)
+        forget(self.study, trial)
         again = optuna.trial.Trial(self.study, trial._trial_id)
         together = again.relative_params
         return self._drawn(again, {key for key in trial.params if key not in together})
@@ -240,7 +246,7 @@ class TrialQueue:
     def _drawn(self, trial: optuna.trial.Trial, again: Collection[str] = ()) -> optuna.trial.Trial:
         """The trial with a value of every key that exists at it; of `again` it has one by an earlier draw."""
         for key, distribution in self.distributions.items():
-            if key in self.params and not self.params[key].exists(trial.params):
+            if not self._exists(key, trial.params):
                 continue
             if key in again:  # draw it once more, so that the next draw is the same
                 frozen = self._frozen(trial.number)
@@ -249,6 +255,9 @@ class TrialQueue:
                 self.study.sampler.sample_independent(self.study, before, key, distribution)
             suggest(trial, key, distribution)
         return trial
+
+    def _exists(self, key: str, params: Mapping[str, Value]) -> bool:
+        return key not in self.params or self.params[key].exists(params)
 
     def _before(self, key: str) -> list[str]:
         keys = list(self.distributions)
@@ -283,7 +292,12 @@ class TrialQueue:
                 yield trial
 
     def _asked(self) -> int:
-        return sum(trial.state != TrialState.WAITING for trial in self._own())
+        return sum(trial.state != TrialState.WAITING for trial in self._own()) - len(self._queued_again())
+
+    def _queued_again(self) -> set[int]:
+        """The failed trials that are to run again, and have not begun to."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return {trial.user_attrs[RETRY_OF] for trial in waiting if RETRY_OF in trial.user_attrs}
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
@@ -299,7 +313,16 @@ class TrialQueue:
         bound = self.objective.constraint
         if bound is not None and state == TrialState.COMPLETE and bound.metric not in trial.constraints:
             handle.set_constraint(bound.metric, bound.violation(record.metrics))
+        if state == TrialState.PRUNED and self.pruner is not None:
+            self._note_mean(trial, record)
         self.study.tell(number, self._values(record) if state == TrialState.COMPLETE else None, state=state)
+
+    def _note_mean(self, trial: FrozenTrial, record: Record) -> None:
+        """Where single seeds were reported, their mean in place of the last: samplers learn it of a pruned trial."""
+        means = self.objective.scores(groups.seed_values(record.seeds), {})
+        if isinstance(self.pruner, WilcoxonPruner) and means and trial.intermediate_values:
+            last = max(trial.intermediate_values)
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, last, means[0])
 
     def _values(self, record: Record) -> list[float]:
         """What Optuna learns of a finished trial; of a rank, what it is among those that have finished by now."""

@@ -22,7 +22,7 @@ from raymc.study.records import FINISHED, Record, mapping, number
 class Study:
     """`study.json` (whole in `manifest`), the trials and the confirmations, each in the order of their numbers.
 
-    `default` is the default configuration on fresh seeds, where it is none of the confirmed trials.
+    `default` is the default configuration on fresh seeds, where it was not among the best trials.
     """
 
     folder: Path
@@ -113,7 +113,7 @@ def winner(study: Study) -> Record | None:
     no trial finished.
     """
     trials = {record.trial: record for record in study.finished if study.feasible(record)}
-    passed = [record for record in study.confirmations if record.state != FINISHED or study.feasible(record)]
+    passed = [record for record in candidates(study) if record.state != FINISHED or study.feasible(record)]
     # Of equal ones, which ranks among few often are, the one that led the search.
     sign = 1.0 if study.objective.mode == "min" else -1.0
     by_search = sorted(
@@ -125,6 +125,20 @@ def winner(study: Study) -> Record | None:
         return trials[best.trial]
     failed = {record.trial for record in study.confirmations} - {record.trial for record in passed}
     return best_of((record for number, record in trials.items() if number not in failed), study.objective.mode)
+
+
+def candidates(study: Study) -> tuple[Record, ...]:
+    """The confirmations that may win.
+
+    A study of before may also have the default there, which was run on fresh seeds whatever its search score was.
+    """
+    default, top = study.get("default"), study.get("confirm", "top")
+    if not default or not top or study.objective.second is not None:
+        return study.confirmations
+    sign = 1.0 if study.objective.mode == "min" else -1.0
+    may_win = (record for record in study.finished if study.feasible(record))
+    led = [record.trial for record in sorted(may_win, key=lambda record: sign * (record.score or 0.0))[:top]]
+    return tuple(r for r in study.confirmations if r.trial in led or dict(r.params) != dict(default))
 
 
 def confirmation_of(study: Study, trial: int) -> Record | None:

@@ -29,7 +29,7 @@ from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
 from raymc.study.earlier import earlier_trials, taken_words
 from raymc.study.limits import plan_limits
-from raymc.study.manifest import check_data, load_data, make_manifest, plan_budget, sampler_of, with_search
+from raymc.study.manifest import budget_of, check_data, load_data, make_manifest, plan_budget, sampler_of, with_search
 from raymc.study.reader import read_study
 from raymc.study.records import Row
 from raymc.study.resume import changed_since, check_words
@@ -187,9 +187,10 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    now = {"sampler": sampler_of(manifest, space).name, "pruner": budget_of(manifest, space).pruner.name}
     for option, given in (("sampler", request.sampler), ("pruner", request.pruner)):
-        before = manifest.get(option, {}).get("name")
-        if given is not None and given != before:
+        before = manifest.get("asked", {}).get(option) or now[option]
+        if given not in (None, before, now[option]):
             raise InputError(f"study {folder.name} began with --{option} {before}, and cannot go on with {given}")
     asked = manifest["budget"]["trials"]
     trials = request.trials or asked
@@ -203,6 +204,10 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     for key, words in (("fingerprint", "samples"), ("labels", "labels"), ("held_out", "held-out samples")):
         if key in before and found[key] != before[key]:
             raise InputError(f"the {words} of {space.dataset} are not those that study {folder.name} began with")
+    if trials > asked and manifest["budget"].get("patience"):
+        study_now = read_study(folder)
+        scored = sum(study_now.feasible(trial) for trial in study_now.finished)
+        manifest["budget"]["patience_from"] = scored  # from here on it counts anew
     manifest["budget"] |= {"trials": trials} | _more(request, folder, manifest, space)
 
 

@@ -13,6 +13,7 @@ from optuna import samplers as optuna_samplers
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers.nsgaii import UniformCrossover
 from optuna.trial import FrozenTrial, TrialState
 
 from raymc.space import sampler as sections
@@ -62,7 +63,8 @@ class Point(optuna_samplers.QMCSampler):
     def __init__(
         self, seed: int, number: int, together: Mapping[str, BaseDistribution], others: BaseSampler, **options: Any
     ) -> None:
-        super().__init__(seed=seed, independent_sampler=others, warn_independent_sampling=False, **options)
+        quiet = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
+        super().__init__(seed=seed, independent_sampler=others, **quiet, **options)
         self._number, self._together = number, together
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -102,27 +104,50 @@ def reseed(
     study.sampler = sampler if scores is None else Rescored(sampler, scores)
 
 
+LEFT_OUT = {
+    **dict.fromkeys(("consider_prior", "prior_weight", "consider_magic_clip"), "deprecated: to give it warns"),
+    **dict.fromkeys(
+        ("consider_endpoints", "gamma", "weights", "warn_independent_sampling"), "deprecated: to give it warns"
+    ),
+    **dict.fromkeys(("x0", "sigma0", "restart_strategy", "inc_popsize"), "deprecated: to give it warns"),
+    "constraints_func": "deprecated: a trial's constraint is noted with it",
+    "source_trials": "none: a search begins without a distribution of another",
+    "mutation": "none: a key that mutates is drawn anew",
+    "elite_population_selection_strategy": "none: that of the paper, out of the options above",
+    "child_generation_strategy": "none: that of the paper, out of the options above",
+    "after_trial_strategy": "none: nothing but the constraints",
+}
+"""What Optuna's samplers and pruners also take and raymc does not give, with why."""
+
+
 def make_sampler(
     options: sections.Options, seed: int, number: int, together: Mapping[str, BaseDistribution]
 ) -> BaseSampler:
     """Optuna's sampler for trial `number`."""
     drawn = sampler_seed(seed, number)
     given = options.model_dump(exclude={"name"})
+    own = {"seed": drawn, "independent_sampler": RandomSampler(drawn), "warn_independent_sampling": False}
     match options:
         case sections.TPE():
             return optuna_samplers.TPESampler(**given | {"group": bool(options.group)}, seed=drawn)
         case sections.GP():
-            return optuna_samplers.GPSampler(**given, seed=drawn, warn_independent_sampling=False)
+            return optuna_samplers.GPSampler(**given | own)
         case sections.CMAES():
-            return optuna_samplers.CmaEsSampler(**given, seed=drawn, warn_independent_sampling=False)
+            return optuna_samplers.CmaEsSampler(**given | own)
         case sections.NSGA2():
-            return optuna_samplers.NSGAIISampler(**given, seed=drawn)
+            return optuna_samplers.NSGAIISampler(**given, crossover=UniformCrossover(options.swapping_prob), seed=drawn)
         case sections.QMC():
             return Point(seed, number, together, RandomSampler(drawn), **given)
         case sections.Grid():
-            return Unvisited(drawn)
+            return Unvisited(drawn, avoid_premature_stop=False)
         case _:
             return RandomSampler(drawn)
+
+
+def forget(study: Study, trial: FrozenTrial) -> None:
+    """Take back what a sampler noted of a trial that was not drawn to its end: gp would heed it as another one."""
+    for key in [key for key in trial.system_attrs if "relative_params" in key]:
+        study._storage.set_trial_system_attr(trial._trial_id, key, "")
 
 
 def next_number(study: Study) -> int:

@@ -74,18 +74,19 @@ def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:
 def beside_default(study: Study, best: Record | None) -> dict[str, Any] | None:
     """The default configuration on fresh seeds: `{"trial", "score", "seeds", "statistics", "advantage"}`.
 
-    `trial` is None where no trial has its values; `statistics` are the objective's. `advantage` is the winner's, paired
-    over the seeds that both finished; None with fewer than two, and where the default is the winner. None where the
-    default has no finished seed.
+    `trial` is the finished one with its values, None where there is none; `statistics` are the objective's.
+    `advantage` is the winner's, paired over the seeds that both finished; None with fewer than two, and where the
+    default is the winner. None where the default has no finished seed.
     """
     record = default_of(study)
     if record is None or not record.finished:
         return None
     metric, mine = study.objective.metric, confirmation_of(study, best.trial) if best else None
     gaps = _gaps(study, mine, record) if mine is not None and mine is not record else []
-    values = list(record.values(metric).values())
+    values, params = list(record.values(metric).values()), study.get("default")
+    same = (trial.trial for trial in study.finished if dict(trial.params) == params)
     return {
-        "trial": None if record.kind == "default" else record.trial,
+        "trial": next(same, None) if record.kind == "default" else record.trial,
         "score": study.level(record),
         "seeds": [run.seed for run in record.finished],
         "statistics": statistics(values, bounds(metric)) if values else None,

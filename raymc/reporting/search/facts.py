@@ -21,8 +21,8 @@ from raymc.reporting.search.label_free import label_free
 from raymc.reporting.search.pareto import pareto
 from raymc.study.baseline import read_baseline
 from raymc.study.front import direction
-from raymc.study.reader import Study, confirmation_of, winner
-from raymc.study.records import Record
+from raymc.study.reader import Study, candidates, confirmation_of, winner
+from raymc.study.records import FINISHED, Record
 
 SERVED_AT = "http://127.0.0.1:5000"
 """Where `make ui` serves a store that is a file."""
@@ -82,12 +82,14 @@ def _winner(study: Study, best: Record | None) -> dict[str, Any] | None:
     if best is None:
         return None
     confirmed = confirmation_of(study, best.trial)
+    rivals = [record for record in candidates(study) if record.state == FINISHED]
     return {
         "trial": best.trial,
         "params": dict(best.params),
         "search_score": study.level(best),
         "metrics": dict(best.metrics),
-        "chosen_by": "confirmation" if confirmed and confirmed.state == "finished" else "search",
+        "chosen_by": "confirmation" if confirmed and confirmed.state == FINISHED else "search",
+        "candidates": len(rivals),
     }
 
 

@@ -81,7 +81,7 @@ def _against_first(facts: Facts) -> str:
 
 def chosen(facts: Facts) -> str:
     """By what the winner was picked, which decides how far its figures flatter it."""
-    n = len([one for one in facts["confirmation"] if one["state"] == "finished"])
+    n = facts["winner"]["candidates"]
     if facts["winner"]["chosen_by"] == "search":
         why = " No configuration finished on all of its fresh seeds." if facts["confirmation"] else ""
         return f"Chosen by its search score, the best of all trials: that score is optimistic.{why}"
