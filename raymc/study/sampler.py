@@ -63,7 +63,7 @@ class Point(optuna_samplers.QMCSampler):
     def __init__(
         self, seed: int, number: int, together: Mapping[str, BaseDistribution], others: BaseSampler, **options: Any
     ) -> None:
-        quiet = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
+        quiet: dict[str, Any] = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
         super().__init__(seed=seed, independent_sampler=others, **quiet, **options)
         self._number, self._together = number, together
 
