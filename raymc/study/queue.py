@@ -31,6 +31,7 @@ from raymc.study.earlier import TAKEN
 from raymc.study.objective import Objective
 from raymc.study.pruner import judged
 from raymc.study.records import BAD, FAILED, FINAL, FINISHED, OUT_OF_MEMORY, PRUNED, Record, Task
+from raymc.study.remaining import AGAIN
 from raymc.study.sampler import forget, next_number, reseed
 from raymc.study.seed_queue import LOST, SeedQueue
 
@@ -217,7 +218,7 @@ class TrialQueue:
                 number = self.study.get_trials(deepcopy=False)[-1].number
                 record = files.read_record(self.folder, "search", trial.number)
                 if record is not None:
-                    error = f"run again as trial {number}; {record.error}"
+                    error = f"{AGAIN}{number}; {record.error}"
                     files.write_record(self.folder, replace(record, error=error))
 
     @patient
