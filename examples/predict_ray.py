@@ -32,7 +32,7 @@ def main() -> None:
         words = ["gcml_digits", "--smoke", "--out", f"{name}/gcml", "--storage", f"{name}/store"]
         subprocess.run([sys.executable, "-m", "raymc.train", *words], check=True)
         # On a cluster: address="auto", and the model's folder where all machines see it.
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
         images = (load_digits().images * 255 / 16).round().astype("uint8")
         data = ray.data.from_numpy(images)  # of files: ray.data.read_images, read_parquet, …

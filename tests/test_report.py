@@ -15,7 +15,6 @@ from scipy import stats
 
 from raymc import report
 from raymc.cli import execute
-from raymc.reporting.search.outcome import _tell
 from raymc.reporting.search.page import write_report
 from tests.fabricated_study import SEARCHED, Fabricator, fabricate
 
@@ -213,6 +212,9 @@ def test_equal_and_wildly_different_seeds_are_told_as_such(tmp_path: Path) -> No
 def test_clusters_that_are_empty_on_every_fresh_seed_are_a_warning_of_page_and_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed: no search")
+    from raymc.reporting.search.outcome import _tell
+
     study = fabricate(tmp_path / "empty", 6, confirm=1, confirm_seeds=2)
     (path,) = (study / "confirm").glob("*/record.json")
     content = json.loads(path.read_text())

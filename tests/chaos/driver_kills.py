@@ -207,7 +207,8 @@ def run(work: Path, kills: int, trials: int, seed: int) -> dict[str, Any]:
         check_kept(held, search.finished())
         check_same(search, whole, len(told), last.result(), undisturbed.result())
         took = {"killed": round(took, 1), "unbroken": round(time.monotonic() - begun - took, 1)}
-        return report(search, told, orphans) | {"seed": seed, "seconds": took}
+        default_won = last.result()["confirm"]["trial"] == 0
+        return report(search, told, orphans) | {"default_won": default_won, "seed": seed, "seconds": took}
 
 
 def check_kept(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
