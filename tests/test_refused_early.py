@@ -50,8 +50,8 @@ def test_a_name_that_is_none_costs_no_large_import(tmp_path: Path) -> None:
         ("tune", "nosuchspace", "--name", "sone", "--resume"): "no study sone in",
         ("tune", "nosuchspace", "--resume"): "no study of nosuchspace in",
         ("tune", "mlc_digits", "--resume=auto"): "--resume=auto needs --name",
-        ("train", "sone"): "unknown search space sone; did you mean some?",
-        ("stability", "sone"): "unknown search space sone; did you mean some?",
+        ("train", "sone"): "is called sone; did you mean some?",
+        ("stability", "sone"): "is called sone; did you mean some?",
     }
     words = json.dumps([[*line, "--storage", str(tmp_path)] for line in lines])
     done = subprocess.run([sys.executable, "-c", SCRIPT, words], capture_output=True, text=True, check=True)

@@ -304,7 +304,10 @@ def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monke
     run_with(stop)
     monkeypatch.setattr(sys, "argv", ["stability", "good.yaml", "--vs", "bad.yaml"])
     assert _command("good.yaml", "--vs", "bad.yaml") == 130
-    assert f"go on with: {sys.executable} -m raymc.stability good.yaml --vs bad.yaml" in capsys.readouterr().err
+    assert (
+        f"go on with: cd {Path.cwd()} && {sys.executable} -m raymc.stability good.yaml --vs bad.yaml"
+        in capsys.readouterr().err
+    )
 
 
 def test_without_other_arms_the_json_is_that_of_one(run_with: Any, capsys: Any) -> None:

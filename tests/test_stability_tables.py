@@ -279,7 +279,10 @@ def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monke
     run_with(stop)
     monkeypatch.setattr(sys, "argv", ["stability", "--table", "tiny.yaml"])
     assert _command("--table", "tiny.yaml", "--only", "*/digits") == 130
-    assert f"go on with: {sys.executable} -m raymc.stability --table tiny.yaml" in capsys.readouterr().err
+    assert (
+        f"go on with: cd {Path.cwd()} && {sys.executable} -m raymc.stability --table tiny.yaml"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

@@ -220,8 +220,10 @@ def run_study(
         resume: go on with the study `name`; `"auto"`: if there is one, else begin it.
         callbacks: each is called as `callback(study, trial)` with this `Study` and a `Trial` when a trial of the search
             has ended; `study.stop()` ends the search early.
-        sampler, pruner: what draws trials and what stops bad ones early; None: the space's.
-        hours, gpu_hours: after which no trial begins; None: the space's, if any.
+        sampler: what draws trials; None: the space's.
+        pruner: what stops bad trials early; None: the space's.
+        hours: of wall clock, after which no trial begins; None: the space's, if any.
+        gpu_hours: that trials held, after which none begins; None: the space's, if any.
         from_study: an earlier study, whose finished trials the sampler knows (`--from`).
         retry: `"failed"` runs again what failed or lacked memory, of a study that is gone on with.
         register: a name under which the winner's model is registered in MLflow.
