@@ -263,7 +263,7 @@ def _settled(folder: Path, content: dict[str, Any], **asked: Any) -> Any:
     (folder / "mine.yaml").write_text(yaml.safe_dump(BASE | content))
     names = {key: asked.pop(key, None) for key in ("sampler_name", "pruner_name")}
     space = with_search(load_space(folder / "mine.yaml"), **names)
-    budget = plan_budget(space, 0, asked.get("trials"), asked.get("seeds"), smoke=False)
+    budget = plan_budget(space, 0, asked.get("trials"), asked.get("seeds"), smoke=asked.get("smoke", False))
     return space.sampler, budget
 
 
@@ -289,6 +289,8 @@ def test_every_value_is_settled_before_a_study_begins(tmp_path: Path) -> None:
     assert budget.pruner == pruner.ASHA(min_resource=max(1, budget.epochs // 9), reduction_factor=3)
     _, budget = _settled(tmp_path, {}, pruner_name="hyperband", seeds=4)
     assert (budget.fidelity, budget.pruner) == ("seeds", pruner.Hyperband(min_resource=1, reduction_factor=2))
+    two = {"space": {"heads.batch_size": {"choices": [64, 256]}}}  # fewer than the trials of a smoke run
+    assert _settled(tmp_path, two, sampler_name="grid", smoke=True)[1].trials == 2
     _, budget = _settled(tmp_path, {"space": ONLY_CHOICES}, sampler_name="grid")
     assert budget.trials == 4
 

@@ -79,7 +79,7 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     confirm = space.budget.confirm
     top, fresh = (confirm.top, confirm.seeds) if confirm is not None else (0, 0)
     if smoke:
-        trials, seeds = trials or SMOKE_TRIALS, seeds or (2 if _several(space) else 1)
+        seeds = seeds or (2 if _several(space) else 1)
         top, fresh = min(top, SMOKE_TOP), min(fresh, SMOKE_FRESH)
     count = seeds or space.budget.seeds
     _check_seeds(space, count, fresh)
@@ -90,7 +90,7 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
         fidelity = "none"
     epochs = max(1, sum(clustering_epochs(space, {}, smoke).values()))
     return StudyBudget(
-        trials=_trials(space, trials) if space.params else 1,
+        trials=_trials(space, trials, SMOKE_TRIALS if smoke else space.budget.trials) if space.params else 1,
         seeds=tuple(range(seed, seed + count)),
         top=top,
         fresh=fresh_seeds(seed, count, fresh),
@@ -100,14 +100,14 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     )
 
 
-def _trials(space: Space, asked: int | None) -> int:
-    """Trials that are asked for; of a grid at most its points. Raises InputError."""
+def _trials(space: Space, asked: int | None, planned: int) -> int:
+    """Trials that are asked for, else as planned; of a grid at most its points. Raises InputError."""
     if not isinstance(space.sampler, sampler.Grid):
-        return asked or space.budget.trials
+        return asked or planned
     points = grid_size(space.params)
     if asked is not None and asked > points:
         raise InputError(f"sampler grid: {space.name} has {points} points, fewer than --trials {asked}")
-    return asked or min(space.budget.trials, points)
+    return asked or min(planned, points)
 
 
 def _several(space: Space) -> str:
