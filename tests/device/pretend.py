@@ -289,7 +289,7 @@ class Mode(TorchDispatchMode):
 
 @contextlib.contextmanager
 def installed(memory: int = 10**11) -> Iterator[Log]:
-    """A GPU with so many free bytes, for torch and what asks it, in this thread and those that are started meanwhile."""
+    """A GPU with so many free bytes, for torch and who asks it, in this thread and those that are started meanwhile."""
     log, plain_run = Log(), threading.Thread.run
 
     def run_thread(self: threading.Thread) -> None:
