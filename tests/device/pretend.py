@@ -2,7 +2,7 @@
 
 What mixes them with the CPU's tensors raises as CUDA does, and `Log` counts what is launched, copied and waited for. So
 a path that runs here runs on a GPU as far as devices go; it says nothing of speed, of rounding or of memory. Left out:
-autocast (there is no bfloat16), CUDA graphs, streams and operations that change a tensor's shape in place.
+autocast (there is no bfloat16), CUDA graphs and streams.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -130,6 +131,15 @@ class OnGpu(Tensor):
     device = property(lambda self: GPU)
     is_cuda = property(lambda self: True)
 
+    @property
+    def data(self) -> Any:
+        return Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        Tensor.data.__set__(self, value)
+        self.held = value.held
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(func, args, kwargs or {}, ACTIVE[-1] if ACTIVE else Log())
@@ -143,6 +153,10 @@ class OnGpu(Tensor):
             is_parameter = isinstance(self, torch.nn.Parameter)
             memo[id(self)] = torch.nn.Parameter(copy, self.requires_grad) if is_parameter else copy
         return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """As it comes back by `map_location="cpu"`."""
+        return self.detach().cpu().__reduce_ex__(protocol)
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         return super().to(*map(beneath, args), **{name: beneath(value) for name, value in kwargs.items()})
@@ -172,7 +186,6 @@ def facts(func: Any) -> tuple[str, bool, bool, tuple[bool, ...], tuple[str, ...]
     aliases = [argument.alias_info for argument in func._schema.arguments]
     written = [alias is not None and alias.is_write for alias in aliases]
     view = any(alias is not None and not alias.is_write for alias in aliases) and not any(written)
-    assert torch.Tag.inplace_view not in func.tags, f"{name} changes a shape in place: not pretended"
     positional = tuple(w for a, w in zip(func._schema.arguments, written, strict=True) if not a.kwarg_only)
     named = tuple(a.name for a, w in zip(func._schema.arguments, written, strict=True) if w)
     return (
@@ -219,10 +232,23 @@ def run(func: Any, args: Any, kwargs: Any, log: Log) -> Any:
     if "non_blocking" in kwargs:
         beneath_kwargs["non_blocking"] = False
     out = func(*beneath_args, **beneath_kwargs)
+    if torch.Tag.inplace_view in func.tags:
+        reshape_alike(func, args, kwargs)
     same = {id(held_of(one)): one for one in written}
     if name == "_local_scalar_dense":
         return out
     return tree_map(lambda one: same[id(one)] if id(one) in same else wrapped(one, to_gpu), out)
+
+
+def reshape_alike(func: Any, args: Any, kwargs: Any) -> None:
+    """What changes a shape in place does so on the outside too, which has no numbers."""
+    before = torch._C._meta_in_tls_dispatch_include()
+    with no_dispatch():
+        torch._C._set_meta_in_tls_dispatch_include(True)
+        try:
+            func(*args, **kwargs)
+        finally:
+            torch._C._set_meta_in_tls_dispatch_include(before)
 
 
 def held_of(value: Any) -> Any:
@@ -293,6 +319,7 @@ def installed(memory: int = 10**11) -> Iterator[Log]:
     log, plain_run = Log(), threading.Thread.run
 
     def run_thread(self: threading.Thread) -> None:
+        torch._C._set_only_lift_cpu_tensors(True)
         with Mode(log):
             plain_run(self)
 
@@ -320,7 +347,9 @@ def installed(memory: int = 10**11) -> Iterator[Log]:
         patch.setattr(threading.Thread, "run", run_thread)
         patch.setattr(torch, "autocast", no_autocast(torch.autocast))
         torch.__future__.set_overwrite_module_params_on_conversion(True)
-        torch._C._set_only_lift_cpu_tensors(True)
+        torch._C._set_only_lift_cpu_tensors(
+            True
+        )  # what `torch.tensor` makes is made here and moved, which the mode sees
         ACTIVE.append(log)
         try:
             yield log
