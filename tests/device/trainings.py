@@ -58,10 +58,9 @@ def make_config(method: str, data: str, preset: str | None = None, **over: Value
     row = "own" if data in ("vectors", "colour") else data
     name = preset or (of.default_preset if row != "own" or method in ("plain", "turtle") else "own")
     values = dict(preset_values(of.presets[row][name], Facts.of(dataset_of(data))))
-    stages = {name: settings for name, settings in of.stage_settings.items() if settings.SETTABLE}
-    small = {
-        f"{stage}.{key}": value for stage in stages for key, value in SHORT.items() if values.get(f"{stage}.epochs", 1)
-    }
+    trained = [stage for stage, settings in of.stage_settings.items() if settings.SETTABLE]
+    small = {f"{stage}.{key}": value for stage in trained for key, value in SHORT.items()}
+    small |= {f"{stage}.epochs": 0 for stage in trained if values.get(f"{stage}.epochs") == 0}
     small |= {"pre_feature_dim": 16, "feature_dim": 8, "evaluate_every": 1, "probe_views": 2}
     if method == "gcml":
         small |= {"finetune.start_epoch": 1, "finetune.anchor_epochs": 1, "finetune.continuation_epochs": 2}
