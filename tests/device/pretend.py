@@ -2,7 +2,7 @@
 
 What mixes them with the CPU's tensors raises as CUDA does, and `Log` counts what is launched, copied and waited for. So
 a path that runs here runs on a GPU as far as devices go; it says nothing of speed, of rounding or of memory. Left out:
-autocast (there is no bfloat16), CUDA graphs and streams.
+CUDA graphs and streams; autocast is in `autocast.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from tests.device.autocast import autocast, is_enabled
 
 GPU = torch.device("cuda", 0)
 UNDER = torch.device("lazy", 0)
@@ -314,8 +316,12 @@ class Mode(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def installed(memory: int = 10**11) -> Iterator[Log]:
-    """A GPU with so many free bytes, for torch and who asks it, in this thread and those that are started meanwhile."""
+def installed(memory: int = 10**11, bfloat16: bool = False) -> Iterator[Log]:
+    """A GPU with so many free bytes, for torch and who asks it, in this thread and those that are started meanwhile.
+
+    `bfloat16`: whether it says that it has that type; else `precision: auto` is float32, which the CPU can be compared
+    with.
+    """
     log, plain_run = Log(), threading.Thread.run
 
     def run_thread(self: threading.Thread) -> None:
@@ -335,7 +341,7 @@ def installed(memory: int = 10**11) -> Iterator[Log]:
             "get_device_name": lambda device=None: "pretend GPU",
             "get_device_properties": lambda device=None: None,
             "mem_get_info": lambda device=None: (memory, memory),
-            "is_bf16_supported": lambda *args, **kwargs: False,
+            "is_bf16_supported": lambda *args, **kwargs: bfloat16,
             "empty_cache": lambda: None,
             "synchronize": lambda device=None: log.wait("synchronize"),
         }
@@ -345,7 +351,8 @@ def installed(memory: int = 10**11) -> Iterator[Log]:
             if hasattr(torch.optim.Optimizer, name):  # both ask the driver
                 patch.setattr(torch.optim.Optimizer, name, lambda self: None)
         patch.setattr(threading.Thread, "run", run_thread)
-        patch.setattr(torch, "autocast", no_autocast(torch.autocast))
+        patch.setattr(torch, "autocast", autocast(torch.autocast))
+        patch.setattr(torch, "is_autocast_enabled", is_enabled(torch.is_autocast_enabled))
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         torch._C._set_only_lift_cpu_tensors(
             True
@@ -357,15 +364,3 @@ def installed(memory: int = 10**11) -> Iterator[Log]:
             ACTIVE.pop()
             torch._C._set_only_lift_cpu_tensors(lifted)
             torch.__future__.set_overwrite_module_params_on_conversion(off)
-
-
-def no_autocast(plain: Any) -> Any:
-    """`torch.autocast` for the CPU; for the pretend device nothing, since nobody there is asked for bfloat16."""
-
-    def autocast(device_type: str, dtype: Any = None, enabled: bool = True, **more: Any) -> Any:
-        if device_type not in ("cuda", "lazy"):
-            return plain(device_type, dtype=dtype, enabled=enabled, **more)
-        assert not enabled, "bfloat16 is not pretended"
-        return contextlib.nullcontext()
-
-    return autocast

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import json
 import math
 import pickle
 from pathlib import Path
@@ -12,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+import raymc
+from raymc.cli import execute
 from raymc.distributed import Workers
 from raymc.estimators.model import load_model
 from raymc.storage.stage_store import Store
 from raymc.training.features.stage import Features
-from tests.device.pretend import GPU, installed
-from tests.device.trainings import CASES, case_config, dataset_of, train
+from tests.device.pretend import GPU, Log, installed
+from tests.device.trainings import CASES, case_config, dataset_of, train, vectors
 from tests.small_encoder import small
 
 CPU = torch.device("cpu")
@@ -71,6 +75,31 @@ def test_a_gpu_finds_what_the_cpu_finds(name: str, stores: Path, tmp_path: Path)
 def test_samples_that_do_not_fit_stay_on_the_cpu(name: str, stores: Path, tmp_path: Path) -> None:
     outs = tmp_path / "gpu", tmp_path / "cpu"
     assert_same(on(GPU, name, stores, outs[0], TINY), on(CPU, name, stores, outs[1]), outs)
+
+
+AUTOCAST = ("nmce", "nmce on a stream", "nmce on neighbours", "mlc", "mlc behind a bank", "gcml", "gcml, one update")
+
+
+@pytest.mark.parametrize("name", AUTOCAST)
+def test_precision_auto_is_bfloat16_and_no_types_clash(name: str, tmp_path: Path) -> None:
+    losses = []
+    for precision, out in (("auto", tmp_path / "half"), ("float32", tmp_path / "single")):
+        with installed(bfloat16=True):
+            train(case_config(name, precision=precision), tmp_path / "store", out, GPU)
+        losses.append(json.loads((out / "curve.jsonl").read_text().splitlines()[0])["loss"])
+    assert losses[0] != losses[1] and math.isclose(*losses, rel_tol=0.05, abs_tol=0.05)
+
+
+def test_a_command_and_an_estimator_take_the_gpu_that_there_is(gpu: Log, tmp_path: Path) -> None:
+    door, out = importlib.import_module("raymc.commands.train"), tmp_path / "out"
+    words = ["mlc_digits", "pre_feature_dim=16", "--smoke", "--out", str(out), "--storage", str(tmp_path / "store")]
+    assert execute(door.parser(), door.run, words) == 0
+    assert gpu.kernels["convolution"] and (out / "labels.csv").is_file()
+    gpu.clear()
+    params = {"backbone": "dense_256", "pretrain.epochs": 1, "finetune.epochs": 2, "finetune.centers_by": "kmeans"}
+    x = vectors().train.x.numpy()
+    fitted = raymc.GCML(n_clusters=3, params=params, random_state=0).fit(x)
+    assert gpu.kernels["addmm"] and fitted.predict(x).tolist() == fitted.labels_.tolist()
 
 
 @pytest.mark.parametrize(
