@@ -48,13 +48,13 @@ class Counts(NamedTuple):
     """What a step, or what an epoch beside its steps, asks of the device.
 
     Attributes:
-        kernels: operations that launch something, of the batch, the loss and its gradient.
+        kernels: operations that launch something, of the batch, the loss and its gradient; wanted: a number or a range.
         optimiser: those of the optimisers, beside these.
         waits: how often the device is waited for.
         uploads: copies to it, for which nobody waits.
     """
 
-    kernels: int
+    kernels: int | range
     optimiser: int
     waits: int
     uploads: int

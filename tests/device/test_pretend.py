@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,37 @@ def test_moves_are_counted(gpu: Log) -> None:
     assert gpu.totals == (0, 0, 1)
     assert sent.double().dtype == torch.float64 and gpu.kernels == {"_to_copy": 1}
     assert sent.tolist() == [2.0] * 3 and gpu.totals == (1, 1, 1) and gpu.downloads == 1
+
+
+def test_a_weight_may_be_laid_out_anew_and_stored(gpu: Log, tmp_path: Path) -> None:
+    net = nn.Conv2d(3, 4, 3).to(GPU)
+    net.weight.data = net.weight.data.contiguous(memory_format=torch.channels_last)
+    assert net.weight.stride() == net.weight.held.stride() and net.weight.is_contiguous(
+        memory_format=torch.channels_last
+    )
+    x = torch.arange(6.0, device=GPU).view(2, 3)
+    assert x.unsqueeze_(0).shape == (1, 2, 3) and (x + 1).tolist() == [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    found = torch.load(tmp_path / "weights.pt", map_location="cpu", weights_only=True)
+    assert torch.equal(found["weight"], net.weight.detach().cpu())
+
+
+def test_autocast_is_by_the_lists_of_cuda() -> None:
+    net, x = nn.Linear(3, 2), torch.rand(4, 3)
+    with installed(bfloat16=True):
+        there = copy.deepcopy(net).to(GPU)
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            y = there(x.to(GPU))
+            assert torch.is_autocast_enabled("cuda") and y.dtype == torch.bfloat16
+            assert y.exp().dtype == torch.cat([y, y.float()]).dtype == torch.float32
+            with torch.autocast("cuda", enabled=False):
+                assert there(x.to(GPU)).dtype == torch.float32 and not torch.is_autocast_enabled("cuda")
+            assert (y @ y.T).dtype == torch.bfloat16
+        assert not torch.is_autocast_enabled("cuda")
+        y.float().square().sum().backward()
+        assert there.weight.grad.dtype == torch.float32 and there.weight.grad.is_cuda
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net(x).dtype == torch.bfloat16
 
 
 def test_threads_have_the_device_too(gpu: Log) -> None:

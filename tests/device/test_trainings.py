@@ -7,12 +7,14 @@ import importlib
 import json
 import math
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 import raymc
 from raymc.cli import execute
@@ -71,13 +73,16 @@ def test_a_gpu_finds_what_the_cpu_finds(name: str, stores: Path, tmp_path: Path)
     assert_same(on(GPU, name, stores, outs[0]), on(CPU, name, stores, outs[1]), outs)
 
 
-@pytest.mark.parametrize("name", ["nmce", "nmce on neighbours", "mlc behind a bank", "gcml", "turtle"])
+@pytest.mark.parametrize("name", ["nmce behind a bank", "nmce on neighbours", "mlc, 5 half-steps", "gcml", "turtle"])
 def test_samples_that_do_not_fit_stay_on_the_cpu(name: str, stores: Path, tmp_path: Path) -> None:
     outs = tmp_path / "gpu", tmp_path / "cpu"
     assert_same(on(GPU, name, stores, outs[0], TINY), on(CPU, name, stores, outs[1]), outs)
 
 
-AUTOCAST = ("nmce", "nmce on a stream", "nmce on neighbours", "mlc", "mlc behind a bank", "gcml", "gcml, one update")
+AUTOCAST = (
+    *("nmce behind a bank", "nmce on a stream", "nmce on neighbours", "mlc, 5 half-steps", "mlc behind a bank"),
+    *("gcml", "gcml, one update"),
+)
 
 
 @pytest.mark.parametrize("name", AUTOCAST)
@@ -104,7 +109,7 @@ def test_a_command_and_an_estimator_take_the_gpu_that_there_is(gpu: Log, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "stage"),
-    [("nmce", "pretrain"), ("nmce", "finetune"), ("mlc", "heads"), ("gcml", "finetune"), ("turtle", "task")],
+    [("nmce", "finetune"), ("mlc, 5 half-steps", "heads"), ("gcml", "finetune"), ("turtle", "task")],
 )
 def test_a_killed_training_goes_on_to_the_same_result(name: str, stage: str, stores: Path, tmp_path: Path) -> None:
     """Its weights and the averages of its optimisers come back from the store to the GPU."""
@@ -147,3 +152,19 @@ def test_features_of_an_encoder(tmp_path: Path) -> None:
             features.obtain(Workers(), lambda row: None)
         rows.append(features.array())
     np.testing.assert_allclose(*rows, rtol=1e-6)
+
+
+@pytest.fixture
+def alone() -> Iterator[Workers]:
+    """A worker with a group, which has no other: collectives run, and on what the device gives them."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Workers(0, 1, dist.group.WORLD)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["nmce behind a bank", "mlc", "gcml", "gcml, one update", "turtle"])
+def test_what_workers_exchange_lies_on_the_device(name: str, alone: Workers, stores: Path, tmp_path: Path) -> None:
+    outs = tmp_path / "gpu", tmp_path / "cpu"
+    with installed():
+        there = train(case_config(name), tmp_path / "store", outs[0], GPU, workers=alone)
+    assert_same(there, on(CPU, name, stores, outs[1]), outs)

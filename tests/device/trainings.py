@@ -19,7 +19,7 @@ from raymc.training.run import run
 from raymc.training.smoke import limit
 from raymc.training.stages import seeds_of
 
-DIGITS = 160
+DIGITS = 144
 
 SHORT: Mapping[str, Value] = {"epochs": 2, "batch_size": 64, "warmup_epochs": 0}
 """Of every stage that trains."""
@@ -32,10 +32,10 @@ def digits() -> Dataset:
 
 @functools.cache
 def colour() -> Dataset:
-    """64 and 16 colour images of 16 pixels in two classes."""
+    """32 and 8 colour images of 16 pixels in two classes."""
     draws = generator(0, "colour")
     splits = []
-    for n in (64, 16):
+    for n in (32, 8):
         x = torch.randint(0, 128, (n, 3, 16, 16), generator=draws, dtype=torch.uint8)
         y = torch.arange(n) % 2
         x[y == 1] += 100
@@ -90,6 +90,7 @@ Case = tuple[str, str, dict[str, Any]]
 
 EVALUATED = {"probes": True, "geometry": True, "downstream": True}
 FEW = {"cluster_points": 100}
+FIVE = {"heads__projection_iterations": 5}
 
 CASES: dict[str, Case] = {
     "nmce": ("nmce", "digits", EVALUATED),
@@ -102,10 +103,10 @@ CASES: dict[str, Case] = {
         {"augment__neighbours": 3, "augment__noise": 0.1, "augment__dropout": 0.1, "heads__feature_bank": 3},
     ),
     "mlc": ("mlc", "digits", EVALUATED),
-    "mlc, 5 half-steps": ("mlc", "digits", {"heads__projection_iterations": 5}),
+    "mlc, 5 half-steps": ("mlc", "digits", FIVE),
     "mlc, clusters to be found": ("mlc", "digits", {"n_clusters": "2..5"}),
-    "mlc behind a bank": ("mlc", "digits", {"heads__feature_bank": 3}),
-    "mlc, two nets": ("mlc", "digits", {"heads__cluster_net": "whole"}),
+    "mlc behind a bank": ("mlc", "digits", FIVE | {"heads__feature_bank": 3}),
+    "mlc, two nets": ("mlc", "digits", FIVE | {"heads__cluster_net": "whole"}),
     **{
         f"mlc by {name}": ("mlc", "digits", {"clustering": name} | FEW)
         for name in ("membership", "ensc", "ssc_omp", "kmeans", "gmm", "spectral", "agglomerative", "hdbscan")
