@@ -49,6 +49,10 @@ INDEXING = {"index", "_unsafe_index", "index_put", "index_put_", "_index_put_imp
 NUMBERS = {"masked_fill", "masked_fill_", "index_fill", "index_fill_", "fill_"}
 """They take a number of the CPU's as a tensor, and are not tagged as pointwise, which all do."""
 
+FLOATING = {"mm", "addmm", "bmm", "baddbmm", "dot", "mv", "addmv", "convolution", "_upsample_bilinear2d_aa"}
+FLOATING |= {"_upsample_bicubic2d_aa", "upsample_bicubic2d", "upsample_bilinear2d"}
+"""They take integers on a CPU alone."""
+
 UNLAUNCHED = {
     *("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"),
     *("_unsafe_view", "_reshape_alias", "lift_fresh", "is_same_size", "is_pinned", "_local_scalar_dense"),
@@ -220,11 +224,13 @@ def run(func: Any, args: Any, kwargs: Any, log: Log) -> Any:
     if name in COPIES:
         to_gpu = count_copy(name, args, kwargs, to_gpu, log)
     elif there:
+        check_types(name, there, kwargs)
         check(name, pointwise, args, [one for one in tensors if not isinstance(one, OnGpu)], written, log)
         log.launch(name, launches)
         if name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
             log.wait(name)
     elif to_gpu:
+        check_types(name, there, kwargs)
         log.launch(name, launches)
     beneath_args, beneath_kwargs = tree_map(held_of, args), tree_map(held_of, kwargs)
     if device is not None:
@@ -276,6 +282,15 @@ def count_copy(name: str, args: Any, kwargs: Any, to_gpu: bool, log: Log) -> boo
     if not asynchronous:
         log.wait("upload" if to else "download")
     return to
+
+
+def check_types(name: str, there: list[Tensor], kwargs: Any) -> None:
+    """Raises what CUDA does for integers in what it has for floats alone, and for a generator of the CPU's."""
+    if name in FLOATING and not there[0].is_floating_point():
+        raise NotImplementedError(f'"{name}_cuda" not implemented for {there[0].dtype}')
+    draws = kwargs.get("generator")
+    if draws is not None and draws.device.type == "cpu":
+        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
 
 
 def check(name: str, pointwise: bool, args: Any, on_cpu: list[Tensor], written: list[Any], log: Log) -> None:

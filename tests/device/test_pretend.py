@@ -47,6 +47,17 @@ def test_mixes_are_refused(gpu: Log, mix: str) -> None:
         MIXES[mix](*pair())
 
 
+def test_types_that_only_a_cpu_takes(gpu: Log) -> None:
+    x, draws = torch.arange(12, device=GPU).view(4, 3), torch.Generator().manual_seed(0)
+    pixels = x.to(torch.uint8).view(1, 1, 4, 3)
+    for ask in (lambda: x @ x.T, lambda: nn.functional.interpolate(pixels, 2, mode="bilinear", antialias=True)):
+        with pytest.raises(NotImplementedError, match="cuda"):
+            ask()
+    for ask in (lambda: torch.rand(3, device=GPU, generator=draws), lambda: x.float().normal_(generator=draws)):
+        with pytest.raises(RuntimeError, match="generator"):
+            ask()
+
+
 def test_what_no_gpu_hands_to_numpy(gpu: Log) -> None:
     for ask in (lambda x: x.numpy(), np.asarray):
         with pytest.raises(TypeError, match=r"Use Tensor.cpu\(\)"):
