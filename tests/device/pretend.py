@@ -299,11 +299,14 @@ def check(name: str, pointwise: bool, args: Any, on_cpu: list[Tensor], written: 
         indices = [one for one in tree_leaves(args[1]) if isinstance(one, Tensor)]
         if not isinstance(args[0], OnGpu):
             refuse(name, [args[0]], "indices on the GPU of a tensor on the CPU")
+        # A number that is put at a mask is filled in, without looking for the places.
+        put = args[2] if len(args) > 2 and isinstance(args[2], Tensor) else None
+        filled = put is not None and not isinstance(put, OnGpu) and put.numel() == 1 and len(indices) == 1
         for one in indices:
             if not isinstance(one, OnGpu):
                 log.uploads += 1
                 log.wait("upload of an index")
-            if one.dtype in (torch.bool, torch.uint8):
+            if one.dtype in (torch.bool, torch.uint8) and not filled:
                 log.wait("index by a mask")
         on_cpu = [one for one in on_cpu if not any(one is index for index in indices)]
         pointwise = True  # a value may be a number of the CPU's

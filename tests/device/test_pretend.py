@@ -77,6 +77,7 @@ WAITS: dict[str, Callable[[Tensor, Tensor], object]] = {
     "where": lambda x, cpu: torch.where(x > 0),
     "a mask": lambda x, cpu: x[x > 3],
     "rows by a mask": lambda x, cpu: x[x[:, 0] > 3],
+    "values put at a mask": lambda x, cpu: x.__setitem__(x > 10, x[3, 2:]),
     "masked_select": lambda x, cpu: x.masked_select(x > 3),
     "rows by an index on the CPU": lambda x, cpu: x[torch.tensor([0, 1])],
     "unique": lambda x, cpu: x.unique(),
@@ -109,6 +110,7 @@ PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "factors": lambda x, one: torch.linalg.cholesky_ex(x.T @ x + torch.eye(3, device=x.device))[0],
     "made like it": lambda x, one: torch.zeros_like(x).copy_(x) + x.new_ones(3) + torch.arange(3, device=x.device),
     "one of many": lambda x, one: torch.nn.functional.one_hot(x.argmax(1), 3).float() @ x.T,
+    "a number at a mask": lambda x, one: x.clone().index_put_((x > 3,), one),
     "put": lambda x, one: x.clone().index_put_((x[:, 0].argmax()[None],), one),
     "a large number": lambda x, one: x.masked_fill(x > 3, one).index_add_(0, x[:, 0].long().clamp(max=1), x),
 }
