@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.device.pretend import Log, installed
+from tests.device.pretend import installed
+from tests.device.rules import Log
 
 
 @pytest.fixture
