@@ -11,7 +11,7 @@ import torch
 from raymc.errors import DeviceMemoryError
 from raymc.space.space import load_space
 from raymc.training import training as shared
-from raymc.training.precision import computed_in, exact_float32, on_device
+from raymc.training.precision import as_computed, exact_float32, on_device
 from raymc.training.run import run
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -32,7 +32,7 @@ PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.
 def test_auto_is_what_the_device_has(asked, device, capability, kept, computed, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda at: (capability, 0))
     config = on_device(load_space("gcml_digits").pinned({"precision": asked}).config(), device)
-    assert (config.precision, computed_in(config)) == (kept, computed)
+    assert (config.precision, as_computed(config).precision) == (kept, computed)
 
 
 def test_results_say_it_and_another_device_s_result_is_another_one(tmp_path: Path, monkeypatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from raymc.rng import seed_facts
 from raymc.training import evaluate, model_files, outputs, rows
 from raymc.training.loop import Row
 from raymc.training.model_files import TrainedModel
-from raymc.training.precision import computed_in
+from raymc.training.precision import as_computed
 from raymc.training.training import Training
 
 
@@ -30,7 +29,7 @@ def finish(
     keep_rows: bool,
 ) -> Row:
     """Evaluate, write the files of a training into `out` and return the content of `metrics.json`."""
-    config, data = replace(training.config, precision=computed_in(training.config)), training.dataset
+    config, data = as_computed(training.config), training.dataset
     metrics, arrays = evaluate.final_metrics(
         training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.banked
     )

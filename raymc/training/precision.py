@@ -28,20 +28,34 @@ ALLOCATION_FAILED = (
 def on_device(config: Config, device: torch.device) -> Config:
     """`config` with `precision: auto` as bfloat16 where the device has it.
 
-    Where `auto` means float32 it stays, as the keys of stored stages have it: see `computed_in`.
+    Where `auto` means float32 it stays, as the keys of stored stages have it: see `as_computed`.
     """
     able = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= AMPERE
     return replace(config, precision="bfloat16") if config.precision == "auto" and able else config
 
 
-def computed_in(config: Config) -> str:
-    """`float32`, `bfloat16` or `float64`, of a configuration that `on_device` gave."""
-    return "float32" if config.precision == "auto" else config.precision
+def as_computed(config: Config) -> Config:
+    """A configuration that `on_device` gave as results have it: `auto`, where it is left, is float32."""
+    return replace(config, precision="float32") if config.precision == "auto" else config
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the device had no memory left, for torch itself or for cuBLAS, cuSOLVER, cuSPARSE or cuDNN."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ALLOCATION_FAILED)
+
+
+@contextmanager
+def fastest_convolutions(device: torch.device) -> Iterator[None]:
+    """Within, on a GPU, cuDNN times its kernels at the first step of each shape and keeps the fastest.
+
+    For training, whose batches have one shape. Another run may find another kernel, with other last digits.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 _lock = threading.Lock()

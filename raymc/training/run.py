@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from raymc.config import Config

@@ -21,7 +21,7 @@ from raymc.training import evaluate
 from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
-from raymc.training.precision import on_device
+from raymc.training.precision import fastest_convolutions, on_device
 from raymc.training.stages import (
     Weights,
     autocast_of,
@@ -146,7 +146,8 @@ class Training:
         hooks = self.hooks(stage, key)
         if self.keep_interrupted:
             hooks = replace(hooks, report=self._remember(stage, model))
-        curve = fit(seen, stage, settings, feed, self.seeds[stage.name], hooks, self.autocast, progress)
+        with fastest_convolutions(self.device):
+            curve = fit(seen, stage, settings, feed, self.seeds[stage.name], hooks, self.autocast, progress)
         if self.leads:
             self.publish(stage, model, key, curve)
         return curve
