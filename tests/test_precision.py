@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from raymc.errors import DeviceMemoryError
+from raymc.reporting import words
 from raymc.space.space import load_space
+from raymc.study.records import SeedRun
 from raymc.training import training as shared
 from raymc.training.precision import as_computed, exact_float32, on_device
 from raymc.training.run import run
@@ -90,3 +92,10 @@ def test_libraries_without_memory_are_out_of_memory(error, raised, tmp_path: Pat
     monkeypatch.setattr("raymc.training.run.Training", fails)
     with pytest.raises(RuntimeError if raised is RuntimeError else raised, match=str(error)[:9]):
         run(load_space("gcml_digits").config(), storage=str(tmp_path), out=tmp_path, stage_seeds={}, device="cpu")
+
+
+def test_reports_name_every_precision_that_records_have(tmp_path: Path) -> None:
+    rows = [{"seed": at, "precision": kind} for at, kind in enumerate(("float32", "bfloat16", "float32", ""))]
+    runs = [SeedRun.of(row, tmp_path) for row in rows]
+    assert words.precisions(runs) == "bfloat16 and float32"
+    assert [SeedRun.of(run.row, tmp_path) for run in runs] == runs
