@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import statistics
 import time
@@ -60,15 +61,15 @@ def fresh(config: Config, data: Dataset, stage: Stage) -> nn.ModuleDict:
 
 
 def gradients(
-    config: Config, data: Dataset, stage: Stage, device: torch.device, dtype: torch.dtype
+    config: Config, data: Dataset, stage: Stage, model: nn.ModuleDict, device: torch.device, dtype: torch.dtype
 ) -> tuple[float, Tensor]:
-    """The loss of one batch and its gradients in one row, float64 on the CPU; batch and weights are always the same."""
-    model, settings = fresh(config, data, stage).to(device, dtype), config.stages[stage.name]
+    """The loss of one batch and its gradients in one row, float64 on the CPU; the batch is always the same.
+
+    BatchNorm uses the batch: a new net with statistics at rest gives nearly the same row for all samples.
+    """
+    model, settings = copy.deepcopy(model).to(device, dtype).train(), config.stages[stage.name]
     feed = Feed.build(data, config.augmentation, device, dtype, False, Workers())
-    if stage.begin is not None:
-        stage.begin(model, feed, settings, 0)
     state = stage.observe(model, feed, settings, 1) if stage.observe else {}
-    prepare(model, stage, settings.frozen_statistics)
     batch: Batch = next(iter(feed.epoch(stage.name, 0, 1, settings.batch_size, settings.augmentations)))
     loss, _ = stage.step.loss(model, dataclasses.replace(batch, state=state), settings, None)
     wanted = trained_parameters(model, stage.step.modules)
@@ -83,8 +84,12 @@ def correctness(args: argparse.Namespace, out: Path) -> None:
     for space in ALL_METHODS:
         config, data = loaded(space, args)
         for stage in METHODS[config.method].stages(config):
-            exact, wanted = gradients(config, data, stage, torch.device("cpu"), torch.float64)
-            loss, got = gradients(config, data, stage, device, torch.float32)
+            model = fresh(config, data, stage)
+            if stage.begin is not None:
+                feed = Feed.build(data, config.augmentation, torch.device("cpu"), torch.float32, False, Workers())
+                stage.begin(model, feed, config.stages[stage.name], 0)
+            exact, wanted = gradients(config, data, stage, model, torch.device("cpu"), torch.float64)
+            loss, got = gradients(config, data, stage, model, device, torch.float32)
             row: Found = {"loss": loss, "relative_error": abs(loss - exact) / abs(exact)}
             row["gradient_relative_error"] = float((got - wanted).norm() / wanted.norm())
             found[f"{space}/{stage.name}"] = row
@@ -114,11 +119,11 @@ def speed(args: argparse.Namespace, out: Path) -> None:
     """Stage 1 at two views: plain, channels_last, compiled, and where the time goes."""
     device = pick_device(None)
     space, steps, batch = ("nmce_digits", 2, 64) if args.rehearse else ("nmce_cifar20", 24, 1024)
-    found: Found = {"ways": {}}
+    found: Found = {"ways": {}, "skipped": {"graphs": "the steps of stage 1 are not captured yet"}}
     ways: dict[str, dict[str, Value]] = {"plain": {}, "channels_last": {"channels_last": True}}
     ways |= {"compile": {"channels_last": True, "compile": True}}
     if device.type != "cuda":
-        found["skipped"] = {"compile": "it is for a GPU"}
+        found["skipped"]["compile"] = "it is for a GPU"
         del ways["compile"]
     for name, over in ways.items():
         config, data = loaded(space, args, **over, **(TINY if args.rehearse else {}))
@@ -146,7 +151,7 @@ def speed(args: argparse.Namespace, out: Path) -> None:
 
 def stage1(args: argparse.Namespace, out: Path) -> None:
     """Preset `fast` on CIFAR-100's images as far as the limit allows, on in the next command; probes and weights."""
-    words = ["nmce_cifar20", "preset=fast", "channels_last=true", "--probe", "cifar20", "cifar100"]
+    words = ["nmce_cifar20_fast", "channels_last=true", "--probe", "cifar20", "cifar100"]
     if args.rehearse:
         words = ["nmce_digits", "pretrain.epochs=2", "pretrain.warmup_epochs=0", "pretrain.views_per_sample=4"]
         words += [f"{key}={value}" for key, value in TINY.items()]
