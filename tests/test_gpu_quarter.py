@@ -1,4 +1,4 @@
-"""The script for 15 minutes of a GPU, rehearsed: limits hold, parts that are done stay, one that fails stops no other."""
+"""The script for 15 minutes of a GPU, rehearsed: limits hold, what is done stays, a failure stops no other part."""
 
 from __future__ import annotations
 
