@@ -159,6 +159,7 @@ def stage1(args: argparse.Namespace, out: Path) -> None:
     words += ["--minutes", str(minutes), "--name", "weights", "--out", str(args.out / "stage1")]
     words += ["--storage", str(args.storage / "stages"), *(["--data", args.data] if args.data else [])]
     write_json(out, gpu_stage1.run(gpu_stage1.parser().parse_args(words)))
+    (args.out / "stage1" / "stage1.json").unlink()  # the same; of more than eight files not all come back
 
 
 def heads(args: argparse.Namespace, out: Path) -> None:
