@@ -8,7 +8,7 @@ passes the scaling goes on as products of the matrix with a vector, which cost a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ def sinkhorn(
     iterations: int | None = None,
     group: ProcessGroup | None = None,
     symmetric: bool = False,
+    counts: Sequence[int] | None = None,
 ) -> Tensor:
     """The doubly stochastic matrix nearest to `affinity` in the entropic sense: rows and columns sum to 1.
 
@@ -47,6 +48,7 @@ def sinkhorn(
             symmetric too, the projection halves its error at every iteration whatever eta is, and the gradient is
             that among symmetric matrices. Not vouched for, an affinity that equals its transpose to rounding is
             projected so too, or as any other where that does not settle; the gradient is that among all matrices.
+        counts: how many rows each worker has, by rank, where it is known.
 
     Raises:
         ValueError: not a square matrix, eta not positive, or no iterations.
@@ -60,16 +62,22 @@ def sinkhorn(
     log_kernel = affinity.to(at_least_float32(affinity.dtype)) / eta
     if iterations is not None:
         return _unrolled(log_kernel, iterations, group)
-    return cast(Tensor, _Projection.apply(log_kernel, symmetric, eta, group))
+    return cast(Tensor, _Projection.apply(log_kernel, symmetric, eta, group, counts))
 
 
-def sinkhorn_columns(affinity: Tensor, eta: float, iterations: int | None, group: ProcessGroup | None) -> Tensor:
+def sinkhorn_columns(
+    affinity: Tensor,
+    eta: float,
+    iterations: int | None,
+    group: ProcessGroup | None,
+    counts: Sequence[int] | None = None,
+) -> Tensor:
     """`[n, m]`: this worker's columns of the projection of a symmetric affinity, of which it holds rows `[m, n]`.
 
     The same as `sinkhorn(…, symmetric=True)`, also where few iterations leave the result not quite symmetric.
     """
     if iterations is None or group is None:
-        rows = sinkhorn(affinity, eta, iterations, group, symmetric=True)
+        rows = sinkhorn(affinity, eta, iterations, group, symmetric=True, counts=counts)
         return rows if group is None else rows.mT
     log_kernel = affinity.to(at_least_float32(affinity.dtype)) / eta
     return _unrolled(log_kernel, iterations, group, columns=True).mT
@@ -81,7 +89,7 @@ def symmetric_scaling(affinity: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     Raises DivergedError as `sinkhorn`.
     """
     with torch.no_grad(), torch.autocast(affinity.device.type, enabled=False):
-        return _symmetric(affinity.to(at_least_float32(affinity.dtype)) / eta, eta, None)
+        return _symmetric(affinity.to(at_least_float32(affinity.dtype)) / eta, eta, None, [len(affinity)])
 
 
 def _unrolled(log_kernel: Tensor, half_steps: int, group: ProcessGroup | None, columns: bool = False) -> Tensor:
@@ -114,27 +122,34 @@ def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
 
 class _Projection(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, log_kernel: Tensor, symmetric: bool, eta: float, group: ProcessGroup | None) -> Tensor:
-        ctx.symmetric, ctx.group = symmetric, group
+    def forward(
+        ctx: Any,
+        log_kernel: Tensor,
+        symmetric: bool,
+        eta: float,
+        group: ProcessGroup | None,
+        counts: Sequence[int] | None,
+    ) -> Tensor:
+        counts = row_counts(log_kernel, group, counts)
+        ctx.symmetric, ctx.group, ctx.counts = symmetric, group, counts
         with torch.autocast(log_kernel.device.type, enabled=False):
-            _, pi = (_symmetric if symmetric else _any)(log_kernel, eta, group)
+            _, pi = (_symmetric if symmetric else _any)(log_kernel, eta, group, counts)
         ctx.save_for_backward(pi)
         return pi
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
-            return _gradient(pi, grads[0], ctx.symmetric, ctx.group), None, None, None
+            return _gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts), None, None, None, None
 
 
-def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None) -> Tensor:
+def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None, counts: list[int]) -> Tensor:
     """pi_ij (G_ij - x_i - y_j), where x and y make the gradient's rows and columns sum to 0."""
     weighted = pi * upstream
     rows, columns = weighted.sum(1), sum_over_workers(weighted.sum(0), group)
     if symmetric:
-        counts = row_counts(pi, group)
         y = _symmetric_multipliers(pi, gather_rows(rows, group, counts) + columns, group, counts) / 2
         start = first_row(counts, group)
         x = y[start : start + len(pi)]
@@ -143,13 +158,12 @@ def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup
     return weighted.sub_(pi * (x[:, None] + y))
 
 
-def _symmetric(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+def _symmetric(log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int]) -> tuple[Tensor, Tensor]:
     """f `[n]` and this worker's rows of the projection of a symmetric kernel.
 
     Halfway to what makes the rows sum to 1, again and again: near the solution the error e becomes (e - Pi e) / 2,
     half of it or less, as long as Pi's negative eigenvalues are small.
     """
-    counts = row_counts(log_kernel, group)
     f = log_kernel.new_zeros(log_kernel.shape[1])
     mine = f[: len(log_kernel)]
     for _ in range(MOST_ITERATIONS // CHECK_EVERY):
@@ -168,20 +182,22 @@ def _symmetric(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tu
     raise _too_small(eta)
 
 
-def _any(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+def _any(log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int]) -> tuple[Tensor, Tensor]:
     """g `[n]` and this worker's rows of the projection of any kernel; a symmetric one settles at smaller eta."""
-    whole = gather_rows(log_kernel, group)
+    whole = gather_rows(log_kernel, group, counts)
     # C C^T is not quite its own transpose: a product's blocks are summed up in different orders.
     rounding = 16 * torch.finfo(whole.dtype).eps * whole.abs().max()
     if bool((whole - whole.mT).abs().max() <= rounding):
         with suppress(DivergedError):  # with an eigenvalue of Pi near -1, rows and columns in turn settle sooner
-            f, pi = _symmetric(log_kernel, eta, group)
+            f, pi = _symmetric(log_kernel, eta, group, counts)
             if _settled(sum_over_workers(pi.sum(0), group), pi.dtype):
                 return f, pi
-    return _alternating(log_kernel, eta, group)
+    return _alternating(log_kernel, eta, group, counts)
 
 
-def _alternating(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+def _alternating(
+    log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int]
+) -> tuple[Tensor, Tensor]:
     """g `[n]` and this worker's rows of the projection: columns and rows in turn, ending on rows."""
     g = log_kernel.new_zeros(1, log_kernel.shape[1])
     for _ in range(MOST_ITERATIONS // CHECK_EVERY):
@@ -195,7 +211,7 @@ def _alternating(log_kernel: Tensor, eta: float, group: ProcessGroup | None) -> 
         left = 1 / (pi @ right).clamp(min=1e-30)
         g = g + right.log()
         pi.mul_(left[:, None]).mul_(right)
-        sums = torch.cat([gather_rows(pi.sum(1), group), sum_over_workers(pi.sum(0), group)])
+        sums = torch.cat([gather_rows(pi.sum(1), group, counts), sum_over_workers(pi.sum(0), group)])
         if _settled(sums, log_kernel.dtype):
             return g[0], pi
     raise _too_small(eta)
