@@ -128,7 +128,7 @@ def mlc_objective(
         DivergedError: eta is too small for the projection to settle.
     """
     mean = normalised_mean(z)
-    pi = torch.stack([sinkhorn_columns(affinity_rows(view, group), eta, iterations, group) for view in c]).mean(0)
+    pi = sinkhorn_columns(affinity_rows(torch.stack(tuple(c)), group), eta, iterations, group).mean(0)
     rate = coding_rate(mean, eps_sq, group)
     mine = cluster_coding_rate(gather_rows(mean, group), pi, eps_sq)
     cluster_rate, square = sum_over_workers(torch.stack([mine, pi.square().sum()]), group).unbind()
@@ -137,10 +137,14 @@ def mlc_objective(
 
 
 def affinity_rows(c: Tensor, group: ProcessGroup | None = None) -> Tensor:
-    """|C C^T| `[m, n]` of this worker's rows C `[m, d]` with all workers' (MLC section 2.3), in float32 at least."""
+    """|C C^T| `[..., m, n]` of this worker's rows C `[..., m, d]` with all workers' (MLC section 2.3).
+
+    It is in float32 at least.
+    """
     with torch.autocast(c.device.type, enabled=False):
         rows = c.to(at_least_float32(c.dtype))
-        return (rows @ gather_rows(rows, group).mT).abs()
+        every = gather_rows(rows.movedim(-2, 0), group).movedim(0, -2)
+        return (rows @ every.mT).abs()
 
 
 def _total(terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
