@@ -269,8 +269,8 @@ def test_autocast_and_half_precision_are_computed_in_float32(dtype: torch.dtype,
 def test_columns_and_scaling_without_workers() -> None:
     matrix = clusters().requires_grad_()
     pi = sinkhorn(matrix, 0.1, symmetric=True)
-    assert torch.equal(sinkhorn_columns(matrix, 0.1, None, None), pi)
-    assert torch.equal(sinkhorn_columns(matrix, 0.1, 5, None), sinkhorn(matrix, 0.1, 5))
+    assert torch.equal(sinkhorn_columns(matrix[None], 0.1, None, None)[0], pi)
+    assert torch.equal(sinkhorn_columns(matrix[None], 0.1, 5, None)[0], sinkhorn(matrix, 0.1, 5))
     f, scaled = symmetric_scaling(matrix, 0.1)
     assert torch.equal(scaled, pi) and not scaled.requires_grad and not f.requires_grad
     torch.testing.assert_close((matrix / 0.1 + f[:, None] + f).exp(), pi, rtol=1e-12, atol=0)
@@ -288,7 +288,8 @@ class Looks(torch.utils._python_dispatch.TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         aten = torch.ops.aten
         self.fetched += function is aten._local_scalar_dense.default
-        self.products += function in (aten.mv.default, aten.mm.default, aten.logsumexp.default)
+        products = (aten.mv, aten.mm, aten.baddbmm, aten.baddbmm_, aten.logsumexp)
+        self.products += function in [packet.default for packet in products]
         return function(*args, **(kwargs or {}))
 
 

@@ -82,7 +82,7 @@ def _symmetric_rows(z: Tensor, group: ProcessGroup | None, vouched: bool = True)
 
 
 def _columns(z: Tensor, iterations: int | None, group: ProcessGroup | None) -> Tensor:
-    return _by_place(sinkhorn_columns(ops.affinity_rows(z, group), 0.3, iterations, group).mT, group)
+    return _by_place(sinkhorn_columns(ops.affinity_rows(z[None], group), 0.3, iterations, group)[0].mT, group)
 
 
 def _by_place(part: Tensor, group: ProcessGroup | None) -> Tensor:

@@ -131,8 +131,8 @@ def mlc_objective(
     """
     mean = normalised_mean(z)
     counts = row_counts(mean, group, counts)
-    affinities = [affinity_rows(view, group, counts) for view in c]
-    pi = torch.stack([sinkhorn_columns(one, eta, iterations, group, counts) for one in affinities]).mean(0)
+    affinities = affinity_rows(torch.stack(tuple(c)), group, counts)
+    pi = sinkhorn_columns(affinities, eta, iterations, group, counts).mean(0)
     rate = coding_rate(mean, eps_sq, group)
     mine = cluster_coding_rate(gather_rows(mean, group, counts), pi, eps_sq)
     cluster_rate, square = sum_over_workers(torch.stack([mine, pi.square().sum()]), group).unbind()
@@ -141,10 +141,14 @@ def mlc_objective(
 
 
 def affinity_rows(c: Tensor, group: ProcessGroup | None = None, counts: Sequence[int] | None = None) -> Tensor:
-    """|C C^T| `[m, n]` of this worker's rows C `[m, d]` with all workers' (MLC section 2.3), in float32 at least."""
+    """|C C^T| `[..., m, n]` of this worker's rows C `[..., m, d]` with all workers' (MLC section 2.3).
+
+    It is in float32 at least.
+    """
     with torch.autocast(c.device.type, enabled=False):
         rows = c.to(at_least_float32(c.dtype))
-        return (rows @ gather_rows(rows, group, counts).mT).abs()
+        every = gather_rows(rows.movedim(-2, 0), group, counts).movedim(0, -2)
+        return (rows @ every.mT).abs()
 
 
 def _total(terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,8 +1,8 @@
 """Projection of affinities onto doubly stochastic matrices, with its exact gradient (MLC section 2.3).
 
-Shapes: n points, of which this worker holds m rows. The projection with entropy eta is the only matrix of the form
-diag(e^f) exp(A / eta) diag(e^g) whose rows and columns sum to 1. All is computed on logarithms; between two such
-passes the scaling goes on as products of the matrix with a vector, which cost a tenth.
+Shapes: n points, of which this worker holds m rows; v matrices at once. The projection with entropy eta is the only
+matrix of the form diag(e^f) exp(A / eta) diag(e^g) whose rows and columns sum to 1. All is computed on logarithms;
+between two such passes the scaling goes on as products of the matrix with a vector, which cost a tenth.
 """
 
 from __future__ import annotations
@@ -19,12 +19,25 @@ from torch.distributed import ProcessGroup
 
 from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers, world
 from raymc.errors import DivergedError
+from raymc.ops.checks import Deferred, Limit, deferred_on, passes
 from raymc.ops.rates import at_least_float32, check_positive
 
 CHECK_EVERY = 10
 MOST_ITERATIONS = 2000
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 """The largest deviation of a row's or a column's sum from 1."""
+
+ROUNDS = {torch.float32: 1, torch.float64: 2}
+"""Of CHECK_EVERY iterations, where nobody looks: |C C^T| was within TOLERANCE after four fifths of them at most."""
+
+
+def _chebyshev(degree: int) -> list[float]:
+    """Steps that together damp every error whose eigenvalue under I + Pi is in [1, 2] by 1 / T_degree(3)."""
+    return [2 / (3 + math.cos(math.pi * (2 * j + 1) / (2 * degree))) for j in range(degree)]
+
+
+STEPS = [*_chebyshev(4), *_chebyshev(4), *_chebyshev(2)]
+"""Of a round: Pi's eigenvalues are at most 1, and those of |C C^T|'s projection at least 0, or hardly below."""
 
 
 def sinkhorn(
@@ -48,7 +61,7 @@ def sinkhorn(
             symmetric too, the projection halves its error at every iteration whatever eta is, and the gradient is
             that among symmetric matrices. Not vouched for, an affinity that equals its transpose to rounding is
             projected so too, or as any other where that does not settle; the gradient is that among all matrices.
-        counts: how many rows each worker has, by rank, where it is known.
+        counts: rows of each worker, where they are known; see `row_counts`.
 
     Raises:
         ValueError: not a square matrix, eta not positive, or no iterations.
@@ -56,13 +69,14 @@ def sinkhorn(
     """
     if affinity.ndim != 2 or (group is None and affinity.shape[0] != affinity.shape[1]):
         raise ValueError(f"affinity must be a square matrix, got {list(affinity.shape)}")
-    check_positive("eta", eta)
     if iterations is not None and iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
-    log_kernel = affinity.to(at_least_float32(affinity.dtype)) / eta
+    log_kernel = _log_kernel(affinity, eta)
     if iterations is not None:
         return _unrolled(log_kernel, iterations, group)
-    return cast(Tensor, _Projection.apply(log_kernel, symmetric, eta, group, counts))
+    if symmetric:
+        return cast(Tensor, _Projection.apply(log_kernel[None], True, eta, group, counts))[0]
+    return cast(Tensor, _Projection.apply(log_kernel, False, eta, group, counts))
 
 
 def sinkhorn_columns(
@@ -72,15 +86,22 @@ def sinkhorn_columns(
     group: ProcessGroup | None,
     counts: Sequence[int] | None = None,
 ) -> Tensor:
-    """`[n, m]`: this worker's columns of the projection of a symmetric affinity, of which it holds rows `[m, n]`.
+    """`[v, n, m]`: this worker's columns of the projections of symmetric affinities, of which it holds `[v, m, n]`.
 
-    The same as `sinkhorn(…, symmetric=True)`, also where few iterations leave the result not quite symmetric.
+    The same as `sinkhorn(…, symmetric=True)` of each, also where few iterations leave it not quite symmetric. On a GPU
+    within `deferred_checks` nothing is waited for: the iterations are 10 (float64: 20), and their check comes later.
     """
-    if iterations is None or group is None:
-        rows = sinkhorn(affinity, eta, iterations, group, symmetric=True, counts=counts)
-        return rows if group is None else rows.mT
-    log_kernel = affinity.to(at_least_float32(affinity.dtype)) / eta
-    return _unrolled(log_kernel, iterations, group, columns=True).mT
+    log_kernel = _log_kernel(affinity, eta)
+    if iterations is None:
+        rows = cast(Tensor, _Projection.apply(log_kernel, True, eta, group, counts))
+    else:
+        rows = _unrolled(log_kernel, iterations, group, columns=group is not None)
+    return rows if group is None else rows.mT
+
+
+def _log_kernel(affinity: Tensor, eta: float) -> Tensor:
+    check_positive("eta", eta)
+    return affinity.to(at_least_float32(affinity.dtype)) / eta
 
 
 def symmetric_scaling(affinity: Tensor, eta: float) -> tuple[Tensor, Tensor]:
@@ -89,7 +110,8 @@ def symmetric_scaling(affinity: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     Raises DivergedError as `sinkhorn`.
     """
     with torch.no_grad(), torch.autocast(affinity.device.type, enabled=False):
-        return _symmetric(affinity.to(at_least_float32(affinity.dtype)) / eta, eta, None, [len(affinity)])
+        f, pi = _symmetric(_log_kernel(affinity, eta)[None], eta, None, [len(affinity)], None)
+        return f[0], pi[0]
 
 
 def _unrolled(log_kernel: Tensor, half_steps: int, group: ProcessGroup | None, columns: bool = False) -> Tensor:
@@ -110,14 +132,19 @@ def _unrolled(log_kernel: Tensor, half_steps: int, group: ProcessGroup | None, c
 
 
 def _in_rows(logs: Tensor, group: ProcessGroup | None) -> Tensor:
-    """Minus the logarithm of each row's sum, `[m, 1]`."""
-    return -logs.logsumexp(1, keepdim=True)
+    """Minus the logarithm of each row's sum, `[..., m, 1]`."""
+    return -logs.logsumexp(-1, keepdim=True)
 
 
 def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
-    """Minus the logarithm of each column's sum over all workers, `[1, n]`."""
-    counts = [1] * world(group)[1]
-    return -gather_rows(logs.logsumexp(0, keepdim=True), group, counts).logsumexp(0, keepdim=True)
+    """Minus the logarithm of each column's sum over all workers, `[..., 1, n]`."""
+    mine = logs.logsumexp(-2, keepdim=True)
+    return -mine if group is None else -gather_rows(mine[None], group, [1] * world(group)[1]).logsumexp(0)
+
+
+def _all_rows(x: Tensor, group: ProcessGroup | None, counts: list[int]) -> Tensor:
+    """All workers' `[v, m]`, side by side."""
+    return x if group is None else gather_rows(x.mT, group, counts).mT
 
 
 class _Projection(torch.autograd.Function):
@@ -128,12 +155,17 @@ class _Projection(torch.autograd.Function):
         symmetric: bool,
         eta: float,
         group: ProcessGroup | None,
-        counts: Sequence[int] | None,
+        known: Sequence[int] | None,
     ) -> Tensor:
-        counts = row_counts(log_kernel, group, counts)
+        counts = row_counts(log_kernel[0] if symmetric else log_kernel, group, known)
         ctx.symmetric, ctx.group, ctx.counts = symmetric, group, counts
+        deferred = deferred_on(log_kernel)
+        ctx.look = deferred is None
         with torch.autocast(log_kernel.device.type, enabled=False):
-            _, pi = (_symmetric if symmetric else _any)(log_kernel, eta, group, counts)
+            if symmetric:
+                _, pi = _symmetric(log_kernel, eta, group, counts, deferred)
+            else:
+                _, pi = _any(log_kernel, eta, group, counts)
         ctx.save_for_backward(pi)
         return pi
 
@@ -142,55 +174,68 @@ class _Projection(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
-            return _gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts), None, None, None, None
+            return _gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts, ctx.look), None, None, None, None
 
 
-def _gradient(pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None, counts: list[int]) -> Tensor:
+def _gradient(
+    pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None, counts: list[int], look: bool
+) -> Tensor:
     """pi_ij (G_ij - x_i - y_j), where x and y make the gradient's rows and columns sum to 0."""
     weighted = pi * upstream
-    rows, columns = weighted.sum(1), sum_over_workers(weighted.sum(0), group)
+    rows, columns = weighted.sum(-1), sum_over_workers(weighted.sum(-2), group)
     if symmetric:
-        y = _symmetric_multipliers(pi, gather_rows(rows, group, counts) + columns, group, counts) / 2
-        start = first_row(counts, group)
-        x = y[start : start + len(pi)]
+        y = _symmetric_multipliers(pi, (_all_rows(rows, group, counts) + columns) / 2, group, counts, look)
+        x = y[:, _own(pi, group, counts)]
     else:
         x, y = _multipliers(pi, rows, columns, group)
-    return weighted.sub_(pi * (x[:, None] + y))
+    return weighted.addcmul_(pi, x[..., None] + y[..., None, :], value=-1)
 
 
-def _symmetric(log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int]) -> tuple[Tensor, Tensor]:
-    """f `[n]` and this worker's rows of the projection of a symmetric kernel.
+def _own(rows: Tensor, group: ProcessGroup | None, counts: list[int]) -> slice:
+    """Where this worker's rows `[v, m, n]` are among all."""
+    start = first_row(counts, group)
+    return slice(start, start + rows.shape[1])
 
-    Halfway to what makes the rows sum to 1, again and again: near the solution the error e becomes (e - Pi e) / 2,
-    half of it or less, as long as Pi's negative eigenvalues are small.
+
+def _symmetric(
+    log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int], deferred: Deferred | None
+) -> tuple[Tensor, Tensor]:
+    """f `[v, n]` and this worker's rows `[v, m, n]` of the projections of symmetric kernels.
+
+    The u with u = K (1 / u) is approached in steps w: u + w (K (1 / u) - u). Near it an error e of log u becomes
+    e - w (I + Pi) e, which STEPS make small.
     """
-    f = log_kernel.new_zeros(log_kernel.shape[1])
-    mine = f[: len(log_kernel)]
-    for _ in range(MOST_ITERATIONS // CHECK_EVERY):
-        mine = (mine - (log_kernel + f).logsumexp(1)) / 2
-        f = gather_rows(mine, group, counts)
-        pi = (log_kernel + mine[:, None]).add_(f).exp_()
-        scale = torch.ones_like(f)
-        part = scale[: len(mine)]
-        for _ in range(CHECK_EVERY - 1):
-            part = (part / (pi @ scale).clamp(min=1e-30)).sqrt()
-            scale = gather_rows(part, group, counts)
-        mine, f = mine + part.log(), f + scale.log()
-        pi.mul_(part[:, None]).mul_(scale)
-        if _settled(gather_rows(pi.sum(1), group, counts), log_kernel.dtype):
+    own = _own(log_kernel, group, counts)
+    rounds = MOST_ITERATIONS // CHECK_EVERY if deferred is None else ROUNDS[log_kernel.dtype]
+    limit = _limit(eta, rounds * CHECK_EVERY, log_kernel.dtype)
+    f, logs = log_kernel.new_zeros(()), log_kernel
+    for done in range(1, rounds + 1):
+        f = (f - _all_rows(logs.logsumexp(-1), group, counts)) / 2
+        pi = (log_kernel + f[:, own, None]).add_(f[:, None]).exp_()
+        u = torch.ones_like(f)[..., None]
+        for step in STEPS:
+            part = torch.baddbmm(u[:, own], pi, u.reciprocal(), beta=1 - step, alpha=step)
+            u = part if group is None else _all_rows(part[..., 0], group, counts)[..., None]
+        scale = u.reciprocal()
+        pi.mul_(scale[:, own]).mul_(scale.mT)
+        f = f - u[..., 0].log()
+        off = (_all_rows(pi.sum(-1), group, counts) - 1).abs().max()
+        if passes(off, limit, deferred, expected=done == rounds):
             return f, pi
-    raise _too_small(eta)
+        logs = log_kernel + f[:, None]
+    raise DivergedError(limit.too_large)
 
 
 def _any(log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int]) -> tuple[Tensor, Tensor]:
     """g `[n]` and this worker's rows of the projection of any kernel; a symmetric one settles at smaller eta."""
     whole = gather_rows(log_kernel, group, counts)
     # C C^T is not quite its own transpose: a product's blocks are summed up in different orders.
+    limit = _limit(eta, MOST_ITERATIONS, whole.dtype)
     rounding = 16 * torch.finfo(whole.dtype).eps * whole.abs().max()
     if bool((whole - whole.mT).abs().max() <= rounding):
         with suppress(DivergedError):  # with an eigenvalue of Pi near -1, rows and columns in turn settle sooner
-            f, pi = _symmetric(log_kernel, eta, group, counts)
-            if _settled(sum_over_workers(pi.sum(0), group), pi.dtype):
+            f, pi = (one[0] for one in _symmetric(log_kernel[None], eta, group, counts, None))
+            if limit.allows(float((sum_over_workers(pi.sum(0), group) - 1).abs().max())):
                 return f, pi
     return _alternating(log_kernel, eta, group, counts)
 
@@ -199,6 +244,7 @@ def _alternating(
     log_kernel: Tensor, eta: float, group: ProcessGroup | None, counts: list[int]
 ) -> tuple[Tensor, Tensor]:
     """g `[n]` and this worker's rows of the projection: columns and rows in turn, ending on rows."""
+    limit = _limit(eta, MOST_ITERATIONS, log_kernel.dtype)
     g = log_kernel.new_zeros(1, log_kernel.shape[1])
     for _ in range(MOST_ITERATIONS // CHECK_EVERY):
         f = _in_rows(log_kernel + g, group)
@@ -212,32 +258,40 @@ def _alternating(
         g = g + right.log()
         pi.mul_(left[:, None]).mul_(right)
         sums = torch.cat([gather_rows(pi.sum(1), group, counts), sum_over_workers(pi.sum(0), group)])
-        if _settled(sums, log_kernel.dtype):
+        if limit.allows(float((sums - 1).abs().max())):
             return g[0], pi
-    raise _too_small(eta)
+    raise DivergedError(limit.too_large)
 
 
-def _settled(sums: Tensor, dtype: torch.dtype) -> bool:
-    off = float((sums - 1).abs().max())
-    if math.isnan(off):
-        raise DivergedError("the affinities that are to be projected are not finite")
-    return off <= TOLERANCE[dtype]
-
-
-def _too_small(eta: float) -> DivergedError:
-    return DivergedError(
-        f"the projection onto doubly stochastic matrices did not settle within {MOST_ITERATIONS} iterations: "
-        f"eta {eta:g} is too small for these affinities"
+def _limit(eta: float, iterations: int, dtype: torch.dtype) -> Limit:
+    return Limit(
+        TOLERANCE[dtype],
+        f"the projection onto doubly stochastic matrices did not settle within {iterations} iterations: "
+        f"eta {eta:g} is too small for these affinities",
+        "the affinities that are to be projected are not finite",
     )
 
 
-def _symmetric_multipliers(pi: Tensor, sums: Tensor, group: ProcessGroup | None, counts: list[int]) -> Tensor:
-    """s `[n]` of (I + Pi) s = sums, on every worker, by conjugate gradients."""
+def _symmetric_multipliers(
+    pi: Tensor, sums: Tensor, group: ProcessGroup | None, counts: list[int], look: bool
+) -> Tensor:
+    """s `[v, n]` of (I + Pi) s = sums, on every worker, in the projection's own steps.
 
-    def apply(v: Tensor) -> Tensor:
-        return v + gather_rows(pi @ v, group, counts)
-
-    return _conjugate_gradients(apply, sums)
+    They damp the error here as they did there, so that as many do; with `look` it goes on until only rounding is left.
+    """
+    own, sums = _own(pi, group, counts), sums[..., None]
+    enough = 100 * torch.finfo(pi.dtype).eps * sums.norm()
+    s = torch.zeros_like(sums)
+    rounds = MOST_ITERATIONS // CHECK_EVERY if look else ROUNDS[pi.dtype]
+    for _ in range(rounds):
+        for step in STEPS:
+            moved = s[:, own].lerp(sums[:, own], step).baddbmm_(pi, s, alpha=-step)
+            s = moved if group is None else _all_rows(moved[..., 0], group, counts)[..., None]
+        if look:
+            left = torch.baddbmm(s[:, own] - sums[:, own], pi, s)[..., 0]
+            if bool(_all_rows(left, group, counts).norm() <= enough):
+                break
+    return s[..., 0]
 
 
 def _multipliers(pi: Tensor, rows: Tensor, columns: Tensor, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from raymc.config import StageConfig
 from raymc.distributed import GradientAverage, Workers
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Batch, Stage, Step, trained_parameters
+from raymc.ops.checks import deferred_checks
 from raymc.rng import Seed, part
 from raymc.training.feed import Feed
 from raymc.training.optim import Optimisers
@@ -26,6 +27,7 @@ from raymc.training.stages import Weights, prepare, weights_of
 
 Row = dict[str, Any]
 Report = Callable[[Row], None]
+Key = TypeVar("Key")
 
 SAVE_SHARE = 20  # an epoch checkpoint is written when its cost is below 1/20 of the time since the last one
 
@@ -105,13 +107,17 @@ def fit(
 def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[str, float]:
     """Make the updates of an epoch, counted from 0; means of the loss and its terms.
 
-    Raises DivergedError where one is not finite.
+    Raises DivergedError where one is not finite, or a projection did not settle.
     """
     stage, settings = updates.stage, updates.settings
     updates.start_epoch(epoch)
     state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
-    sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
-    row = {name: value / steps for name, value in read(sums).items()} or {"loss": 0.0}
+    with deferred_checks() as checks:
+        sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
+    numbers = read({**checks, **sums})
+    for limit in checks:
+        limit.check(numbers.pop(limit))
+    row = {name: numbers[name] / steps for name in sums} or {"loss": 0.0}
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
         row |= {"whole_loss" if name == "loss" else name: value for name, value in read(found).items()}
@@ -120,7 +126,7 @@ def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[st
     return row
 
 
-def read(values: Mapping[str, Tensor]) -> dict[str, float]:
+def read(values: Mapping[Key, Tensor]) -> dict[Key, float]:
     """Scalars on the device as numbers, all in one copy: the device is waited for once."""
     together = torch.stack([value.double() for value in values.values()]).tolist() if values else []
     return dict(zip(values, together, strict=True))
