@@ -288,7 +288,7 @@ class Looks(torch.utils._python_dispatch.TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         aten = torch.ops.aten
         self.fetched += function is aten._local_scalar_dense.default
-        products = (aten.mv, aten.mm, aten.baddbmm, aten.baddbmm_, aten.logsumexp)
+        products = (aten.mv, aten.mm, aten.addmv, aten.logsumexp)
         self.products += function in [packet.default for packet in products]
         return function(*args, **(kwargs or {}))
 
