@@ -212,13 +212,12 @@ def _symmetric(
     for done in range(1, rounds + 1):
         f = (f - _all_rows(logs.logsumexp(-1), group, counts)) / 2
         pi = (log_kernel + f[:, own, None]).add_(f[:, None]).exp_()
-        u = torch.ones_like(f)[..., None]
+        u = torch.ones_like(f)
         for step in STEPS:
-            part = torch.baddbmm(u[:, own], pi, u.reciprocal(), beta=1 - step, alpha=step)
-            u = part if group is None else _all_rows(part[..., 0], group, counts)[..., None]
+            u = _all_rows(_plus_product(u[:, own], pi, u.reciprocal(), 1 - step, step), group, counts)
         scale = u.reciprocal()
-        pi.mul_(scale[:, own]).mul_(scale.mT)
-        f = f - u[..., 0].log()
+        pi.mul_(scale[:, own, None]).mul_(scale[:, None])
+        f = f - u.log()
         off = (_all_rows(pi.sum(-1), group, counts) - 1).abs().max()
         if passes(off, limit, deferred, expected=done == rounds):
             return f, pi
@@ -263,6 +262,13 @@ def _alternating(
     raise DivergedError(limit.too_large)
 
 
+def _plus_product(x: Tensor, pi: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
+    """beta x + alpha Pi y `[v, m]` of x `[v, m]`, Pi `[v, m, n]` and y `[v, n]`."""
+    if pi.device.type == "cpu":  # products in a batch take it several times as long
+        return torch.stack([torch.addmv(*one, beta=beta, alpha=alpha) for one in zip(x, pi, y, strict=True)])
+    return torch.baddbmm(x[..., None], pi, y[..., None], beta=beta, alpha=alpha)[..., 0]
+
+
 def _limit(eta: float, iterations: int, dtype: torch.dtype) -> Limit:
     return Limit(
         TOLERANCE[dtype],
@@ -279,19 +285,18 @@ def _symmetric_multipliers(
 
     They damp the error here as they did there, so that as many do; with `look` it goes on until only rounding is left.
     """
-    own, sums = _own(pi, group, counts), sums[..., None]
+    own = _own(pi, group, counts)
     enough = 100 * torch.finfo(pi.dtype).eps * sums.norm()
     s = torch.zeros_like(sums)
     rounds = MOST_ITERATIONS // CHECK_EVERY if look else ROUNDS[pi.dtype]
     for _ in range(rounds):
         for step in STEPS:
-            moved = s[:, own].lerp(sums[:, own], step).baddbmm_(pi, s, alpha=-step)
-            s = moved if group is None else _all_rows(moved[..., 0], group, counts)[..., None]
+            s = _all_rows(_plus_product(s[:, own].lerp(sums[:, own], step), pi, s, 1, -step), group, counts)
         if look:
-            left = torch.baddbmm(s[:, own] - sums[:, own], pi, s)[..., 0]
+            left = _plus_product(s[:, own] - sums[:, own], pi, s, 1, 1)
             if bool(_all_rows(left, group, counts).norm() <= enough):
                 break
-    return s[..., 0]
+    return s
 
 
 def _multipliers(pi: Tensor, rows: Tensor, columns: Tensor, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
