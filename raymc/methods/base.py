@@ -59,6 +59,7 @@ class Batch:
         epoch: counted from 0.
         steps: how many batches the epoch has.
         state: what the stage observed of the whole dataset at the start of the epoch.
+        counts: how many rows of it each worker has, by rank; None: not known, see `raymc.distributed.row_counts`.
     """
 
     views: tuple[Tensor, ...]
@@ -68,6 +69,7 @@ class Batch:
     epoch: int = 0
     steps: int = 1
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: tuple[int, ...] | None = None
 
 
 class Whole(Protocol):

@@ -18,7 +18,7 @@ from raymc.config import Augment
 from raymc.datasets import Dataset
 from raymc.datasets.augmentation import Policy, compiled_apply
 from raymc.datasets.policy import build_policy
-from raymc.distributed import Workers, gather_rows, rows_of
+from raymc.distributed import Workers, gather_rows, rows_of, shard_sizes
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.ops.blocks import ROWS, in_blocks
@@ -152,7 +152,7 @@ class Feed(Inputs):
     def everything(self, epoch: int) -> Batch:
         """This worker's share of all samples as one plain batch; nothing is drawn for it."""
         index = self._share()
-        return Batch((self.rows(index),), index, epoch=epoch)
+        return Batch((self.rows(index),), index, epoch=epoch, counts=self._counts())
 
     @property
     def group(self) -> ProcessGroup | None:
@@ -174,7 +174,11 @@ class Feed(Inputs):
     @torch.no_grad()
     def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """See `Whole.map`."""
-        return gather_rows(in_blocks(lambda index: function(self.rows(index)), self._share()), self.workers.group)
+        found = in_blocks(lambda index: function(self.rows(index)), self._share())
+        return gather_rows(found, self.workers.group, self._counts())
+
+    def _counts(self) -> tuple[int, ...]:
+        return shard_sizes(len(self.samples), self.workers.size)
 
     def _share(self) -> Tensor:
         rows = rows_of(len(self.samples), self.workers.rank, self.workers.size)
@@ -192,7 +196,8 @@ class Feed(Inputs):
 
         views = self._views(samples, index, draws, count) if count else (self.plain(samples),)
         uniform, normal = partial(noise, torch.rand, "uniform"), partial(noise, torch.randn, "normal")
-        return Batch(views, index, uniform, normal, draws.words[1], draws.steps)
+        counts = shard_sizes(draws.batch, self.workers.size)
+        return Batch(views, index, uniform, normal, draws.words[1], draws.steps, counts=counts)
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
         """So many views of this worker's samples, each by its own draws."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from raymc.config import StageConfig
-from raymc.distributed import Workers, average_gradients
+from raymc.distributed import GradientAverage, Workers
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Batch, Stage, Step, trained_parameters
 from raymc.ops.checks import deferred_checks
@@ -175,7 +175,10 @@ class Updates:
         self.model, self.stage, self.settings, self.workers, self.autocast = model, stage, settings, workers, autocast
         steps = {"": stage.step} | ({"last.": stage.last} if stage.last else {})
         self._of = {prefix: Optimisers(model, step, settings) for prefix, step in steps.items()}
-        self._parameters = {prefix: trained_parameters(model, step.modules) for prefix, step in steps.items()}
+        self._averages = {
+            prefix: GradientAverage(trained_parameters(model, step.modules), workers.group)
+            for prefix, step in steps.items()
+        }
 
     def make(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One update; the loss and its terms, detached."""
@@ -184,9 +187,8 @@ class Updates:
         with record_function("forward"):
             with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
-        with record_function("backward"):
+        with record_function("backward"), self._averages[prefix]:
             loss.backward()  # type: ignore[no-untyped-call]
-            average_gradients(self._parameters[prefix], self.workers.group)
         with record_function("optimiser"):
             self._of[prefix].step()
         return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
