@@ -58,8 +58,8 @@ def sinkhorn(
             first, with the gradient of MLC's authors' code (5 there): the column scaling counts as constant.
         group: workers over which the rows are sharded; the rows of the result are this worker's.
         symmetric: the caller vouches for a symmetric affinity with a large diagonal, |C C^T| say. Then the result is
-            symmetric too, the projection settles in 10 iterations (float64: 20) whatever eta is, and the gradient is that
-            among symmetric matrices. Not vouched for, an affinity that equals its transpose to rounding is
+            symmetric too, the projection settles in 10 iterations (float64: 20) whatever eta is, and the gradient is
+            that among symmetric matrices. Not vouched for, an affinity that equals its transpose to rounding is
             projected so too, or as any other where that does not settle; the gradient is that among all matrices.
         counts: how many rows each worker has, by rank, where it is known.
 
