@@ -58,10 +58,10 @@ def sinkhorn(
             first, with the gradient of MLC's authors' code (5 there): the column scaling counts as constant.
         group: workers over which the rows are sharded; the rows of the result are this worker's.
         symmetric: the caller vouches for a symmetric affinity with a large diagonal, |C C^T| say. Then the result is
-            symmetric too, the projection halves its error at every iteration whatever eta is, and the gradient is
+            symmetric too, the projection settles in 10 iterations (float64: 20) whatever eta is, and the gradient is
             that among symmetric matrices. Not vouched for, an affinity that equals its transpose to rounding is
             projected so too, or as any other where that does not settle; the gradient is that among all matrices.
-        counts: rows of each worker, where they are known; see `row_counts`.
+        counts: how many rows each worker has, by rank, where it is known.
 
     Raises:
         ValueError: not a square matrix, eta not positive, or no iterations.
@@ -155,12 +155,12 @@ class _Projection(torch.autograd.Function):
         symmetric: bool,
         eta: float,
         group: ProcessGroup | None,
-        known: Sequence[int] | None,
+        counts: Sequence[int] | None,
     ) -> Tensor:
-        counts = row_counts(log_kernel[0] if symmetric else log_kernel, group, known)
+        counts = row_counts(log_kernel.movedim(-2, 0), group, counts)
         ctx.symmetric, ctx.group, ctx.counts = symmetric, group, counts
         deferred = deferred_on(log_kernel)
-        ctx.look = deferred is None
+        ctx.exact = deferred is None
         with torch.autocast(log_kernel.device.type, enabled=False):
             if symmetric:
                 _, pi = _symmetric(log_kernel, eta, group, counts, deferred)
@@ -174,17 +174,18 @@ class _Projection(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
-            return _gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts, ctx.look), None, None, None, None
+            slope = _gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts, ctx.exact)
+        return slope, None, None, None, None
 
 
 def _gradient(
-    pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None, counts: list[int], look: bool
+    pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None, counts: list[int], exact: bool
 ) -> Tensor:
     """pi_ij (G_ij - x_i - y_j), where x and y make the gradient's rows and columns sum to 0."""
     weighted = pi * upstream
     rows, columns = weighted.sum(-1), sum_over_workers(weighted.sum(-2), group)
     if symmetric:
-        y = _symmetric_multipliers(pi, (_all_rows(rows, group, counts) + columns) / 2, group, counts, look)
+        y = _symmetric_multipliers(pi, (_all_rows(rows, group, counts) + columns) / 2, group, counts, exact)
         x = y[:, _own(pi, group, counts)]
     else:
         x, y = _multipliers(pi, rows, columns, group)
@@ -279,20 +280,20 @@ def _limit(eta: float, iterations: int, dtype: torch.dtype) -> Limit:
 
 
 def _symmetric_multipliers(
-    pi: Tensor, sums: Tensor, group: ProcessGroup | None, counts: list[int], look: bool
+    pi: Tensor, sums: Tensor, group: ProcessGroup | None, counts: list[int], exact: bool
 ) -> Tensor:
     """s `[v, n]` of (I + Pi) s = sums, on every worker, in the projection's own steps.
 
-    They damp the error here as they did there, so that as many do; with `look` it goes on until only rounding is left.
+    They damp the error here as they did there, so that as many do; with `exact` it goes on until only rounding is left.
     """
     own = _own(pi, group, counts)
     enough = 100 * torch.finfo(pi.dtype).eps * sums.norm()
     s = torch.zeros_like(sums)
-    rounds = MOST_ITERATIONS // CHECK_EVERY if look else ROUNDS[pi.dtype]
+    rounds = MOST_ITERATIONS // CHECK_EVERY if exact else ROUNDS[pi.dtype]
     for _ in range(rounds):
         for step in STEPS:
             s = _all_rows(_plus_product(s[:, own].lerp(sums[:, own], step), pi, s, 1, -step), group, counts)
-        if look:
+        if exact:
             left = _plus_product(s[:, own] - sums[:, own], pi, s, 1, 1)
             if bool(_all_rows(left, group, counts).norm() <= enough):
                 break
