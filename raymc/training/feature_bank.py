@@ -167,10 +167,10 @@ class BankFeed(Feed):
         return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
-        kept = len(self.stored)
+        size = len(self.stored)
 
         def choose(at: Drawing) -> dict[int, Tensor]:
-            drawn = torch.rand(at.batch, kept, generator=at.source("augmentation", "bank"))[at.rows]
+            drawn = torch.rand(at.batch, size, generator=at.source("augmentation", "bank"))[at.rows]
             return {0: drawn.argsort(1)[:, :count].T}
 
         chosen = draws.take("views", choose, self.device)[0]  # [count, b]

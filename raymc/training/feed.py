@@ -59,8 +59,8 @@ class Drawing:
         self, name: Hashable, draw: Callable[[Drawing], Mapping[Key, Tensor]], device: torch.device
     ) -> dict[Key, Tensor]:
         """What `draw` makes of this step, on `device`, see `Ahead.take`."""
-        *epoch, step = self.words
-        return self.ahead.take(name, lambda of: draw(replace(self, words=(*epoch, of))), step, device)
+        stage, epoch, step = self.words
+        return self.ahead.take(name, lambda of: draw(replace(self, words=(stage, epoch, of))), step, device)
 
     def source(self, of: str, *more: str | int) -> torch.Generator:
         """The generator of one kind of draws, by the part of the seed that is for them."""
