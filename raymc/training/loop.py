@@ -5,6 +5,7 @@ Its parts carry names (`record_function`) under which a profiler shows them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -141,10 +142,12 @@ def over_batches(
     """
     sums: dict[str, Tensor] = {}
     steps, settings = 0, updates.settings
-    for batch in feed.epoch(updates.stage.name, seed, epoch, settings.batch_size, settings.augmentations):
-        for name, value in updates.make(updates.stage.step, replace(batch, state=state)).items():
-            sums[name] = sums[name] + value if name in sums else value
-        steps += 1
+    batches = feed.epoch(updates.stage.name, seed, epoch, settings.batch_size, settings.augmentations)
+    with contextlib.closing(batches):  # its thread ends with an error too
+        for batch in batches:
+            for name, value in updates.make(updates.stage.step, replace(batch, state=state)).items():
+                sums[name] = sums[name] + value if name in sums else value
+            steps += 1
     return sums, steps
 
 
