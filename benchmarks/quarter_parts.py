@@ -205,7 +205,7 @@ def captured(loop: RaymcLoop, count: int = 20) -> Found:
             times.append(1e3 * (time.perf_counter() - begun) / count)
         return statistics.median(times)
 
-    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):

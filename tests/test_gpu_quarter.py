@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,10 +12,13 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+import torch
 
-from benchmarks import gpu_quarter
+from benchmarks import gpu_quarter, quarter_parts
+from raymc.methods import METHODS
 
 ROOT = Path(gpu_quarter.__file__).parents[1]
 
@@ -37,6 +41,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return own([sys.executable, "-c", found + ends.get(name, "")], **options)
 
     monkeypatch.setattr(gpu_quarter.subprocess, "Popen", fabricated)
+    monkeypatch.setattr(gpu_quarter, "facts", lambda *asked: {})  # asks other processes
     monkeypatch.setattr(gpu_quarter, "LIMITS", {**gpu_quarter.LIMITS, "speed": 5.0})
     return ran
 
@@ -81,6 +86,31 @@ def test_an_interrupted_command_ends_its_part_and_leaves_the_summary(
 def test_what_has_no_time_left_is_skipped(tmp_path: Path, parts: list[str]) -> None:
     found = gpu_quarter.run(asked(tmp_path, "--minutes", "0", "--parts", "heads"))
     assert found["parts"]["heads"]["state"] == "skipped" and not parts
+
+
+def test_the_captured_step_is_compared_with_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU's graph does is its own affair: here stand-ins run the steps where they would be captured."""
+
+    class Graph:
+        def replay(self) -> None:
+            pass
+
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *asked, **options: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    config, data = quarter_parts.loaded("nmce_digits", asked(tmp_path, "--rehearse"), **quarter_parts.TINY)
+    config = quarter_parts.shortened(config, "pretrain", batch_size=64, epochs=2, warmup_epochs=0)
+    model = quarter_parts.fresh(config, data, METHODS[config.method].stages(config)[0])
+    row = quarter_parts.captured(quarter_parts.RaymcLoop(config, data, model, 1, torch.device("cpu")), 1)
+    assert row["loss_relative_difference"] == row["gradient_relative_difference"] == 0 and row["loss"] < 0
+    found: dict[str, Any] = {"ways": {}, "failed": {}}
+    with quarter_parts.noted(found, "graphs", tmp_path / "speed.json"):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    reason = "RuntimeError: operation not permitted when stream is capturing"
+    assert json.loads((tmp_path / "speed.json").read_text())["failed"] == {"graphs": reason}
 
 
 BLOCKED = """
