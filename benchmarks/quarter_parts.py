@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -116,37 +117,111 @@ def epochs(config: Config, data: Dataset, stage: Stage, device: torch.device, co
 
 
 def speed(args: argparse.Namespace, out: Path) -> None:
-    """Stage 1 at two views: plain, channels_last, compiled, and where the time goes."""
+    """Stage 1 at two views: plain, channels_last, compiled, captured, and where the time goes.
+
+    The loss is the mean of the first epoch, from the same weights and views in each way.
+    """
     device = pick_device(None)
     space, steps, batch = ("nmce_digits", 2, 64) if args.rehearse else ("nmce_cifar20", 24, 1024)
-    found: Found = {"ways": {}, "skipped": {"graphs": "the steps of stage 1 are not captured yet"}}
+    found: Found = {"ways": {}, "failed": {}, "skipped": {}}
     ways: dict[str, dict[str, Value]] = {"plain": {}, "channels_last": {"channels_last": True}}
     ways |= {"compile": {"channels_last": True, "compile": True}}
     if device.type != "cuda":
-        found["skipped"]["compile"] = "it is for a GPU"
+        found["skipped"] = dict.fromkeys(("compile", "graphs"), "it is for a GPU")
         del ways["compile"]
-    for name, over in ways.items():
+
+    def loop(over: dict[str, Value], steps: int = steps) -> RaymcLoop:
         config, data = loaded(space, args, **over, **(TINY if args.rehearse else {}))
         config = shortened(config, "pretrain", batch_size=batch, epochs=100, warmup_epochs=0)
-        stage = METHODS[config.method].stages(config)[0]
-        ours = RaymcLoop(config, data, fresh(config, data, stage), steps, device)
-        if name == "plain":
-            with FlopCounterMode(display=False) as counter:
-                ours.run()
-            dtype = autocast_of(config, device) or torch.float32
-            card = torch.cuda.get_device_name() if device.type == "cuda" else ""
-            found["flop_per_step"] = counter.get_total_flops() / steps
-            found["peak_measured"] = peak(device, dtype)
-            found["peak_of_data_sheet"] = next((top for known, top in DATA_SHEET.items() if known in card), None)
-        ours.run()
-        step = statistics.median(ours.seconds() for _ in range(3)) / steps
-        row: Found = {"ms_per_step": 1e3 * step, "seconds_per_epoch": step * (len(data.train) // batch)}
-        row["share_of_measured_peak"] = found["flop_per_step"] / step / found["peak_measured"]
-        found["ways"][name] = row
-        write_json(out, found)
-        if name == "plain":
-            row["profile"] = profile(ours.seconds, steps, device)
+        return RaymcLoop(config, data, fresh(config, data, METHODS[config.method].stages(config)[0]), steps, device)
+
+    counted = loop({}, 1)
+    with FlopCounterMode(display=False) as counter:
+        counted.run()
+    found["flop_per_step"] = counter.get_total_flops()
+    card = torch.cuda.get_device_name() if device.type == "cuda" else ""
+    found["peak_measured"] = peak(device, counted.updates.autocast or torch.float32)
+    found["peak_of_data_sheet"] = next((top for known, top in DATA_SHEET.items() if known in card), None)
+    write_json(out, found)
+    for name, over in ways.items():
+        with noted(found, name, out):
+            ours = loop(over)
+            ours.run()
+            row: Found = {"loss": ours.loss}
+            step = statistics.median(ours.seconds() for _ in range(3)) / steps
+            row |= {"ms_per_step": 1e3 * step, "seconds_per_epoch": step * (ours.samples // batch)}
+            row["share_of_measured_peak"] = found["flop_per_step"] / step / found["peak_measured"]
+            found["ways"][name] = row
+            plain = found["ways"]["plain"]["loss"]
+            row["loss_relative_difference"] = abs(row["loss"] - plain) / abs(plain)
             write_json(out, found)
+            if name == "plain":
+                row["profile"] = profile(ours.seconds, steps, device)
+    if device.type == "cuda":  # last: what failed in a capture may leave the device unusable
+        with noted(found, "graphs", out):
+            found["ways"]["graphs"] = captured(loop({"channels_last": True}))
+
+
+@contextlib.contextmanager
+def noted(found: Found, name: str, out: Path) -> Iterator[None]:
+    """Write what is found; an error in one way stops no other, and is written as the reason."""
+    try:
+        yield
+    except Exception as error:  # whatever a compiler or a capture may raise
+        lines = str(error).strip().splitlines()
+        found["failed"][name] = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    write_json(out, found)
+
+
+def captured(loop: RaymcLoop, count: int = 20) -> Found:
+    """Forward and backward of stage 1 on one batch as a CUDA graph, beside the same steps without one.
+
+    As in torch's notes on CUDA graphs (whole-network capture): warm-up on a side stream, `.grad` is None at the
+    capture, no cache of autocast. The weights stay as they are, so that each step has the same loss and gradients.
+    """
+    updates, model = loop.updates, loop.updates.model
+    settings, step = updates.settings, updates.stage.step
+    batch: Batch = next(iter(loop.feed.epoch(updates.stage.name, 0, 0, settings.batch_size, settings.augmentations)))
+    dtype, parameters = updates.autocast, trained_parameters(model, step.modules)
+
+    def plain() -> Tensor:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast("cuda", dtype=dtype, enabled=dtype is not None, cache_enabled=False):
+            loss, _ = step.loss(model, batch, settings, None)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def result(loss: Tensor) -> tuple[float, Tensor]:
+        return float(loss), torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).double()
+
+    def milliseconds(call: Callable[[], object]) -> float:
+        times = []
+        for _ in range(3):
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+            for _ in range(count):
+                call()
+            torch.cuda.synchronize()
+            times.append(1e3 * (time.perf_counter() - begun) / count)
+        return statistics.median(times)
+
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            plain()
+        row: Found = {"plain_ms_forward_backward": milliseconds(plain)}
+        wanted, gradient = result(plain())
+        model.zero_grad(set_to_none=True)
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.cuda.graph(graph, stream=side):
+        static = plain()
+    graph.replay()
+    row["ms_forward_backward"] = milliseconds(graph.replay)
+    loss, got = result(static)
+    row |= {"loss": loss, "loss_relative_difference": abs(loss - wanted) / abs(wanted)}
+    row["gradient_relative_difference"] = float((got - gradient).norm() / gradient.norm())
+    return row
 
 
 def stage1(args: argparse.Namespace, out: Path) -> None:
@@ -158,8 +233,7 @@ def stage1(args: argparse.Namespace, out: Path) -> None:
     minutes = gpu_stage1.RESERVE + (args.limit - 90) / 60 if not args.rehearse else 60.0
     words += ["--minutes", str(minutes), "--name", "weights", "--out", str(args.out / "stage1")]
     words += ["--storage", str(args.storage / "stages"), *(["--data", args.data] if args.data else [])]
-    write_json(out, gpu_stage1.run(gpu_stage1.parser().parse_args(words)))
-    (args.out / "stage1" / "stage1.json").unlink()  # the same; of more than eight files not all come back
+    gpu_stage1.run(gpu_stage1.parser().parse_args(words), out)
 
 
 def heads(args: argparse.Namespace, out: Path) -> None:
