@@ -216,7 +216,8 @@ class BareKeys:
     workers: Whole = Field(default=1, ge=1, description="data-parallel workers")
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         default="auto",
-        description="of the operations; auto: bfloat16 on a GPU that has it, else float32, and results say which",
+        description="of the operations; auto: bfloat16 on a GPU that has it, but for gcml, else float32; results say "
+        "which",
     )
     compile: bool = Field(default=False, description="torch.compile the nets and, on a GPU, the augmentation")
     channels_last: bool = Field(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from raymc.config import Config
+from raymc.methods import METHODS
 
 AMPERE = 8  # the first compute capability with bfloat16; torch counts what it emulates below as supported
 
@@ -26,12 +27,14 @@ ALLOCATION_FAILED = (
 
 
 def on_device(config: Config, device: torch.device) -> Config:
-    """`config` with `precision: auto` as bfloat16 where the device has it.
+    """`config` with `precision: auto` as bfloat16 where the device has it and the method is meant for it.
 
     Where `auto` means float32 it stays, as the keys of stored stages have it: see `as_computed`.
     """
-    able = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= AMPERE
-    return replace(config, precision="bfloat16") if config.precision == "auto" and able else config
+    if config.precision != "auto" or not METHODS[config.method].autocasts or device.type != "cuda":
+        return config
+    able = torch.cuda.get_device_capability(device)[0] >= AMPERE
+    return replace(config, precision="bfloat16") if able else config
 
 
 def as_computed(config: Config) -> Config:
