@@ -171,6 +171,7 @@ def run(args: argparse.Namespace, file: Path | None = None) -> Row:
     watch = Watch(args.out, until, args.probe_every)
     training = Timed(config, dataset, storage, dict(seeds), ALONE, pick_device(None), watch, smoke=False)
     training.watch = watch
+    config = training.config  # its precision is that of the device
     stage = training.method.stages(config)[0]
     model = training.enter(stage, {})
     watch.probe = lambda: _knn(training, model, labels)

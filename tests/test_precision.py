@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from raymc.errors import DeviceMemoryError
+from raymc.datasets import load
+from raymc.errors import DeviceMemoryError, InputError
 from raymc.reporting import words
 from raymc.space.space import load_space
 from raymc.study.records import SeedRun
 from raymc.training import training as shared
-from raymc.training.precision import as_computed, exact_float32, on_device
+from raymc.training.checkpoints.export import export
+from raymc.training.precision import as_computed, as_recorded, exact_float32, on_device
 from raymc.training.run import run
+from raymc.training.smoke import limited
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
@@ -56,6 +59,25 @@ def test_results_say_it_and_another_device_s_result_is_another_one(tmp_path: Pat
         keys[name] = [stage["key"] for stage in result["stages"]]
         assert all(stage["cached"] == (name == "again") for stage in result["stages"] if stage["epochs"])
     assert keys["cpu"] == keys["again"] and not set(keys["cpu"]) & set(keys["gpu"])
+
+
+def test_a_gpu_s_result_is_found_by_the_configuration_that_says_auto(tmp_path: Path, monkeypatch) -> None:
+    space, store = (
+        load_space("mlc_digits").pinned({"pretrain.epochs": 1, "heads.epochs": 0, "n_samples": 300}),
+        str(tmp_path / "s"),
+    )
+    seeds, config, said = {"pretrain": 0, "heads": 0}, space.config(), {"space": "mlc_digits", "command": "train"}
+    monkeypatch.setattr(shared, "on_device", lambda one, _: as_recorded(one, "bfloat16"))
+    result = run(config, storage=store, out=tmp_path, stage_seeds=seeds, device="cpu")
+    card = export(config, "pretrain", seeds, tmp_path / "c", storage=store, data=None, origin=said)
+    assert card["key"] == result["stages"][0]["key"] and card["configuration"]["precision"] == "bfloat16"
+    with pytest.raises(InputError, match="not in the store"):
+        export(config, "pretrain", {"pretrain": 1, "heads": 0}, tmp_path / "d", storage=store, data=None, origin=said)
+    earlier = pytest.importorskip("raymc.study.earlier")
+    manifest = {"smoke": False, "seed": 0, "seeds_from": None}
+    data = limited(load("digits"), config)
+    keys = [earlier.stage_keys(space, manifest, {}, 0, data, name)["pretrain"] for name in ("bfloat16", "")]
+    assert keys[0] == card["key"] != keys[1]
 
 
 def test_float32_is_float32_within_and_as_before_behind() -> None:

@@ -42,6 +42,11 @@ def as_computed(config: Config) -> Config:
     return replace(config, precision="float32") if config.precision == "auto" else config
 
 
+def as_recorded(config: Config, precision: str) -> Config:
+    """`config` as `on_device` gave it where a result says that it was computed in `precision`: its keys are of that."""
+    return replace(config, precision="bfloat16") if (config.precision, precision) == ("auto", "bfloat16") else config
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the device had no memory left, for torch itself or for cuBLAS, cuSOLVER, cuSPARSE or cuDNN."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ALLOCATION_FAILED)
