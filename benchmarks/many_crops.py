@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.samplers import shown
 from raymc.atomic import write_json
-from raymc.metrics.seeds import summary
 
 SPACES = {
     "two views": "{method: mlc, dataset: cifar20, preset: shared}",
@@ -72,16 +72,9 @@ def table(out: Path, seeds: range) -> str:
     for way in SPACES:
         places = [out / way.replace(" ", "-") / str(seed) / "metrics.json" for seed in seeds]
         found = [json.loads(place.read_text(encoding="utf-8"))["metrics"] for place in places if place.exists()]
-        cells = [_shown([one[name] for one in found if name in one]) for name in FIGURES]
+        cells = [shown([one[name] for one in found if name in one]) for name in FIGURES]
         lines.append(f"| {way} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _shown(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.3f}" if values else "–"
-    found = summary(values)
-    return f"{found['mean']:.3f} ({found['ci95'][0]:.3f} to {found['ci95'][1]:.3f})"
 
 
 def main() -> None:
