@@ -24,7 +24,7 @@ from raymc.distributed import Workers
 from raymc.errors import InputError
 from raymc.former_keys import say_once
 from raymc.methods import METHODS
-from raymc.ops.neighbours import nearest_others
+from raymc.ops.neighbours import nearest
 from raymc.space.seeds import drawn, remarks, seeds_from
 from raymc.space.space import load_space
 from raymc.storage.stage_store import Store
@@ -128,8 +128,8 @@ def test_neighbours_are_the_nearest_by_brute_force(k: int, tmp_path: Path) -> No
     assert not (table == torch.arange(N)[:, None]).any() and all(len(set(row.tolist())) == k for row in table)
     found = (x[table].double() - x[:, None].double()).norm(dim=2)
     torch.testing.assert_close(found, brute_force(x, k), rtol=1e-4, atol=1e-3)
-    shares = torch.cat([nearest_others(x, k, rows) for rows in torch.arange(N).split(50)])
-    assert torch.equal(shares, nearest_others(x, k, torch.arange(N)))
+    shares = torch.cat([nearest(x, k, rows)[0] for rows in torch.arange(N).split(50)])
+    assert torch.equal(shares, nearest(x, k)[0])
 
 
 def test_duplicates_by_the_hundred_are_neighbours_of_each_other() -> None:
@@ -146,11 +146,11 @@ def test_neighbours_are_found_once_and_again_where_the_file_is_torn(
 ) -> None:
     data, searches = vectors(), []
 
-    def counted(points: Tensor, k: int, rows: Tensor) -> Tensor:
+    def counted(points: Tensor, k: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         searches.append(k)
-        return nearest_others(points, k, rows)
+        return nearest(points, k, rows)
 
-    monkeypatch.setattr(module, "nearest_others", counted)
+    monkeypatch.setattr(module, "nearest", counted)
 
     def table(k: int, dataset: Dataset = data) -> Tensor:
         return Neighbours(dataset, dataset.train.x, k, Workers(), Store(str(tmp_path))).table
@@ -360,7 +360,7 @@ def test_trainings_on_vectors_and_their_short_forms(tmp_path: Path, monkeypatch:
 
     first = train("a")
     assert math.isfinite(first["metrics"]["acc"])
-    monkeypatch.setattr(module, "nearest_others", lambda *args: pytest.fail("searched for again"))
+    monkeypatch.setattr(module, "nearest", lambda *args: pytest.fail("searched for again"))
     again = train("b")
     assert [stage["cached"] for stage in again["stages"][:2]] == [True, True]
     assert again["metrics"] == first["metrics"]

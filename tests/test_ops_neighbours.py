@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc.ops.blocks import in_blocks
-from raymc.ops.neighbours import most_similar, nearest, nearest_others, nearest_to
+from raymc.ops.neighbours import most_similar, nearest, nearest_to
 
 
 def points(n: int = 40, seed: int = 0) -> Tensor:
@@ -70,9 +70,19 @@ def test_a_pass_in_blocks_is_that_over_all(n: int) -> None:
     assert max(seen) <= 3 and torch.equal(in_blocks(lambda rows: rows + 1, x, 3), x + 1)
 
 
-def test_the_nearest_others_alone_are_those_of_nearest() -> None:
-    x = points()
-    assert torch.equal(nearest_others(x, 7, torch.arange(40)), nearest(x, 7)[0])
-    rows = torch.tensor([39, 3, 3, 0])
-    assert torch.equal(nearest_others(x, 39, rows), nearest(x, 39, rows)[0])
-    assert nearest_others(x, 3, rows[:0]).shape == (0, 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_neighbours_within_a_dense_clump_of_a_wide_cloud_are_right(dtype: torch.dtype) -> None:
+    """Products of single precision would give any of the clump: its distances are below their rounding."""
+    clump, wide = points(30, 2) * 1e-4 + 3, points(200, 3) * 10
+    x = torch.cat([clump, wide]).to(dtype)
+    expected = distances(x.double(), x.double()).fill_diagonal_(torch.inf).topk(5, largest=False)
+    which, distance = nearest(x, 5)
+    assert distance.dtype == dtype and torch.equal(which, expected.indices)
+    torch.testing.assert_close(distance.double(), expected.values, rtol=1e-6, atol=0)
+    assert torch.equal(nearest_to(x[:30], x[30:], 5)[0], distances(x[:30].double(), x[30:].double()).argsort(1)[:, :5])
+
+
+def test_of_equally_near_points_the_earlier_is_first() -> None:
+    x = torch.tensor([[0.0, 0], [1, 0], [0, 1], [-1, 0], [0, -1], [2, 0]]) + 7
+    assert nearest(x.double(), 4)[0][0].tolist() == [1, 2, 3, 4]
+    assert nearest(x.double() * 0, 3)[0].tolist() == [[j for j in range(6) if j != i][:3] for i in range(6)]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raymc.errors import InputError
 from raymc.metrics.clustering import Labels, as_labels
+from raymc.ops import cluster_means
 
 TIE_BITS = 22
 """Last bits of a squared distance that say nothing: such as agree to 9 digits are ties, whatever the rounding."""
@@ -120,8 +121,7 @@ class _Space:
 
     def centre_order(self, labels: Tensor) -> Tensor:
         """`[C, C]`: clusters in the order of their means' distance from each cluster's; every label below C occurs."""
-        sums = self.points.new_zeros(int(labels.max()) + 1, self.points.shape[1])
-        centres = sums.index_add_(0, labels, self.points) / torch.bincount(labels)[:, None]
+        centres, _ = cluster_means(self.points, labels, int(labels.max()) + 1)
         scale = float(self.squares.max()) ** 0.5 or 1.0
         # Means that coincide are ties too, whatever their rounding.
         distance = torch.stack([(centres - one).norm(dim=1) for one in centres]).div_(scale).round_(decimals=9)

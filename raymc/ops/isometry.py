@@ -22,8 +22,10 @@ def cluster_means(
     x: Tensor, labels: Tensor, n_clusters: int, group: ProcessGroup | None = None
 ) -> tuple[Tensor, Tensor]:
     """Means `[C, d]` of rows x `[n, d]` by label `[n]`, and the clusters' sizes `[C]`; the mean of nothing is 0."""
-    sums = x.new_zeros(n_clusters, x.shape[1] + 1)
-    sums = sums.index_add(0, labels, torch.cat([x, x.new_ones(len(x), 1)], 1))
+    # A product: adding rows by their index has no order on a GPU, and so no equal sums.
+    members = (labels == torch.arange(n_clusters, device=x.device)[:, None]).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        sums = members @ torch.cat([x, x.new_ones(len(x), 1)], 1)
     sums = sum_over_workers(sums, group)
     size = sums[:, -1].detach()
     return sums[:, :-1] / size.clamp_min(1).unsqueeze(1), size

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from raymc.datasets import Dataset
 from raymc.distributed import Workers, barrier, broadcast_object, gather_rows, rows_of
-from raymc.ops.neighbours import nearest_others
+from raymc.ops.neighbours import nearest
 from raymc.storage.stage_store import Store
 
-NUMERICS = 1  # raised when the neighbours that are found change
+NUMERICS = 2  # raised when the neighbours that are found change
 LEAST = 32  # neighbours of a sample that are kept, so that a search over k finds them once
 
 
@@ -77,4 +77,4 @@ class Neighbours:
         """int32 `[n, columns]` on the CPU; each worker searches for its share of the samples."""
         rows = rows_of(len(self._samples), self._workers.rank, self._workers.size)
         mine = torch.arange(rows.start, rows.stop, device=self._samples.device)
-        return gather_rows(nearest_others(self._samples, self._columns, mine).int(), self._workers.group).cpu()
+        return gather_rows(nearest(self._samples, self._columns, mine)[0].int(), self._workers.group).cpu()
