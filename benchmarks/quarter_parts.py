@@ -32,7 +32,7 @@ from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Updates, fit, over_batches
 from raymc.training.smoke import limit
-from raymc.training.stages import autocast_of, clusters_of, enter, module_names, place, prepare
+from raymc.training.stages import autocast_of, channels_last_of, clusters_of, enter, module_names, place, prepare
 from raymc.training.training import pick_device
 
 Found = dict[str, Any]
@@ -110,7 +110,7 @@ def epochs(config: Config, data: Dataset, stage: Stage, device: torch.device, co
 
     model = fresh(config, data, stage)
     place(model, config, device, torch.float32)
-    feed = Feed.build(data, config.augmentation, device, torch.float32, config.channels_last, Workers())
+    feed = Feed.build(data, config.augmentation, device, torch.float32, channels_last_of(config, device), Workers())
     settings = dataclasses.replace(config.stages[stage.name], epochs=count)
     fit(model, stage, settings, feed, 0, Hooks(report, None, None, 1), autocast_of(config, device))
     return times
@@ -124,7 +124,7 @@ def speed(args: argparse.Namespace, out: Path) -> None:
     device = pick_device(None)
     space, steps, batch = ("nmce_digits", 2, 64) if args.rehearse else ("nmce_cifar20", 24, 1024)
     found: Found = {"ways": {}, "failed": {}, "skipped": {}}
-    ways: dict[str, dict[str, Value]] = {"plain": {}, "channels_last": {"channels_last": True}}
+    ways: dict[str, dict[str, Value]] = {"plain": {"channels_last": False}, "channels_last": {"channels_last": True}}
     ways |= {"compile": {"channels_last": True, "compile": True}}
     if device.type != "cuda":
         found["skipped"] = dict.fromkeys(("compile", "graphs"), "it is for a GPU")
@@ -248,7 +248,9 @@ def heads(args: argparse.Namespace, out: Path) -> None:
         steps = 2 if args.rehearse else 20
         size = min(settings.batch_size, len(data.train) // steps)
         short = dataclasses.replace(data, epoch_size=steps * size)
-        feed = Feed.build(short, config.augmentation, device, torch.float32, config.channels_last, Workers())
+        feed = Feed.build(
+            short, config.augmentation, device, torch.float32, channels_last_of(config, device), Workers()
+        )
         prepare(model, stage, settings.frozen_statistics)
         settings = dataclasses.replace(settings, batch_size=size, epochs=100)
         updates = Updates(model, stage, settings, Workers(), autocast_of(config, device))

@@ -41,7 +41,7 @@ from raymc.methods.nmce import tcr_loss
 from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
-from raymc.training.stages import autocast_of, clusters_of, compile_nets, enter, place, prepare
+from raymc.training.stages import autocast_of, channels_last_of, clusters_of, compile_nets, enter, place, prepare
 from raymc.training.training import pick_device
 
 DATA_SHEET = {"H100": 990e12, "H200": 990e12}  # dense bfloat16, operations a second
@@ -57,7 +57,9 @@ class RaymcLoop:
         short = dataclasses.replace(data, epoch_size=steps * settings.batch_size)
         on_gpu = config.compile and device.type == "cuda"
         workers = Workers()
-        self.feed = Feed.build(short, config.augmentation, device, torch.float32, config.channels_last, workers, on_gpu)
+        self.feed = Feed.build(
+            short, config.augmentation, device, torch.float32, channels_last_of(config, device), workers, on_gpu
+        )
         place(model, config, device, torch.float32)
         prepare(model, stage, settings.frozen_statistics)
         if config.compile:

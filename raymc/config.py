@@ -27,6 +27,8 @@ from raymc.validation import Value as Value  # named from here by all that read 
 PROBED = ("all", "pool", "pre_feature", "projection", "subspace", "embedding")
 """What `probe_features` may name; a model has some of them."""
 
+NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every", "channels_last")
+"""Bare keys on which no figure hangs."""
 
 LEAST_CLUSTERS, MOST_CLUSTERS = 2, 50
 """Between which numbers of clusters `n_clusters: auto` chooses."""
@@ -220,8 +222,9 @@ class BareKeys:
         "which",
     )
     compile: bool = Field(default=False, description="torch.compile the nets and, on a GPU, the augmentation")
-    channels_last: bool = Field(
-        default=False, description="memory format of image batches: for bfloat16 on a GPU or a CPU with AMX"
+    channels_last: Literal["auto", True, False] = Field(
+        default="auto",
+        description="memory format of image batches; auto: on a GPU, and for bfloat16 on a CPU with AMX",
     )
     evaluate_every: Whole = Field(default=10, ge=1, description="epochs between evaluations of a clustering stage")
     probes: bool = Field(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -65,8 +64,8 @@ class Key(NamedTuple):
         return Limits(max(low, default=None), min(high, default=None))
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """The values of a text that has a list of them, else empty."""
+    def choices(self) -> tuple[str | bool, ...]:
+        """The values of a key that has a list of them, else empty."""
         return get_args(self._annotation) if get_origin(self._annotation) is Literal else ()
 
     @property
@@ -110,8 +109,8 @@ def reason(error: ErrorDetails) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{shown} is not finite"
     if kind == "literal_error":
-        choices = ", ".join(re.findall("'([^']*)'", limits["expected"]))
-        return f"{shown} is not one of {choices}"
+        choices = limits["expected"].replace("'", "").replace(" or ", ", ")
+        return f"{shown} is not one of {choices.replace('True, False', 'true, false')}"
     if "min_length" in limits:
         return f"{shown} has not {limits['min_length']} values or more"
     for bound, words in (("ge", "is below"), ("le", "is above"), ("gt", "is not above")):

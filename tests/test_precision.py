@@ -12,12 +12,17 @@ from raymc.datasets import load
 from raymc.errors import DeviceMemoryError, InputError
 from raymc.reporting import words
 from raymc.space.space import load_space
+from raymc.storage.stage_store import Store
 from raymc.study.records import SeedRun
 from raymc.training import training as shared
 from raymc.training.checkpoints.export import export
+from raymc.training.features.data import ALONE
+from raymc.training.features.stage import Features
 from raymc.training.precision import as_computed, as_recorded, exact_float32, on_device
 from raymc.training.run import run
 from raymc.training.smoke import limited
+from raymc.training.stages import channels_last_of
+from tests.small_encoder import small
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
@@ -39,6 +44,27 @@ def test_auto_is_what_the_device_has(space, asked, device, capability, kept, com
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda at: (capability, 0))
     config = on_device(load_space(space).pinned({"precision": asked}).config(), device)
     assert (config.precision, as_computed(config).precision) == (kept, computed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "precision", "device", "amx", "expected"),
+    [
+        ("auto", "auto", CUDA, False, True),
+        ("auto", "float32", CUDA, False, True),
+        ("auto", "auto", CPU, True, False),  # float32 there
+        ("auto", "bfloat16", CPU, True, True),
+        ("auto", "bfloat16", CPU, False, False),
+        (True, "float32", CPU, False, True),
+        (False, "bfloat16", CUDA, True, False),
+    ],
+)
+def test_memory_format_is_the_device_s_and_no_result_hangs_on_it(
+    asked, precision, device, amx, expected, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda at: (9, 0))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    config = load_space("nmce_cifar20").pinned({"precision": precision, "channels_last": asked}).config()
+    assert channels_last_of(config, device) is expected
 
 
 def test_results_say_it_and_another_device_s_result_is_another_one(tmp_path: Path, monkeypatch) -> None:
@@ -80,7 +106,7 @@ def test_a_gpu_s_result_is_found_by_the_configuration_that_says_auto(tmp_path: P
     assert keys[0] == card["key"] != keys[1]
 
 
-def test_float32_is_float32_within_and_as_before_behind() -> None:
+def test_float32_is_float32_within_and_as_before_behind(tmp_path: Path) -> None:
     before = [place.fp32_precision for place in PLACES]
     try:
         torch.set_float32_matmul_precision("medium")  # the other way of saying it
@@ -92,6 +118,11 @@ def test_float32_is_float32_within_and_as_before_behind() -> None:
             assert [place.fp32_precision for place in PLACES] == ["ieee"] * 3
             raise ZeroDivisionError
         assert [place.fp32_precision for place in PLACES] == asked
+        encoder, seen = small(), []
+        encoder.module.register_forward_hook(lambda *_: seen.append([place.fp32_precision for place in PLACES]))
+        images = torch.zeros(2, 3, 12, 12, dtype=torch.uint8)
+        Features(encoder, images, Store(str(tmp_path)), "float32", CPU).obtain(ALONE, lambda row: None)
+        assert seen and all(one == ["ieee"] * 3 for one in seen), "features of an encoder"
     finally:
         torch.set_float32_matmul_precision("highest")
     assert [place.fp32_precision for place in PLACES][1] == before[1]

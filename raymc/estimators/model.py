@@ -34,7 +34,7 @@ from raymc.training.features.stage import CHUNK, Features, Report
 from raymc.training.feed import Inputs as NetInputs
 from raymc.training.model_files import FOLDER, Record, TrainedModel
 from raymc.training.precision import exact_float32
-from raymc.training.stages import dtype_of, place
+from raymc.training.stages import channels_last_of, dtype_of, place
 from raymc.training.training import pick_device
 
 WHOLE_FEATURES = ROWS // CHUNK
@@ -120,7 +120,7 @@ class Model:
         if assigner is not None:  # it keeps its own type
             modules[ASSIGNER] = assigner.to(self._device)
         policy = POLICIES[config.augmentation]  # what its strength scales are draws, and here are none
-        self._net = NetInputs(policy, self._device, dtype_of(config), config.channels_last)
+        self._net = NetInputs(policy, self._device, dtype_of(config), channels_last_of(config, self._device))
         self.embedding_dim = self._probe()
 
     @property

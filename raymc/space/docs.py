@@ -79,7 +79,7 @@ def _values(key: Key) -> str:
     words = {"bool": "true, false", "str": "text", "int": "whole number", "float": "number"}[key.kind]
     named = {"backbone": tuple(BACKBONES), "augmentation": tuple(POLICIES)}.get(key.name, key.choices)
     if named:
-        words = ", ".join(named)
+        words = ", ".join(value if isinstance(value, str) else json.dumps(value) for value in named)
     for bound, word in (("ge", "from"), ("gt", "above"), ("le", "up to")):
         words += "".join(f" {word} {getattr(one, bound):g}" for one in key.field.metadata if hasattr(one, bound))
     return words + (", null" if key.optional else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raymc import provenance
-from raymc.config import Config, Value, known_keys, nearest
+from raymc.config import NO_NUMBERS, Config, Value, known_keys, nearest
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.former_keys import name_now, with_names_of_now
@@ -21,10 +21,6 @@ from raymc.study.names import check_target
 from raymc.study.records import Row
 from raymc.study.target import find_winner
 from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
-
-NO_NUMBERS = ("seed", "workers", "packed_seeds", "evaluate_every")
-"""Bare keys on which no figure hangs."""
-
 
 PLAIN = {**{name: ("plain", name) for name in METHODS["plain"].presets["own"]}, "turtle": ("turtle", "own")}
 """Methods that a name stands for where `--vs` names them, each with its preset."""

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from raymc import clusterers
 from raymc.atomic import write_json
-from raymc.config import nearest
+from raymc.config import NO_NUMBERS, nearest
 from raymc.datasets import Dataset, data_facts
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.space.seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
-from raymc.stability.configurations import NO_NUMBERS, Configuration, overrides_by_method, run_by
+from raymc.stability.configurations import Configuration, overrides_by_method, run_by
 from raymc.stability.paper_tables import PaperTable, TableRow
 from raymc.stability.queue import run_groups
 from raymc.stability.request import StabilityRequest, seeds_to_run

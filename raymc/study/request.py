@@ -12,7 +12,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from raymc.atomic import folder_name
-from raymc.config import Value
+from raymc.config import NO_NUMBERS, Value
 from raymc.datasets import data_facts
 from raymc.errors import InputError
 from raymc.masking import masked
@@ -226,11 +226,11 @@ def _more(request: Request, folder: Path, manifest: Row, space: Space) -> Row:
 def _check_unchanged(manifest: Row, space: Space) -> None:
     """Raises InputError where a preset of now gives a key another value than the study's trials have.
 
-    Keys of one version alone are left out: retired, renamed and later ones.
+    Keys of one version alone are left out: retired, renamed and later ones; and those on which no figure hangs.
     """
     now = space.config().flat()
     for key, before in manifest["fixed"].items():
-        if key in now and key not in space.params and key != "seed" and now[key] != before:
+        if key in now and key not in (*space.params, *NO_NUMBERS) and now[key] != before:
             raise InputError(
                 f"{key}: study {manifest['study']} began with {before}, and preset {space.preset} has {now[key]} now; "
                 "go on with the version that made it, or make a new study"

@@ -163,10 +163,18 @@ def autocast_of(config: Config, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if on_device(config, device).precision == "bfloat16" else None
 
 
+def channels_last_of(config: Config, device: torch.device) -> bool:
+    """Whether image batches and the weights of convolutions lie in memory by pixel, their channels side by side."""
+    if config.channels_last != "auto":
+        return config.channels_last
+    with_amx = torch.cpu.get_capabilities().get("amx_bf16", False)
+    return device.type == "cuda" or (bool(with_amx) and autocast_of(config, device) is not None)
+
+
 def place(model: nn.ModuleDict, config: Config, device: torch.device, dtype: torch.dtype) -> None:
     """Move the modules to their device, type and memory format, in place."""
     model.to(device, dtype)
-    if config.channels_last:
+    if channels_last_of(config, device):
         for parameter in model.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -25,6 +25,7 @@ from raymc.training.precision import fastest_convolutions, on_device
 from raymc.training.stages import (
     Weights,
     autocast_of,
+    channels_last_of,
     check_sizes,
     clusters_of,
     compile_nets,
@@ -91,7 +92,7 @@ class Training:
             config.augmentation,
             self.device,
             self.dtype,
-            config.channels_last,
+            channels_last_of(config, self.device),
             workers,
             compiled,
             config.augment,

@@ -19,7 +19,16 @@ from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch
 from raymc.training.optim import Optimisers
-from raymc.training.stages import clusters_of, dtype_of, enter, module_names, place, prepare, uses_bank
+from raymc.training.stages import (
+    channels_last_of,
+    clusters_of,
+    dtype_of,
+    enter,
+    module_names,
+    place,
+    prepare,
+    uses_bank,
+)
 from tests.device.pretend import Log
 from tests.device.trainings import dataset_of
 
@@ -32,7 +41,15 @@ def begun(config: Config, name: str, device: torch.device, folder: Path) -> tupl
     shape, settings = tuple(data.train.x.shape[1:]), config.stages[name]
     model = enter(method, alone, config, shape, clusters_of(config, data), {}, 0)
     place(model, config, device, dtype_of(config))
-    given = (config.augmentation, device, dtype_of(config), config.channels_last, Workers(), False, config.augment)
+    given = (
+        config.augmentation,
+        device,
+        dtype_of(config),
+        channels_last_of(config, device),
+        Workers(),
+        False,
+        config.augment,
+    )
     feed = Feed.build(data, *given)
     if uses_bank(settings):
         banked = BankedStage(model, feed, Bank(model, config, settings, feed, Store(str(folder)), None))

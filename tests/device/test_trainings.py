@@ -130,7 +130,7 @@ def test_a_killed_training_goes_on_to_the_same_result(name: str, stage: str, sto
     assert again["metrics"] == whole["metrics"]
 
 
-@pytest.mark.parametrize("name", ["nmce", "nmce in channels_last", "mlc by gmm", "mlc", "mlc by hdbscan", "gcml"])
+@pytest.mark.parametrize("name", ["nmce", "nmce in colour", "mlc by gmm", "mlc", "mlc by hdbscan", "gcml"])
 def test_a_model_labels_new_samples_on_a_gpu(name: str, stores: Path, tmp_path: Path) -> None:
     on(CPU, name, stores, tmp_path)
     x = dataset_of(CASES[name][1]).test.x

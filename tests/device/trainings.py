@@ -95,7 +95,8 @@ FIVE = {"heads__projection_iterations": 5}
 CASES: dict[str, Case] = {
     "nmce": ("nmce", "digits", EVALUATED),
     "nmce on a stream": ("nmce", "double_spiral", {}),
-    "nmce in channels_last": ("nmce", "colour", {"channels_last": True}),
+    "nmce in colour": ("nmce", "colour", {}),
+    "nmce without channels_last": ("nmce", "colour", {"channels_last": False}),
     "nmce behind a bank": ("nmce", "digits", {"heads__feature_bank": 3, "finetune__epochs": 0}),
     "nmce on neighbours": (
         "nmce",

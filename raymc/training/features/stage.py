@@ -23,6 +23,7 @@ from raymc.encoders import Encoder
 from raymc.errors import InputError
 from raymc.storage.stage_store import Store
 from raymc.training.features.inputs import Inputs, batch, kind_of, print_of
+from raymc.training.precision import exact_float32
 from raymc.training.stages import digest_of, key_of
 
 NUMERICS = 1  # raised when features change their numbers
@@ -168,5 +169,5 @@ class Features:
 
     def _forward(self, given: Any) -> Tensor:
         half = self.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with exact_float32(), torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.encoder.encode(given).to(TYPES[self.precision]).cpu()
