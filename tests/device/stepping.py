@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raymc.config import Config
-from raymc.distributed import Workers
+from raymc.distributed import Workers, synchronise_batchnorm
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Step
 from raymc.storage.stage_store import Store
@@ -33,7 +33,13 @@ from tests.device.pretend import Log
 from tests.device.trainings import dataset_of
 
 
-def begun(config: Config, name: str, device: torch.device, folder: Path) -> tuple[Updates, Feed]:
+def begun(
+    config: Config,
+    name: str,
+    device: torch.device,
+    folder: Path,
+    workers: Workers = Workers(),  # noqa: B008
+) -> tuple[Updates, Feed]:
     """A stage that is about to train on a device; what earlier stages would hand over is drawn anew."""
     method, data = METHODS[config.method], dataset_of(config.dataset)
     stage = next(one for one in method.stages(config) if one.name == name)
@@ -46,7 +52,7 @@ def begun(config: Config, name: str, device: torch.device, folder: Path) -> tupl
         device,
         dtype_of(config),
         channels_last_of(config, device),
-        Workers(),
+        workers,
         False,
         config.augment,
     )
@@ -56,9 +62,10 @@ def begun(config: Config, name: str, device: torch.device, folder: Path) -> tupl
         model, feed = banked.model, banked.feed
         _ = banked.feed.stored
     prepare(model, stage, settings.frozen_statistics)
+    synchronise_batchnorm(model, workers.group)
     if stage.begin is not None:
         stage.begin(model, feed, settings, 0)
-    return Updates(model, stage, settings, Workers(), None), feed
+    return Updates(model, stage, settings, workers, None), feed
 
 
 class Counts(NamedTuple):
