@@ -32,8 +32,8 @@ FIVE: dict[str, Any] = {"heads__projection_iterations": 5}
 TOGETHER: dict[str, Any] = {"finetune__alternating": False}
 BANK: dict[str, Any] = {"heads__feature_bank": 3}
 
-# stage: method, data, name, keys; all-reduces, gathers, reduce-scatters of a step. Stages that train a convolutional net
-# have those of its BatchNorms, two forward and two backward each; MLC's projection gathers a vector an iteration.
+# stage: method, data, name, keys; all-reduces, gathers, reduce-scatters of a step. Where a convolutional net is trained
+# its BatchNorms have two forward and two backward each; MLC's projection gathers a vector an iteration.
 TABLE: dict[str, tuple[tuple[str, str, str, dict[str, Any]], tuple[int, int, int]]] = {
     "NMCE, stage 1": (("nmce", "digits", "pretrain", {}), (23, 0, 0)),
     "NMCE, heads": (("nmce", "digits", "heads", {}), (5, 0, 0)),
