@@ -2,11 +2,13 @@
 
     python -m benchmarks.many_crops OUT --images 500 --epochs 1 --seeds 1      # a rehearsal
     python -m benchmarks.many_crops OUT                                        # CIFAR-100, 10,000 images, 3 seeds
+    python -m benchmarks.many_crops OUT --dataset coil20 --epochs 6            # COIL-20, 64 pixels
 
 EMP-SSL (Tong et al., arXiv 2304.03977) sees 20 crops of a quarter of the image in few epochs, NMCE two views in many.
 Both see an image equally often, 20 times `--epochs`, by as many steps, of 2,000 or 2,048 views, through a ResNet-10 of
 32 filters; learning rates are those of the presets. Behind each MLC's heads are trained on a bank of its plain
-features. OUT keeps each training: the same command goes on where it stopped, and prints the table of what is there.
+features. Of COIL-20 every fourth view of an object is held out for the probes. OUT keeps each training: the same
+command goes on where it stopped, and prints the table of what is there.
 """
 
 from __future__ import annotations
@@ -16,28 +18,35 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
+import torch
 
 from benchmarks.samplers import shown
 from raymc.atomic import write_json
+from raymc.config import Value
+from raymc.datasets import load
+from raymc.methods.mlc_presets import PRESETS
 
-SPACES = {
-    "two views": "{method: mlc, dataset: cifar20, preset: shared}",
-    "20 crops": "{method: mlc, dataset: cifar20, preset: fast}",
-}
+WAYS = {"two views": "shared", "20 crops": "fast"}  # and the preset
 FIGURES = ("knn_projection", "svm_projection", "knn_pool", "svm_pool", "acc", "nmi")
 CROPS, VIEWS = 20, 2
 FIRST_SEED = 500
+OF_DATA = ("backbone", "pre_feature_dim", "feature_dim")
 
 
-def words(way: str, images: int, epochs: int) -> dict[str, Any]:
+def words(way: str, dataset: str, images: int, epochs: int) -> dict[str, Any]:
     """The keys of a training: as many views of an image in all, and as many steps."""
     longer = CROPS // VIEWS if way == "two views" else 1
-    return {
+    preset = cast(Mapping[str, Value], PRESETS["cifar20"][WAYS[way]])
+    known = {key: value for key, value in preset.items() if key not in OF_DATA}
+    more = {"n_samples": images} if dataset == "cifar20" else {**known, "n_clusters": 20}
+    return more | {
         "backbone": "resnet10_colour",
         "pre_feature_dim": 512,
-        "n_samples": images,
         "precision": "float32",
         "pretrain.epochs": epochs * longer,
         "pretrain.warmup_epochs": 0,
@@ -45,9 +54,9 @@ def words(way: str, images: int, epochs: int) -> dict[str, Any]:
         "heads.epochs": 20,
         "heads.batch_size": 512,
         "heads.feature_bank": 10,
-        "heads.frozen_statistics": "true",
+        "heads.frozen_statistics": True,
         "evaluate_every": 20,
-        "probes": "true",
+        "probes": True,
         "probe_views": 0,
         "probe_features": "pool,projection",
     }
@@ -58,18 +67,32 @@ def train(out: Path, way: str, seed: int, args: argparse.Namespace) -> None:
     if (folder / "metrics.json").exists():
         return
     space = out / f"{way.replace(' ', '-')}.yaml"
-    space.write_text(SPACES[way] + "\n", encoding="utf-8")
-    keys = [f"{key}={value}" for key, value in words(way, args.images, args.epochs).items()]
+    content: dict[str, Any] = {"method": "mlc", "dataset": args.dataset, "preset": WAYS[way]}
+    if args.dataset == "coil20":
+        content |= {"dataset": coil20(out), "preset": "own"}
+    space.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    values = words(way, args.dataset, args.images, args.epochs)
+    keys = [f"{key}={json.dumps(value).strip(chr(34))}" for key, value in values.items()]
     command = [sys.executable, "-m", "raymc.train", str(space), *keys, "--seed", str(seed)]
     begun = time.monotonic()
     subprocess.run([*command, "--out", str(folder), "--storage", str(out / "storage")], check=True)
     write_json(folder / "seconds.json", {"seconds": time.monotonic() - begun})
 
 
+def coil20(out: Path) -> dict[str, str]:
+    """The files of its images, three views of an object in four and the fourth one."""
+    data = load("coil20").train
+    assert data.y is not None
+    held_out = torch.arange(len(data.x)) % 4 == 3
+    for name, rows in (("views", ~held_out), ("held-out", held_out)):
+        np.savez(out / f"{name}.npz", x=data.x[rows].expand(-1, 3, -1, -1).numpy(), y=data.y[rows].numpy())
+    return {"path": str(out / "views.npz"), "test": str(out / "held-out.npz")}
+
+
 def table(out: Path, seeds: range) -> str:
     """Markdown: mean over the seeds that are there, and its 95 % interval."""
     lines = ["| stage 1 | seeds | " + " | ".join(FIGURES) + " |", "|---|---:|" + "---:|" * len(FIGURES)]
-    for way in SPACES:
+    for way in WAYS:
         places = [out / way.replace(" ", "-") / str(seed) / "metrics.json" for seed in seeds]
         found = [json.loads(place.read_text(encoding="utf-8"))["metrics"] for place in places if place.exists()]
         cells = [shown([one[name] for one in found if name in one]) for name in FIGURES]
@@ -80,14 +103,15 @@ def table(out: Path, seeds: range) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--dataset", choices=("cifar20", "coil20"), default="cifar20")
+    parser.add_argument("--images", type=int, default=10_000, help="of CIFAR-100")
     parser.add_argument("--epochs", type=int, default=2, help="of 20 crops; two views have ten times as many")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     for seed in seeds:
-        for way in SPACES:
+        for way in WAYS:
             train(args.out, way, seed, args)
             print(table(args.out, seeds), flush=True)
 

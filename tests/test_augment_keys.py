@@ -384,6 +384,7 @@ REFUSED: list[tuple[str, Dataset, dict[str, Value], str]] = [
         (name, vectors(), {"augmentation": "cifar", **over}, "augmentation: cifar is for images, and blobs holds vec")
         for name, over in (("nmce", {}), ("nmce", {"augment__strength": 0.5}), ("gcml", {}))
     ),
+    ("nmce", limit(load("digits"), 50), {"augmentation": "cifar"}, "cifar is for 3 colours, and digits has 1"),
     ("nmce", vectors(), {"augmentation": "cifr"}, "augmentation: 'cifr' is not one of none, cifar"),
     ("nmce", vectors(), {}, f"pretrain.similarity_weight: {VIEWS}; set augmentation (vectors: or augment.noise, "),
     ("nmce", vectors(), {"pretrain__epochs": 0, "heads__similarity_weight": 1}, f"heads.similarity_weight: {VIEWS}"),

@@ -76,14 +76,18 @@ def check_augment(augmentation: str, augment: Augment, data: Dataset) -> None:
     """Raises InputError where a name is no policy, and where it or a key of `augment` is not for such samples."""
     if augmentation not in POLICIES:
         raise InputError(f"augmentation: {augmentation!r} is not one of {', '.join(POLICIES)}")
+    policy = POLICIES[augmentation]
     if data.train.x.dtype == torch.uint8:
+        colours, channels = len(policy.mean) if isinstance(policy, ImagePolicy) else 0, data.train.x.shape[1]
+        if colours not in (0, channels):
+            raise InputError(f"augmentation: {augmentation} is for {colours} colours, and {data.name} has {channels}")
         for key in ("noise", "dropout", "neighbours"):
             if getattr(augment, key):
                 raise InputError(f"augment.{key} is for vectors, and {data.name} holds images; see augment.strength")
-        if augment.strength != 1 and not isinstance(POLICIES[augmentation], ImagePolicy):
+        if augment.strength != 1 and not isinstance(policy, ImagePolicy):
             raise InputError(f"augment.strength: augmentation {augmentation} has nothing that could be scaled")
         return
-    if isinstance(POLICIES[augmentation], ImagePolicy):
+    if isinstance(policy, ImagePolicy):
         raise InputError(
             f"augmentation: {augmentation} is for images, and {data.name} holds vectors; see augment.noise and .dropout"
         )
