@@ -240,7 +240,9 @@ def test_predict_on_files_and_known_data(
     frame(kind=[None] * N, id=names).to_parquet(tmp_path / "unlabelled.parquet")
     np.savez(tmp_path / "x.npz", x=X, y=np.zeros(N))
     here = [str(row) for row in range(N)]
-    table = {rows / "rows.csv": names, "bare.csv": here, "unlabelled.parquet": names, "x.npz": here}
+    frame()[["c3", "c1", "c0", "c2"]].to_csv(tmp_path / "order.csv", index=False)
+    table = {rows / "rows.csv": names, "unlabelled.parquet": names}
+    table |= dict.fromkeys(("bare.csv", "order.csv", "x.npz"), here)
     for file, called in table.items():
         words = (str(tmp_path / file), "--out", str(tmp_path / "l.csv"), "--embedding", str(tmp_path / "z.npy"))
         code, out, told = run(capsys, predict, str(rows / "out"), *words, "--json")
@@ -257,7 +259,7 @@ def test_predict_on_files_and_known_data(
 
 
 def test_what_predict_refuses(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    frame()[["c0", "c2", "c1", "c3"]].to_csv(tmp_path / "order.csv", index=False)
+    frame().rename(columns={"c2": "d2"}).to_csv(tmp_path / "other.csv", index=False)
     frame(more=1.0).to_csv(tmp_path / "more.csv", index=False)
     frame().drop(columns="c3").to_csv(tmp_path / "fewer.csv", index=False)
     frame().assign(c1=np.nan).to_csv(tmp_path / "nan.csv", index=False)
@@ -267,7 +269,8 @@ def test_what_predict_refuses(rows: Path, tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "empty").mkdir()
     model = str(rows / "out")
     table = {
-        (model, "order.csv"): "has c2 as column 1 (counted from 0); expected: c1",
+        (model, "other.csv"): "has d2 as column 2 (counted from 0); expected: c2",
+        (model, "rows.csv", "--out", str(tmp_path / "more.csv")): "holds something else than labels; give another",
         (model, "more.csv"): "has 5 columns; expected: 4, not more, the first of them more",
         (model, "fewer.csv"): "has 3 columns; expected: 4, not fewer, the first of them c3",
         (model, "nan.csv"): "the first is in row 0, column c1",

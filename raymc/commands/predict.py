@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raymc.estimators.model import Model
 
 SMOKE_SAMPLES = 64
+HEADER = "sample,cluster,confidence"  # as raymc.training.rows writes it, which imports torch
 MODEL = "model"  # as raymc.training.model_files has it, which imports torch
 
 
@@ -38,6 +39,7 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Label, write the file, and return what `--json` prints."""
     out, embedding = _checked(args.out, "--out", ".csv"), args.embedding
+    _check_ours(out)
     embedding = None if embedding is None else _checked(embedding, "--embedding", ".npy")
     storage = storage_root(args)
     with find_model(args.model, storage) as (place, name):  # what is wrong with it is said before torch is imported
@@ -102,6 +104,17 @@ def find_model(asked: str, storage: str) -> Iterator[tuple[Path, str]]:
 def _counts(model: Model, labels: torch.Tensor) -> dict[str, int]:
     counts = labels.bincount(minlength=model.n_clusters)
     return {str(cluster): int(count) for cluster, count in enumerate(counts)}
+
+
+def _check_ours(out: Path) -> None:
+    """Raises InputError where the file is there and was not written by a training, `cluster` or `predict`."""
+    try:
+        with out.open(encoding="utf-8", errors="replace") as file:
+            ours = file.readline().strip() in ("", HEADER)
+    except OSError:  # absent; what else it may be is told where it is written
+        return
+    if not ours:
+        raise InputError(f"--out {out} holds something else than labels; give another name, or remove it")
 
 
 def _checked(path: Path, option: str, kind: str) -> Path:

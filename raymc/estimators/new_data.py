@@ -48,9 +48,17 @@ def read_new(trained: TrainedModel, data: str, root: str | None, most: int | Non
         raw = read_raw(own, root, most, least=1)
         return NewSamples(raw.train, None if raw.found is None else raw.found.samples)
     found = Found(datasets.load(data, root).train.x.numpy(), None) if known else read_found(own, least=1)
-    found = found if most is None else few(found, most)
+    found = _in_order(trained.record["input"]["columns"] or (), found if most is None else few(found, most))
     for_net(trained, found, own.path)
     return NewSamples(found, found.samples)
+
+
+def _in_order(columns: Sequence[str], found: Found) -> Found:
+    """The same columns in the order of the training's, where the file has just these by name."""
+    if list(found.columns) == list(columns) or sorted(found.columns) != sorted(columns):
+        return found
+    order = [list(found.columns).index(name) for name in columns]
+    return found._replace(x=found.x[:, order], columns=columns)
 
 
 def _own(trained: TrainedModel, path: str, place: Path) -> OwnData:
