@@ -88,7 +88,8 @@ def learnt_centre_agreement(x: Tensor, labels: Labels, centers: Tensor) -> float
     """
     used, found = np.unique(as_labels(labels), return_inverse=True)
     own = _Space.of(centers[torch.as_tensor(used, device=centers.device)], "centers")
-    agree = centre_order(x, torch.as_tensor(found)) == own.centre_order(torch.arange(len(used))).to(x.device)
+    each = torch.arange(len(used), device=centers.device)
+    agree = centre_order(x, torch.as_tensor(found)) == own.centre_order(each).to(x.device)
     return float(agree.double().mean())
 
 

@@ -157,7 +157,8 @@ class BankFeed(Feed):
         """The batches that `feed` would give, as the backbone's outputs."""
         own = {f.name: getattr(feed, f.name) for f in fields(Feed)}
         plain = {"augmentation": "none", "policy": POLICIES["none"]}
-        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), **plain}
+        near = feed.neighbours and feed.neighbours.on(feed.device)  # the samples may be on the CPU, the outputs are not
+        own |= {"data": bank.data, "samples": bank.data.train.x.to(feed.device), "neighbours": near, **plain}
         return BankFeed(**own, bank=bank)
 
     @cached_property

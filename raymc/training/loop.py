@@ -111,13 +111,19 @@ def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[st
     updates.start_epoch(epoch)
     state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
     sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
-    row = {name: float(value) / steps for name, value in sums.items()} or {"loss": 0.0}
+    row = {name: value / steps for name, value in read(sums).items()} or {"loss": 0.0}
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
-        row |= {"whole_loss" if name == "loss" else name: float(value) for name, value in found.items()}
+        row |= {"whole_loss" if name == "loss" else name: value for name, value in read(found).items()}
     if not all(map(math.isfinite, row.values())):
         raise DivergedError(f"stage {stage.name}: the loss is not finite")
     return row
+
+
+def read(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars on the device as numbers, all in one copy: the device is waited for once."""
+    together = torch.stack([value.double() for value in values.values()]).tolist() if values else []
+    return dict(zip(values, together, strict=True))
 
 
 def over_batches(
@@ -197,5 +203,6 @@ class Updates:
 
 def check_finite(model: nn.ModuleDict, stage: Stage) -> None:
     """Raises DivergedError where a trained weight is not finite."""
-    if not all(bool(p.isfinite().all()) for p in trained_parameters(model, stage.trained)):
+    finite = [p.isfinite().all() for p in trained_parameters(model, stage.trained)]
+    if finite and not bool(torch.stack(finite).all()):
         raise DivergedError(f"stage {stage.name}: a weight is not finite")

@@ -7,6 +7,7 @@ for vectors of which nobody knows another augmentation (as in TEMI, arXiv 2303.1
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 from functools import cached_property
@@ -35,14 +36,22 @@ class Neighbours:
     def __init__(self, data: Dataset, samples: Tensor, k: int, workers: Workers, store: Store | None) -> None:
         self.k = k
         self._samples, self._workers, self._store = samples, workers, store
+        self._device = samples.device  # of the table
         # Powers of two: different numbers of neighbours share a result.
         self._columns = min(len(samples) - 1, max(LEAST, 1 << (k - 1).bit_length()))
         facts = {"neighbours": NUMERICS, "data": data.fingerprint, "k": self._columns, "metric": "euclidean"}
         self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
+    def on(self, device: torch.device) -> Neighbours:
+        """The same ones with their table on `device`."""
+        other = copy.copy(self)
+        vars(other).pop("table", None)
+        other._device = device
+        return other
+
     @cached_property
     def table(self) -> Tensor:
-        """Positions int64 `[n, k]`, nearest first, where the samples lie.
+        """Positions int64 `[n, k]`, nearest first, where the samples lie or `on` says.
 
         From the store, or found by all workers together, who must ask for it at the same time; who meets another
         process at it waits for that one.
@@ -56,7 +65,7 @@ class Neighbours:
                 if lease and self._store:
                     self._store.save(self.key, {"neighbours": found}, {"of": "samples"}, "neighbours")
         barrier(group)
-        return found[:, : self.k].to(self._samples.device, torch.int64)
+        return found[:, : self.k].to(self._device, torch.int64)
 
     def _stored(self) -> Tensor | None:
         assert self._store is not None
