@@ -71,9 +71,7 @@ def group_spectra(z: Tensor, *labels: Labels) -> list[Spectra]:
     squares = _squares(z, _uploaded(torch.as_tensor(orders), z.device), sizes).cpu().numpy()
     parts = np.split(squares, np.cumsum([len(names) for names, _ in counted])[:-1])
     width = z.shape[1]
-    return [
-        Spectra(names.tolist(), count, part, width) for (names, count), part in zip(counted, parts, strict=True)
-    ]
+    return [Spectra(names.tolist(), count, part, width) for (names, count), part in zip(counted, parts, strict=True)]
 
 
 def _squares(z: Tensor, order: Tensor, sizes: NDArray[np.int64]) -> Tensor:
@@ -112,7 +110,7 @@ def _add_gram(gram: Tensor, z: Tensor, index: Tensor | None, size: int) -> None:
     """Put the smaller Gram matrix of the rows at `index` (None: of all) into the corner of zeros."""
     if size < z.shape[1]:
         rows = (z if index is None else z[index]).double()
-        torch.mm(rows, rows.mT, out=gram[:size, :size]) if len(gram) == size else gram[:size, :size].copy_(rows @ rows.mT)
+        gram[:size, :size] = rows @ rows.mT
         return
     for part in z.split(ROWS) if index is None else index.split(ROWS):
         rows = (part if index is None else z[part]).double()
