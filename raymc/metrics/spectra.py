@@ -112,7 +112,7 @@ def _add_gram(gram: Tensor, z: Tensor, index: Tensor | None, size: int) -> None:
         rows = (z if index is None else z[index]).double()
         gram[:size, :size] = rows @ rows.mT
         return
-    for part in z.split(ROWS) if index is None else index.split(ROWS):
+    for part in torch.split(z if index is None else index, ROWS):
         rows = (part if index is None else z[part]).double()
         gram.addmm_(rows.mT, rows)
 
