@@ -63,12 +63,13 @@ class RaymcLoop:
         if config.compile:
             compile_nets(model)
         self.updates = Updates(model, stage, settings, workers, autocast_of(config, device))
-        self.epoch = 0
+        self.epoch, self.samples = 0, len(data.train)
+        self.loss = float("nan")
 
     def run(self) -> Seconds:
-        """Time of an epoch, until its loss is read."""
+        """Time of an epoch, until its loss is read; `loss` is its mean."""
         begun = Seconds.now()
-        train_epoch(self.updates, self.feed, 0, self.epoch)
+        self.loss = train_epoch(self.updates, self.feed, 0, self.epoch)["loss"]
         self.epoch += 1
         now = Seconds.now()
         return Seconds(now.wall - begun.wall, now.processors - begun.processors)

@@ -52,7 +52,8 @@ def objective(loss: str, out: Tensor, uniform: Tensor, group: ProcessGroup | Non
     z = list(functional.normalize(out[:, :, :FEATURES], dim=2))
     if loss.startswith("mlc"):
         c = list(functional.normalize(out[:, :, FEATURES:], dim=2))
-        return mlc_objective(z, c, **MLC, iterations=5 if loss == "mlc_published" else None, group=group)[0]
+        half_steps = 5 if loss == "mlc_published" else None
+        return mlc_objective(z, c, MLC["eps_sq"], MLC["gamma"], MLC["eta"], half_steps, group=group)[0]
     if loss != "nmce":
         return tcr_objective(z, EPS_SQ, WEIGHT, loss.removeprefix("tcr_"), group)[0]
     logits = out[:, :, FEATURES:]

@@ -215,10 +215,14 @@ class BareKeys:
     )
     workers: Whole = Field(default=1, ge=1, description="data-parallel workers")
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        default="auto", description="auto: bfloat16 on a GPU that has it"
+        default="auto",
+        description="of the operations; auto: bfloat16 on a GPU that has it, but for gcml, else float32; results say "
+        "which",
     )
     compile: bool = Field(default=False, description="torch.compile the nets and, on a GPU, the augmentation")
-    channels_last: bool = Field(default=False, description="memory format of image batches")
+    channels_last: bool = Field(
+        default=False, description="memory format of image batches: for bfloat16 on a GPU or a CPU with AMX"
+    )
     evaluate_every: Whole = Field(default=10, ge=1, description="epochs between evaluations of a clustering stage")
     probes: bool = Field(
         default=False, description="fit SVM, k-NN and nearest-subspace probes with the labels (Table 2)"

@@ -8,8 +8,9 @@ exactly one process's gradient. `group=None` means one process: nothing is commu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -19,7 +20,7 @@ from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
-BUCKET_BYTES = 32 * 2**20
+BUCKET_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ def rows_of(n: int, rank: int, size: int) -> slice:
     return slice(start, start + share + (rank < rest))
 
 
+def shard_sizes(n: int, size: int) -> tuple[int, ...]:
+    """How many of `n` rows each of `size` workers holds by `rows_of`, by rank."""
+    spans = [rows_of(n, rank, size) for rank in range(size)]
+    return tuple(span.stop - span.start for span in spans)
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
@@ -61,19 +68,33 @@ class _Sum(torch.autograd.Function):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: ProcessGroup, lengths: list[int]) -> Tensor:
-        rank, size = world(group)
-        padded = x.new_zeros((max(lengths), *x.shape[1:]))
-        padded[: len(x)] = x
-        parts = [torch.empty_like(padded) for _ in range(size)]
-        dist.all_gather(parts, padded, group=group)
-        start = sum(lengths[:rank])
-        ctx.group, ctx.own = group, slice(start, start + len(x))
-        return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup, counts: list[int]) -> Tensor:
+        ctx.group, ctx.counts = group, counts
+        most = max(counts)
+        whole = x.new_empty((len(counts) * most, *x.shape[1:]))
+        dist.all_gather_into_tensor(whole, _padded(x, most), group=group)
+        if min(counts) == most:
+            return whole
+        return torch.cat([part[:n] for part, n in zip(torch.split(whole, most), counts, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _all_reduced(grads[0], ctx.group)[ctx.own], None, None
+        counts, whole = ctx.counts, grads[0]
+        most = max(counts)
+        if min(counts) < most:  # all workers must take equally many
+            whole = torch.cat([_padded(part, most) for part in torch.split(whole, counts)])
+        own = whole.new_empty((most, *whole.shape[1:]))
+        dist.reduce_scatter_tensor(own, whole.contiguous(), group=ctx.group)
+        return own[: counts[dist.get_rank(ctx.group)]], None, None
+
+
+def _padded(x: Tensor, length: int) -> Tensor:
+    """x `[n, ...]` with rows of zeros at its end, contiguous."""
+    if len(x) == length:
+        return x.contiguous()
+    padded = x.new_zeros((length, *x.shape[1:]))
+    padded[: len(x)] = x
+    return padded
 
 
 def _all_reduced(x: Tensor, group: ProcessGroup) -> Tensor:
@@ -87,10 +108,27 @@ def sum_over_workers(x: Tensor, group: ProcessGroup | None) -> Tensor:
     return x if group is None else cast(Tensor, _Sum.apply(x, group))
 
 
-def row_counts(x: Tensor, group: ProcessGroup | None) -> list[int]:
-    """How many rows `[n_r, ...]` each worker holds, by rank. The device is waited for."""
+def sums_over_workers(parts: Sequence[Tensor], group: ProcessGroup | None) -> list[Tensor]:
+    """`sum_over_workers` of several tensors of one type, by one collective for all of them."""
+    if group is None:
+        return list(parts)
+    whole = sum_over_workers(torch.cat([part.reshape(-1) for part in parts]), group)
+    totals = torch.split(whole, [part.numel() for part in parts])
+    return [total.view_as(part) for total, part in zip(totals, parts, strict=True)]
+
+
+def row_counts(x: Tensor, group: ProcessGroup | None, known: Sequence[int] | None = None) -> list[int]:
+    """How many rows `[n_r, ...]` each worker holds, by rank.
+
+    `known`: what the caller knows of it, as `shard_sizes` or a batch has it. Else it is asked of all workers, and the
+    device is waited for. Raises ValueError where this worker holds another number than is known.
+    """
     if group is None:
         return [len(x)]
+    if known is not None:
+        if known[dist.get_rank(group)] != len(x):
+            raise ValueError(f"this worker holds {len(x)} rows, not {known[dist.get_rank(group)]}")
+        return list(known)
     rows = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(dist.get_world_size(group))]
     dist.all_gather(rows, torch.tensor([len(x)], device=x.device), group=group)
     return [int(row) for row in rows]
@@ -101,15 +139,15 @@ def first_row(counts: list[int], group: ProcessGroup | None) -> int:
     return sum(counts[: world(group)[0]])
 
 
-def gather_rows(x: Tensor, group: ProcessGroup | None, counts: list[int] | None = None) -> Tensor:
+def gather_rows(x: Tensor, group: ProcessGroup | None, counts: Sequence[int] | None = None) -> Tensor:
     """All workers' rows, `[sum of n_r, ...]` in order of rank; the shards `[n_r, ...]` may differ in length.
 
-    `counts` are those of `row_counts`, for who gathers again and again: without them the device is waited for. The
-    backward gives every worker the gradient that all workers together have for its rows.
+    `counts` are those of `row_counts`: without them they are asked for, and the device is waited for. The backward
+    gives every worker the gradient that all workers together have for its rows.
     """
     if group is None:
         return x
-    return cast(Tensor, _Gather.apply(x, group, counts or row_counts(x, group)))
+    return cast(Tensor, _Gather.apply(x, group, row_counts(x, group, counts)))
 
 
 def leads(group: ProcessGroup | None) -> bool:
@@ -132,33 +170,101 @@ def broadcast_object(obj: T, group: ProcessGroup | None) -> T:
     return held[0]
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], group: ProcessGroup | None) -> None:
-    """Replace each `.grad` by its mean over the workers, in flattened buckets.
+class _Bucket:
+    """Parameters whose gradients travel together."""
 
-    The same parameters must have a gradient on every worker, which holds where all run the same graph.
-    """
-    if group is None:
-        return
-    size = dist.get_world_size(group)
-    for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
-        flat = torch.cat([grad.reshape(-1) for grad in bucket])
-        dist.all_reduce(flat, group=group)
-        flat /= size
-        for grad, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.missing: set[nn.Parameter] = set()
+        self.grads: list[Tensor] = []
+        self.flat: Tensor | None = None
+        self.work: dist.Work | None = None
+
+    def clear(self) -> None:
+        self.missing, self.grads, self.flat, self.work = set(self.parameters), [], None, None
+
+    def send(self, group: ProcessGroup) -> None:
+        """Begin to sum up the gradients that there are."""
+        self.grads = [p.grad for p in self.parameters if p.grad is not None]
+        if self.grads:
+            self.flat = torch.cat([grad.reshape(-1) for grad in self.grads])
+            self.work = dist.all_reduce(self.flat, group=group, async_op=True)
+
+    def receive(self, size: int) -> None:
+        """Replace the gradients by their means."""
+        if self.flat is None or self.work is None:
+            return
+        self.work.wait()
+        self.flat /= size
+        means = torch.split(self.flat, [grad.numel() for grad in self.grads])
+        for grad, mean in zip(self.grads, means, strict=True):
             grad.copy_(mean.view_as(grad))
 
 
-def _buckets(grads: list[Tensor]) -> Iterator[list[Tensor]]:
+class GradientAverage:
+    """Averages gradients over the workers while the backward pass goes on: `with average: loss.backward()`.
+
+    A bucket of gradients is sent once its last one is there; what has none in this step is left out at the end. The
+    same parameters must have a gradient on every worker, which holds where all run the same graph. Gradients of
+    backward passes before the `with` are averaged with those of the pass inside it. torch's DistributedDataParallel
+    would need one module whose `forward` is the loss, and search its graph in every step for parameters without a
+    gradient.
+
+    Raises RuntimeError in a second backward pass within one `with` that comes to gradients already sent.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup | None) -> None:
+        self._group, self._going = group, False
+        # Those of the last layers are there first.
+        own = [] if group is None else [p for p in parameters if p.requires_grad][::-1]
+        self._buckets = [_Bucket(bucket) for bucket in _buckets(own)]
+        for bucket in self._buckets:
+            for parameter in bucket.parameters:
+                parameter.register_post_accumulate_grad_hook(partial(self._arrived, bucket))  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> None:
+        self._going = True
+        for bucket in self._buckets:
+            bucket.clear()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._going = False
+        if kind is None and self._group is not None:
+            for bucket in self._buckets:
+                if bucket.work is None:
+                    bucket.send(self._group)
+            for bucket in self._buckets:
+                bucket.receive(dist.get_world_size(self._group))
+        for bucket in self._buckets:
+            bucket.clear()
+
+    def _arrived(self, bucket: _Bucket, parameter: nn.Parameter) -> None:
+        if not self._going or self._group is None:
+            return
+        if bucket.work is not None:
+            raise RuntimeError("a second backward pass comes to gradients that are being averaged")
+        bucket.missing.discard(parameter)
+        if not bucket.missing:
+            bucket.send(self._group)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], group: ProcessGroup | None) -> None:
+    """Replace each `.grad` by its mean over the workers, after the backward pass; see `GradientAverage`."""
+    with GradientAverage(parameters, group):
+        pass
+
+
+def _buckets(tensors: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Runs of tensors of one type and device, each of about BUCKET_BYTES."""
-    bucket: list[Tensor] = []
+    bucket: list[nn.Parameter] = []
     held = 0
-    for grad in grads:
-        alike = bucket and (grad.dtype, grad.device) == (bucket[0].dtype, bucket[0].device)
+    for tensor in tensors:
+        alike = bucket and (tensor.dtype, tensor.device) == (bucket[0].dtype, bucket[0].device)
         if bucket and (not alike or held > BUCKET_BYTES):
             yield bucket
             bucket, held = [], 0
-        bucket.append(grad)
-        held += grad.numel() * grad.element_size()
+        bucket.append(tensor)
+        held += tensor.numel() * tensor.element_size()
     if bucket:
         yield bucket
 

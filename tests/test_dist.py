@@ -131,6 +131,28 @@ def test_average_of_gradients_of_several_types() -> None:
         np.testing.assert_array_equal(result[3], np.full((3, 2), 2.0))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_gradients_are_averaged_during_backward(size: int) -> None:
+    """Also where layers have none, in two passes, after a failure, and by two updates of the same weights."""
+    x = views()[0]
+    one = work.averaged_during_backward(None, x)
+    for found in on_workers(work.averaged_during_backward, shards(x, size)):
+        for name in ("whole", "partial", "partial_of_all", "twice"):
+            for mine, expected in zip(found[name], one[name], strict=True):
+                assert (mine is None) == (expected is None)
+                if mine is not None:
+                    np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12)
+        assert found["unused"] == [None, None] and found["refused"]
+    for twice, once in zip(one["twice"], one["whole"], strict=True):
+        np.testing.assert_allclose(twice, 2 * once)
+
+
+def test_counts_that_are_known_are_checked() -> None:
+    assert dist.shard_sizes(7, 3) == (3, 2, 2)
+    for said in on_workers(work.wrong_counts, [np.ones((2, 1)), np.ones((2, 1))]):
+        assert said == "this worker holds 2 rows, not 3"
+
+
 def test_buckets_keep_order_and_part_by_size_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "BUCKET_BYTES", 20)
     grads = [torch.zeros(4), torch.zeros(4), torch.zeros(1), torch.zeros(1, dtype=torch.float64)]

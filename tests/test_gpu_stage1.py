@@ -62,7 +62,7 @@ def test_what_is_cut_goes_on_to_the_unbroken_result(few: Dataset, capsys: pytest
         assert f"{epoch} of 4 epochs; NOT FINISHED" in capsys.readouterr().out
     result = go("last", *words, "--probe-every", "1")
     assert result["finished"] and result["done"] == 4 and curve("last") == [1, 2, 3, 4]
-    assert set(result["probe"]) == {"knn_digits", "svm_digits"} and 0 < result["probe"]["svm_digits"] <= 1
+    assert set(result["probe"]) == {"knn_digits", "linear_digits"} and 0 < result["probe"]["linear_digits"] <= 1
     assert result["probes"] and result["probes"][-1]["epoch"] == 3 and "knn_digits" in result["probes"][-1]
     assert {path.name for path in Path("last/tiny").iterdir()} == {"card.json", "README.md", "model.safetensors"}
     shutil.copytree("last/tiny", "kept")
@@ -80,7 +80,7 @@ def test_both_sets_of_labels_are_probed_on_the_same_images(tmp_path: Path, monke
         monkeypatch.setitem(SOURCES, name, small(name, (7, 2)))
     words = ["nmce_cifar20", *TINY, "backbone=conv_colour", "n_clusters=2", "pretrain.batch_size=7"]
     result = go("out", *words, "--probe", "cifar20", "cifar100")
-    assert set(result["probe"]) == {f"{kind}_{name}" for kind in ("knn", "svm") for name in ("cifar20", "cifar100")}
+    assert set(result["probe"]) == {f"{kind}_{name}" for kind in ("knn", "linear") for name in ("cifar20", "cifar100")}
     assert sum(path.is_file() for path in Path("out").rglob("*")) <= 8, "more would not come back"
 
 

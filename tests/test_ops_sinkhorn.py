@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from raymc.errors import DivergedError
 from raymc.ops import affinity_rows, sinkhorn
-from raymc.ops.sinkhorn import CHECK_EVERY, sinkhorn_columns, symmetric_scaling
+from raymc.ops.checks import Deferred
+from raymc.ops.sinkhorn import CHECK_EVERY, _symmetric, _symmetric_multipliers, sinkhorn_columns, symmetric_scaling
 
 ETAS = (0.05, 0.175, 1.0, 5.0)
 
@@ -173,6 +174,38 @@ def test_reordered_points_give_the_reordered_projection() -> None:
         torch.testing.assert_close(mine, sinkhorn(alike, 0.1, count, symmetric=True)[p][:, p], rtol=1e-9, atol=1e-13)
 
 
+HARD = {
+    "even": lambda x: x,
+    "near a line": lambda x: x * torch.tensor([1, 0.1, 0.01, 0.001]),
+    "an orthant": lambda x: x.abs(),
+    "duplicates": lambda x: x[torch.arange(len(x)) % 7],
+    "one cluster of most": lambda x: torch.where(torch.arange(len(x))[:, None] < 100, x[0] + 0.1 * x, x),
+}
+
+
+def hard(kind: str) -> Tensor:
+    return affinity_rows(functional.normalize(HARD[kind](normal(120, 4, seed=2)), dim=1))
+
+
+@pytest.mark.parametrize("eta", [0.01, 0.175, 5.0])
+def test_what_mlc_projects_is_exact_after_the_iterations_of_a_gpu_and_so_is_its_gradient(eta: float) -> None:
+    """Views at once, no looks: against plain halving on logarithms, and a dense solution of (I + Pi) s = b."""
+    logs, b = torch.stack([hard(kind) for kind in HARD]) / eta, normal(len(HARD), 120, seed=4)
+    f = torch.zeros_like(logs[..., 0])
+    for _ in range(200):
+        f = (f - (logs + f[:, None]).logsumexp(2)) / 2
+    expected = (logs + f[..., None] + f[:, None]).exp()
+    checks: Deferred = {}
+    _, pi = _symmetric(logs, eta, None, [120], checks)
+    assert all(float(worst) < limit.largest for limit, worst in checks.items()) and len(checks) == 1
+    torch.testing.assert_close(pi, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sinkhorn_columns(logs * eta, eta, None, None), expected, rtol=1e-12, atol=1e-12)
+    for dtype, near in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = _symmetric_multipliers(expected.to(dtype), b.to(dtype), None, [120], exact=False)
+        solved = torch.linalg.solve(torch.eye(120).double() + expected, b)
+        assert float((found - solved).abs().max() / solved.abs().max()) < near
+
+
 def test_a_symmetric_affinity_has_a_symmetric_projection_and_gradient() -> None:
     matrix, upstream = clusters(), normal(40, 40, seed=9)
     for eta in ETAS:
@@ -269,8 +302,8 @@ def test_autocast_and_half_precision_are_computed_in_float32(dtype: torch.dtype,
 def test_columns_and_scaling_without_workers() -> None:
     matrix = clusters().requires_grad_()
     pi = sinkhorn(matrix, 0.1, symmetric=True)
-    assert torch.equal(sinkhorn_columns(matrix, 0.1, None, None), pi)
-    assert torch.equal(sinkhorn_columns(matrix, 0.1, 5, None), sinkhorn(matrix, 0.1, 5))
+    assert torch.equal(sinkhorn_columns(matrix[None], 0.1, None, None)[0], pi)
+    assert torch.equal(sinkhorn_columns(matrix[None], 0.1, 5, None)[0], sinkhorn(matrix, 0.1, 5))
     f, scaled = symmetric_scaling(matrix, 0.1)
     assert torch.equal(scaled, pi) and not scaled.requires_grad and not f.requires_grad
     torch.testing.assert_close((matrix / 0.1 + f[:, None] + f).exp(), pi, rtol=1e-12, atol=0)
@@ -288,7 +321,8 @@ class Looks(torch.utils._python_dispatch.TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         aten = torch.ops.aten
         self.fetched += function is aten._local_scalar_dense.default
-        self.products += function in (aten.mv.default, aten.mm.default, aten.logsumexp.default)
+        products = (aten.mv, aten.mm, aten.addmv, aten.logsumexp)
+        self.products += function in [packet.default for packet in products]
         return function(*args, **(kwargs or {}))
 
 

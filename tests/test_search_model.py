@@ -114,7 +114,14 @@ def test_a_run_that_breaks_off_is_failed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Client, "deliver", away)
     monkeypatch.setattr(Client, "set_status", lambda client, run_id, status, end_ms: ended.append(status))
     config = load_space("nmce_digits").config()
-    result = {"method": "nmce", "dataset": "digits", "seed": 0, "smoke": True, "metrics": {"acc": 0.5}}
+    result = {
+        "method": "nmce",
+        "dataset": "digits",
+        "seed": 0,
+        "smoke": True,
+        "metrics": {"acc": 0.5},
+        "precision": "float32",
+    }
     with pytest.raises(InputError, match="does not take the run of"):
         log_training(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", "mine", config, result)
     assert ended == ["FAILED"]

@@ -9,7 +9,6 @@ from torch import Tensor
 from raymc.datasets import POLICIES, load
 from raymc.distributed import Workers
 from raymc.rng import generator
-from raymc.training import feed as feeds
 from raymc.training.feed import Feed
 from raymc.training.smoke import limit
 from raymc.training.transfer import ALIGNED, moved, packed, rows_at, unpacked
@@ -65,8 +64,9 @@ def test_rows_are_taken_where_the_samples_lie() -> None:
 
 @pytest.mark.parametrize("workers", [Workers(), Workers(1, 3)])
 def test_packing_changes_no_number_of_a_batch(monkeypatch: pytest.MonkeyPatch, workers: Workers) -> None:
-    """Views and noise are those of the draws made by hand, row for row."""
-    monkeypatch.setattr(feeds, "moved", lambda tensors, device: unpacked(packed(tensors, pin=False), tensors))
+    """Views and noise are those of the draws made by hand, row for row; they are packed in a thread."""
+    monkeypatch.setattr("raymc.training.ahead.in_thread", lambda device: True)
+    monkeypatch.setattr("raymc.training.ahead.buffered", lambda tensors, device: packed(tensors, pin=False))
     data = limit(load("digits"), 60)
     feed = Feed.build(data, "digits", CPU, torch.float32, False, workers)
     rows = slice(0, 20) if workers.size == 1 else slice(7, 14)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from raymc import ops
 from raymc.datasets.base import Split, stored
 from raymc.distributed import (
+    GradientAverage,
     Workers,
     average_gradients,
     barrier,
@@ -81,7 +82,7 @@ def _symmetric_rows(z: Tensor, group: ProcessGroup | None, vouched: bool = True)
 
 
 def _columns(z: Tensor, iterations: int | None, group: ProcessGroup | None) -> Tensor:
-    return _by_place(sinkhorn_columns(ops.affinity_rows(z, group), 0.3, iterations, group).mT, group)
+    return _by_place(sinkhorn_columns(ops.affinity_rows(z[None], group), 0.3, iterations, group)[0].mT, group)
 
 
 def _by_place(part: Tensor, group: ProcessGroup | None) -> Tensor:
@@ -162,6 +163,54 @@ def averaged(group: ProcessGroup | None, values: np.ndarray) -> list[np.ndarray 
     parameters[3].grad = torch.full((2, 3), float(values[0])).mT  # not contiguous
     average_gradients(parameters, group)
     return [None if p.grad is None else p.grad.numpy() for p in parameters]
+
+
+def wrong_counts(group: ProcessGroup, x: np.ndarray) -> str:
+    try:
+        gather_rows(torch.as_tensor(x), group, (3, 3))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def averaged_during_backward(group: ProcessGroup | None, x: np.ndarray) -> dict[str, Any]:
+    """Gradients of steps that leave layers out, of one in two passes, of one after a failure, and what is refused."""
+    model, unused = net(), nn.Linear(2, 2)
+    average = GradientAverage([*model.parameters(), *unused.parameters()], group)
+    last = GradientAverage(model[2].parameters(), group)  # of another update, of the same weights
+    rows = torch.as_tensor(x)
+
+    def loss() -> Tensor:
+        return sum_over_workers(model(rows).square().sum(), group)
+
+    def gradients(used: GradientAverage, *passes: Callable[[], Tensor]) -> list[np.ndarray | None]:
+        model.zero_grad()
+        for one in passes[:-1]:
+            one().backward()
+        with used:
+            passes[-1]().backward()
+        return [None if p.grad is None else p.grad.numpy().copy() for p in model.parameters()]
+
+    def partial_loss() -> Tensor:
+        return sum_over_workers(model[2](rows.new_ones(len(rows), 7)).square().sum(), group)
+
+    found: dict[str, Any] = {"whole": gradients(average, loss), "partial": gradients(last, partial_loss)}
+    found["partial_of_all"] = gradients(average, partial_loss)
+    try:
+        with average:
+            raise KeyError("a failure before the pass")
+    except KeyError:
+        pass
+    found["twice"] = gradients(average, loss, loss)
+    found["unused"] = [p.grad for p in unused.parameters()]
+    try:
+        with last:
+            partial_loss().backward()
+            partial_loss().backward()
+        found["refused"] = False
+    except RuntimeError:
+        found["refused"] = True
+    return found
 
 
 def agreed(group: ProcessGroup, n: int) -> tuple[str, int, int]:

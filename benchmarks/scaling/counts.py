@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -84,7 +84,8 @@ class StageCounts:
 class Traffic:
     """Bytes that one worker hands to the collectives of a step: all-reduced ones by purpose, and gathered ones.
 
-    `gathered` are those of all workers' rows together, `collectives` the calls.
+    `gathered` are those of all workers' rows together, and of their gradients on the way back (reduce-scatter, of which
+    a ring sends as much); `collectives` the calls.
     """
 
     gradients: int
@@ -222,16 +223,24 @@ class Tally:
     def get_world_size(self, group: Any) -> int:
         return self.workers
 
-    def all_reduce(self, x: Tensor, group: Any) -> None:
+    def all_reduce(self, x: Tensor, group: Any, async_op: bool = False) -> Tally:
         self.reduced += x.nbytes
         self.calls += 1
         x *= self.workers
+        return self
 
-    def all_gather(self, parts: Sequence[Tensor], x: Tensor, group: Any) -> None:
-        self.gathered += x.nbytes * self.workers
+    def wait(self) -> None:
+        """What is asked for is there at once."""
+
+    def all_gather_into_tensor(self, whole: Tensor, x: Tensor, group: Any) -> None:
+        self.gathered += whole.nbytes
         self.calls += 1
-        for part in parts:
-            part.copy_(x)
+        whole.copy_(x.repeat(self.workers, *[1] * (x.dim() - 1)))
+
+    def reduce_scatter_tensor(self, own: Tensor, whole: Tensor, group: Any) -> None:
+        self.gathered += whole.nbytes
+        self.calls += 1
+        own.copy_(whole[: len(own)] * self.workers)
 
 
 @contextmanager
@@ -253,7 +262,8 @@ def count_traffic(config: Config, name: str, workers: int, image: tuple[int, ...
     if pooled:
         model["backbone"] = nn.Identity()
     rows = settings.batch_size // workers if pooled else 2
-    batch = _random_batch(rows, settings.augmentations, (backbone_width(config.backbone, image),) if pooled else image)
+    shape = (backbone_width(config.backbone, image),) if pooled else image
+    batch = _random_batch(rows, settings.augmentations, shape, workers)
     losses, gradients = _tally(stage, copy.deepcopy(model), settings, batch, workers, norms=False)
     whole, _ = _tally(stage, model, settings, batch, workers, norms=True)
     return Traffic(
@@ -281,14 +291,15 @@ def _tally(
     return losses, gradients
 
 
-def _random_batch(rows: int, views: int, shape: tuple[int, ...]) -> Batch:
+def _random_batch(rows: int, views: int, shape: tuple[int, ...], workers: int = 1) -> Batch:
     made = torch.Generator().manual_seed(0)
 
     def noise(name: str, width: int) -> Tensor:
         return torch.rand(rows, width, generator=made)
 
+    counts = (rows,) * workers
     images = tuple(torch.randn(rows, *shape, generator=made) for _ in range(views))
-    return Batch(images, torch.arange(rows), noise, noise)
+    return Batch(images, torch.arange(rows), noise, noise, counts=counts)
 
 
 def stored_bytes(config: Config) -> dict[str, int]:

@@ -58,18 +58,23 @@ class Clocked:
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.distributed, name)
 
-    def all_reduce(self, x: torch.Tensor, group: ProcessGroup) -> None:
-        self._timed(lambda: torch.distributed.all_reduce(x, group=group), x)
+    def all_reduce(self, x: torch.Tensor, group: ProcessGroup, async_op: bool = False) -> Any:
+        return self._timed(lambda: torch.distributed.all_reduce(x, group=group, async_op=async_op), x)
 
-    def all_gather(self, parts: list[torch.Tensor], x: torch.Tensor, group: ProcessGroup) -> None:
-        self._timed(lambda: torch.distributed.all_gather(parts, x, group=group), x)
+    def all_gather_into_tensor(self, whole: torch.Tensor, x: torch.Tensor, group: ProcessGroup) -> None:
+        self._timed(lambda: torch.distributed.all_gather_into_tensor(whole, x, group=group), whole)
 
-    def _timed(self, collective: Callable[[], Any], x: torch.Tensor) -> None:
+    def reduce_scatter_tensor(self, own: torch.Tensor, whole: torch.Tensor, group: ProcessGroup) -> None:
+        self._timed(lambda: torch.distributed.reduce_scatter_tensor(own, whole, group=group), whole)
+
+    def _timed(self, collective: Callable[[], Any], x: torch.Tensor) -> Any:
+        """What the collective answers: a handle where it goes on by itself; what is waited for later is not in."""
         begun = time.perf_counter()
-        collective()
+        found = collective()
         self.seconds += time.perf_counter() - begun
         self.calls += 1
         self.bytes += x.nbytes
+        return found
 
 
 @contextmanager

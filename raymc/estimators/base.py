@@ -212,7 +212,7 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
             keep_rows=True,
             keep_interrupted=True,
         )
-        return result | {"params": config.flat()}
+        return result | {"params": config.flat() | {"precision": result["precision"]}}
 
     def _keep(self, result: Mapping[str, Any], out: Path) -> None:
         """Set the attributes of a fitted estimator."""

@@ -33,6 +33,7 @@ from raymc.training.features.inputs import Inputs
 from raymc.training.features.stage import CHUNK, Features, Report
 from raymc.training.feed import Inputs as NetInputs
 from raymc.training.model_files import FOLDER, Record, TrainedModel
+from raymc.training.precision import exact_float32
 from raymc.training.stages import dtype_of, place
 from raymc.training.training import pick_device
 
@@ -212,7 +213,7 @@ class Model:
         report: Report = lambda row: None,
         storage: str | None = None,
     ) -> dict[str, Tensor]:
-        with ExitStack() as stack:
+        with exact_float32(), ExitStack() as stack:
             if self.record["encoder"] is None:
                 blocks = self._scaled(_blocks(for_net(self.trained, X)))
             else:

@@ -175,6 +175,7 @@ class _TaskRun:
             try:
                 result = self.trainable(task.params, seed, out, on_event)
                 row |= self._passing(numbers(result["metrics"]), result) | {"stages": list(result["stages"])}
+                row["precision"] = result.get("precision")
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
             except Exception as error:

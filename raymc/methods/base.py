@@ -59,6 +59,7 @@ class Batch:
         epoch: counted from 0.
         steps: how many batches the epoch has.
         state: what the stage observed of the whole dataset at the start of the epoch.
+        counts: how many rows of it each worker has, by rank; None: not known, see `raymc.distributed.row_counts`.
     """
 
     views: tuple[Tensor, ...]
@@ -68,6 +69,7 @@ class Batch:
     epoch: int = 0
     steps: int = 1
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: tuple[int, ...] | None = None
 
 
 class Whole(Protocol):
@@ -184,6 +186,7 @@ class Method:
         assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
         probabilities: of the cluster head's output `[n, k]`, rows that sum to 1.
         unit_rows: whether the embedding is of directions (unit rows); else it is of points, whose distances count.
+        autocasts: whether `precision: auto` is bfloat16 on a GPU that has it; else it is float32 on every device.
         default_preset: the one that a space means that names none.
         renamed_presets: names of before -> those of now; they are accepted for one version.
     """
@@ -198,6 +201,7 @@ class Method:
     assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
     probabilities: Callable[[Tensor], Tensor] = _softmax
     unit_rows: bool = True
+    autocasts: bool = True
     default_preset: str = "paper"
     renamed_presets: Mapping[str, str] = field(default_factory=dict)
 

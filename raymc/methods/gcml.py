@@ -65,7 +65,7 @@ def denoising_loss(
     """The mean squared error between the clean samples and those decoded from noisy ones."""
     x = batch.views[0].flatten(1)
     noisy = x + config.noise * batch.normal("noise", x.shape[1]).to(x.dtype) if config.noise else x
-    loss = _mean_square(model["decoder"](model["encoder"](noisy)) - x, group)
+    loss = _mean_square(model["decoder"](model["encoder"](noisy)) - x, batch, group)
     return loss, {"reconstruction": loss}
 
 
@@ -83,7 +83,7 @@ def clustering_loss(
         if share * config.alpha:
             terms["clustering"] = config.alpha * share * _divergence(z, centers, batch, config, group)
         if reconstruction_weight(config, batch.epoch):
-            error = _mean_square(model["decoder"](z) - x, group)
+            error = _mean_square(model["decoder"](z) - x, batch, group)
             terms["reconstruction"] = reconstruction_weight(config, batch.epoch) * error
         if joint:
             terms |= _joint_structure(x, z, centers, batch, config, group)
@@ -101,7 +101,7 @@ def structure_loss(
     index = batch.index.to(z.device)
     labels, near = state["labels"][index], state["neighbours"][index]
     centers = centers_of(model)
-    terms = _structure(z, centers, labels, near, state["distances"], x.shape[1], batch.epoch, config, group)
+    terms = _structure(z, centers, labels, near, state["distances"], x.shape[1], batch, config, group)
     return torch.stack(tuple(terms.values())).sum(), terms
 
 
@@ -224,7 +224,7 @@ def _divergence(z: Tensor, centers: Tensor, batch: Batch, config: Finetune, grou
     target = batch.state["target"][batch.index.to(z.device)]
     divergence = assignment_divergence(target, student_t_assignment(z, centers), group)
     if config.loss_scales != "paper":
-        divergence = divergence / sum(row_counts(z, group))
+        divergence = divergence / sum(row_counts(z, group, batch.counts))
     if config.loss_scales == "published":
         divergence = divergence / len(centers)
     return divergence
@@ -234,12 +234,13 @@ def _joint_structure(
     x: Tensor, z: Tensor, centers: Tensor, batch: Batch, config: Finetune, group: ProcessGroup | None
 ) -> dict[str, Tensor]:
     """Eq. 10 on a batch, with neighbours from the batch."""
-    begin = first_row(row_counts(z, group), group)
+    counts = row_counts(z, group, batch.counts)
+    begin = first_row(counts, group)
     mine = slice(begin, begin + len(z))
-    labels = gather_rows(batch.state["labels"][batch.index.to(z.device)], group)
-    near = neighbours_within(gather_rows(z.detach(), group), labels, config.neighbours)[mine]
-    apart: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - gather_rows(x, group)[near.clamp_min(0)], dim=2)
-    return _structure(z, centers, labels[mine], near, apart, x.shape[1], batch.epoch, config, group)
+    labels = gather_rows(batch.state["labels"][batch.index.to(z.device)], group, counts)
+    near = neighbours_within(gather_rows(z.detach(), group, counts), labels, config.neighbours)[mine]
+    apart: Tensor = torch.linalg.vector_norm(x.unsqueeze(1) - gather_rows(x, group, counts)[near.clamp_min(0)], dim=2)
+    return _structure(z, centers, labels[mine], near, apart, x.shape[1], batch, config, group)
 
 
 def _ranking(centers: Tensor, batch: Batch, config: Finetune) -> Tensor:
@@ -255,17 +256,17 @@ def _structure(
     near: Tensor,
     apart: Tensor,
     input_dim: int,
-    epoch: int,
+    batch: Batch,
     config: Finetune,
     group: ProcessGroup | None,
 ) -> dict[str, Tensor]:
     """The terms of eq. 10 for this worker's z `[n, m]` with their neighbours `[n, k]` among all rows."""
     scales = _scales(config)
-    others = gather_rows(z, group)[near.clamp_min(0)]
+    others = gather_rows(z, group, batch.counts)[near.clamp_min(0)]
     # The published code divides distances in either space by the root of its dimension, the paper does not (eq. 5).
     dims = (input_dim, z.shape[1]) if config.loss_scales == "published" else (1, 1)
     isometry = isometry_loss(apart, z, others, near >= 0, dims, scales, group)
-    terms = {"isometry": config.beta * beta_share(config, epoch) * isometry}
+    terms = {"isometry": config.beta * beta_share(config, batch.epoch) * isometry}
     if config.align_weight:
         means, sizes = cluster_means(z, labels, len(centers), group)
         terms["alignment"] = config.align_weight * alignment_loss(centers, means, sizes, scales)
@@ -276,10 +277,10 @@ def _scales(config: Finetune) -> str:
     return "paper" if config.loss_scales == "paper" else "published"
 
 
-def _mean_square(x: Tensor, group: ProcessGroup | None) -> Tensor:
+def _mean_square(x: Tensor, batch: Batch, group: ProcessGroup | None) -> Tensor:
     """Over the rows `[n, d]` of all workers."""
     total = sum_over_workers(x.float().square().sum() if x.dtype != torch.float64 else x.square().sum(), group)
-    return total / (sum(row_counts(x, group)) * x.shape[1])
+    return total / (sum(row_counts(x, group, batch.counts)) * x.shape[1])
 
 
 METHOD = Method(
@@ -293,6 +294,8 @@ METHOD = Method(
     assign=assign,
     probabilities=lambda q: q,  # Student's t has made them
     unit_rows=False,
+    # On ten seeds of the digits ACC was .9405 in float32 and .9314 in bfloat16, where two seeds were near .90.
+    autocasts=False,
     default_preset="tuned",
     renamed_presets={"paper": "tuned"},
 )

@@ -77,6 +77,7 @@ def mlc_loss(
         config.projection_iterations,
         config.rate_factor,
         group,
+        batch.counts,
     )
 
 

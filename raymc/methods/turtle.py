@@ -65,7 +65,8 @@ def turtle_loss(
     x = batch.views[0]
     with torch.autocast(x.device.type, enabled=False):
         z, logits = heads(model, x)
-        return turtle_objective(logits, z, config.entropy_weight, config.inner_steps, config.inner_learning_rate, group)
+        inner = (config.inner_steps, config.inner_learning_rate)
+        return turtle_objective(logits, z, config.entropy_weight, *inner, group, batch.counts)
 
 
 def stages(config: Config) -> tuple[Stage, ...]:

@@ -18,7 +18,10 @@ FEW_BLOCK = 32
 """Columns of z per product on a CPU: small enough to save 3/8 of the work at d=128, large enough for BLAS."""
 
 BLOCK = 16
-"""The same where outer products are formed: 7/16 of the work is saved, and the products stay large."""
+"""The same where outer products are formed: 7/16 of the work is saved, and the products stay large.
+
+On a GPU there are two strips, which save a quarter: a launch costs more there than what more of them would save.
+"""
 
 MANY = 160
 """From this number of clusters on, outer products of rows are formed once instead of once per cluster."""
@@ -61,7 +64,7 @@ def _gram(z: Tensor, pi: Tensor) -> Tensor:
     d, k = z.shape[1], pi.shape[1]
     gram = z.new_empty(k, d, d)
     if k >= MANY:
-        for low, high, outer in _strips(z, BLOCK):
+        for low, high, outer in _strips(z):
             gram[:, low:high, low:] = (pi.mT @ outer).view(k, high - low, d - low)
             gram[:, high:, low:high] = gram[:, low:high, high:].mT
         return gram
@@ -90,21 +93,22 @@ def _gram_gradients(
 def _strip_by_strip(z: Tensor, pi: Tensor, upstream: Tensor, grad_z: Tensor | None, grad_pi: Tensor | None) -> None:
     """For many clusters: products with the outer products of rows, each pair of features once."""
     k = len(upstream)
-    for low, high, outer in _strips(z, BLOCK):
+    for low, high, outer in _strips(z):
         height = high - low
         upper = upstream[:, low:high, low:].clone(memory_format=torch.contiguous_format)
         if grad_z is not None:
             mixed = (pi @ upper.view(k, -1)).view(len(z), height, -1)  # sum_j pi_ij U_j, these rows of it
-            grad_z[:, low:high] += torch.einsum("nab,nb->na", mixed, z[:, low:])
-            grad_z[:, high:] += torch.einsum("nab,na->nb", mixed[:, :, height:], z[:, low:high])
+            grad_z[:, low:high].add_(torch.einsum("nab,nb->na", mixed, z[:, low:]))
+            grad_z[:, high:].add_(torch.einsum("nab,na->nb", mixed[:, :, height:], z[:, low:high]))
         if grad_pi is not None:
             upper[:, :, height:] *= 2  # stands for the mirrored block too
             grad_pi += outer @ upper.view(k, -1).mT
 
 
-def _strips(z: Tensor, block: int) -> Iterator[tuple[int, int, Tensor]]:
+def _strips(z: Tensor) -> Iterator[tuple[int, int, Tensor]]:
     """`(low, high, [n, (high - low) * (d - low)])`: z_ia z_ib of the features a in low..high and b from low on."""
     d = z.shape[1]
+    block = BLOCK if z.device.type == "cpu" else max(BLOCK, (d + 1) // 2)
     for low in range(0, d, block):
         high = min(low + block, d)
         yield low, high, (z[:, low:high].unsqueeze(2) * z[:, low:].unsqueeze(1)).flatten(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from raymc.distributed import gather_rows, sum_over_workers
+from raymc.distributed import gather_rows, row_counts, sum_over_workers
 from raymc.ops.rates import at_least_float32, cluster_coding_rate, coding_rate, coding_rates
 from raymc.ops.sinkhorn import sinkhorn_columns
 from raymc.ops.views import normalised_mean, similarity_to_mean, view_similarity
@@ -102,6 +102,7 @@ def mlc_objective(
     iterations: int | None = None,
     rate_factor: float = 1.0,
     group: ProcessGroup | None = None,
+    counts: Sequence[int] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """MLC, eq. 4: R_c(Z, Pi) - R(Z) + gamma/2 |Pi|_F^2, both rates without NMCE's factor 1/2.
 
@@ -119,6 +120,7 @@ def mlc_objective(
         iterations: of the projection; None until it has converged.
         rate_factor: of both rates; 0.5 is what the authors' later code has.
         group: workers over which the rows are sharded.
+        counts: how many each has, by rank, where it is known.
 
     Returns:
         The loss in nats, and its terms `cluster_rate`, `rate` and `regulariser`.
@@ -128,19 +130,25 @@ def mlc_objective(
         DivergedError: eta is too small for the projection to settle.
     """
     mean = normalised_mean(z)
-    pi = torch.stack([sinkhorn_columns(affinity_rows(view, group), eta, iterations, group) for view in c]).mean(0)
+    counts = row_counts(mean, group, counts)
+    affinities = affinity_rows(torch.stack(tuple(c)), group, counts)
+    pi = sinkhorn_columns(affinities, eta, iterations, group, counts).mean(0)
     rate = coding_rate(mean, eps_sq, group)
-    mine = cluster_coding_rate(gather_rows(mean, group), pi, eps_sq)
+    mine = cluster_coding_rate(gather_rows(mean, group, counts), pi, eps_sq)
     cluster_rate, square = sum_over_workers(torch.stack([mine, pi.square().sum()]), group).unbind()
     scale = 2 * rate_factor
     return _total({"cluster_rate": scale * cluster_rate, "rate": -scale * rate, "regulariser": gamma / 2 * square})
 
 
-def affinity_rows(c: Tensor, group: ProcessGroup | None = None) -> Tensor:
-    """|C C^T| `[m, n]` of this worker's rows C `[m, d]` with all workers' (MLC section 2.3), in float32 at least."""
+def affinity_rows(c: Tensor, group: ProcessGroup | None = None, counts: Sequence[int] | None = None) -> Tensor:
+    """|C C^T| `[..., m, n]` of this worker's rows C `[..., m, d]` with all workers' (MLC section 2.3).
+
+    It is in float32 at least.
+    """
     with torch.autocast(c.device.type, enabled=False):
         rows = c.to(at_least_float32(c.dtype))
-        return (rows @ gather_rows(rows, group).mT).abs()
+        every = gather_rows(rows.movedim(-2, 0), group, counts).movedim(0, -2)
+        return (rows @ every.mT).abs()
 
 
 def _total(terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from raymc.distributed import sum_over_workers
+from raymc.distributed import sums_over_workers
 from raymc.ops.gram import logdet_plus_identity, weighted_gram
 
 LEAST_MASS = 1e-8
@@ -33,10 +33,10 @@ def coding_rate(z: Tensor, eps_sq: float, group: ProcessGroup | None = None) -> 
     _check(z, eps_sq)
     z = z.to(at_least_float32(z.dtype))
     width = z.shape[1]
-    count = sum_over_workers(z.new_full((1,), len(z)), group)
+    count = z.new_full((1,), len(z))
     if group is None and len(z) < width:  # Sylvester: the smaller of the two Gram matrices will do
         z = z.mT
-    gram = sum_over_workers(weighted_gram(z, z.new_ones(len(z), 1)), group)
+    count, gram = sums_over_workers([count, weighted_gram(z, z.new_ones(len(z), 1))], group)
     return logdet_plus_identity(gram, width / (count * eps_sq)).squeeze(0) / 2
 
 
@@ -91,9 +91,7 @@ def coding_rates(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGroup | Non
 
 def _rates(z: Tensor, pi: Tensor, eps_sq: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
     """Each cluster's own rate `[k]` and its share of the points `[k]`."""
-    totals = sum_over_workers(torch.cat([pi.sum(0), pi.new_full((1,), len(pi))]), group)
-    mass, count = totals[:-1], totals[-1]
-    gram = sum_over_workers(weighted_gram(z, pi), group)
+    mass, count, gram = sums_over_workers([pi.sum(0), pi.new_full((1,), len(pi)), weighted_gram(z, pi)], group)
     scale = z.shape[1] / (mass.clamp(min=LEAST_MASS) * eps_sq)
     return logdet_plus_identity(gram, scale) / 2, mass / count
 

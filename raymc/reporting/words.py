@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raymc.metrics.gates import Gates
 from raymc.metrics.names import STUDY_METRICS
 from raymc.metrics.seeds import by_t_alone, detectable
 from raymc.study.reader import Study
+from raymc.study.records import SeedRun
 from raymc.study.words import setting
 
 METRIC_WORDS = {
@@ -84,6 +85,11 @@ def manifest_rows(manifest: Mapping[str, Any], *own: tuple[str, object]) -> list
         ("created", manifest["created"]),
     ]
     return [(name, str(value)) for name, value in found if value is not None and value != ""]
+
+
+def precisions(runs: Iterable[SeedRun]) -> str:
+    """In what trainings were computed, e.g. `float32`; empty where their records do not say."""
+    return listing(sorted({run.precision for run in runs} - {""}))
 
 
 def state(name: str) -> str:

@@ -26,6 +26,7 @@ from raymc.study.manifest import StudyBudget
 from raymc.study.objective import Objective
 from raymc.study.reader import Study
 from raymc.study.records import FINISHED, Record, Row
+from raymc.training.precision import as_recorded
 from raymc.training.smoke import shorten
 from raymc.training.stages import clusters_of, module_names, seeds_of, stage_key
 
@@ -86,15 +87,18 @@ def _refused(
     other = next((key for key in theirs if key in ours and key != "seed" and ours[key] != theirs[key]), None)
     if other is not None:
         return f"with another {other}", {}
-    keys = stage_keys(space, manifest, params, record.seeds[0].seed, dataset)
-    if any(stage.key != keys.get(stage.name) for stage in record.seeds[0].stages if stage.epochs):
+    first = record.seeds[0]
+    keys = stage_keys(space, manifest, params, first.seed, dataset, first.precision)
+    if any(stage.key != keys.get(stage.name) for stage in first.stages if stage.epochs):
         return "with stages of another key", {}
     return "", params
 
 
-def stage_keys(space: Space, manifest: Row, params: Mapping[str, Value], seed: int, dataset: Dataset) -> dict[str, str]:
-    """The keys of the stages of one training, by their names."""
-    config = space.config({"seed": seed}, params)
+def stage_keys(
+    space: Space, manifest: Row, params: Mapping[str, Value], seed: int, dataset: Dataset, precision: str = ""
+) -> dict[str, str]:
+    """The keys of the stages of one training, by their names; `precision` is what its record says."""
+    config = as_recorded(space.config({"seed": seed}, params), precision)
     if manifest["smoke"]:
         config, _ = shorten(config, dataset)
     names = tuple(space.stage_settings)

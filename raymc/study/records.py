@@ -137,7 +137,7 @@ class SeedRun:
     """One training of a configuration that has ended; `folder` holds its curve, labels and gallery.
 
     `seconds` are those of the training, from its beginning to its end, without the start of its process. `resources`
-    are None in records of before they were noted.
+    are None, and `precision` empty, in records of before they were noted.
     """
 
     seed: int
@@ -148,6 +148,7 @@ class SeedRun:
     folder: Path
     error: str | None = None
     resources: Resources | None = None
+    precision: str = ""
 
     @classmethod
     def of(cls, content: Mapping[str, Any], folder: Path) -> SeedRun:
@@ -161,6 +162,7 @@ class SeedRun:
             folder=folder,
             error=str(content["error"]) if content.get("error") else None,
             resources=Resources.of(content["resources"]) if content.get("resources") else None,
+            precision=str(content.get("precision") or ""),
         )
 
     @property
@@ -175,6 +177,7 @@ class SeedRun:
             "error": self.error,
             "seconds": self.seconds,
             **had,
+            **({"precision": self.precision} if self.precision else {}),
         }
 
     @property

@@ -104,7 +104,12 @@ def log_training(
         client.connect()
         run = client.create_run(out.name, texts(named), None, now)
         with _ended(client, run.run_id):
-            client.deliver(run.run_id, list(points_of(result["metrics"], now, 0)), texts(config.flat()), {})
+            client.deliver(
+                run.run_id,
+                list(points_of(result["metrics"], now, 0)),
+                texts(config.flat() | {"precision": result["precision"]}),
+                {},
+            )
     except (Away, Forgotten, Refused) as error:
         raise InputError(f"MLflow at {masked(tracking_uri)} does not take the run of {out}: {error}") from error
     return log_model(out / model_files.FOLDER, tracking_uri, run.run_id, register)

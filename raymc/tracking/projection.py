@@ -161,6 +161,8 @@ class TrialRuns:
         points = [point for event in events for point in event_points(event)]
         points += points_of(run.metrics if run else {}, ended, 0)
         tags: dict[str, object] = {"raymc.seed": seed}
+        if run and run.precision:
+            tags["raymc.precision"] = run.precision
         if self._number is not None:
             tags |= {"raymc.trial": self._number, "raymc.kind": self._kind}
         tags |= {f"raymc.stage.{event['name']}": event["key"] for event in events if event["event"] == "stage"}

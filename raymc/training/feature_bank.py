@@ -30,7 +30,6 @@ from raymc.storage.lease import Lease
 from raymc.storage.stage_store import Store
 from raymc.training.feed import Drawing, Feed
 from raymc.training.stages import BANK_NUMERICS, digest_of
-from raymc.training.transfer import moved
 
 Make = Callable[[], Tensor]
 
@@ -168,11 +167,16 @@ class BankFeed(Feed):
         return self.bank.views if self.device.type == "cpu" else torch.stack(self.bank.views).to(self.device)
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
-        drawn = torch.rand(draws.batch, len(self.stored), generator=draws.source("augmentation", "bank"))[draws.rows]
-        chosen = drawn.argsort(1)[:, :count].T  # [count, b]
+        size = len(self.stored)
+
+        def choose(at: Drawing) -> dict[int, Tensor]:
+            drawn = torch.rand(at.batch, size, generator=at.source("augmentation", "bank"))[at.rows]
+            return {0: drawn.argsort(1)[:, :count].T}
+
+        chosen = draws.take("views", choose, self.device)[0]  # [count, b]
         positions = self._positions(index, draws, count)
         if isinstance(self.stored, Tensor):  # no positions are looked for: the device would be waited for
-            taken = self.stored[moved({0: chosen}, self.device)[0], torch.stack(positions)]
+            taken = self.stored[chosen, torch.stack(positions)]
         else:
             taken = torch.stack([_taken(self.stored, *pair) for pair in zip(chosen, positions, strict=True)])
         return tuple(self._shaped(view) for view in taken)

@@ -1,13 +1,15 @@
 """Batches of augmented views: drawn for the global batch, of which each worker makes its own rows.
 
-Draws are made on the CPU while a GPU works on what it was given before; a step's go there in one copy.
+Draws are made on the CPU while a GPU works on what it was given before (`raymc.training.ahead`); a step's go there in
+one copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,14 +20,17 @@ from raymc.config import Augment
 from raymc.datasets import Dataset
 from raymc.datasets.augmentation import Policy, compiled_apply
 from raymc.datasets.policy import build_policy
-from raymc.distributed import Workers, gather_rows, rows_of
+from raymc.distributed import Workers, gather_rows, rows_of, shard_sizes
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import Seed, generator, part
 from raymc.storage.stage_store import Store
+from raymc.training.ahead import Ahead
 from raymc.training.neighbours import Neighbours
 from raymc.training.transfer import moved, rows_at
+
+Key = TypeVar("Key", bound=Hashable)
 
 DEVICE_SHARE = 0.4  # of the free device memory that the samples may take
 
@@ -40,6 +45,7 @@ class Drawing:
         steps: those of the epoch.
         batch: samples of the global batch.
         rows: this worker's of them.
+        ahead: makes them.
     """
 
     words: tuple[str, int, int]
@@ -47,6 +53,14 @@ class Drawing:
     steps: int
     batch: int
     rows: slice
+    ahead: Ahead
+
+    def take(
+        self, name: Hashable, draw: Callable[[Drawing], Mapping[Key, Tensor]], device: torch.device
+    ) -> dict[Key, Tensor]:
+        """What `draw` makes of this step, on `device`, see `Ahead.take`."""
+        stage, epoch, step = self.words
+        return self.ahead.take(name, lambda of: draw(replace(self, words=(stage, epoch, of))), step, device)
 
     def source(self, of: str, *more: str | int) -> torch.Generator:
         """The generator of one kind of draws, by the part of the seed that is for them."""
@@ -123,7 +137,7 @@ class Feed(Inputs):
             raise InputError(f"a batch of {batch} samples is too small for {self.workers.size} workers")
         return size // batch, batch
 
-    def epoch(self, stage: str, seed: Seed, epoch: int, batch_size: int, views: int = 2) -> Iterator[Batch]:
+    def epoch(self, stage: str, seed: Seed, epoch: int, batch_size: int, views: int = 2) -> Generator[Batch]:
         """This worker's rows of each global batch of one epoch, in so many augmented views; 0: one plain view."""
         steps, batch = self.steps(batch_size)
         stream = self.data.stream
@@ -133,11 +147,12 @@ class Feed(Inputs):
             drawn = torch.randperm(self.data.epoch_size, generator=generator(*words))
             order = moved({0: drawn}, self.samples.device)[0]
         rows = rows_of(batch, self.workers.rank, self.workers.size)
-        for step in range(steps):
-            draws = Drawing((stage, epoch, step), seed, steps, batch, rows)
-            with record_function("samples"):
-                samples, index = self._samples(order, draws)
-            yield self._batch(samples, index, draws, views)
+        with Ahead(self.device, steps) as ahead:
+            for step in range(steps):
+                draws = Drawing((stage, epoch, step), seed, steps, batch, rows, ahead)
+                with record_function("samples"):
+                    samples, index = self._samples(order, draws)
+                yield self._batch(samples, index, draws, views)
 
     def _samples(self, order: Tensor | None, draws: Drawing) -> tuple[Tensor, Tensor]:
         """This worker's samples of a step and their positions; without an order they are drawn anew."""
@@ -145,14 +160,17 @@ class Feed(Inputs):
             begin = draws.words[2] * draws.batch
             index = order[begin + draws.rows.start : begin + draws.rows.stop]
             return rows_at(self.samples, index, self.device), index
-        assert self.data.stream is not None
-        drawn = self.data.stream(draws.source("order", "samples"), draws.batch)[draws.rows]
-        return moved({0: drawn}, self.device)[0], torch.arange(draws.rows.start, draws.rows.stop, device=self.device)
+        stream = self.data.stream
+        assert stream is not None
+        drawn = draws.take(
+            "samples", lambda at: {0: stream(at.source("order", "samples"), at.batch)[at.rows]}, self.device
+        )
+        return drawn[0], torch.arange(draws.rows.start, draws.rows.stop, device=self.device)
 
     def everything(self, epoch: int) -> Batch:
         """This worker's share of all samples as one plain batch; nothing is drawn for it."""
         index = self._share()
-        return Batch((self.rows(index),), index, epoch=epoch)
+        return Batch((self.rows(index),), index, epoch=epoch, counts=self._counts())
 
     @property
     def group(self) -> ProcessGroup | None:
@@ -174,7 +192,11 @@ class Feed(Inputs):
     @torch.no_grad()
     def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """See `Whole.map`."""
-        return gather_rows(in_blocks(lambda index: function(self.rows(index)), self._share()), self.workers.group)
+        found = in_blocks(lambda index: function(self.rows(index)), self._share())
+        return gather_rows(found, self.workers.group, self._counts())
+
+    def _counts(self) -> tuple[int, ...]:
+        return shard_sizes(len(self.samples), self.workers.size)
 
     def _share(self) -> Tensor:
         rows = rows_of(len(self.samples), self.workers.rank, self.workers.size)
@@ -187,23 +209,30 @@ class Feed(Inputs):
 
     def _batch(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> Batch:
         def noise(draw: Callable[..., Tensor], kind: str, name: str, width: int) -> Tensor:
-            numbers = draw(draws.batch, width, generator=draws.source("noise", kind, name))
-            return moved({name: numbers[draws.rows]}, self.device)[name]
+            def drawn(at: Drawing) -> dict[str, Tensor]:
+                return {name: draw(at.batch, width, generator=at.source("noise", kind, name))[at.rows]}
+
+            return draws.take((kind, name, width), drawn, self.device)[name]
 
         views = self._views(samples, index, draws, count) if count else (self.plain(samples),)
         uniform, normal = partial(noise, torch.rand, "uniform"), partial(noise, torch.randn, "normal")
-        return Batch(views, index, uniform, normal, draws.words[1], draws.steps)
+        counts = shard_sizes(draws.batch, self.workers.size)
+        return Batch(views, index, uniform, normal, draws.words[1], draws.steps, counts=counts)
 
     def _views(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> tuple[Tensor, ...]:
         """So many views of this worker's samples, each by its own draws."""
         policy, shape = self.policy, tuple(samples.shape[1:])
         apply = compiled_apply(policy) if self.compiled else policy.apply
-        with record_function("draws"):
+
+        def of_views(at: Drawing) -> dict[tuple[int, str], Tensor]:
             drawn = {}
             for view in range(count):
-                for name, values in policy.draw(draws.source("augmentation", "view", view), draws.batch, shape).items():
-                    drawn[view, name] = values[draws.rows]
-            drawn = moved(drawn, self.device)
+                for name, values in policy.draw(at.source("augmentation", "view", view), at.batch, shape).items():
+                    drawn[view, name] = values[at.rows]
+            return drawn
+
+        with record_function("draws"):
+            drawn = draws.take("views", of_views, self.device)
         with record_function("augmentation"):
             own = [{name: values for (one, name), values in drawn.items() if one == view} for view in range(count)]
             seen = [samples] * count
@@ -216,9 +245,9 @@ class Feed(Inputs):
         near = self.neighbours
         if near is None:
             return [index] * count
-        drawn = {
-            view: torch.randint(near.k, (draws.batch,), generator=draws.source("augmentation", "neighbour", view))
-            for view in range(1, count)
-        }
-        mine = moved({view: which[draws.rows] for view, which in drawn.items()}, index.device)
-        return [index, *(near.table[index, which] for which in mine.values())]
+
+        def which(at: Drawing) -> dict[int, Tensor]:
+            sources = {view: at.source("augmentation", "neighbour", view) for view in range(1, count)}
+            return {view: torch.randint(near.k, (at.batch,), generator=s)[at.rows] for view, s in sources.items()}
+
+        return [index, *(near.table[index, one] for one in draws.take("neighbours", which, index.device).values())]

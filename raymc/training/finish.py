@@ -9,11 +9,13 @@ from torch import nn
 
 from raymc import clusterers
 from raymc.atomic import write_json
+from raymc.config import Config
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
 from raymc.training import evaluate, model_files, outputs, rows
 from raymc.training.loop import Row
 from raymc.training.model_files import TrainedModel
+from raymc.training.precision import as_computed
 from raymc.training.training import Training
 
 
@@ -27,7 +29,7 @@ def finish(
     keep_rows: bool,
 ) -> Row:
     """Evaluate, write the files of a training into `out` and return the content of `metrics.json`."""
-    config, data = training.config, training.dataset
+    config, data = as_computed(training.config), training.dataset
     metrics, arrays = evaluate.final_metrics(
         training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.banked
     )
@@ -45,6 +47,7 @@ def finish(
         "clusters_by": clusterers.described(config, len(data.train), training.method.unit_rows),
         "test_n": 0 if data.test is None else len(data.test.x),
         **({} if data.classes is None else {"classes": list(data.classes)}),
+        "precision": config.precision,
         "smoke": training.smoke,
         "out": str(out),
     }
@@ -72,7 +75,7 @@ def finish(
         _picture(training, out, z, arrays["labels"])
     if keep_model:
         ruled = float((ruled_labels == arrays["labels"]).double().mean())
-        model_files.save(out / model_files.FOLDER, _trained(training, model, result, ruled))
+        model_files.save(out / model_files.FOLDER, _trained(training, config, model, result, ruled))
     write_json(out / "metrics.json", result)
     return result
 
@@ -89,7 +92,7 @@ def _picture(training: Training, out: Path, z: torch.Tensor, labels: torch.Tenso
     outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
 
 
-def _trained(training: Training, model: nn.ModuleDict, result: Row, ruled: float) -> TrainedModel:
+def _trained(training: Training, config: Config, model: nn.ModuleDict, result: Row, ruled: float) -> TrainedModel:
     """The model that labels new samples; it labels a share `ruled` of those of the training as the training did."""
     data = training.dataset
     x = data.train.x
@@ -104,4 +107,4 @@ def _trained(training: Training, model: nn.ModuleDict, result: Row, ruled: float
         "encoder": None if data.encoder is None else dict(data.encoder),
         "training": {**{key: result[key] for key in ("n", "split", "seeds", "metrics")}, "ruled": ruled},
     }
-    return TrainedModel(training.config, model, data.scaling, record)
+    return TrainedModel(config, model, data.scaling, record)

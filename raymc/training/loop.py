@@ -5,20 +5,22 @@ Its parts carry names (`record_function`) under which a profiler shows them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from raymc.config import StageConfig
-from raymc.distributed import Workers, average_gradients
+from raymc.distributed import GradientAverage, Workers
 from raymc.errors import DivergedError, TrainingError
 from raymc.methods.base import Batch, Stage, Step, trained_parameters
+from raymc.ops.checks import deferred_checks
 from raymc.rng import Seed, part
 from raymc.training.feed import Feed
 from raymc.training.optim import Optimisers
@@ -26,6 +28,7 @@ from raymc.training.stages import Weights, prepare, weights_of
 
 Row = dict[str, Any]
 Report = Callable[[Row], None]
+Key = TypeVar("Key")
 
 SAVE_SHARE = 20  # an epoch checkpoint is written when its cost is below 1/20 of the time since the last one
 
@@ -105,13 +108,17 @@ def fit(
 def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[str, float]:
     """Make the updates of an epoch, counted from 0; means of the loss and its terms.
 
-    Raises DivergedError where one is not finite.
+    Raises DivergedError where one is not finite, or a projection did not settle.
     """
     stage, settings = updates.stage, updates.settings
     updates.start_epoch(epoch)
     state = stage.observe(updates.model, feed, settings, epoch) if stage.observe else {}
-    sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
-    row = {name: value / steps for name, value in read(sums).items()} or {"loss": 0.0}
+    with deferred_checks() as checks:
+        sums, steps = over_batches(updates, feed, seed, epoch, state) if stage.step.active(settings, epoch) else ({}, 0)
+    numbers = read({**checks, **sums})
+    for limit in checks:
+        limit.check(numbers.pop(limit))
+    row = {name: numbers[name] / steps for name in sums} or {"loss": 0.0}
     if stage.last is not None and stage.last.active(settings, epoch):
         found = updates.make(stage.last, replace(feed.everything(epoch), state=state))
         row |= {"whole_loss" if name == "loss" else name: value for name, value in read(found).items()}
@@ -120,7 +127,7 @@ def train_epoch(updates: Updates, feed: Feed, seed: Seed, epoch: int) -> dict[st
     return row
 
 
-def read(values: Mapping[str, Tensor]) -> dict[str, float]:
+def read(values: Mapping[Key, Tensor]) -> dict[Key, float]:
     """Scalars on the device as numbers, all in one copy: the device is waited for once."""
     together = torch.stack([value.double() for value in values.values()]).tolist() if values else []
     return dict(zip(values, together, strict=True))
@@ -135,10 +142,12 @@ def over_batches(
     """
     sums: dict[str, Tensor] = {}
     steps, settings = 0, updates.settings
-    for batch in feed.epoch(updates.stage.name, seed, epoch, settings.batch_size, settings.augmentations):
-        for name, value in updates.make(updates.stage.step, replace(batch, state=state)).items():
-            sums[name] = sums[name] + value if name in sums else value
-        steps += 1
+    batches = feed.epoch(updates.stage.name, seed, epoch, settings.batch_size, settings.augmentations)
+    with contextlib.closing(batches):  # its thread ends with an error too
+        for batch in batches:
+            for name, value in updates.make(updates.stage.step, replace(batch, state=state)).items():
+                sums[name] = sums[name] + value if name in sums else value
+            steps += 1
     return sums, steps
 
 
@@ -169,7 +178,10 @@ class Updates:
         self.model, self.stage, self.settings, self.workers, self.autocast = model, stage, settings, workers, autocast
         steps = {"": stage.step} | ({"last.": stage.last} if stage.last else {})
         self._of = {prefix: Optimisers(model, step, settings) for prefix, step in steps.items()}
-        self._parameters = {prefix: trained_parameters(model, step.modules) for prefix, step in steps.items()}
+        self._averages = {
+            prefix: GradientAverage(trained_parameters(model, step.modules), workers.group)
+            for prefix, step in steps.items()
+        }
 
     def make(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One update; the loss and its terms, detached."""
@@ -178,9 +190,8 @@ class Updates:
         with record_function("forward"):
             with torch.autocast(batch.views[0].device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 loss, terms = step.loss(self.model, batch, self.settings, self.workers.group)
-        with record_function("backward"):
+        with record_function("backward"), self._averages[prefix]:
             loss.backward()  # type: ignore[no-untyped-call]
-            average_gradients(self._parameters[prefix], self.workers.group)
         with record_function("optimiser"):
             self._of[prefix].step()
         return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}

@@ -19,6 +19,7 @@ from raymc.training.features.data import Setting, load_data
 from raymc.training.finish import finish
 from raymc.training.loop import Report, Row
 from raymc.training.obtain import obtain
+from raymc.training.precision import exact_float32, is_out_of_memory
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import Weights, stage_key, weights_of
 from raymc.training.training import ALONE, EndOfEpoch, Training, pick_device
@@ -63,14 +64,17 @@ def run(
     # Ray wants as many reports of every worker, and their shares differ.
     reported = report if workers.size == 1 else lambda row: None
     setting = Setting(storage, workers=workers, device=pick_device(device), report=reported)
-    dataset = limited(load_data(config, data, setting, smoke) if dataset is None else dataset, config)
-    if smoke:
-        config, dataset = shorten(config, dataset)
     try:
-        training = Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke)
-        training.keep_interrupted = keep_interrupted
-        return _run(training, out, start_from, keep_model, keep_rows)
-    except torch.OutOfMemoryError as error:
+        with exact_float32():
+            dataset = limited(load_data(config, data, setting, smoke) if dataset is None else dataset, config)
+            if smoke:
+                config, dataset = shorten(config, dataset)
+            training = Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke)
+            training.keep_interrupted = keep_interrupted
+            return _run(training, out, start_from, keep_model, keep_rows)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise DeviceMemoryError(f"the device ran out of memory: {error}") from error
 
 

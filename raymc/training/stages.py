@@ -18,6 +18,7 @@ from raymc.metrics.downstream import check_labels
 from raymc.metrics.geometry import MOST
 from raymc.nets import architecture, check_backbone
 from raymc.rng import PARTS, PartSeeds, Seed, derive_seed, part, seed_facts
+from raymc.training.precision import on_device
 
 BANK_NUMERICS = 1  # raised when a feature bank's outputs or the draws of its views change their numbers
 LOOP_NUMERICS = 2  # raised when the loop, the optimisers or the draws change their numbers
@@ -159,8 +160,7 @@ def dtype_of(config: Config) -> torch.dtype:
 
 def autocast_of(config: Config, device: torch.device) -> torch.dtype | None:
     """The type of the operations that autocast knows; None: off."""
-    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if config.precision == "bfloat16" or (config.precision == "auto" and able) else None
+    return torch.bfloat16 if on_device(config, device).precision == "bfloat16" else None
 
 
 def place(model: nn.ModuleDict, config: Config, device: torch.device, dtype: torch.dtype) -> None:

@@ -21,6 +21,7 @@ from raymc.training import evaluate
 from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
+from raymc.training.precision import fastest_convolutions, on_device
 from raymc.training.stages import (
     Weights,
     autocast_of,
@@ -68,12 +69,13 @@ class Training:
         report: Report,
         smoke: bool,
     ) -> None:
-        self.config, self.dataset, self.seeds, self.smoke = config, dataset, seeds, smoke
+        self.device = pick_device(device)
+        self.config = config = on_device(config, self.device)
+        self.dataset, self.seeds, self.smoke = dataset, seeds, smoke
         self.workers, self.report = workers, report
         self.method: Method = METHODS[config.method]
         self.n_clusters = clusters_of(config, dataset)
         check_sizes(self.method, config, dataset, self.n_clusters)
-        self.device = pick_device(device)
         self.dtype, self.autocast = dtype_of(config), autocast_of(config, self.device)
         self.store = Store(storage, wait=True)
         self.snapshots: dict[str, torch.Tensor] = {}
@@ -144,7 +146,8 @@ class Training:
         hooks = self.hooks(stage, key)
         if self.keep_interrupted:
             hooks = replace(hooks, report=self._remember(stage, model))
-        curve = fit(seen, stage, settings, feed, self.seeds[stage.name], hooks, self.autocast, progress)
+        with fastest_convolutions(self.device):
+            curve = fit(seen, stage, settings, feed, self.seeds[stage.name], hooks, self.autocast, progress)
         if self.leads:
             self.publish(stage, model, key, curve)
         return curve

@@ -19,10 +19,17 @@ def moved(tensors: Mapping[Key, Tensor], device: torch.device) -> dict[Key, Tens
     For a GPU the buffer is pinned and the copy is queued behind what the GPU has to do; torch keeps the memory until
     it is through.
     """
-    if device.type == "cpu" or not tensors:
-        return dict(tensors)
-    buffer = packed(tensors, pin=device.type == "cuda").to(device, non_blocking=True)
-    return unpacked(buffer, tensors)
+    return sent(tensors, buffered(tensors, device), device)
+
+
+def buffered(tensors: Mapping[Key, Tensor], device: torch.device) -> Tensor | None:
+    """The buffer in which CPU tensors go to `device`; None where nothing is copied. Any thread may make it."""
+    return None if device.type == "cpu" or not tensors else packed(tensors, pin=device.type == "cuda")
+
+
+def sent(tensors: Mapping[Key, Tensor], buffer: Tensor | None, device: torch.device) -> dict[Key, Tensor]:
+    """Tensors on `device` by the buffer that was made for it: the second half of `moved`."""
+    return dict(tensors) if buffer is None else unpacked(buffer.to(device, non_blocking=True), tensors)
 
 
 def packed(tensors: Mapping[Key, Tensor], pin: bool) -> Tensor:

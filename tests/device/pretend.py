@@ -206,6 +206,7 @@ def installed(memory: int = 10**11, bfloat16: bool = False) -> Iterator[Log]:
             "current_device": lambda: 0,
             "get_device_name": lambda device=None: "pretend GPU",
             "get_device_properties": lambda device=None: None,
+            "get_device_capability": lambda device=None: (8 if bfloat16 else 7, 0),
             "mem_get_info": lambda device=None: (memory, memory),
             "is_bf16_supported": lambda *args, **kwargs: bfloat16,
             "empty_cache": lambda: None,

@@ -28,15 +28,16 @@ SOME = range(30, 700)
 TABLE: dict[str, tuple[tuple[str, str, str, dict[str, Any]], Counts, Counts]] = {
     # stage: method, data, name, keys; of a step; of an epoch beside its steps
     "NMCE, stage 1": (("nmce", "digits", "pretrain", {}), Counts(260, 20, 0, 1), Counts(7, 0, 1, 1)),
-    "NMCE, heads": (("nmce", "digits", "heads", {}), Counts(286, 21, 0, 3), Counts(9, 0, 1, 1)),
-    "NMCE, heads behind a bank": (("nmce", "digits", "heads", BANK), Counts(208, 21, 0, 3), Counts(9, 0, 1, 1)),
-    "NMCE, heads, one-hot samples": (("nmce", "digits", "heads", HARD), Counts(228, 21, 0, 2), Counts(9, 0, 1, 1)),
-    "NMCE, all": (("nmce", "digits", "finetune", {}), Counts(305, 21, 0, 3), Counts(9, 0, 1, 1)),
-    "NMCE on a stream": (("nmce", "double_spiral", "heads", {}), Counts(218, 2, 0, 4), Counts(9, 0, 1, 0)),
+    "NMCE, heads": (("nmce", "digits", "heads", {}), Counts(277, 21, 0, 3), Counts(9, 0, 1, 1)),
+    "NMCE, heads behind a bank": (("nmce", "digits", "heads", BANK), Counts(199, 21, 0, 3), Counts(9, 0, 1, 1)),
+    "NMCE, heads, one-hot samples": (("nmce", "digits", "heads", HARD), Counts(219, 21, 0, 2), Counts(9, 0, 1, 1)),
+    "NMCE, all": (("nmce", "digits", "finetune", {}), Counts(296, 21, 0, 3), Counts(9, 0, 1, 1)),
+    "NMCE on a stream": (("nmce", "double_spiral", "heads", {}), Counts(209, 2, 0, 4), Counts(9, 0, 1, 0)),
     "MLC, stage 1": (("mlc", "digits", "pretrain", {}), Counts(227, 20, 0, 1), Counts(7, 0, 1, 1)),
-    "MLC, heads, 5 half-steps": (("mlc", "digits", "heads", FIVE), Counts(352, 2, 0, 1), Counts(9, 0, 1, 1)),
-    "MLC, heads behind a bank": (("mlc", "digits", "heads", FIVE | BANK), Counts(274, 2, 0, 1), Counts(9, 0, 1, 1)),
-    "MLC, heads, two nets": (("mlc", "digits", "heads", FIVE | WHOLE), Counts(405, 2, 0, 1), Counts(9, 0, 1, 1)),
+    "MLC, heads": (("mlc", "digits", "heads", {}), Counts(341, 2, 0, 1), Counts(8, 0, 1, 1)),
+    "MLC, heads, 5 half-steps": (("mlc", "digits", "heads", FIVE), Counts(301, 2, 0, 1), Counts(9, 0, 1, 1)),
+    "MLC, heads behind a bank": (("mlc", "digits", "heads", FIVE | BANK), Counts(223, 2, 0, 1), Counts(9, 0, 1, 1)),
+    "MLC, heads, two nets": (("mlc", "digits", "heads", FIVE | WHOLE), Counts(354, 2, 0, 1), Counts(9, 0, 1, 1)),
     "GCML, autoencoder": (("gcml", "digits", "pretrain", {}), Counts(45, 2, 0, 1), Counts(5, 0, 1, 1)),
     "GCML": (("gcml", "digits", "finetune", {}), Counts(31, 2, 0, 0), Counts(SOME, 2, 4, 1)),
     "GCML as published": (
@@ -79,13 +80,6 @@ def test_steps_and_epochs_ask_for_this_and_no_more(name: str, tmp_path: Path) ->
     more = {"finetune__centers_by": "kmeans"} if method == "gcml" else {}
     found = measured(make_config(method, data, **(more | keys)), stage, tmp_path)
     assert all(map(as_wanted, found[:2], (step, epoch))), found
-
-
-def test_a_projection_until_it_has_converged_waits(tmp_path: Path) -> None:
-    """How often, and for how many kernels, the numbers decide."""
-    step, _, places = measured(make_config("mlc", "digits"), "heads", tmp_path)
-    assert 1 <= step.waits <= 8 and step.kernels < 1200
-    assert all("ops/sinkhorn.py" in where or "training/loop.py" in where for where in places)
 
 
 @pytest.mark.parametrize(("optimizer", "kernels"), [("lars", 21), ("sgd", 2), ("adam", 2)])

@@ -66,7 +66,7 @@ def build_view(study: Study, facts: Facts) -> dict[str, Any]:
         "counts": length_curves(_runs(study, best), study.get("data", "n_classes")),
         "rates": rate_charts(_runs(study, best)),
         "cost_words": sentences.cost(facts),
-        "manifest": _manifest(facts),
+        "manifest": _manifest(study, facts),
         **_clusters(study, best),
     }
 
@@ -180,11 +180,12 @@ def _runs(study: Study, best: int | None) -> list[SeedRun]:
     return [run for record in records if record is not None for run in record.seeds if run.state == "finished"]
 
 
-def _manifest(facts: Facts) -> list[tuple[str, str]]:
+def _manifest(study: Study, facts: Facts) -> list[tuple[str, str]]:
     manifest, data = facts["manifest"], facts["data"] or {}
     return words.manifest_rows(
         manifest,
         ("data fingerprint", data.get("fingerprint")),
         ("study's seed", manifest["seed"]),
+        ("computed in", words.precisions(run for record in study.records for run in record.seeds)),
         ("tracking", facts["tracking"]["uri"]),
     )

@@ -156,6 +156,7 @@ def _manifest(run: StabilityResult) -> list[tuple[str, str]]:
         facts,
         ("data", f"{data['name']}, {data['n']:,} samples, fingerprint {data['fingerprint']}"),
         ("seeds", words.listing([str(seed) for seed in run.result["seeds"]])),
+        ("computed in", words.precisions(seed for group in run.groups for seed in group.record.seeds)),
         ("tracking", run.result["tracking_uri"]),
         ("results", run.result["folder"]),
     )

@@ -13,6 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from raymc.training.checkpoints.load import FORMAT
 from raymc.training.checkpoints.model_card import model_card
 from raymc.training.checkpoints.weights import read_digest, write
 from raymc.training.features.data import Setting, load_data
+from raymc.training.precision import as_recorded
 from raymc.training.smoke import limited
 from raymc.training.stages import Weights, clusters_of, digest_of, enter, key_of, stage_facts, weights_of
 
@@ -65,7 +67,7 @@ def export(
     if out.exists():
         raise InputError(f"--out {out} is there already: choose another name, or move it away")
     dataset = limited(load_data(config, data, Setting(storage)), config)
-    found = in_store(config, stage, stage_seeds, dataset, Store(storage))
+    config, found = _computed(config, stage, stage_seeds, dataset, Store(storage))
     card = _card(config, stage, dataset, found, stage_seeds[stage]) | dict(origin)
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -78,6 +80,21 @@ def export(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return card
+
+
+def _computed(
+    config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dataset, store: Store
+) -> tuple[Config, Found]:
+    """See `in_store`; where `precision: auto` has no result of this machine, that of a GPU in bfloat16."""
+    of_gpu = as_recorded(config, "bfloat16")
+    try:
+        return config, in_store(config, stage, seeds, dataset, store)
+    except InputError:
+        if of_gpu == config:
+            raise
+        with suppress(InputError):
+            return of_gpu, in_store(of_gpu, stage, seeds, dataset, store)
+        raise
 
 
 def in_store(config: Config, stage: str, seeds: Mapping[str, Seed], dataset: Dataset, store: Store) -> Found:

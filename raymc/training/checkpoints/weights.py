@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from raymc.errors import InputError
 from raymc.training.stages import Weights, digest_of
 
-FILE_BYTES = 16 * 2**20
+FILE_BYTES = 14 * 2**20
 HEAD_BYTES = 160  # what the head of a file takes for a tensor beside its name, at most
 COARSE = 2.0**-10  # relative error; rounding alone stays below half of it
 NAME = re.compile(r"[\w-]+\.safetensors(\.index\.json)?", re.ASCII)

@@ -1,0 +1,96 @@
+"""Stage 1 by many small crops against two views, at equal compute: probes and clusters behind each, seed by seed.
+
+    python -m benchmarks.many_crops OUT --images 500 --epochs 1 --seeds 1      # a rehearsal
+    python -m benchmarks.many_crops OUT                                        # CIFAR-100, 10,000 images, 3 seeds
+
+EMP-SSL (Tong et al., arXiv 2304.03977) sees 20 crops of a quarter of the image in few epochs, NMCE two views in many.
+Both see an image equally often, 20 times `--epochs`, by as many steps, of 2,000 or 2,048 views, through a ResNet-10 of
+32 filters; learning rates are those of the presets. Behind each MLC's heads are trained on a bank of its plain
+features. OUT keeps each training: the same command goes on where it stopped, and prints the table of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.samplers import shown
+from raymc.atomic import write_json
+
+SPACES = {
+    "two views": "{method: mlc, dataset: cifar20, preset: shared}",
+    "20 crops": "{method: mlc, dataset: cifar20, preset: fast}",
+}
+FIGURES = ("knn_projection", "svm_projection", "knn_pool", "svm_pool", "acc", "nmi")
+CROPS, VIEWS = 20, 2
+FIRST_SEED = 500
+
+
+def words(way: str, images: int, epochs: int) -> dict[str, Any]:
+    """The keys of a training: as many views of an image in all, and as many steps."""
+    longer = CROPS // VIEWS if way == "two views" else 1
+    return {
+        "backbone": "resnet10_colour",
+        "pre_feature_dim": 512,
+        "n_samples": images,
+        "precision": "float32",
+        "pretrain.epochs": epochs * longer,
+        "pretrain.warmup_epochs": 0,
+        "pretrain.batch_size": 100 if way == "20 crops" else 1024,
+        "heads.epochs": 20,
+        "heads.batch_size": 512,
+        "heads.feature_bank": 10,
+        "heads.frozen_statistics": "true",
+        "evaluate_every": 20,
+        "probes": "true",
+        "probe_views": 0,
+        "probe_features": "pool,projection",
+    }
+
+
+def train(out: Path, way: str, seed: int, args: argparse.Namespace) -> None:
+    folder = out / way.replace(" ", "-") / str(seed)
+    if (folder / "metrics.json").exists():
+        return
+    space = out / f"{way.replace(' ', '-')}.yaml"
+    space.write_text(SPACES[way] + "\n", encoding="utf-8")
+    keys = [f"{key}={value}" for key, value in words(way, args.images, args.epochs).items()]
+    command = [sys.executable, "-m", "raymc.train", str(space), *keys, "--seed", str(seed)]
+    begun = time.monotonic()
+    subprocess.run([*command, "--out", str(folder), "--storage", str(out / "storage")], check=True)
+    write_json(folder / "seconds.json", {"seconds": time.monotonic() - begun})
+
+
+def table(out: Path, seeds: range) -> str:
+    """Markdown: mean over the seeds that are there, and its 95 % interval."""
+    lines = ["| stage 1 | seeds | " + " | ".join(FIGURES) + " |", "|---|---:|" + "---:|" * len(FIGURES)]
+    for way in SPACES:
+        places = [out / way.replace(" ", "-") / str(seed) / "metrics.json" for seed in seeds]
+        found = [json.loads(place.read_text(encoding="utf-8"))["metrics"] for place in places if place.exists()]
+        cells = [shown([one[name] for one in found if name in one]) for name in FIGURES]
+        lines.append(f"| {way} | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=2, help="of 20 crops; two views have ten times as many")
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    for seed in seeds:
+        for way in SPACES:
+            train(args.out, way, seed, args)
+            print(table(args.out, seeds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
