@@ -119,4 +119,5 @@ def _add_gram(gram: Tensor, z: Tensor, index: Tensor | None, size: int) -> None:
 
 def _uploaded(index: Tensor, device: torch.device) -> Tensor:
     """On the device, for which nobody waits."""
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)
+    pinned = torch.empty_like(index, pin_memory=device.type == "cuda").copy_(index)
+    return pinned.to(device, non_blocking=True)

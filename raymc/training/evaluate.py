@@ -18,8 +18,8 @@ from raymc.metrics.downstream import downstream_accuracies, held_out
 from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
-from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
-from raymc.ops import coding_rate
+from raymc.metrics.spectra import Spectra, group_spectra
+from raymc.metrics.subspace import rank_scores, rate_reduction, subspace_tables
 from raymc.ops.blocks import ROWS, in_blocks
 from raymc.rng import generator
 from raymc.training.feature_bank import BankedStage
@@ -28,7 +28,6 @@ from raymc.training.reference import reference_scores
 
 HEADS = ("projection", "subspace")  # features with unit rows
 PROBE_ROWS = 1024  # samples whose views are drawn together: the figures of probes depend on it
-REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
 WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
 SNAPSHOTS = (0, 0.03, 0.07, 0.1, 0.23, 0.4, 0.53, 0.7, 0.83, 1)  # shares of a stage's epochs
 SNAPSHOT_POINTS = 1000
@@ -117,9 +116,9 @@ def watched(
         split = split.rows(clusterers.chosen_rows(config, len(split), WATCHED))
         z, c = heads(method, model, feed, split.x)
         labels = clusterers.find(config, z, c, n_clusters, seed, method.unit_rows).labels
-    here, found = z.to(feed.device), labels.to(feed.device)
-    y = None if split.y is None else split.y.to(feed.device)
-    return scores(split, labels) | rate_reduction(here, found, method.unit_rows) | ranks(here, found, y)
+    y = () if split.y is None else (split.y,)
+    spectra, reduction = _spectra(z.to(feed.device), method.unit_rows, labels, *y)
+    return scores(split, labels) | {"rate_reduction": reduction} | rank_scores(*spectra)
 
 
 def plain_inputs(feed: Feed, x: Tensor) -> Tensor:
@@ -135,17 +134,6 @@ def snapshot_epochs(epochs: int) -> set[int]:
 def snapshot_rows(n: int) -> Tensor:
     """Positions of the samples whose embedding is kept, the same for all seeds."""
     return torch.randperm(n, generator=generator(0, "snapshots"))[:SNAPSHOT_POINTS].sort().values
-
-
-def ranks(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, float]:
-    """Numerical rank of all, and its mean over the found clusters and over the true classes (MLC figure 3b)."""
-
-    def mean(groups: Tensor) -> float:
-        found = torch.unique(groups).tolist()
-        return sum(numerical_rank(z[groups == one]) for one in found) / len(found)
-
-    by_class = {} if y is None else {"rank_classes": mean(y)}
-    return {"rank_all": float(numerical_rank(z)), "rank_clusters": mean(labels), **by_class}
 
 
 def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
@@ -202,9 +190,8 @@ def final_metrics(
         arrays |= {"test_labels": of_test.labels, "test_confidence": of_test.confidence}
         metrics |= scores(data.test, of_test.labels, "test_")
     metrics |= cluster_shares(labels, n_clusters)
-    here = z.to(feed.device)
-    metrics |= {"embedding_rank": float(numerical_rank(here))}
-    metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)
+    spectra, reduction = _spectra(z.to(feed.device), method.unit_rows, labels)
+    metrics |= {"embedding_rank": float(spectra[0].ranks()[0]), "rate_reduction": reduction}
     metrics |= reference_scores(data, feed, labels)
     if config.geometry:
         metrics |= preserved_geometry(feed, model, data.train.x, z, labels)
@@ -242,26 +229,19 @@ def downstream(data: Dataset, z: Tensor, test_z: Tensor | None, seed: int) -> di
     return {f"downstream_{name}": value for name, value in found.items()}
 
 
-def rate_reduction(z: Tensor, labels: Tensor, unit_rows: bool = True) -> dict[str, float]:
-    """R - R_c of a labelled embedding (NMCE eq. 3, weighted by cluster mass) at the reference distortion.
-
-    Rows that are not of length 1 are scaled to it.
-    """
-    z = z if unit_rows else nn.functional.normalize(z, dim=1)
-    groups = [z[labels == one] for one in torch.unique(labels).tolist()]  # each row in one product, not in k
-    within = sum(len(group) / len(z) * coding_rate(group, REFERENCE_EPS_SQ) for group in groups)
-    return {"rate_reduction": float(coding_rate(z, REFERENCE_EPS_SQ) - within)}
-
-
 def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
-    """Tables of appendix A: |cos| within and across clusters, singular values and numerical rank per cluster."""
-    values = cluster_singular_values(z, labels)
-    return {
-        "z_similarity": z_similarity(z, labels, y),
-        "numerical_rank": {"all": numerical_rank(z)}
-        | {str(k): numerical_rank(z[labels == k]) for k in torch.unique(labels).tolist()},
-        "singular_values": {str(k): list(map(float, v)) for k, v in values.items()},
-    }
+    """The tables of `subspace_tables`."""
+    return subspace_tables(z, labels, y, *group_spectra(z, labels))
+
+
+def _spectra(z: Tensor, unit_rows: bool, *labels: Tensor) -> tuple[list[Spectra], float]:
+    """Spectra of z `[n, d]` and of its groups by each of `labels` `[n]`; the rate reduction of the first ones.
+
+    That is of directions: rows that are not of length 1 are scaled to it.
+    """
+    spectra = group_spectra(z, *labels)
+    directions = spectra if unit_rows else group_spectra(nn.functional.normalize(z, dim=1), labels[0])
+    return spectra, rate_reduction(*directions[:2])
 
 
 def probes(
