@@ -26,12 +26,12 @@ from raymc.methods import METHODS
 from raymc.methods.base import ASSIGNER
 from raymc.ops.blocks import ROWS
 from raymc.storage.stage_store import Store
-from raymc.training import evaluate, model_files
-from raymc.training.evaluate import Assigned
+from raymc.training import inference, model_files
 from raymc.training.features.data import ALONE, encoder_facts
 from raymc.training.features.inputs import Inputs
 from raymc.training.features.stage import CHUNK, Features, Report
 from raymc.training.feed import Inputs as NetInputs
+from raymc.training.inference import Assigned
 from raymc.training.model_files import FOLDER, Record, TrainedModel
 from raymc.training.precision import exact_float32
 from raymc.training.stages import dtype_of, place
@@ -201,10 +201,10 @@ class Model:
         return f"<raymc model: {of}, {self.n_clusters} clusters, samples of {kind}>"
 
     def _assign(self, x: Tensor) -> dict[str, Tensor]:
-        return vars(evaluate.assign(self._method, self.trained.modules, self._net, x))
+        return vars(inference.assign(self._method, self.trained.modules, self._net, x))
 
     def _embed(self, x: Tensor) -> Tensor:
-        return evaluate.heads(self._method, self.trained.modules, self._net, x)[0].cpu()
+        return inference.heads(self._method, self.trained.modules, self._net, x)[0].cpu()
 
     def _mapped(
         self,

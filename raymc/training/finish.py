@@ -12,7 +12,7 @@ from raymc.atomic import write_json
 from raymc.config import Config
 from raymc.metrics.rank_isometry import rank_and_isometry
 from raymc.rng import seed_facts
-from raymc.training import evaluate, model_files, outputs, rows
+from raymc.training import evaluate, inference, model_files, outputs, probing, rows, snapshots
 from raymc.training.loop import Row
 from raymc.training.model_files import TrainedModel
 from raymc.training.precision import as_computed
@@ -56,8 +56,8 @@ def finish(
     result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
     if config.probes:
         asked = (config.probe_views, config.probe_features)
-        result["probes"] = evaluate.probes(training.method, model, data, training.feed, *asked)
-        metrics |= evaluate.probe_metrics(result["probes"])
+        result["probes"] = probing.probes(training.method, model, data, training.feed, *asked)
+        metrics |= probing.probe_metrics(result["probes"])
     write_json(out / "config.json", model_files.effective(config))
     labels = dict(arrays)
     if data.train.y is not None:
@@ -84,11 +84,11 @@ def _picture(training: Training, out: Path, z: torch.Tensor, labels: torch.Tenso
     """What the report shows of an embedding of points: its stages, its ranks and distances."""
     train = training.dataset.train
     if training.snapshots:
-        some = evaluate.snapshot_rows(len(train))
+        some = snapshots.snapshot_rows(len(train))
         found = {int(epoch): points for epoch, points in training.snapshots.items()}
         pictures = outputs.snapshots(found) | {"labels": labels[some].long()}
         outputs.write_arrays(out / "snapshots.npz", pictures | ({} if train.y is None else {"y": train.y[some]}))
-    x = evaluate.plain_inputs(training.feed, train.x)
+    x = inference.plain_inputs(training.feed, train.x)
     outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
 
 

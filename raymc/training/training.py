@@ -17,7 +17,7 @@ from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.rng import Seed, part
 from raymc.storage.stage_store import Entry, Store
-from raymc.training import evaluate
+from raymc.training import evaluate, inference, snapshots
 from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
@@ -198,9 +198,9 @@ class Training:
 
     def _snapshot(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
         """Keep the embedding of some samples where the paper shows it."""
-        if epoch in evaluate.snapshot_epochs(epochs):
-            some = evaluate.snapshot_rows(len(self.dataset.train))
-            found = evaluate.assign(self.method, model, self.feed, self.dataset.train.x[some])
+        if epoch in snapshots.snapshot_epochs(epochs):
+            some = snapshots.snapshot_rows(len(self.dataset.train))
+            found = inference.assign(self.method, model, self.feed, self.dataset.train.x[some])
             self.snapshots[str(epoch)] = found.z
 
     def _progress(self, key: str) -> Progress | None:
