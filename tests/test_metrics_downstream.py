@@ -50,7 +50,9 @@ def measured(data: Dataset, **over: Value) -> tuple[dict[str, float], dict[str, 
     names = ("encoder", "centers") if config.clustering == "head" else ("encoder",)
     model = nn.ModuleDict({name: METHOD.build(name, config, (6,), 2) for name in names})
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
-    return evaluate.final_metrics(METHOD, model, config, data, feed, 2, 0)
+    found = evaluate.evaluate_model(METHOD, model, config, data, feed, 2, 0)
+    assert found is not None
+    return evaluate.final_metrics(found, config, data, feed, 0), found.arrays
 
 
 def test_classifiers_tell_apart_what_can_be_told_apart_and_only_that() -> None:

@@ -191,7 +191,9 @@ def measured(data: Dataset, seed: int = 0) -> tuple[dict[str, float], dict[str, 
     torch.manual_seed(seed)
     model = nn.ModuleDict({"encoder": METHOD.build("encoder", config, (6,), 3)})
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
-    return evaluate.final_metrics(METHOD, model, config, data, feed, 3, 0)
+    found = evaluate.evaluate_model(METHOD, model, config, data, feed, 3, 0)
+    assert found is not None
+    return evaluate.final_metrics(found, config, data, feed, 0), found.arrays
 
 
 def test_a_training_records_them_the_same_with_labels_and_without() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,39 +12,67 @@ from torch import Tensor, nn
 from raymc import clusterers
 from raymc.config import Config
 from raymc.datasets import Dataset, Split
+from raymc.distributed import leads
 from raymc.methods.base import ASSIGNER, Method
 from raymc.metrics import cluster_shares, clustering_scores
 from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.spectra import Spectra, group_spectra
-from raymc.metrics.subspace import rank_scores, rate_reduction, subspace_tables
+from raymc.metrics.subspace import rank_scores, rate_reduction
+from raymc.training import inference
 from raymc.training.feature_bank import BankedStage
 from raymc.training.feed import Feed
-from raymc.training.inference import assign, heads, plain_inputs
 from raymc.training.probing import downstream
 from raymc.training.reference import reference_scores
+from raymc.training.transfer import fetched, rows_at, uploaded
 
 WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
 WATCHED = 2048  # samples that are clustered to watch a training whose head does not assign
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What the device is needed for, of a model on the paper's split and the held-out one; all of it on the CPU.
+
+    Attributes:
+        arrays: `labels`, `ruled`, `confidence` and `embedding` (as in `Assigned`), `test_labels`, `test_confidence`.
+            Where clusters were found among a part of the samples, `clustered` are their positions; where the number
+            of clusters was looked for, `coding_lengths` `[m, 2]` has a number and its length in each row.
+        test_z: the embedding of the held-out split.
+        metrics: how clusters were found; ranks, rate reduction, geometry.
+        spectra: of the embedding and of its clusters.
+    """
+
+    arrays: dict[str, Tensor]
+    test_z: Tensor | None
+    metrics: dict[str, float]
+    spectra: tuple[Spectra, Spectra]
+    n_clusters: int
+
+
 def watched(
     method: Method, model: nn.ModuleDict, config: Config, data: Dataset, feed: Feed, n_clusters: int, seed: int
 ) -> dict[str, float]:
-    """What an epoch's evaluation records: scores, rate reduction, numerical ranks.
+    """What an epoch's evaluation records: scores, rate reduction, numerical ranks; all workers see the samples.
 
-    Where the head does not assign they are of at most 2048 samples, clustered anew, which may raise TrainingError.
+    On the first worker, nothing on the others. Where the head does not assign they are of at most 2048 samples,
+    clustered anew, which may raise TrainingError.
     """
-    split = data.train
+    split, x = data.train, feed.samples
     if config.clustering == "head":
-        assigned = assign(method, model, feed, split.x)
+        assigned = inference.assign(method, model, feed, x, feed.workers)
         labels, z = assigned.labels, assigned.z
     else:
-        split = split.rows(clusterers.chosen_rows(config, len(split), WATCHED))
-        z, c = heads(method, model, feed, split.x)
-        labels = clusterers.find(config, z, c, n_clusters, seed, method.unit_rows).labels
+        rows = clusterers.chosen_rows(config, len(split), WATCHED)
+        split, x = split.rows(rows), rows_at(x, uploaded(rows, x.device), feed.device)
+        z, c = inference.heads(method, model, feed, x, feed.workers)
+    if not leads(feed.group):
+        return {}
+    if config.clustering != "head":
+        labels = _find(config, z, c, n_clusters, seed, method.unit_rows).labels
+    labels = labels.cpu()
     y = () if split.y is None else (split.y,)
-    spectra, reduction = _spectra(z.to(feed.device), method.unit_rows, labels, *y)
+    spectra, reduction = _spectra(z.float(), method.unit_rows, labels, *y)
     return scores(split, labels) | {"rate_reduction": reduction} | rank_scores(*spectra)
 
 
@@ -53,7 +83,7 @@ def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in clustering_scores(split.y, labels).items()}
 
 
-def final_metrics(
+def evaluate_model(
     method: Method,
     model: nn.ModuleDict,
     config: Config,
@@ -62,70 +92,90 @@ def final_metrics(
     n_clusters: int,
     seed: int,
     banked: BankedStage | None = None,
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
+) -> Evaluation | None:
+    """Clusters and embedding of both splits, by one pass over the samples in which all workers take part.
 
-    Where the number of clusters was looked for, `coding_lengths` `[m, 2]` is among the arrays: a number, its length;
-    `ruled` is as in `Assigned`.
-
-    Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
-    are a part of the split, `clustered_acc`, … are on them alone. With `banked`, samples are seen through the bank of
-    a frozen backbone.
+    None on all workers but the first. Where clusters are found among samples, the model gets the assigner that labels
+    others. With `banked`, samples are seen through the bank of a frozen backbone.
     """
-    arrays: dict[str, Tensor] = {}
-    metrics: dict[str, float] = {}
     net, seen, its_feed = (banked.model, banked.data, banked.feed) if banked else (model, data, feed)
-    known = None
-    if config.clustering != "head":
+    splits = [its_feed.samples, *([] if seen.test is None else [seen.test.x])]
+    by_head = config.clustering == "head"
+    one_pass: Callable[..., Any] = inference.assign if by_head else inference.heads
+    found = [one_pass(method, net, its_feed, x, feed.workers) for x in splits]
+    if not leads(feed.group):
+        return None
+    facts: Mapping[str, float] = {}
+    arrays: dict[str, Tensor] = {}
+    if not by_head:
         rows = clusterers.chosen_rows(config, len(data.train))
-        chosen = seen.train.rows(rows)
-        found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
-        model[ASSIGNER] = net[ASSIGNER] = found.assigner
-        metrics |= found.facts
-        n_clusters = int(found.facts.get("clusters_found", n_clusters))
-        known = rows, found.labels.cpu()
-        if found.coding_lengths:
-            arrays["coding_lengths"] = torch.tensor(list(found.coding_lengths.items()), dtype=torch.float64)
-        if len(rows) < len(data.train):
-            metrics |= scores(chosen, found.labels, "clustered_")
-            arrays["clustered"] = rows
-    assigned = assign(method, net, its_feed, seen.train.x, known)
-    labels, z = assigned.labels, assigned.z
-    metrics |= scores(data.train, labels)
-    arrays |= {"labels": labels, "ruled": assigned.ruled, "confidence": assigned.confidence, "embedding": z}
-    test_z = None
-    if data.test is not None and seen.test is not None:
-        of_test = assign(method, net, its_feed, seen.test.x)
-        test_z = of_test.z
-        arrays |= {"test_labels": of_test.labels, "test_confidence": of_test.confidence}
-        metrics |= scores(data.test, of_test.labels, "test_")
-    metrics |= cluster_shares(labels, n_clusters)
-    spectra, reduction = _spectra(z.to(feed.device), method.unit_rows, labels)
-    metrics |= {"embedding_rank": float(spectra[0].ranks()[0]), "rate_reduction": reduction}
-    metrics |= reference_scores(data, feed, labels)
+        clusters = _find(config, *_rows_of(found[0], rows), n_clusters, seed, method.unit_rows)
+        model[ASSIGNER] = net[ASSIGNER] = clusters.assigner
+        known = [(rows, clusters.labels), None]
+        found = [inference.assigned(method, net, z, c, own) for (z, c), own in zip(found, known, strict=False)]
+        facts, arrays = clusters.facts, _arrays_of(clusters, rows, len(data.train))
+    train, *test = found
+    there = {"labels": train.labels, "ruled": train.ruled, "confidence": train.confidence, "embedding": train.z}
+    for one in test:
+        there |= {"test_labels": one.labels, "test_confidence": one.confidence, "test_z": one.z}
+    arrays |= fetched(there)
+    spectra, reduction = _spectra(train.z, method.unit_rows, arrays["labels"])
+    metrics = {**facts, "embedding_rank": float(spectra[0].ranks()[0]), "rate_reduction": reduction}
     if config.geometry:
-        metrics |= preserved_geometry(feed, model, data.train.x, z, labels)
+        metrics |= preserved_geometry(feed, model, train.z, arrays["labels"])
+    test_z, count = arrays.pop("test_z", None), int(facts.get("clusters_found", n_clusters))
+    return Evaluation(arrays, test_z, metrics, (spectra[0], spectra[1]), count)
+
+
+def final_metrics(found: Evaluation, config: Config, data: Dataset, feed: Feed, seed: int) -> dict[str, float]:
+    """All metrics of an evaluation: those that it has, and what is work for the CPU, as `feed` should be on it.
+
+    Where clusters were found among a part of the split, `clustered_acc`, … are on that alone.
+    """
+    arrays, metrics = found.arrays, dict(found.metrics)
+    labels = arrays["labels"]
+    if "clustered" in arrays:
+        metrics |= scores(data.train.rows(arrays["clustered"]), labels[arrays["clustered"]], "clustered_")
+    metrics |= scores(data.train, labels)
+    if data.test is not None:
+        metrics |= scores(data.test, arrays["test_labels"], "test_")
+    metrics |= cluster_shares(labels, found.n_clusters) | reference_scores(data, feed, labels)
     if config.downstream:
-        metrics |= downstream(data, z, test_z, seed)
-    return metrics, arrays
+        metrics |= downstream(data, arrays["embedding"], found.test_z, seed)
+    return metrics
 
 
-def preserved_geometry(feed: Feed, model: nn.ModuleDict, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
-    """GCML's six scores of the embedding z `[n, d]` of samples x, as the network sees them, and found labels `[n]`.
+def preserved_geometry(feed: Feed, model: nn.ModuleDict, z: Tensor, labels: Tensor) -> dict[str, float]:
+    """GCML's six scores of the embedding z `[n, d]` of the samples, as the network sees them, and found labels `[n]`.
 
     A model with centres of its own has a seventh, `cra_centers`.
     """
     device = feed.device if feed.device.type == "cuda" else torch.device("cpu")
-    inputs = plain_inputs(feed, x).to(device)
+    inputs = inference.plain_inputs(feed, feed.samples).to(device)
     found = geometry_scores(inputs, z.to(device), labels)
     if "centers" in model:
         found["cra_centers"] = learnt_centre_agreement(inputs, labels, model["centers"]().to(device))
     return found
 
 
-def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
-    """The tables of `subspace_tables`."""
-    return subspace_tables(z, labels, y, *group_spectra(z, labels))
+def _find(
+    config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int, unit_rows: bool
+) -> clusterers.Clusters:
+    """See `raymc.clusterers.find`, which is of float32."""
+    return clusterers.find(config, z.float(), None if c is None else c.float(), n_clusters, seed, unit_rows)
+
+
+def _rows_of(outputs: tuple[Tensor, Tensor | None], rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    z, c = outputs
+    index = uploaded(rows, z.device)
+    return z[index], None if c is None else c[index]
+
+
+def _arrays_of(clusters: clusterers.Clusters, rows: Tensor, n: int) -> dict[str, Tensor]:
+    """What an evaluation says of clusters found among the samples at `rows` of n."""
+    lengths = torch.tensor(list(clusters.coding_lengths.items()), dtype=torch.float64)
+    found = {"coding_lengths": lengths} if len(lengths) else {}
+    return found | ({"clustered": rows} if len(rows) < n else {})
 
 
 def _spectra(z: Tensor, unit_rows: bool, *labels: Tensor) -> tuple[list[Spectra], float]:

@@ -3,41 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from raymc.datasets import Dataset
+from raymc.distributed import leads
 from raymc.methods.base import Method
 from raymc.metrics.downstream import downstream_accuracies, held_out
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
 from raymc.training.feed import Feed
 from raymc.training.inference import features
+from raymc.training.transfer import fetched
+
+Table = dict[str, dict[str, dict[str, float]]]
 
 
-def probes(
+@dataclass(frozen=True)
+class Probed:
+    """Features `[n, m]` of the training and the held-out split, on the CPU, and what was measured on the device."""
+
+    train: Tensor
+    test: Tensor
+    accuracies: Mapping[str, float]
+
+
+def probe_features(
     method: Method, model: nn.ModuleDict, data: Dataset, feed: Feed, views: int, asked: str = "all"
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, dict[str, Probed]]:
+    """By `plain` and averaged, then by name: features, their k-NN and nearest-subspace accuracy on the held-out split.
+
+    All workers see the samples, and the first one has the result; nothing on the others, and without labels. `asked`
+    is the key `probe_features`; with `views` 0 there is no average.
+    """
+    y, held_out = data.train.y, data.test
+    if held_out is None or y is None or held_out.y is None:
+        return {}
+    found = {}
+    for title, count in {"plain": 0, f"average_{views}": views}.items() if views else (("plain", 0),):
+        splits = (feed.samples, held_out.x)
+        train, test = (features(method, model, feed, x, count, feed.workers) for x in splits)
+        if not leads(feed.group):
+            continue
+        names = [name for name in train if asked == "all" or name in asked.replace(" ", "").split(",")]
+        found[title] = {name: _probed(train[name], y, test[name], held_out.y) for name in names}
+    return found
+
+
+def _probed(train: Tensor, y: Tensor, test: Tensor, test_y: Tensor) -> Probed:
+    accuracies = {
+        "knn": knn_accuracy(train, y, test, test_y),
+        "nearest_subspace": nearest_subspace_accuracy(train, y, test, test_y),
+    }
+    return Probed(accuracies=accuracies, **fetched({"train": train, "test": test}))
+
+
+def probes(found: Mapping[str, Mapping[str, Probed]], data: Dataset) -> Table:
     """Table 2: SVM, k-NN and nearest-subspace accuracy on the held-out split, by feature, plain and averaged.
 
-    Fitted on the training split with its labels: figures about the features, not about the clustering. `asked` is the
-    key `probe_features`; with `views` 0 there is no average.
+    Fitted on the training split with its labels: figures about the features, not about the clustering.
     """
-    if data.test is None or data.train.y is None or data.test.y is None:
+    y, test_y = data.train.y, None if data.test is None else data.test.y
+    if y is None or test_y is None:
         return {}
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for title, count in {"plain": 0, f"average_{views}": views}.items() if views else (("plain", 0),):
-        train = features(method, model, feed, data.train.x, count)
-        test = features(method, model, feed, data.test.x, count)
-        names = [name for name in train if asked == "all" or name in asked.replace(" ", "").split(",")]
-        table[title] = {
-            name: {
-                "svm": svm_accuracy(train[name], data.train.y, test[name], data.test.y),
-                "knn": knn_accuracy(train[name], data.train.y, test[name], data.test.y),
-                "nearest_subspace": nearest_subspace_accuracy(train[name], data.train.y, test[name], data.test.y),
-            }
-            for name in names
+    return {
+        title: {
+            name: {"svm": svm_accuracy(one.train, y, one.test, test_y), **one.accuracies} for name, one in rows.items()
         }
-    return table
+        for title, rows in found.items()
+    }
 
 
 def probe_metrics(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, float]:

@@ -96,6 +96,7 @@ class Training:
             compiled,
             config.augment,
             self.store,
+            self.autocast,
         )
 
     @property
@@ -163,10 +164,21 @@ class Training:
         return Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
-            evaluate=self._scores if watched and self.leads else None,
+            evaluate=self._scores if watched else None,
             evaluate_every=self.config.evaluate_every,
             on_epoch=(lambda model, epoch: self._snapshot(model, epoch, epochs)) if pictured else None,
         )
+
+    def release_device(self, model: nn.ModuleDict) -> None:
+        """Move the model to the CPU and forget what is on the device, for others to have its memory.
+
+        `feed` has the samples on the CPU then, as evaluation sees them.
+        """
+        model.to("cpu")
+        self.banked, cpu = None, torch.device("cpu")
+        self.feed = Feed.build(self.dataset, self.config.augmentation, cpu, self.dtype, False, self.workers)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
@@ -201,7 +213,7 @@ class Training:
         if epoch in snapshots.snapshot_epochs(epochs):
             some = snapshots.snapshot_rows(len(self.dataset.train))
             found = inference.assign(self.method, model, self.feed, self.dataset.train.x[some])
-            self.snapshots[str(epoch)] = found.z
+            self.snapshots[str(epoch)] = found.z.cpu()
 
     def _progress(self, key: str) -> Progress | None:
         entry = self.load(key, "epoch")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
+from raymc.datasets import Dataset, Split
+from raymc.estimators.model import load_model
+from raymc.methods import METHODS
 from raymc.metrics.spectra import group_spectra
 from raymc.metrics.subspace import rank_scores, rate_reduction
+from raymc.training.evaluate import evaluate_model, watched
+from raymc.training.training import Training
 from tests.device.pretend import GPU, installed
+from tests.device.stepping import begun
+from tests.device.trainings import case_config, dataset_of, make_config, train, vectors
 
 
 @pytest.mark.parametrize("k", [10, 100])
@@ -25,3 +38,76 @@ def test_ranks_and_coding_rates_of_all_clusters_by_two_waits(k: int) -> None:
         assert log.waits.total() == 2 and log.uploads == 1 and log.downloads == 1
     assert rank_scores(*spectra) == rank_scores(*here)
     assert rate_reduction(*spectra[:2]) == pytest.approx(rate_reduction(*here[:2]), rel=1e-12)
+
+
+def repeated(times: int) -> Dataset:
+    """144 samples and the held-out ones, so many times: 1 block of a pass, or 3."""
+    data = vectors()
+    assert data.test is not None and data.train.y is not None and data.test.y is not None
+    splits = [Split(s.x.repeat(times, 1), s.y.repeat(times)) for s in (data.train, data.test)]  # type: ignore[union-attr]
+    return dataclasses.replace(data, train=splits[0], test=splits[1])
+
+
+WAITS: dict[str, tuple[tuple[str, str, dict[str, Any]], int, int]] = {
+    # method, stage, keys; waits of an epoch's evaluation, and of the one at the end
+    "a cluster head": (("nmce", "heads", {}), 3, 3),
+    # Ranks are of points, rate reductions of directions.
+    "points": (("gcml", "finetune", {"finetune__centers_by": "kmeans"}), 5, 5),
+    "k-means": (("mlc", "heads", {"clustering": "kmeans"}), 4, 5),
+}
+"""Labels (at the end all that there is), the eigenvalues' status, the eigenvalues; k-means takes z, gives centres."""
+
+
+@pytest.mark.parametrize("name", WAITS)
+@pytest.mark.parametrize("times", [1, 40])
+def test_waits_of_an_evaluation(name: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (method, stage, keys), of_epoch, of_end = WAITS[name]
+    data = repeated(times)
+    monkeypatch.setattr("tests.device.stepping.dataset_of", lambda name: data)
+    monkeypatch.setattr("raymc.methods.gcml_state.KMEANS_STARTS", 2)
+    config = make_config(method, "vectors", **keys)
+    with installed() as log:
+        updates, feed = begun(config, stage, GPU, tmp_path)
+        asked = (METHODS[method], updates.model, config, data, feed, 10, 0)
+        log.clear()
+        assert watched(*asked)["rank_all"] >= 1
+        assert log.waits.total() == of_epoch, log.waits
+        log.clear()
+        found = evaluate_model(*asked)
+        assert log.waits.total() == of_end, log.waits
+    assert found is not None and not any(one.is_cuda for one in found.arrays.values())
+
+
+@pytest.mark.parametrize("name", ["mlc", "gcml"])
+def test_the_device_is_done_with_before_the_cpus_work_begins(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classifiers, tables and files ask it for nothing."""
+    release, asked = Training.release_device, []
+
+    def released(self: Training, model: nn.ModuleDict) -> None:
+        release(self, model)
+        log.clear()
+        asked.append(self.banked or any(one.is_cuda for one in [*model.parameters(), self.feed.samples]))
+
+    monkeypatch.setattr(Training, "release_device", released)
+    monkeypatch.setattr("raymc.methods.gcml_state.KMEANS_STARTS", 2)
+    monkeypatch.setattr("raymc.methods.gcml_state.MIXTURE_STARTS", 2)
+    with installed() as log:
+        train(case_config(name), tmp_path / "store", tmp_path / "out", GPU)
+        assert asked == [False] and log.totals == (0, 0, 0) and not log.downloads
+
+
+def test_in_bfloat16_passes_are_in_it_and_a_saved_model_labels_by_the_same(tmp_path: Path) -> None:
+    config = case_config("nmce on a stream", precision="bfloat16")
+    with installed(bfloat16=True):
+        train(config, tmp_path / "store", tmp_path / "out", GPU)
+        x = dataset_of("double_spiral").train.x
+        model = load_model(tmp_path / "out" / "model")
+        z = model.transform(x)
+        labels = np.load(tmp_path / "out" / "labels.npz")["labels"]
+        assert model.predict(x).tolist() == labels.tolist()
+    whole = load_model(tmp_path / "out" / "model", device="cpu")
+    whole._net = dataclasses.replace(whole._net, autocast=None)
+    apart = np.abs(z - whole.transform(x)).max()
+    assert 1e-5 < apart < 0.05, "of bfloat16, and near to float32"
