@@ -101,7 +101,7 @@ def test_the_device_is_done_with_before_the_cpus_work_begins(
 def test_in_bfloat16_passes_are_in_it_and_a_saved_model_labels_by_the_same(tmp_path: Path) -> None:
     config = case_config("nmce on a stream", precision="bfloat16")
     with installed(bfloat16=True):
-        train(config, tmp_path / "store", tmp_path / "out", GPU)
+        train(config, tmp_path / "store", tmp_path / "out", GPU, smoke=False)
         x = dataset_of("double_spiral").train.x
         model = load_model(tmp_path / "out" / "model")
         z = model.transform(x)
