@@ -18,6 +18,8 @@ from raymc.methods import METHODS
 from raymc.metrics.spectra import group_spectra
 from raymc.metrics.subspace import rank_scores, rate_reduction
 from raymc.training.evaluate import evaluate_model, watched
+from raymc.training.loop import train_epoch
+from raymc.training.stages import weights_of
 from raymc.training.training import Training
 from tests.device.pretend import GPU, installed
 from tests.device.stepping import begun
@@ -76,6 +78,33 @@ def test_waits_of_an_evaluation(name: str, times: int, tmp_path: Path, monkeypat
         found = evaluate_model(*asked)
         assert log.waits.total() == of_end, log.waits
     assert found is not None and not any(one.is_cuda for one in found.arrays.values())
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "sgd", "adam"])
+def test_a_checkpoint_is_read_by_two_copies(optimizer: str, tmp_path: Path) -> None:
+    """One of all weights, one of all that the optimisers remember; both are the device's to the bit, and copies."""
+    config = make_config("nmce", "digits", heads__optimizer=optimizer)
+    with installed() as log:
+        updates, feed = begun(config, "heads", GPU, tmp_path)
+        train_epoch(updates, feed, 0, 0)
+        log.clear()
+        weights, state = weights_of(updates.model), updates.state_dict()
+        assert (log.waits.total(), log.downloads) == (2, 2)
+        for name, module in updates.model.items():
+            for key, value in module.state_dict().items():
+                assert torch.equal(weights[name][key], value.cpu()) and not weights[name][key].is_cuda
+        remembered = [
+            (kept, there)
+            for title, optimisers in state.items()
+            for at, values in optimisers["state"].items()
+            for kept, there in zip(
+                values.values(), updates._of[""]._optimisers[title].state_dict()["state"][at].values(), strict=True
+            )
+            if isinstance(kept, torch.Tensor)
+        ]
+        assert remembered and all(torch.equal(a, b.cpu()) and not a.is_cuda and b.is_cuda for a, b in remembered)
+        sizes = {name: one.untyped_storage().nbytes() for name, one in weights["subspace"].items()}
+        assert sizes == {name: one.nbytes for name, one in weights["subspace"].items()}
 
 
 @pytest.mark.parametrize("name", ["mlc", "gcml"])
