@@ -235,7 +235,7 @@ def _trained(training: Timed, stage: Stage, model: nn.ModuleDict, key: str) -> b
 
 
 def _projections(training: Training, model: nn.ModuleDict) -> tuple[torch.Tensor, torch.Tensor]:
-    """z of the training and the held-out split, which there is, `[n, d]` on the CPU."""
+    """z of the training and the held-out split, which there is, `[n, d]` on the training's device."""
     own = training.dataset
     assert own.test is not None
     train, test = (

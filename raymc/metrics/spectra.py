@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raymc.metrics.clustering import Labels, as_labels
+from raymc.ops.uploads import uploaded
 
 ROWS = 2**16
 """Rows of one product."""
@@ -68,7 +69,7 @@ def group_spectra(z: Tensor, *labels: Labels) -> list[Spectra]:
     counted = [(np.zeros(1, np.int64), np.array([len(z)])), *counted]
     sizes = np.concatenate([count for _, count in counted])
     orders = np.concatenate([np.arange(0), *(one.argsort(kind="stable") for one in found)])
-    squares = _squares(z, _uploaded(torch.as_tensor(orders), z.device), sizes).cpu().numpy()
+    squares = _squares(z, uploaded(torch.as_tensor(orders), z.device), sizes).cpu().numpy()
     parts = np.split(squares, np.cumsum([len(names) for names, _ in counted])[:-1])
     width = z.shape[1]
     return [Spectra(names.tolist(), count, part, width) for (names, count), part in zip(counted, parts, strict=True)]
@@ -115,9 +116,3 @@ def _add_gram(gram: Tensor, z: Tensor, index: Tensor | None, size: int) -> None:
     for part in torch.split(z if index is None else index, ROWS):
         rows = (part if index is None else z[part]).double()
         gram.addmm_(rows.mT, rows)
-
-
-def _uploaded(index: Tensor, device: torch.device) -> Tensor:
-    """On the device, for which nobody waits."""
-    pinned = torch.empty_like(index, pin_memory=device.type == "cuda").copy_(index)
-    return pinned.to(device, non_blocking=True)

@@ -19,12 +19,13 @@ from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 from raymc.metrics.names import LABEL_METRICS
 from raymc.metrics.spectra import Spectra, group_spectra
 from raymc.metrics.subspace import rank_scores, rate_reduction
+from raymc.ops.uploads import uploaded
 from raymc.training import inference
 from raymc.training.feature_bank import BankedStage
 from raymc.training.feed import Feed
 from raymc.training.probing import downstream
 from raymc.training.reference import reference_scores
-from raymc.training.transfer import fetched, rows_at, uploaded
+from raymc.training.transfer import fetched, rows_at
 
 WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
 WATCHED = 2048  # samples that are clustered to watch a training whose head does not assign

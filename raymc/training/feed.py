@@ -24,11 +24,12 @@ from raymc.distributed import Workers, gather_rows, rows_of, shard_sizes
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.ops.blocks import ROWS, in_blocks
+from raymc.ops.uploads import uploaded
 from raymc.rng import Seed, generator, part
 from raymc.storage.stage_store import Store
 from raymc.training.ahead import Ahead
 from raymc.training.neighbours import Neighbours
-from raymc.training.transfer import moved, rows_at, uploaded
+from raymc.training.transfer import moved, rows_at
 
 Key = TypeVar("Key", bound=Hashable)
 

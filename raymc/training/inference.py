@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from raymc.distributed import Workers, gather_rows, rows_of
 from raymc.methods.base import Method, confidence_of, labels_of
 from raymc.ops.blocks import ROWS, in_blocks
+from raymc.ops.uploads import uploaded
 from raymc.training.feed import Feed, Inputs
-from raymc.training.transfer import fetched, uploaded
+from raymc.training.transfer import fetched
 
 ALONE = Workers()
 HEADS = ("projection", "subspace")  # features with unit rows

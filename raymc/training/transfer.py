@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from raymc.ops.uploads import pinned
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -67,18 +69,6 @@ def rows_at(samples: Tensor, index: Tensor, device: torch.device) -> Tensor:
     """Rows of `samples` on `device`, through pinned memory from a CPU to a GPU; the index lies where the samples do."""
     if samples.device.type == device.type:
         return samples[index]
-    rows = _pinned((len(index), *samples.shape[1:]), samples.dtype, device)
+    rows = pinned((len(index), *samples.shape[1:]), samples.dtype, device)
     torch.index_select(samples, 0, index, out=rows)
     return rows.to(device, non_blocking=True)
-
-
-def uploaded(x: Tensor, device: torch.device) -> Tensor:
-    """x on `device`, from a CPU to a GPU through pinned memory, for which nobody waits."""
-    if x.device.type != "cpu" or device.type != "cuda":
-        return x.to(device)
-    return _pinned(x.shape, x.dtype, device).copy_(x).to(device, non_blocking=True)
-
-
-def _pinned(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """On the CPU, for a copy to `device`."""
-    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")

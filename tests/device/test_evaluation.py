@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 from raymc.datasets import Dataset, Split
 from raymc.estimators.model import load_model
 from raymc.methods import METHODS
+from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy
 from raymc.metrics.spectra import group_spectra
 from raymc.metrics.subspace import rank_scores, rate_reduction
 from raymc.training.evaluate import evaluate_model, watched
@@ -140,3 +142,22 @@ def test_in_bfloat16_passes_are_in_it_and_a_saved_model_labels_by_the_same(tmp_p
     whole._net = dataclasses.replace(whole._net, autocast=None)
     apart = np.abs(z - whole.transform(x)).max()
     assert 1e-5 < apart < 0.05, "of bfloat16, and near to float32"
+
+
+@pytest.mark.parametrize("width", [20, 70])
+def test_neighbours_and_subspaces_are_found_on_the_device(width: int) -> None:
+    """Of classes with fewer samples than components, with more than the width, and between."""
+    draws = torch.Generator().manual_seed(0)
+    y = torch.cat([torch.arange(3).repeat_interleave(50), torch.full((4,), 3)])
+    bases = torch.randn(4, 6, width, generator=draws)
+    x = torch.einsum("nr,nrd->nd", torch.randn(len(y), 6, generator=draws), bases[y])
+    x = x + 0.9 * torch.randn(x.shape, generator=draws)
+    fit = torch.arange(len(y)) % 3 > 0
+    given = x[fit], y[fit] - 2, x[~fit], y[~fit] - 2
+    for accuracy, waits in ((knn_accuracy, 1), (partial(nearest_subspace_accuracy, components=5), 5)):
+        here = accuracy(*given)
+        with installed() as log:
+            there = [one.to(GPU) if one.is_floating_point() else one for one in given]
+            log.clear()
+            assert accuracy(*there) == here and 0.3 < here < 1
+            assert log.waits.total() == waits and log.kernels
