@@ -82,6 +82,9 @@ def test_probes_read_what_is_there() -> None:
     fit, held = rows % 3 != 0, rows % 3 == 0
     names = torch.tensor([-5, 3, 40])[y]
     assert nearest_subspace_accuracy(train[fit], names[fit], train[held], names[held], components=4) == 1.0
+    few = train[:, :3]  # every class fills the space: the smallest label
+    share = float((names[held] == -5).double().mean())
+    assert nearest_subspace_accuracy(few[fit], names[fit], few[held], names[held]) == share
     centres = torch.randn(3, 24, generator=torch.Generator().manual_seed(2))
     blobs = (4 * centres)[y] + torch.randn(180, 24, generator=torch.Generator().manual_seed(3))
     for accuracy in (svm_accuracy, knn_accuracy):

@@ -17,6 +17,9 @@ from raymc.metrics.clustering import Labels, as_array, as_labels
 from raymc.ops.blocks import in_blocks
 from raymc.ops.uploads import uploaded
 
+TIE = 10
+"""Digits of the length of a unit vector's projection; what differs in later ones is rounding."""
+
 
 def svm_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels: Labels) -> float:
     """Linear SVM with C=1, solved in the primal, one class against the rest; features are not scaled."""
@@ -47,14 +50,18 @@ def knn_accuracy(train: Tensor, train_labels: Labels, test: Tensor, test_labels:
 def nearest_subspace_accuracy(
     train: Tensor, train_labels: Labels, test: Tensor, test_labels: Labels, components: int = 30
 ) -> float:
-    """The class whose leading singular vectors (not centred) leave the smallest residual."""
+    """The class whose leading singular vectors (not centred) leave the smallest residual; ties go to the smaller label.
+
+    With as many components as features the vectors of every class leave none, and it is the smallest label.
+    """
     labels = as_labels(train_labels)
     classes, sizes = np.unique(labels, return_counts=True)
     known, asked = (x.detach().double() for x in (train, test))
     order = uploaded(torch.as_tensor(labels.argsort(kind="stable")), known.device)
     # The residual is |x|^2 - |B x|^2: the smallest is where the projection is longest.
+    asked = functional.normalize(asked, dim=1)
     lengths = [(asked @ _basis(rows, components)).norm(dim=1) for rows in torch.split(known[order], sizes.tolist())]
-    predicted = classes[torch.stack(lengths, 1).argmax(1).cpu().numpy()]
+    predicted = classes[torch.stack(lengths, 1).round(decimals=TIE).argmax(1).cpu().numpy()]
     return float((predicted == as_labels(test_labels)).mean())
 
 
