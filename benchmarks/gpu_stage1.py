@@ -41,7 +41,7 @@ from raymc.methods.base import Stage
 from raymc.metrics.clustering import Labels, as_labels
 from raymc.metrics.probes import knn_accuracy
 from raymc.space.space import load_space
-from raymc.training import evaluate, loop
+from raymc.training import inference, loop
 from raymc.training.checkpoints.export import export
 from raymc.training.loop import Hooks, Progress, Row
 from raymc.training.obtain import obtain
@@ -235,11 +235,11 @@ def _trained(training: Timed, stage: Stage, model: nn.ModuleDict, key: str) -> b
 
 
 def _projections(training: Training, model: nn.ModuleDict) -> tuple[torch.Tensor, torch.Tensor]:
-    """z of the training and the held-out split, which there is, `[n, d]` on the CPU."""
+    """z of the training and the held-out split, which there is, `[n, d]` on the training's device."""
     own = training.dataset
     assert own.test is not None
     train, test = (
-        evaluate.features(training.method, model, training.feed, split.x)["projection"]
+        inference.features(training.method, model, training.feed, split.x)["projection"]
         for split in (own.train, own.test)
     )
     return train, test

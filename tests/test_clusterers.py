@@ -28,10 +28,11 @@ from raymc.estimators.model import load_model
 from raymc.methods import METHODS
 from raymc.metrics import clustering_scores
 from raymc.metrics.downstream import downstream_accuracies
+from raymc.metrics.spectra import group_spectra
+from raymc.metrics.subspace import rank_scores
 from raymc.ops import affinity_rows
 from raymc.ops.sinkhorn import symmetric_scaling
 from raymc.rng import seed32
-from raymc.training.evaluate import ranks
 from raymc.training.run import run
 from raymc.training.smoke import limit, limited, one_step
 from raymc.training.stages import check_sizes
@@ -322,9 +323,13 @@ def test_ranks_are_of_all_and_the_means_over_clusters_and_classes() -> None:
     z = torch.cat([eye[:2].repeat(6, 1), eye[2:5].repeat(4, 1)])
     labels = torch.arange(2).repeat_interleave(12)
     classes = torch.arange(4).repeat_interleave(6)
-    assert ranks(z, labels, classes) == {"rank_all": 5.0, "rank_clusters": 2.5, "rank_classes": 2.5}
-    assert ranks(z, torch.zeros(24), None) == {"rank_all": 5.0, "rank_clusters": 5.0}
-    assert ranks(z, classes + 3, labels)["rank_clusters"] == 2.5
+    assert rank_scores(*group_spectra(z, labels, classes)) == {
+        "rank_all": 5.0,
+        "rank_clusters": 2.5,
+        "rank_classes": 2.5,
+    }
+    assert rank_scores(*group_spectra(z, torch.zeros(24))) == {"rank_all": 5.0, "rank_clusters": 5.0}
+    assert rank_scores(*group_spectra(z, classes + 3, labels))["rank_clusters"] == 2.5
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from raymc import datasets
 from raymc.cli import execute
 from raymc.datasets import Dataset, Split, load
 from raymc.datasets.catalogue import SOURCES
-from raymc.training import evaluate, loop
+from raymc.training import inference, loop
 from raymc.training.smoke import limit
 from tests.fabricated_data import small, write_compact
 
@@ -133,12 +133,12 @@ def test_it_ends_in_time_though_saves_are_far_apart(few: Dataset, monkeypatch: p
 
 def test_both_probes_at_the_end_are_of_one_pass(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    features = evaluate.features
+    features = inference.features
 
     def counted(*args: Any) -> Any:
         passes.append(len(args[-1]))
         return features(*args)
 
-    monkeypatch.setattr(evaluate, "features", counted)
+    monkeypatch.setattr(inference, "features", counted)
     go("out", "nmce_digits", *TINY, "--probe-every", "0")
     assert few.test is not None and passes == [len(few.train), len(few.test)]

@@ -17,8 +17,8 @@ from raymc.methods import METHODS
 from raymc.methods.base import ASSIGNER, Method, preset_values
 from raymc.nets import BACKBONES
 from raymc.nets.autoencoder import AUTOENCODERS
-from raymc.training.evaluate import heads
 from raymc.training.feed import Feed
+from raymc.training.inference import heads
 from raymc.training.loop import Hooks, fit
 from raymc.training.optim import Optimisers
 from raymc.training.smoke import limit

@@ -33,7 +33,7 @@ from raymc.metrics.label_free import (
     selection_regret,
     silhouette,
 )
-from raymc.metrics.subspace import numerical_rank
+from raymc.metrics.spectra import group_spectra
 from raymc.training import evaluate, reference
 from raymc.training.feed import Feed
 
@@ -191,7 +191,9 @@ def measured(data: Dataset, seed: int = 0) -> tuple[dict[str, float], dict[str, 
     torch.manual_seed(seed)
     model = nn.ModuleDict({"encoder": METHOD.build("encoder", config, (6,), 3)})
     feed = Feed.build(data, "none", torch.device("cpu"), torch.float32, False, Workers())
-    return evaluate.final_metrics(METHOD, model, config, data, feed, 3, 0)
+    found = evaluate.evaluate_model(METHOD, model, config, data, feed, 3, 0)
+    assert found is not None
+    return evaluate.final_metrics(found, config, data, feed, 0), found.arrays
 
 
 def test_a_training_records_them_the_same_with_labels_and_without() -> None:
@@ -199,7 +201,7 @@ def test_a_training_records_them_the_same_with_labels_and_without() -> None:
     without, _ = measured(blobs(labelled=False))
     assert {"rate_reduction", "probe", "silhouette", "embedding_rank", "clusters_used"} <= set(without)
     assert {name: with_labels[name] for name in without} == without and "acc" not in without
-    assert without["embedding_rank"] == numerical_rank(arrays["embedding"])
+    assert without["embedding_rank"] == group_spectra(arrays["embedding"])[0].ranks()[0]
     space = reference_space(blobs().train.x[reference_rows(120)])
     found = label_free_scores(space, arrays["labels"][reference_rows(120)])
     assert {name: without[name] for name in found} == found

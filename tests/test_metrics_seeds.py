@@ -33,7 +33,8 @@ from raymc.metrics.seeds import (
     pairwise_ari,
     summary,
 )
-from raymc.training.evaluate import ranks, rate_reduction
+from raymc.metrics.spectra import group_spectra
+from raymc.metrics.subspace import rank_scores
 
 # MLC, Table 6: ACC in percent of ten seeds from one stage 1.
 MLC = [84.5, 84.8, 84.8, 84.6, 84.4, 84.4, 84.0, 84.3, 84.4, 84.6]
@@ -138,7 +139,14 @@ def test_every_metric_that_is_a_share_has_its_bounds() -> None:
         *hdbscan.fit(x, 5).facts,
         *(f"downstream_{name}" for name in downstream_accuracies(x, y, x, y, 0)),
     ]
-    names += [*rate_reduction(x, y, False), *ranks(x, y, y), *BOUNDED, *OBJECTIVES, "error_rate", "cra_centers"]
+    names += [
+        "rate_reduction",
+        *rank_scores(*group_spectra(x, y, y)),
+        *BOUNDED,
+        *OBJECTIVES,
+        "error_rate",
+        "cra_centers",
+    ]
     names += [f"{probe}_pool{end}" for probe in ("svm", "knn", "nearest_subspace") for end in ("", "_averaged")]
     names += [f"{part}_{name}" for part in ("test", "clustered") for name in LABEL_METRICS]
     assert {name for name in names if bounds(name) is None} == WITHOUT_BOUNDS

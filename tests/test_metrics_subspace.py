@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
-from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
+from raymc.metrics.spectra import ENERGY, group_spectra
+from raymc.metrics.subspace import z_similarity
 
 
 def union_of_subspaces(
@@ -56,6 +57,10 @@ def test_similarities_of_many_points_are_a_fair_sample(monkeypatch: pytest.Monke
     assert part == pytest.approx(whole, abs=0.03)
 
 
+def numerical_rank(z: Tensor, energy: float = ENERGY) -> int:
+    return group_spectra(z)[0].ranks(energy)[0]
+
+
 def test_numerical_rank_counts_the_energy() -> None:
     z = torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.1]))  # energies 9, 4, 1, 0.01
     assert [numerical_rank(z, e) for e in (0.5, 0.9, 0.95, 0.9999)] == [1, 2, 3, 4]
@@ -66,9 +71,9 @@ def test_numerical_rank_counts_the_energy() -> None:
 
 def test_singular_values_of_each_cluster() -> None:
     z = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0, 0, 5], [0, 0, 12]])
-    values = cluster_singular_values(z, [3, 3, -1, -1])
-    torch.testing.assert_close(values[3], torch.tensor([2.0, 1.0]).double())
-    torch.testing.assert_close(values[-1], torch.tensor([13.0, 0.0]).double())
+    values = group_spectra(z, [3, 3, -1, -1])[1].singular_values()
+    np.testing.assert_allclose(values[3], [2, 1])
+    np.testing.assert_allclose(values[-1], [13, 0], atol=1e-6)
 
 
 def test_probes_read_what_is_there() -> None:
@@ -77,6 +82,9 @@ def test_probes_read_what_is_there() -> None:
     fit, held = rows % 3 != 0, rows % 3 == 0
     names = torch.tensor([-5, 3, 40])[y]
     assert nearest_subspace_accuracy(train[fit], names[fit], train[held], names[held], components=4) == 1.0
+    few = train[:, :3]  # every class fills the space: the smallest label
+    share = float((names[held] == -5).double().mean())
+    assert nearest_subspace_accuracy(few[fit], names[fit], few[held], names[held]) == share
     centres = torch.randn(3, 24, generator=torch.Generator().manual_seed(2))
     blobs = (4 * centres)[y] + torch.randn(180, 24, generator=torch.Generator().manual_seed(3))
     for accuracy in (svm_accuracy, knn_accuracy):

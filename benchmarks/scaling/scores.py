@@ -19,7 +19,8 @@ from torch.nn import functional
 from benchmarks.scaling.counts import CLUSTERS, IMAGE, IMAGES
 from raymc.datasets.base import Split
 from raymc.metrics.label_free import label_free_scores, reduced, reference_rows, reference_space
-from raymc.metrics.subspace import numerical_rank
+from raymc.metrics.spectra import group_spectra
+from raymc.metrics.subspace import subspace_tables
 from raymc.training import evaluate, outputs
 
 WIDTH, RANK, TIMES = 128, 8, 3
@@ -44,14 +45,12 @@ def _parts(images: Tensor, z: Tensor, labels: Tensor, y: Tensor, folder: Path) -
     some = reference_rows(len(z))
     space = reference_space(reduced(images[some].float() / 255))  # once for all trainings of a process
     evaluation: Parts = {
-        "coding rates": lambda: evaluate.rate_reduction(z, labels),
-        "ranks": lambda: evaluate.ranks(z, labels, y),
+        "ranks and coding rates": lambda: group_spectra(z, labels, y),
         "labels": lambda: evaluate.scores(Split(z, y), labels),
     }
     end: Parts = {
-        "coding rates": evaluation["coding rates"],
-        "rank": lambda: numerical_rank(z),
-        "geometry": lambda: evaluate.geometry(z, labels, y),
+        "ranks and coding rates": lambda: group_spectra(z, labels),
+        "geometry": lambda: subspace_tables(z, labels, y, *group_spectra(z, labels)),
         "reference space": lambda: label_free_scores(space, labels[some]),
         "gallery": lambda: outputs.write_arrays(folder / "gallery.npz", outputs.gallery(images, z, labels)),
         "similarity": lambda: outputs.write_arrays(folder / "similarity.npz", outputs.similarity_map(z, labels)),

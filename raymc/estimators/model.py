@@ -26,15 +26,15 @@ from raymc.methods import METHODS
 from raymc.methods.base import ASSIGNER
 from raymc.ops.blocks import ROWS
 from raymc.storage.stage_store import Store
-from raymc.training import evaluate, model_files
-from raymc.training.evaluate import Assigned
+from raymc.training import inference, model_files
 from raymc.training.features.data import ALONE, encoder_facts
 from raymc.training.features.inputs import Inputs
 from raymc.training.features.stage import CHUNK, Features, Report
 from raymc.training.feed import Inputs as NetInputs
+from raymc.training.inference import Assigned
 from raymc.training.model_files import FOLDER, Record, TrainedModel
 from raymc.training.precision import exact_float32
-from raymc.training.stages import channels_last_of, dtype_of, place
+from raymc.training.stages import autocast_of, channels_last_of, dtype_of, place
 from raymc.training.training import pick_device
 
 WHOLE_FEATURES = ROWS // CHUNK
@@ -120,7 +120,8 @@ class Model:
         if assigner is not None:  # it keeps its own type
             modules[ASSIGNER] = assigner.to(self._device)
         policy = POLICIES[config.augmentation]  # what its strength scales are draws, and here are none
-        self._net = NetInputs(policy, self._device, dtype_of(config), channels_last_of(config, self._device))
+        half, by_pixel = autocast_of(config, self._device), channels_last_of(config, self._device)
+        self._net = NetInputs(policy, self._device, dtype_of(config), by_pixel, half)
         self.embedding_dim = self._probe()
 
     @property
@@ -201,10 +202,10 @@ class Model:
         return f"<raymc model: {of}, {self.n_clusters} clusters, samples of {kind}>"
 
     def _assign(self, x: Tensor) -> dict[str, Tensor]:
-        return vars(evaluate.assign(self._method, self.trained.modules, self._net, x))
+        return vars(inference.assign(self._method, self.trained.modules, self._net, x).cpu())
 
     def _embed(self, x: Tensor) -> Tensor:
-        return evaluate.heads(self._method, self.trained.modules, self._net, x)[0].cpu()
+        return inference.heads(self._method, self.trained.modules, self._net, x)[0].float().cpu()
 
     def _mapped(
         self,

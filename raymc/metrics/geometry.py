@@ -146,16 +146,16 @@ def _tables(x: _Space, z: _Space, k: int) -> _Tables:
     # Made beforehand: small results kept between large temporary ones would hold the freed memory in pieces.
     gaps = x.points.new_empty(len(x.points), k)
     rank_x, rank_z = torch.empty_like(gaps, dtype=torch.int64), torch.empty_like(gaps, dtype=torch.int64)
-    widths, squares = (x.points.shape[1] ** 0.5, z.points.shape[1] ** 0.5), 0.0
+    widths, squares = (x.points.shape[1] ** 0.5, z.points.shape[1] ** 0.5), gaps.new_zeros(())
     for rows, keys_x, keys_z in _blocks(x, z):
         difference = _distances(keys_x).sub_(_distances(keys_z))
-        squares += float(torch.linalg.vector_norm(difference)) ** 2
+        squares += torch.linalg.vector_norm(difference).square()
         near_x, near_z = (_without_own(keys).topk(k, dim=1, largest=False) for keys in (keys_x, keys_z))
         rank_x[rows] = _ranks(keys_x, near_z.indices)
         rank_z[rows] = _ranks(keys_z, near_x.indices)
         to_z = keys_z.gather(1, near_x.indices)
         gaps[rows] = _distances(near_x.values) / widths[0] - _distances(to_z) / widths[1]
-    return _Tables(rank_x, rank_z, gaps, squares)
+    return _Tables(rank_x, rank_z, gaps, float(squares))
 
 
 def _blocks(x: _Space, z: _Space) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -1,6 +1,11 @@
-"""Whether clusters are low-dimensional subspaces, orthogonal to each other (NMCE, Appendix A)."""
+"""Whether clusters are low-dimensional subspaces, orthogonal to each other (NMCE, Appendix A).
+
+`Spectra` are those of `raymc.metrics.spectra.group_spectra`: of all rows, of clusters, of classes.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc.metrics.clustering import Labels, as_labels
+from raymc.metrics.spectra import Spectra
+
+EPS_SQ = 0.2
+"""Rate reductions of different trials are compared at this distortion."""
 
 MOST_POINTS = 4096
 """z_similarity looks at all pairs of at most this many points."""
@@ -38,22 +47,29 @@ def z_similarity(z: Tensor, found: Labels, true: Labels | None = None, seed: int
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def numerical_rank(z: Tensor, energy: float = 0.95) -> int:
-    """The least number of singular values of z `[n, d]` with `energy` of their sum of squares; 0 of zeros."""
-    rows = torch.as_tensor(z).detach().double()
-    gram = rows.mT @ rows if len(rows) > rows.shape[1] else rows @ rows.mT  # of which the small one is soon taken apart
-    squares = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)
-    total = float(squares.sum())
-    if total == 0:
-        return 0
-    return int((squares.cumsum(0) < energy * total * (1 - 1e-12)).sum()) + 1
+def rank_scores(whole: Spectra, clusters: Spectra, classes: Spectra | None = None) -> dict[str, float]:
+    """Numerical rank of all rows, and its mean over the found clusters and over the true classes (MLC figure 3b)."""
+    groups = {"rank_clusters": clusters} | ({} if classes is None else {"rank_classes": classes})
+    return {"rank_all": float(whole.ranks()[0])} | {name: float(np.mean(of.ranks())) for name, of in groups.items()}
 
 
-def cluster_singular_values(z: Tensor, labels: Labels) -> dict[int, Tensor]:
-    """Singular values, descending, of each cluster's rows of z `[n, d]` (not centred: subspaces contain 0)."""
-    found = as_labels(labels)
-    rows = torch.as_tensor(z).detach().cpu().double()
-    return {int(j): torch.linalg.svdvals(rows[torch.as_tensor(found == j)]) for j in np.unique(found)}
+def rate_reduction(whole: Spectra, clusters: Spectra) -> float:
+    """R - R_c of rows of length 1 (NMCE eq. 3, weighted by cluster mass) at the distortion `EPS_SQ`."""
+    shares = clusters.sizes / clusters.sizes.sum()
+    return float(whole.rates(EPS_SQ)[0] - shares @ clusters.rates(EPS_SQ))
+
+
+def subspace_tables(z: Tensor, found: Labels, true: Labels | None, whole: Spectra, clusters: Spectra) -> dict[str, Any]:
+    """Tables of appendix A, in what JSON can hold: |cos| within and across, singular values and ranks per cluster.
+
+    `whole` and `clusters` are the spectra of z `[n, d]` and of the clusters `found` `[n]`.
+    """
+    ranks = dict(zip(map(str, clusters.names), clusters.ranks(), strict=True))
+    return {
+        "z_similarity": z_similarity(z, found, true),
+        "numerical_rank": {"all": whole.ranks()[0], **ranks},
+        "singular_values": {str(name): values.tolist() for name, values in clusters.singular_values().items()},
+    }
 
 
 def _by_cluster(

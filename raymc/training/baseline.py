@@ -15,8 +15,9 @@ from raymc.datasets import Dataset
 from raymc.distributed import Workers
 from raymc.metrics.seeds import agreement
 from raymc.ops.blocks import in_blocks
-from raymc.training.evaluate import plain_inputs, scores
+from raymc.training.evaluate import scores
 from raymc.training.feed import Feed
+from raymc.training.inference import plain_inputs
 from raymc.training.reference import reference_scores
 from raymc.training.stages import clusters_of
 

@@ -1,4 +1,4 @@
-"""Evaluation on whole splits: labels, clustering scores, geometry of the embedding, probes."""
+"""Evaluation on whole splits: labels, clustering scores, geometry of the embedding."""
 
 from __future__ import annotations
 
@@ -12,140 +12,69 @@ from torch import Tensor, nn
 from raymc import clusterers
 from raymc.config import Config
 from raymc.datasets import Dataset, Split
-from raymc.methods.base import ASSIGNER, Method, confidence_of, labels_of
+from raymc.distributed import leads
+from raymc.methods.base import ASSIGNER, Method
 from raymc.metrics import cluster_shares, clustering_scores
-from raymc.metrics.downstream import downstream_accuracies, held_out
 from raymc.metrics.geometry import geometry_scores, learnt_centre_agreement
 from raymc.metrics.names import LABEL_METRICS
-from raymc.metrics.probes import knn_accuracy, nearest_subspace_accuracy, svm_accuracy
-from raymc.metrics.subspace import cluster_singular_values, numerical_rank, z_similarity
-from raymc.ops import coding_rate
-from raymc.ops.blocks import ROWS, in_blocks
-from raymc.rng import generator
+from raymc.metrics.spectra import Spectra, group_spectra
+from raymc.metrics.subspace import rank_scores, rate_reduction
+from raymc.ops.uploads import uploaded
+from raymc.training import inference
 from raymc.training.feature_bank import BankedStage
-from raymc.training.feed import Feed, Inputs
+from raymc.training.feed import Feed
+from raymc.training.probing import downstream
 from raymc.training.reference import reference_scores
+from raymc.training.transfer import fetched, rows_at
 
-HEADS = ("projection", "subspace")  # features with unit rows
-PROBE_ROWS = 1024  # samples whose views are drawn together: the figures of probes depend on it
-REFERENCE_EPS_SQ = 0.2  # rate reductions of different trials are compared at this distortion
 WATCHED_SCORES = (*LABEL_METRICS, "rate_reduction", "rank_all", "rank_clusters", "rank_classes")
-SNAPSHOTS = (0, 0.03, 0.07, 0.1, 0.23, 0.4, 0.53, 0.7, 0.83, 1)  # shares of a stage's epochs
-SNAPSHOT_POINTS = 1000
 WATCHED = 2048  # samples that are clustered to watch a training whose head does not assign
 
 
-@torch.no_grad()
-def features(method: Method, model: nn.ModuleDict, feed: Feed, x: Tensor, views: int = 0) -> dict[str, Tensor]:
-    """Features of samples `[n, …]` in eval mode, on the CPU; means over `views` augmented passes (0: plain).
-
-    A head's unit rows are normalised again after averaging, other features are not, as in the published code.
-    """
-
-    def of(index: Tensor) -> dict[str, Tensor]:
-        rows = x[index]
-        inputs = [feed.augmented(rows, "probe", v, int(index[0])) for v in range(views)] or [feed.plain(rows)]
-        passes = [method.features(model, one) for one in inputs]
-        return {name: torch.stack([p[name].float() for p in passes]).mean(0).cpu() for name in passes[0]}
-
-    whole = _mapped(model, of, torch.arange(len(x)), PROBE_ROWS)
-    heads = {name: nn.functional.normalize(whole[name], dim=1) for name in HEADS if name in whole}
-    return whole | heads
-
-
 @dataclass(frozen=True)
-class Assigned:
-    """Of n samples, on the CPU: labels int64 `[n]`, confidence in 0..1 `[n]`, embedding float32 `[n, d]`.
+class Evaluation:
+    """What the device is needed for, of a model on the paper's split and the held-out one; all of it on the CPU.
 
-    `ruled` `[n]` are the labels by the model's own rule, which are others only where a sample's label was `known`.
+    Attributes:
+        arrays: `labels`, `ruled`, `confidence` and `embedding` (as in `Assigned`), `test_labels`, `test_confidence`.
+            Where clusters were found among a part of the samples, `clustered` are their positions; where the number
+            of clusters was looked for, `coding_lengths` `[m, 2]` has a number and its length in each row.
+        test_z: the embedding of the held-out split.
+        metrics: how clusters were found; ranks, rate reduction, geometry.
+        spectra: of the embedding and of its clusters.
     """
 
-    labels: Tensor
-    ruled: Tensor
-    confidence: Tensor
-    z: Tensor
-
-
-@torch.no_grad()
-def assign(
-    method: Method, model: nn.ModuleDict, feed: Inputs, x: Tensor, known: tuple[Tensor, Tensor] | None = None
-) -> Assigned:
-    """Clusters and embedding of samples `[n, …]` in eval mode.
-
-    `known` has positions `[m]` and labels `[m]` of samples that were clustered themselves: they keep their labels.
-    """
-    given = torch.full((len(x),), -1)
-    if known is not None:
-        given[known[0]] = known[1]
-
-    def of(index: Tensor) -> dict[str, Tensor]:
-        inputs = feed.plain(x[int(index[0]) : int(index[-1]) + 1] if len(index) else x[:0])
-        z, c = method.heads(model, inputs)
-        own, ruled = given[index].to(z.device), labels_of(model, z, c)
-        labels = torch.where(own < 0, ruled, own)
-        sure = confidence_of(method, model, z, c, labels)
-        found = {"labels": labels, "ruled": ruled, "confidence": sure.float(), "z": z.float()}
-        return {name: value.cpu() for name, value in found.items()}
-
-    return Assigned(**_mapped(model, of, torch.arange(len(x))))
-
-
-@torch.no_grad()
-def heads(method: Method, model: nn.ModuleDict, feed: Inputs, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Embedding `[n, d]` of samples and the cluster head's output, in eval mode, on the training device, float32."""
-
-    def of(rows: Tensor) -> dict[str, Tensor]:
-        z, c = method.heads(model, feed.plain(rows))
-        return {"z": z.float()} | ({} if c is None else {"c": c.float()})
-
-    found = _mapped(model, of, x)
-    return found["z"], found.get("c")
+    arrays: dict[str, Tensor]
+    test_z: Tensor | None
+    metrics: dict[str, float]
+    spectra: tuple[Spectra, Spectra]
+    n_clusters: int
 
 
 def watched(
     method: Method, model: nn.ModuleDict, config: Config, data: Dataset, feed: Feed, n_clusters: int, seed: int
 ) -> dict[str, float]:
-    """What an epoch's evaluation records: scores, rate reduction, numerical ranks.
+    """What an epoch's evaluation records: scores, rate reduction, numerical ranks; all workers see the samples.
 
-    Where the head does not assign they are of at most 2048 samples, clustered anew, which may raise TrainingError.
+    On the first worker, nothing on the others. Where the head does not assign they are of at most 2048 samples,
+    clustered anew, which may raise TrainingError.
     """
-    split = data.train
+    split, x = data.train, feed.samples
     if config.clustering == "head":
-        assigned = assign(method, model, feed, split.x)
+        assigned = inference.assign(method, model, feed, x, feed.workers)
         labels, z = assigned.labels, assigned.z
     else:
-        split = split.rows(clusterers.chosen_rows(config, len(split), WATCHED))
-        z, c = heads(method, model, feed, split.x)
-        labels = clusterers.find(config, z, c, n_clusters, seed, method.unit_rows).labels
-    here, found = z.to(feed.device), labels.to(feed.device)
-    y = None if split.y is None else split.y.to(feed.device)
-    return scores(split, labels) | rate_reduction(here, found, method.unit_rows) | ranks(here, found, y)
-
-
-def plain_inputs(feed: Feed, x: Tensor) -> Tensor:
-    """Samples as the network sees them, flat `[n, d]`, float32, on the CPU."""
-    return in_blocks(lambda rows: feed.plain(rows).flatten(1).float().cpu(), x)
-
-
-def snapshot_epochs(epochs: int) -> set[int]:
-    """Epochs after which the embedding is kept, as in figure A3 of DCRL; 0 is before the first."""
-    return {round(share * epochs) for share in SNAPSHOTS}
-
-
-def snapshot_rows(n: int) -> Tensor:
-    """Positions of the samples whose embedding is kept, the same for all seeds."""
-    return torch.randperm(n, generator=generator(0, "snapshots"))[:SNAPSHOT_POINTS].sort().values
-
-
-def ranks(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, float]:
-    """Numerical rank of all, and its mean over the found clusters and over the true classes (MLC figure 3b)."""
-
-    def mean(groups: Tensor) -> float:
-        found = torch.unique(groups).tolist()
-        return sum(numerical_rank(z[groups == one]) for one in found) / len(found)
-
-    by_class = {} if y is None else {"rank_classes": mean(y)}
-    return {"rank_all": float(numerical_rank(z)), "rank_clusters": mean(labels), **by_class}
+        rows = clusterers.chosen_rows(config, len(split), WATCHED)
+        split, x = split.rows(rows), rows_at(x, uploaded(rows, x.device), feed.device)
+        z, c = inference.heads(method, model, feed, x, feed.workers)
+    if not leads(feed.group):
+        return {}
+    if config.clustering != "head":
+        labels = _find(config, z, c, n_clusters, seed, method.unit_rows).labels
+    labels = labels.cpu()
+    y = () if split.y is None else (split.y,)
+    spectra, reduction = _spectra(z.float(), method.unit_rows, labels, *y)
+    return scores(split, labels) | {"rate_reduction": reduction} | rank_scores(*spectra)
 
 
 def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
@@ -155,7 +84,7 @@ def scores(split: Split, labels: Tensor, prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in clustering_scores(split.y, labels).items()}
 
 
-def final_metrics(
+def evaluate_model(
     method: Method,
     model: nn.ModuleDict,
     config: Config,
@@ -164,149 +93,97 @@ def final_metrics(
     n_clusters: int,
     seed: int,
     banked: BankedStage | None = None,
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Metrics on the paper's split and the held-out one, and the arrays behind them (labels, embedding).
+) -> Evaluation | None:
+    """Clusters and embedding of both splits, by one pass over the samples in which all workers take part.
 
-    Where the number of clusters was looked for, `coding_lengths` `[m, 2]` is among the arrays: a number, its length;
-    `ruled` is as in `Assigned`.
-
-    Where clusters are found among samples, the model gets the assigner that labels others, and where those samples
-    are a part of the split, `clustered_acc`, … are on them alone. With `banked`, samples are seen through the bank of
-    a frozen backbone.
+    None on all workers but the first. Where clusters are found among samples, the model gets the assigner that labels
+    others. With `banked`, samples are seen through the bank of a frozen backbone.
     """
-    arrays: dict[str, Tensor] = {}
-    metrics: dict[str, float] = {}
     net, seen, its_feed = (banked.model, banked.data, banked.feed) if banked else (model, data, feed)
-    known = None
-    if config.clustering != "head":
+    splits = [its_feed.samples, *([] if seen.test is None else [seen.test.x])]
+    by_head = config.clustering == "head"
+    one_pass: Callable[..., Any] = inference.assign if by_head else inference.heads
+    found = [one_pass(method, net, its_feed, x, feed.workers) for x in splits]
+    if not leads(feed.group):
+        return None
+    facts: Mapping[str, float] = {}
+    arrays: dict[str, Tensor] = {}
+    if not by_head:
         rows = clusterers.chosen_rows(config, len(data.train))
-        chosen = seen.train.rows(rows)
-        found = clusterers.find(config, *heads(method, net, its_feed, chosen.x), n_clusters, seed, method.unit_rows)
-        model[ASSIGNER] = net[ASSIGNER] = found.assigner
-        metrics |= found.facts
-        n_clusters = int(found.facts.get("clusters_found", n_clusters))
-        known = rows, found.labels.cpu()
-        if found.coding_lengths:
-            arrays["coding_lengths"] = torch.tensor(list(found.coding_lengths.items()), dtype=torch.float64)
-        if len(rows) < len(data.train):
-            metrics |= scores(chosen, found.labels, "clustered_")
-            arrays["clustered"] = rows
-    assigned = assign(method, net, its_feed, seen.train.x, known)
-    labels, z = assigned.labels, assigned.z
-    metrics |= scores(data.train, labels)
-    arrays |= {"labels": labels, "ruled": assigned.ruled, "confidence": assigned.confidence, "embedding": z}
-    test_z = None
-    if data.test is not None and seen.test is not None:
-        of_test = assign(method, net, its_feed, seen.test.x)
-        test_z = of_test.z
-        arrays |= {"test_labels": of_test.labels, "test_confidence": of_test.confidence}
-        metrics |= scores(data.test, of_test.labels, "test_")
-    metrics |= cluster_shares(labels, n_clusters)
-    here = z.to(feed.device)
-    metrics |= {"embedding_rank": float(numerical_rank(here))}
-    metrics |= rate_reduction(here, labels.to(feed.device), method.unit_rows)
-    metrics |= reference_scores(data, feed, labels)
+        clusters = _find(config, *_rows_of(found[0], rows), n_clusters, seed, method.unit_rows)
+        model[ASSIGNER] = net[ASSIGNER] = clusters.assigner
+        known = [(rows, clusters.labels), None]
+        found = [inference.assigned(method, net, z, c, own) for (z, c), own in zip(found, known, strict=False)]
+        facts, arrays = clusters.facts, _arrays_of(clusters, rows, len(data.train))
+    train, *test = found
+    there = {"labels": train.labels, "ruled": train.ruled, "confidence": train.confidence, "embedding": train.z}
+    for one in test:
+        there |= {"test_labels": one.labels, "test_confidence": one.confidence, "test_z": one.z}
+    arrays |= fetched(there)
+    spectra, reduction = _spectra(train.z, method.unit_rows, arrays["labels"])
+    metrics = {**facts, "embedding_rank": float(spectra[0].ranks()[0]), "rate_reduction": reduction}
     if config.geometry:
-        metrics |= preserved_geometry(feed, model, data.train.x, z, labels)
+        metrics |= preserved_geometry(feed, model, train.z, arrays["labels"])
+    test_z, count = arrays.pop("test_z", None), int(facts.get("clusters_found", n_clusters))
+    return Evaluation(arrays, test_z, metrics, (spectra[0], spectra[1]), count)
+
+
+def final_metrics(found: Evaluation, config: Config, data: Dataset, feed: Feed, seed: int) -> dict[str, float]:
+    """All metrics of an evaluation: those that it has, and what is work for the CPU, as `feed` should be on it.
+
+    Where clusters were found among a part of the split, `clustered_acc`, … are on that alone.
+    """
+    arrays, metrics = found.arrays, dict(found.metrics)
+    labels = arrays["labels"]
+    if "clustered" in arrays:
+        metrics |= scores(data.train.rows(arrays["clustered"]), labels[arrays["clustered"]], "clustered_")
+    metrics |= scores(data.train, labels)
+    if data.test is not None:
+        metrics |= scores(data.test, arrays["test_labels"], "test_")
+    metrics |= cluster_shares(labels, found.n_clusters) | reference_scores(data, feed, labels)
     if config.downstream:
-        metrics |= downstream(data, z, test_z, seed)
-    return metrics, arrays
+        metrics |= downstream(data, arrays["embedding"], found.test_z, seed)
+    return metrics
 
 
-def preserved_geometry(feed: Feed, model: nn.ModuleDict, x: Tensor, z: Tensor, labels: Tensor) -> dict[str, float]:
-    """GCML's six scores of the embedding z `[n, d]` of samples x, as the network sees them, and found labels `[n]`.
+def preserved_geometry(feed: Feed, model: nn.ModuleDict, z: Tensor, labels: Tensor) -> dict[str, float]:
+    """GCML's six scores of the embedding z `[n, d]` of the samples, as the network sees them, and found labels `[n]`.
 
     A model with centres of its own has a seventh, `cra_centers`.
     """
     device = feed.device if feed.device.type == "cuda" else torch.device("cpu")
-    inputs = plain_inputs(feed, x).to(device)
+    inputs = inference.plain_inputs(feed, feed.samples).to(device)
     found = geometry_scores(inputs, z.to(device), labels)
     if "centers" in model:
         found["cra_centers"] = learnt_centre_agreement(inputs, labels, model["centers"]().to(device))
     return found
 
 
-def downstream(data: Dataset, z: Tensor, test_z: Tensor | None, seed: int) -> dict[str, float]:
-    """`downstream_mlp`, … of classifiers fitted on z of the training split; nothing without labels.
+def _find(
+    config: Config, z: Tensor, c: Tensor | None, n_clusters: int, seed: int, unit_rows: bool
+) -> clusterers.Clusters:
+    """See `raymc.clusterers.find`, which is of float32."""
+    return clusterers.find(config, z.float(), None if c is None else c.float(), n_clusters, seed, unit_rows)
 
-    They are tested on the held-out split or, without one, on a fifth of the training split, the same for all seeds.
+
+def _rows_of(outputs: tuple[Tensor, Tensor | None], rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    z, c = outputs
+    index = uploaded(rows, z.device)
+    return z[index], None if c is None else c[index]
+
+
+def _arrays_of(clusters: clusterers.Clusters, rows: Tensor, n: int) -> dict[str, Tensor]:
+    """What an evaluation says of clusters found among the samples at `rows` of n."""
+    lengths = torch.tensor(list(clusters.coding_lengths.items()), dtype=torch.float64)
+    found = {"coding_lengths": lengths} if len(lengths) else {}
+    return found | ({"clustered": rows} if len(rows) < n else {})
+
+
+def _spectra(z: Tensor, unit_rows: bool, *labels: Tensor) -> tuple[list[Spectra], float]:
+    """Spectra of z `[n, d]` and of its groups by each of `labels` `[n]`; the rate reduction of the first ones.
+
+    That is of directions: rows that are not of length 1 are scaled to it.
     """
-    y, test = data.train.y, data.test
-    if y is None:
-        return {}
-    if test is not None and test.y is not None and test_z is not None:
-        found = downstream_accuracies(z, y, test_z, test.y, seed)
-    else:
-        fitted, asked = held_out(y)
-        found = downstream_accuracies(z[fitted], y[fitted], z[asked], y[asked], seed)
-    return {f"downstream_{name}": value for name, value in found.items()}
-
-
-def rate_reduction(z: Tensor, labels: Tensor, unit_rows: bool = True) -> dict[str, float]:
-    """R - R_c of a labelled embedding (NMCE eq. 3, weighted by cluster mass) at the reference distortion.
-
-    Rows that are not of length 1 are scaled to it.
-    """
-    z = z if unit_rows else nn.functional.normalize(z, dim=1)
-    groups = [z[labels == one] for one in torch.unique(labels).tolist()]  # each row in one product, not in k
-    within = sum(len(group) / len(z) * coding_rate(group, REFERENCE_EPS_SQ) for group in groups)
-    return {"rate_reduction": float(coding_rate(z, REFERENCE_EPS_SQ) - within)}
-
-
-def geometry(z: Tensor, labels: Tensor, y: Tensor | None) -> dict[str, Any]:
-    """Tables of appendix A: |cos| within and across clusters, singular values and numerical rank per cluster."""
-    values = cluster_singular_values(z, labels)
-    return {
-        "z_similarity": z_similarity(z, labels, y),
-        "numerical_rank": {"all": numerical_rank(z)}
-        | {str(k): numerical_rank(z[labels == k]) for k in torch.unique(labels).tolist()},
-        "singular_values": {str(k): list(map(float, v)) for k, v in values.items()},
-    }
-
-
-def probes(
-    method: Method, model: nn.ModuleDict, data: Dataset, feed: Feed, views: int, asked: str = "all"
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Table 2: SVM, k-NN and nearest-subspace accuracy on the held-out split, by feature, plain and averaged.
-
-    Fitted on the training split with its labels: figures about the features, not about the clustering. `asked` is the
-    key `probe_features`; with `views` 0 there is no average.
-    """
-    if data.test is None or data.train.y is None or data.test.y is None:
-        return {}
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for title, count in {"plain": 0, f"average_{views}": views}.items() if views else (("plain", 0),):
-        train = features(method, model, feed, data.train.x, count)
-        test = features(method, model, feed, data.test.x, count)
-        names = [name for name in train if asked == "all" or name in asked.replace(" ", "").split(",")]
-        table[title] = {
-            name: {
-                "svm": svm_accuracy(train[name], data.train.y, test[name], data.test.y),
-                "knn": knn_accuracy(train[name], data.train.y, test[name], data.test.y),
-                "nearest_subspace": nearest_subspace_accuracy(train[name], data.train.y, test[name], data.test.y),
-            }
-            for name in names
-        }
-    return table
-
-
-def probe_metrics(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
-    """The figures of `probes` by one name each: `svm_projection`, `svm_projection_averaged`, …"""
-    return {
-        f"{probe}_{feature}{'' if title == 'plain' else '_averaged'}": value
-        for title, rows in table.items()
-        for feature, found in rows.items()
-        for probe, value in found.items()
-    }
-
-
-def _mapped(
-    model: nn.ModuleDict, function: Callable[[Tensor], dict[str, Tensor]], x: Tensor, rows: int = ROWS
-) -> dict[str, Tensor]:
-    """See `in_blocks`, with the model in eval mode meanwhile."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    found = in_blocks(function, x, rows)
-    for module, training in modes:
-        module.training = training
-    return found
+    spectra = group_spectra(z, *labels)
+    directions = spectra if unit_rows else group_spectra(nn.functional.normalize(z, dim=1), labels[0])
+    return spectra, rate_reduction(*directions[:2])

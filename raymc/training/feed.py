@@ -24,6 +24,7 @@ from raymc.distributed import Workers, gather_rows, rows_of, shard_sizes
 from raymc.errors import InputError
 from raymc.methods.base import Batch
 from raymc.ops.blocks import ROWS, in_blocks
+from raymc.ops.uploads import uploaded
 from raymc.rng import Seed, generator, part
 from raymc.storage.stage_store import Store
 from raymc.training.ahead import Ahead
@@ -69,16 +70,24 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Inputs:
-    """How samples become what a network sees: by a policy without its draws, on a device, in a type."""
+    """How samples become what a network sees: by a policy without its draws, on a device, in a type.
+
+    `autocast` is the type of the network's operations that autocast knows; None: off.
+    """
 
     policy: Policy
     device: torch.device
     dtype: torch.dtype
     channels_last: bool
+    autocast: torch.dtype | None
 
     def plain(self, x: Tensor) -> Tensor:
         """Un-augmented network input of samples `[n, …]`."""
-        return self._shaped(self.policy.plain(x.to(self.device)))
+        return self._shaped(self.policy.plain(uploaded(x, self.device)))
+
+    def autocasting(self) -> torch.autocast:
+        """A context for passes of the network."""
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _shaped(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
@@ -115,6 +124,7 @@ class Feed(Inputs):
         compiled: bool = False,
         augment: Augment = Augment(),  # noqa: B008
         store: Store | None = None,
+        autocast: torch.dtype | None = None,
     ) -> Feed:
         """Move the samples to the device when they fit; neighbours are looked for in `store`.
 
@@ -126,7 +136,7 @@ class Feed(Inputs):
             samples = samples.to(device)
         k = augment.neighbours
         neighbours = Neighbours(data, samples, k, workers, store) if k else None
-        seen = (policy, device, dtype, channels_last)
+        seen = (policy, device, dtype, channels_last, autocast)
         return Feed(*seen, data, samples, augmentation, workers, compiled, neighbours)
 
     def steps(self, batch_size: int) -> tuple[int, int]:
@@ -205,7 +215,7 @@ class Feed(Inputs):
     def augmented(self, x: Tensor, *words: str | int) -> Tensor:
         """One augmented view of samples `[n, …]`, drawn by `words`."""
         drawn = self.policy.draw(generator(*words), len(x), tuple(x.shape[1:]))
-        return self._shaped(self.policy.apply(x.to(self.device), moved(drawn, self.device)))
+        return self._shaped(self.policy.apply(uploaded(x, self.device), moved(drawn, self.device)))
 
     def _batch(self, samples: Tensor, index: Tensor, draws: Drawing, count: int) -> Batch:
         def noise(draw: Callable[..., Tensor], kind: str, name: str, width: int) -> Tensor:

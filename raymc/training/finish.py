@@ -11,8 +11,9 @@ from raymc import clusterers
 from raymc.atomic import write_json
 from raymc.config import Config
 from raymc.metrics.rank_isometry import rank_and_isometry
+from raymc.metrics.subspace import subspace_tables
 from raymc.rng import seed_facts
-from raymc.training import evaluate, model_files, outputs, rows
+from raymc.training import evaluate, inference, model_files, outputs, probing, rows, snapshots
 from raymc.training.loop import Row
 from raymc.training.model_files import TrainedModel
 from raymc.training.precision import as_computed
@@ -27,12 +28,22 @@ def finish(
     curve: list[Row],
     keep_model: bool,
     keep_rows: bool,
-) -> Row:
-    """Evaluate, write the files of a training into `out` and return the content of `metrics.json`."""
+) -> Row | None:
+    """Evaluate, write the files of a training into `out` and return the content of `metrics.json`.
+
+    All workers take part in what is done on the device, which comes first and is given back then; the first one goes
+    on alone, the others have None.
+    """
     config, data = as_computed(training.config), training.dataset
-    metrics, arrays = evaluate.final_metrics(
-        training.method, model, config, data, training.feed, training.n_clusters, training.cluster_seed, training.banked
-    )
+    method, feed, seed = training.method, training.feed, training.cluster_seed
+    found = evaluate.evaluate_model(method, model, config, data, feed, training.n_clusters, seed, training.banked)
+    asked = (config.probe_views, config.probe_features)
+    probed = probing.probe_features(method, model, data, feed, *asked) if config.probes else {}
+    training.release_device(model)
+    if found is None:
+        return None
+    metrics = evaluate.final_metrics(found, config, data, training.feed, seed)
+    arrays = dict(found.arrays)
     z, ruled_labels, lengths = arrays.pop("embedding"), arrays.pop("ruled"), arrays.pop("coding_lengths", None)
     result: Row = {
         "method": config.method,
@@ -53,11 +64,10 @@ def finish(
     }
     if lengths is not None:
         result["coding_lengths"] = {str(int(count)): length for count, length in lengths.tolist()}
-    result["geometry"] = evaluate.geometry(z, arrays["labels"], data.train.y)
+    result["geometry"] = subspace_tables(z, arrays["labels"], data.train.y, *found.spectra)
     if config.probes:
-        asked = (config.probe_views, config.probe_features)
-        result["probes"] = evaluate.probes(training.method, model, data, training.feed, *asked)
-        metrics |= evaluate.probe_metrics(result["probes"])
+        result["probes"] = probing.probes(probed, data)
+        metrics |= probing.probe_metrics(result["probes"])
     write_json(out / "config.json", model_files.effective(config))
     labels = dict(arrays)
     if data.train.y is not None:
@@ -84,11 +94,11 @@ def _picture(training: Training, out: Path, z: torch.Tensor, labels: torch.Tenso
     """What the report shows of an embedding of points: its stages, its ranks and distances."""
     train = training.dataset.train
     if training.snapshots:
-        some = evaluate.snapshot_rows(len(train))
+        some = snapshots.snapshot_rows(len(train))
         found = {int(epoch): points for epoch, points in training.snapshots.items()}
         pictures = outputs.snapshots(found) | {"labels": labels[some].long()}
         outputs.write_arrays(out / "snapshots.npz", pictures | ({} if train.y is None else {"y": train.y[some]}))
-    x = evaluate.plain_inputs(training.feed, train.x)
+    x = inference.plain_inputs(training.feed, train.x)
     outputs.write_arrays(out / "geometry.npz", rank_and_isometry(x, z, labels))
 
 

@@ -50,7 +50,8 @@ class Hooks:
     Attributes:
         report: called with a row per epoch on every worker.
         save: writes an epoch checkpoint; None on workers that don't.
-        evaluate: metrics of the model after an epoch; it leaves the modules' modes as they were.
+        evaluate: metrics of the model after an epoch, asked of all workers, some of which may have none; it leaves the
+            modules' modes as they were.
         on_epoch: called with the model and the epochs that are done, before the first epoch and after each.
     """
 

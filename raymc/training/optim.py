@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from raymc.config import StageConfig
 from raymc.methods.base import Group, Step
 from raymc.training.lars import Lars
+from raymc.training.transfer import fetched
 
 MOMENTUM = 0.9
 LARS_TRUST = 0.02
@@ -93,7 +94,20 @@ class Optimisers:
             optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {title: optimiser.state_dict() for title, optimiser in self._optimisers.items()}
+        """The state of each group on the CPU: of a device all in one copy, for which is waited once."""
+        states = {title: optimiser.state_dict() for title, optimiser in self._optimisers.items()}
+        tensors = {
+            (title, at, name): value
+            for title, state in states.items()
+            for at, values in state["state"].items()
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        for state in states.values():  # the dictionaries in it are the optimiser's own
+            state["state"] = {at: dict(values) for at, values in state["state"].items()}
+        for (title, at, name), value in fetched(tensors).items():
+            states[title]["state"][at][name] = value
+        return states
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the state of the same groups; raises ValueError when the groups differ."""

@@ -81,9 +81,7 @@ def run(
 def _run(training: Training, out: Path, start_from: str | None, keep_model: bool, keep_rows: bool) -> Row:
     started = time.monotonic()
     model, records, curve = _stages(training, start_from)
-    if training.banked:
-        _ = training.banked.data  # by all workers: the first one evaluates alone
-    result = finish(training, model, out, records, curve, keep_model, keep_rows) if training.leads else None
+    result = finish(training, model, out, records, curve, keep_model, keep_rows)
     result = broadcast_object(result, training.workers.group)
     assert result is not None
     if result["metrics"]["clusters_used"] < 2 and not training.smoke:

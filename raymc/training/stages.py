@@ -19,6 +19,7 @@ from raymc.metrics.geometry import MOST
 from raymc.nets import architecture, check_backbone
 from raymc.rng import PARTS, PartSeeds, Seed, derive_seed, part, seed_facts
 from raymc.training.precision import on_device
+from raymc.training.transfer import fetched
 
 BANK_NUMERICS = 1  # raised when a feature bank's outputs or the draws of its views change their numbers
 LOOP_NUMERICS = 2  # raised when the loop, the optimisers or the draws change their numbers
@@ -199,11 +200,11 @@ def prepare(model: nn.ModuleDict, stage: Stage, frozen_statistics: bool) -> None
 
 
 def weights_of(model: nn.ModuleDict) -> Weights:
-    """The state of each module, on the CPU."""
-    return {
-        name: {key: value.detach().to("cpu", copy=True) for key, value in module.state_dict().items()}
-        for name, module in model.items()
-    }
+    """A copy of the state of each module, on the CPU: of a device all in one, for which is waited once."""
+    own = {(name, key): value.detach() for name, module in model.items() for key, value in module.state_dict().items()}
+    there = fetched(own)
+    copies = {at: value.clone() if value is own[at] else value for at, value in there.items()}
+    return {name: {key: value for (of, key), value in copies.items() if of == name} for name in model}
 
 
 def stage_facts(

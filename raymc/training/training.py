@@ -17,7 +17,7 @@ from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
 from raymc.rng import Seed, part
 from raymc.storage.stage_store import Entry, Store
-from raymc.training import evaluate
+from raymc.training import evaluate, inference, snapshots
 from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
 from raymc.training.loop import Hooks, Progress, Report, Row, fit
@@ -97,6 +97,7 @@ class Training:
             compiled,
             config.augment,
             self.store,
+            self.autocast,
         )
 
     @property
@@ -164,10 +165,21 @@ class Training:
         return Hooks(
             report=self.report,
             save=(lambda at: self._save(key, at)) if self.leads else None,
-            evaluate=self._scores if watched and self.leads else None,
+            evaluate=self._scores if watched else None,
             evaluate_every=self.config.evaluate_every,
             on_epoch=(lambda model, epoch: self._snapshot(model, epoch, epochs)) if pictured else None,
         )
+
+    def release_device(self, model: nn.ModuleDict) -> None:
+        """Move the model to the CPU and forget what is on the device, for others to have its memory.
+
+        `feed` has the samples on the CPU then, as evaluation sees them.
+        """
+        model.to("cpu")
+        self.banked, cpu = None, torch.device("cpu")
+        self.feed = Feed.build(self.dataset, self.config.augmentation, cpu, self.dtype, False, self.workers)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
@@ -199,10 +211,10 @@ class Training:
 
     def _snapshot(self, model: nn.ModuleDict, epoch: int, epochs: int) -> None:
         """Keep the embedding of some samples where the paper shows it."""
-        if epoch in evaluate.snapshot_epochs(epochs):
-            some = evaluate.snapshot_rows(len(self.dataset.train))
-            found = evaluate.assign(self.method, model, self.feed, self.dataset.train.x[some])
-            self.snapshots[str(epoch)] = found.z
+        if epoch in snapshots.snapshot_epochs(epochs):
+            some = snapshots.snapshot_rows(len(self.dataset.train))
+            found = inference.assign(self.method, model, self.feed, self.dataset.train.x[some])
+            self.snapshots[str(epoch)] = found.z.cpu()
 
     def _progress(self, key: str) -> Progress | None:
         entry = self.load(key, "epoch")

@@ -1,4 +1,4 @@
-"""Small tensors on their way from the CPU to the device: one copy for many, for which nobody waits."""
+"""Tensors on their way to the device and back: one copy for many; for those that go there nobody waits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from raymc.ops.uploads import pinned
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -32,9 +34,19 @@ def sent(tensors: Mapping[Key, Tensor], buffer: Tensor | None, device: torch.dev
     return dict(tensors) if buffer is None else unpacked(buffer.to(device, non_blocking=True), tensors)
 
 
-def packed(tensors: Mapping[Key, Tensor], pin: bool) -> Tensor:
-    """The bytes of all tensors in one, uint8 `[…]`, each from a multiple of 16 on."""
-    buffer = torch.empty(sum(map(_room, tensors.values())), dtype=torch.uint8, pin_memory=pin)
+def fetched(tensors: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    """Tensors on the CPU: themselves, or where they are on a device, copies by one buffer, for which is waited once."""
+    there = {name: tensor for name, tensor in tensors.items() if tensor.device.type != "cpu"}
+    if not there:
+        return dict(tensors)
+    buffer = packed(there, device=next(iter(there.values())).device).cpu()
+    # Memory of their own: a file of some of them would else hold them all.
+    return {**tensors, **{name: part.clone() for name, part in unpacked(buffer, there).items()}}
+
+
+def packed(tensors: Mapping[Key, Tensor], pin: bool = False, device: torch.device | None = None) -> Tensor:
+    """The bytes of all tensors in one, uint8 `[…]`, each from a multiple of 16 on; `device`: theirs, if not the CPU."""
+    buffer = torch.empty(sum(map(_room, tensors.values())), dtype=torch.uint8, pin_memory=pin, device=device)
     for name, place in unpacked(buffer, tensors).items():
         place.copy_(tensors[name])
     return buffer
@@ -57,6 +69,6 @@ def rows_at(samples: Tensor, index: Tensor, device: torch.device) -> Tensor:
     """Rows of `samples` on `device`, through pinned memory from a CPU to a GPU; the index lies where the samples do."""
     if samples.device.type == device.type:
         return samples[index]
-    rows = torch.empty((len(index), *samples.shape[1:]), dtype=samples.dtype, pin_memory=device.type == "cuda")
+    rows = pinned((len(index), *samples.shape[1:]), samples.dtype, device)
     torch.index_select(samples, 0, index, out=rows)
     return rows.to(device, non_blocking=True)
