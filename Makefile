@@ -93,7 +93,10 @@ bench: $(READY) ## the benchmarks, or one of them: make bench BENCH=losses ARGS=
 wheel: $(READY) ## dist/: the wheel and its pinned requirements, which the machines of a cluster install
 	@rm -rf dist && "$(UV)" build --quiet --wheel --out-dir dist && cp requirements.txt dist/ && ls dist/*
 
+# Of Ray raymc uses names that any version may drop (raymc/execution/ray_internals.py): the bound in pyproject.toml is
+# lifted, and put behind the version that the tests will run on.
 requirements: $(READY) ## resolve the pins anew: requirements.txt, tests/floor.txt, clusters/head.txt and docs/requirements.txt
+	@sed -i.bak -E 's/("ray\[[a-z,]+\]>=[0-9.]+),<[0-9.]+"/\1"/' pyproject.toml && rm pyproject.toml.bak
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --extra dev --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.12 --no-emit-index-url --no-emit-find-links \
@@ -102,6 +105,8 @@ requirements: $(READY) ## resolve the pins anew: requirements.txt, tests/floor.t
 	  --constraint requirements.txt --custom-compile-command "make requirements" -o clusters/head.txt clusters/head.in
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --constraint requirements.txt --custom-compile-command "make requirements" -o docs/requirements.txt --group docs
+	@bound=$$(awk -F '==|[.]' '$$1 == "ray" {print $$2 "." $$3 + 1}' requirements.txt) && \
+	  sed -i.bak -E "s/(\"ray\[[a-z,]+\]>=[0-9.]+)\"/\1,<$$bound\"/" pyproject.toml && rm pyproject.toml.bak
 	@! grep -nE '^--|https?://|==[^ ]*\+' requirements.txt tests/floor.txt clusters/head.txt docs/requirements.txt
 
 clean: ## remove environments, caches and build results; studies and reports stay
