@@ -11,7 +11,7 @@
 # Use       sbatch clusters/slurm.sh nmce_cifar20 --data /shared/data    (from the repository's root; words of `raymc tune`)
 #           sbatch --nodes 8 --gpus-per-node 4 clusters/slurm.sh SPACE   (options of sbatch come first)
 #           sbatch --export ALL,STUDY=NAME clusters/slurm.sh SPACE       (a study by its name: made, or gone on with)
-#           scancel --full JOB                               (ends it; it is not put into the queue again)
+#           scancel JOB                                      (ends it; it is not put into the queue again)
 #
 # Where things are: the storage is RAYMC_STORAGE, a URI (s3://BUCKET/raymc) or a folder that all nodes see; ./raymc-storage if unset.
 #SBATCH --job-name=raymc
