@@ -14,6 +14,7 @@
 #           scancel JOB                                      (ends it; it is not put into the queue again)
 #
 # Where things are: the storage is RAYMC_STORAGE, a URI (s3://BUCKET/raymc) or a folder that all nodes see; ./raymc-storage if unset.
+#           MLflow is ./mlflow.db, which the job's one driver opens, or the server that MLFLOW_TRACKING_URI names.
 #SBATCH --job-name=raymc
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -38,13 +39,15 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH"; kill $(jobs -p) 2>/dev/null || true' EXIT
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$head:$((20000 + SLURM_JOB_ID % 10000))
 workers=$((SLURM_JOB_NUM_NODES - 1))
-# A step gets one core unless it asks for more, and is bound to it; Ray's processes are for all cores of the node.
-step=(srun --overlap --cpus-per-task "$SLURM_CPUS_ON_NODE" --cpu-bind none)
-"${step[@]}" --nodes 1 --ntasks 1 --nodelist "$head" ray start --head --port "${address##*:}" --dashboard-host 127.0.0.1 --block &
-if ((workers)); then
-  "${step[@]}" --nodes "$workers" --ntasks "$workers" --exclude "$head" \
-    bash -c "until ray start --address $address --block; do sleep 5; done" &
-fi
+# A step gets one core unless it asks for more, and is bound to it; Ray's processes are for all cores of the node. A busy node
+# may take longer than the 30 seconds that Ray gives itself to start.
+start() { # where, and how
+  local words=("$@")
+  srun --overlap --cpus-per-task "$SLURM_CPUS_ON_NODE" --cpu-bind none "${words[@]:0:6}" \
+    bash -c "until ray start ${words[*]:6} --block; do sleep 5; done" &
+}
+start --nodes 1 --ntasks 1 --nodelist "$head" --head --port "${address##*:}" --dashboard-host 127.0.0.1
+((!workers)) || start --nodes "$workers" --ntasks "$workers" --exclude "$head" --address "$address"
 count="import ray; ray.init('$address', logging_level='ERROR', log_to_driver=False); print(len(ray.nodes()))"
 for _ in {1..60}; do
   there=$(python -c "$count" 2>/dev/null || echo 0)
