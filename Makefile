@@ -90,19 +90,27 @@ docs: $(READY) ## the documentation as a site, in site/; a broken link or a page
 bench: $(READY) ## the benchmarks, or one of them: make bench BENCH=losses ARGS="--device cuda"
 	@for name in $(BENCH); do echo "== $$name"; "$(BIN)/python" -m "benchmarks.$$name" $(ARGS) || exit $$?; done
 
-wheel: $(READY) ## dist/: the wheel and its pinned requirements, which the machines of a cluster install
-	@rm -rf dist && "$(UV)" build --quiet --wheel --out-dir dist && cp requirements.txt dist/ && ls dist/*
+wheel: $(READY) ## dist/: the wheel and the pins of a run and of a head, which the machines of a cluster install
+	@rm -rf dist && "$(UV)" build --quiet --wheel --out-dir dist && cp requirements-run.txt clusters/head.txt dist/ && ls dist/*
 
-requirements: $(READY) ## resolve the pins anew: requirements.txt, tests/floor.txt, clusters/head.txt and docs/requirements.txt
+# Of Ray raymc uses names that any version may drop (raymc/execution/ray_internals.py): the bound in pyproject.toml is
+# lifted, and put behind the version that the tests will run on.
+requirements: $(READY) ## resolve the pins anew: requirements.txt, requirements-run.txt, tests/floor.txt, clusters/head.txt, docs/requirements.txt
+	@sed -i.bak -E 's/("ray\[[a-z,]+\]>=[0-9.]+),<[0-9.]+"/\1"/' pyproject.toml && rm pyproject.toml.bak
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --extra dev --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.12 --no-emit-index-url --no-emit-find-links \
 	  --extra test --override tests/floor.in --custom-compile-command "make requirements" -o tests/floor.txt pyproject.toml
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --constraint requirements.txt --override clusters/machine.overrides --custom-compile-command "make requirements" \
+	  -o requirements-run.txt pyproject.toml clusters/machine.in
+	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --constraint requirements.txt --custom-compile-command "make requirements" -o clusters/head.txt clusters/head.in
 	@"$(UV)" pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --constraint requirements.txt --custom-compile-command "make requirements" -o docs/requirements.txt --group docs
-	@! grep -nE '^--|https?://|==[^ ]*\+' requirements.txt tests/floor.txt clusters/head.txt docs/requirements.txt
+	@bound=$$(awk -F '==|[.]' '$$1 == "ray" {print $$2 "." $$3 + 1}' requirements.txt) && \
+	  sed -i.bak -E "s/(\"ray\[[a-z,]+\]>=[0-9.]+)\"/\1,<$$bound\"/" pyproject.toml && rm pyproject.toml.bak
+	@! grep -nE '^--|https?://|==[^ ]*\+' requirements.txt requirements-run.txt tests/floor.txt clusters/head.txt docs/requirements.txt
 
 clean: ## remove environments, caches and build results; studies and reports stay
 	rm -rf "$(VENV)" "$(FLOOR)" build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,23 +1,29 @@
 #!/usr/bin/env bash
-# After node.sh, on the head only: what Ray's autoscaler needs, PostgreSQL, and MLflow's server as a service of systemd
-# that starts again by itself. Both answer on this machine alone. May be run again.
+# After node.sh, on the head only: what Ray's autoscaler and the driver need, PostgreSQL, and MLflow's server as a service of
+# systemd that starts again by itself. Both answer on this machine alone. May be run again.
 #
 # usage: head.sh ARTIFACTS      s3://NAME/mlflow, gs://NAME/mlflow or a folder
 #
 # PostgreSQL knows the user by his account (peer), so there is no password. Its database may go with the head: a
-# study's metrics are in its folder, and `raymc tune --resume` sends them to an empty database again.
+# study's metrics are in the storage, and `raymc tune --resume` sends them to an empty database again.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 artifacts=${1:?usage: head.sh ARTIFACTS}
 user=$(id -un)
 sockets=${PGHOST:-/var/run/postgresql}
 
-"$here/venv/bin/uv" pip install --quiet --python "$here/venv/bin/python" --no-deps -r "$here/clusters/head.txt"
+"$here/venv/bin/uv" pip install --quiet --python "$here/venv/bin/python" --no-deps -r "$here/dist/head.txt"
 
-if ! command -v psql >/dev/null; then
-  sudo apt-get -qq -o DPkg::Lock::Timeout=600 update
-  sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=600 install postgresql
-fi
+# A machine that has just started runs apt itself; the lock's timeout does not cover its update.
+packages() {
+  local apt=(sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+  for _ in {1..60}; do
+    "${apt[@]}" update && "${apt[@]}" -y install "$@" && return
+    sleep 10
+  done
+  echo "head.sh: apt-get could not install $*" >&2 && exit 1
+}
+command -v psql >/dev/null || packages postgresql
 as_postgres() { (cd / && sudo -u postgres "$@"); }
 known() { [[ $(as_postgres psql -h "$sockets" -tAc "$1") == 1 ]]; }
 known "select 1 from pg_roles where rolname = '$user'" || as_postgres createuser -h "$sockets" "$user"

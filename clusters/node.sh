@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sets up one machine of a cluster, head or worker: the storage, the data, raymc with its pinned requirements in a virtual
-# environment, and what every shell must know. May be run again. Wheel and requirements lie in ../dist (`make wheel`),
-# the environment goes to ../venv.
+# Sets up one machine of a cluster, head or worker: the storage, the data, raymc with the pins of a run in a virtual
+# environment, and what every shell must know. May be run again: what is there, as in an image of bake.sh, is not fetched
+# again. Wheel and pins lie in ../dist (`make wheel`), the environment goes to ../venv.
 #
 # usage: node.sh [BUCKET=s3://NAME|gs://NAME] [FILES=HOST:/EXPORT] [STORAGE=URI|FOLDER] [DATA=/data] [PYTHON=python3]
 #   BUCKET   its folder data/ is copied to DATA; without it the datasets must be in DATA already
 #   FILES    NFS that is mounted at /shared
-#   STORAGE  of studies and stages: BUCKET/raymc, without a bucket /shared/raymc, which all machines must share
+#   STORAGE  of studies and stages: BUCKET/raymc; without a bucket the folder /shared/raymc, which all machines must see
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FILES='' BUCKET='' STORAGE='' DATA=/data PYTHON=python3
@@ -18,9 +18,14 @@ for pair in "$@"; do
 done
 [[ -n $STORAGE ]] || STORAGE=${BUCKET:-/shared}/raymc
 
+# A machine that has just started runs apt itself; the lock's timeout does not cover its update.
 packages() {
-  sudo apt-get -qq -o DPkg::Lock::Timeout=600 update
-  sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=600 install "$@"
+  local apt=(sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+  for _ in {1..60}; do
+    "${apt[@]}" update && "${apt[@]}" -y install "$@" && return
+    sleep 10
+  done
+  echo "node.sh: apt-get could not install $*" >&2 && exit 1
 }
 
 own_folder() {
@@ -48,9 +53,9 @@ install_raymc() {
   [[ ${#wheels[@]} == 1 && -f ${wheels[0]} ]] || { echo "node.sh: not one wheel in $here/dist (make wheel)" >&2 && exit 2; }
   "$PYTHON" -c 'import ensurepip' 2>/dev/null || packages python3-venv
   [[ -x $here/venv/bin/python ]] || "$PYTHON" -m venv "$here/venv"
-  "$here/venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$here/dist/requirements.txt" uv
+  "$here/venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$here/dist/requirements-run.txt" uv
   "$here/venv/bin/uv" pip install --quiet --python "$here/venv/bin/python" --compile-bytecode --no-deps \
-    --reinstall-package raymc -r "$here/dist/requirements.txt" "${wheels[0]}"
+    --reinstall-package raymc -r "$here/dist/requirements-run.txt" "${wheels[0]}"
 }
 
 # RAY_AUTH_MODE must be the same for every `ray` and `raymc` command of the cluster.

@@ -105,6 +105,9 @@ def deploy() -> None:
         Capabilities=["CAPABILITY_NAMED_IAM"],
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
     )
+    # What bake.sh leaves.
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    boto3.client("ssm").put_parameter(Name="/raymc/image", Value=image, Type="String", Overwrite=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 CLUSTERS = ROOT / "clusters"
 CLOUDS = ("aws", "gcp")
 LAUNCHED = (*CLOUDS, "local")
-STARTERS = ("aws.yaml", "aws-account.yaml", "gcp.yaml", "gcp-account.sh", "kuberay.yaml", "local.yaml", "slurm.sh")
+STARTERS = (
+    *("aws.yaml", "aws-account.yaml", "bake.sh", "gcp.yaml", "gcp-account.sh", "local.yaml", "slurm.sh"),
+    *("kuberay.yaml", "kuberay-search.yaml"),
+)
 SCRIPTS = sorted(path.name for path in CLUSTERS.glob("*.sh"))
 COMMANDS = (
     "initialization_commands",
@@ -124,7 +129,9 @@ def test_sends_the_wheel_and_not_the_working_folder(name: str) -> None:
     assert set(sent.values()) == {"dist", "clusters", "~/.ray/auth_token"}
     assert sent["~/raymc/dist"] == "dist" and sent["~/raymc/clusters"] == "clusters"
     recipe = (ROOT / "Makefile").read_text().split("\nwheel:")[1].split("\n\n")[0]
-    assert "build --quiet --wheel --out-dir dist" in recipe and "cp requirements.txt dist/" in recipe
+    assert (
+        "build --quiet --wheel --out-dir dist" in recipe and "cp requirements-run.txt clusters/head.txt dist/" in recipe
+    )
     assert sum(path.stat().st_size for path in CLUSTERS.iterdir()) < 200_000
     for command in commands(name):
         for script in re.findall(r"~/raymc/clusters/(\S+)", command):
@@ -239,24 +246,66 @@ def test_shellcheck_of_the_launchers_commands(name: str) -> None:
 
 
 def test_wrong_words_to_the_scripts_are_one_line_and_two() -> None:
-    for words in (["node.sh", "COLOUR=red"], ["gcp-account.sh", "a", "b", "0.0.0.0/0", "d"], ["slurm.sh"]):
+    for words in (
+        ["bake.sh", "aws"],
+        ["node.sh", "COLOUR=red"],
+        ["gcp-account.sh", "a", "b", "0.0.0.0/0", "d"],
+        ["slurm.sh"],
+    ):
         done = subprocess.run(["bash", str(CLUSTERS / words[0]), *words[1:]], capture_output=True, text=True)
         assert done.returncode == 2, words
         assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
 
-def test_pins_of_the_head_agree_with_the_pins_of_all() -> None:
-    def pins(path: Path) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for name, version in re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), flags=re.MULTILINE):
-            found.setdefault(name, set()).add(version)
-        return found
+def pins(path: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), flags=re.MULTILINE):
+        found.setdefault(name, set()).add(version)
+    return found
 
+
+def test_pins_of_machines_agree_with_the_pins_of_all() -> None:
     everywhere, head = pins(ROOT / "requirements.txt"), pins(CLUSTERS / "head.txt")
-    assert {"boto3", "psycopg2-binary", "google-cloud-storage", "google-api-python-client"} <= set(head)
-    assert {
-        name: versions for name, versions in head.items() if name in everywhere and versions - everywhere[name]
-    } == {}
+    assert {"boto3", "psycopg2-binary", "google-cloud-storage", "google-api-python-client", "mlflow"} <= set(head)
+    for pinned in (head, pins(ROOT / "requirements-run.txt")):
+        assert {n: v for n, v in pinned.items() if n in everywhere and v - everywhere[n]} == {}
+
+
+def test_machines_install_what_a_run_needs_and_no_more() -> None:
+    everywhere, run = pins(ROOT / "requirements.txt"), pins(ROOT / "requirements-run.txt")
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    needed = {re.split(r"[\[>=<]", one)[0].lower() for one in named}
+    assert needed - set(run) == {"mlflow"}, "make requirements"
+    assert set(run) <= set(everywhere)
+    assert set(run).isdisjoint("mypy ruff pytest kornia timm transformers pre-commit mlflow flask".split())
+
+
+def test_a_trial_and_the_command_of_a_new_machine_do_without_what_only_the_driver_has() -> None:
+    code = (
+        "import sys; sys.modules['mlflow'] = None\n"
+        "import raymc.execution.driver, raymc.execution.train_seed, raymc.execution.worker, raymc.training.run\n"
+        "from raymc.commands import data\n"
+        "data.run(data.parser().parse_args(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["node.sh", "head.sh"])
+@pytest.mark.parametrize("busy, code", [(3, 0), (10**6, 1)])
+def test_apt_that_is_busy_is_asked_again(tmp_path: Path, name: str, busy: int, code: int) -> None:
+    """A machine that has just started holds apt's locks; that of `update` does not wait."""
+    fake = f"#!/bin/sh\necho >>{tmp_path}/calls\n[ $(wc -l <{tmp_path}/calls) -gt {busy} ]\n"
+    for program, text in (("sudo", fake), ("sleep", "#!/bin/sh\n")):
+        (tmp_path / program).write_text(text)
+        (tmp_path / program).chmod(0o755)
+    function = re.search(r"^packages\(\) \{.*?^\}", (CLUSTERS / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert function
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{function[0]}\npackages tool"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == code and len(done.stderr.splitlines()) == code, done.stderr
 
 
 def test_the_table_names_every_way_to_start() -> None:

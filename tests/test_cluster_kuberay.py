@@ -1,4 +1,4 @@
-"""`clusters/kuberay.yaml` without a Kubernetes.
+"""`clusters/kuberay.yaml` and `kuberay-search.yaml` without a Kubernetes.
 
 The schema of KubeRay's CRDs is not at hand offline: `CRD` is a hand-kept part of it, the fields that the file uses and
 their types, from the CRD reference of KubeRay 1.6. It finds a misspelt or misplaced field of RayCluster and RayJob, not
@@ -59,8 +59,13 @@ CRD = {
 
 
 def documents() -> dict[str, Any]:
-    loaded = yaml.safe_load_all((ROOT / "clusters/kuberay.yaml").read_text())
-    return {document["kind"]: document for document in loaded}
+    """By kind; of two of a kind the first, which is raymc's."""
+    search = yaml.safe_load((ROOT / "clusters/kuberay-search.yaml").read_text())
+    return {document["kind"]: document for document in (search, *reversed(cluster_file()))}
+
+
+def cluster_file() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "clusters/kuberay.yaml").read_text()))
 
 
 def templates() -> list[dict[str, Any]]:
@@ -88,7 +93,7 @@ def test_kubernetes_objects_by_kubernetes_schema() -> None:
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pod{number}"}, "spec": spec}
         for number, spec in enumerate(templates())
     ]
-    for document in (documents()["PersistentVolumeClaim"], documents()["NetworkPolicy"], *pods):
+    for document in (*(one for one in cluster_file() if one["kind"] != "RayCluster"), *pods):
         checker.validate(document, checker.latest_version(), strict=True)
 
 
@@ -130,9 +135,33 @@ def test_the_job_runs_on_the_cluster_of_the_file_with_an_environment_it_has() ->
     assert parsed["RayJob"]["spec"]["clusterSelector"] == {"ray.io/cluster": parsed["RayCluster"]["metadata"]["name"]}
     words = parsed["RayJob"]["spec"]["entrypoint"].split()
     assert words[:2] == ["raymc", "tune"] and (ROOT / f"search_spaces/{words[2]}.yaml").is_file()
+    assert "--resume=auto" in words and "--name" in words, "the job that is applied again goes on with its study"
     for spec in templates():
         (container,) = spec["containers"]
-        paths = {variable["name"]: variable["value"] for variable in container["env"]}
+        paths = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert "/shared" in mounted and paths["RAYMC_STORAGE"].startswith("/shared/")
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+
+
+def test_applying_the_cluster_starts_no_search() -> None:
+    """The datasets are copied between the two files."""
+    assert {one["kind"] for one in cluster_file()} & {"RayJob", "Job"} == set()
+
+
+def test_databases_are_on_a_server_with_a_password_of_a_secret_that_workers_do_not_get() -> None:
+    from raymc.study.database import check_url
+
+    (server,) = documents()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    head, *workers = templates()
+    environment = {one["name"]: one for one in head["containers"][0]["env"]}
+    secret = {"secretKeyRef": {"name": "postgres", "key": "password"}}
+    assert environment["POSTGRES_PASSWORD"]["valueFrom"] == secret
+    assert {"name": "POSTGRES_PASSWORD", "valueFrom": secret} in server["env"]
+    for name, database in (("RAYMC_DATABASE", "optuna"), ("MLFLOW_TRACKING_URI", "mlflow")):
+        url = environment[name]["value"]
+        assert check_url(url) and url.endswith(f":$(POSTGRES_PASSWORD)@postgres/{database}")
+    ports = documents()["Service"]["spec"]
+    assert ports["selector"] == documents()["Deployment"]["spec"]["selector"]["matchLabels"]
+    for spec in workers:
+        assert not [one for one in spec["containers"][0]["env"] if "valueFrom" in one or "postgres" in str(one)]

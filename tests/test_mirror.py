@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -258,3 +259,25 @@ def test_what_one_removes_does_not_come_back(tmp_path: Path, uri: str) -> None:
     one.push()
     other.pull("runs/0000/")
     assert (other.folder / "runs/0000/x").read_text() == "finished"
+
+
+def test_one_object_is_written_once_a_second_and_in_the_end_whole(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, now, given = Mirror(uri, tmp_path / "one"), [100.0], list[tuple[float, str]]()
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(mirror_module, "time", clock)
+    put = one._fs.pipe_file
+    monkeypatch.setattr(
+        one._fs, "pipe_file", lambda path, content: (given.append((now[0], path[-4:])), put(path, content))
+    )
+    for beat in range(20):  # reports of trials, four a second
+        write(one.folder, **{"x__db": "d" * (beat + 1), f"new{beat:02d}": ""})
+        one.push(whole=False)
+        now[0] += 0.25
+    times = [when for when, name in given if name == "x/db"]
+    assert len(times) == 5 and min(b - a for a, b in zip(times, times[1:], strict=False)) >= 1
+    assert len([name for _, name in given if name != "x/db"]) == 20, "others go at once"
+    one.push()
+    fs, root = filesystem(uri)
+    assert fs.cat_file(f"{root}/x/db") == b"d" * 20 and given[-1][0] - times[-1] >= 1

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from raymc.errors import InputError
+from raymc.execution.ray_internals import START_TIMED_OUT, on_loopback
 
 STARTS = 3
 """How often a start is tried: Ray gives its processes 30 seconds, which a busy machine may exceed."""
@@ -19,12 +20,28 @@ OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory: only reports and small settings travel, data sets are read by the workers themselves."""
 
 
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a trial as on the command line
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: nothing has to be saved first
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that went wrong has no metric
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records replace five files per trial
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a resume reads our records, not Tune's snapshots
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial that cleans up slowly must not fail the next one
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+"""Settings of Ray and Tune, for the command and for the processes of its trials."""
+
+
 @contextmanager
 def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     """Ray for the length of the block: a private one that this machine alone can reach, or the cluster at `address`.
 
     Inside another such block it is that one's: Ray may end a process that stops it and starts it again.
-    `dashboard` is needed where Ray Train runs under Tune (it frees the resources of stopped trials through it).
+    `dashboard` is needed where Ray Train runs under Tune (it frees the resources of stopped trials through it). A
+    cluster's processes, which were started in environments of their own, get ENVIRONMENT as it is in this one.
     Raises InputError when no cluster answers at `address`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,7 +52,7 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with nullcontext() if address else _on_loopback():
+    with nullcontext() if address else on_loopback():
         handler = signal.getsignal(signal.SIGTERM)
         _join(address) if address else _start(dashboard)
         if threading.current_thread() is threading.main_thread():
@@ -50,31 +67,12 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
 def _join(address: str) -> None:
     import ray
 
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # `ray job submit` may name the same variables
+    sent = {name: os.environ[name] for name in (*ENVIRONMENT, "DO_NOT_TRACK") if name in os.environ}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, runtime_env={"env_vars": sent}, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {error}") from error
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Ray's processes listen on 127.0.0.1 alone, as where Ray knows no clusters (macOS); else on every network.
-
-    For those it starts the variable says so, for this process, which may have imported Ray before, the constant. Both
-    are put back, since `ray start` refuses to run with the variable.
-    """
-    from ray._private import ray_constants
-
-    name, enabled = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    before = os.environ.get(name)
-    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = enabled
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _start(dashboard: bool) -> None:
@@ -94,5 +92,5 @@ def _start(dashboard: bool) -> None:
             return
         except Exception as error:
             ray.shutdown()
-            if attempt == STARTS or "timed out during startup" not in str(error):
+            if attempt == STARTS or START_TIMED_OUT not in str(error):
                 raise

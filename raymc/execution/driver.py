@@ -12,9 +12,10 @@ from pathlib import Path
 
 import raymc
 from raymc.errors import InputError, StorageError
-from raymc.execution.cluster import ray_session
+from raymc.execution.cluster import ENVIRONMENT, ray_session
 from raymc.execution.live import Board
 from raymc.execution.nodes import check_shared
+from raymc.execution.ray_internals import HEAD, keep_here
 from raymc.execution.remote import at_work
 from raymc.execution.trial import Plan, Trainable, run_task
 from raymc.execution.worker import Needs
@@ -28,25 +29,12 @@ Trainings = Mapping[str, tuple[Plan, Trainable]]
 UNKNOWN = 8
 """Trainings at a time on a cluster of which no machine holds one yet."""
 
-WAITING = {"node:__internal_head__": 0.001}
-"""What a trial takes that only waits for its workers: nothing that they need. Every head has this resource, and it is
-the head that outlives the other machines."""
-
-ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a trial as on the command line
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: nothing has to be saved first
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that went wrong has no metric
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records replace five files per trial
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a resume reads our records, not Tune's snapshots
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial that cleans up slowly must not fail the next one
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_THRESHOLD_S": "60",
-}
+WAITING = {HEAD: 0.001}
+"""What a trial takes that only waits for its workers: nothing that they need. It is the head
+that outlives the other machines."""
 
 CLOUD_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
-"""A machine has its own: a role, or what was in its environment when its Ray was started."""
+"""Tune would send them to each trial. A machine has its own: a role, or what its Ray was started with."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +142,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
 
     from raymc.execution.searcher import TaskSearcher, Watch
 
-    _keep_keys_here()
+    keep_here(CLOUD_KEYS)
     search = TaskSearcher(work, board)
     with _folder() as folder:
         tuner = tune.Tuner(
@@ -180,13 +168,6 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
             if search.unable is not None:
                 raise search.unable from None
             raise
-
-
-def _keep_keys_here() -> None:
-    """Tune would send this process's keys for AWS to each trial's process, and Ray would write them into its logs."""
-    from ray.tune.execution import class_cache
-
-    class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
 
 
 def _tune_function(trainings: Trainings) -> Callable[[Row], None]:

@@ -15,7 +15,8 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.execution.trial import Plan
 from raymc.masking import masked
-from raymc.storage.lease import STALE_SECONDS, Lease, lease_at
+from raymc.storage.exclusive_lease import driver_lease
+from raymc.storage.lease import STALE_SECONDS, Lease
 from raymc.storage.mirror import Mirror, mirror_of
 from raymc.storage.objects import filesystem
 from raymc.study.files import FOLDERS
@@ -45,13 +46,13 @@ class RemoteWork:
     def on_report(self, task: Task, row: Mapping[str, Any]) -> None:
         self.work.on_report(task, row)
         if "resource" in row:  # the pruner may have left its verdict, for which the task looks next
-            self.mirror.push()
+            self.mirror.push(whole=False)
 
     def ended(self, task: Task, error: str | None = None) -> Record:
         self.mirror.pull(trial_part(task))
         self.running.pop((task.kind, task.trial, task.seeds), None)
         record = self.work.ended(task, error)
-        self.mirror.push()
+        self.mirror.push(whole=False)  # what is missing of the database, a resume reads in the record
         return record
 
     @property
@@ -95,12 +96,12 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
         yield None
         return
     fs, root = filesystem(mirror.uri)
-    lease = lease_at(fs, f"{root}/driver.lease")
+    lease = driver_lease(fs, f"{root}/driver.lease")
     _take(lease, folder.name)
     with lease:
         _clear(folder)
         mirror.pull()
-        mirror.is_lost = lambda: lease.lost
+        mirror.is_lost = lambda: not lease.is_ours()
         try:
             yield mirror
         finally:

@@ -79,6 +79,10 @@ class Lease:
             self._thread.join()
         self.release()
 
+    def is_ours(self) -> bool:
+        """Whether no other has taken it over, as far as is known; where one could have, it is asked anew."""
+        return not self.lost
+
     def release(self) -> None:
         """Give the lease back if it is still ours."""
         with contextlib.suppress(FileNotFoundError):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,8 @@ OWN = ("driver.lock", "driver.lease", "sent", "ray")
 SECONDS = 2.0
 """Between two rounds, while a block runs."""
 AT_ONCE = 8
+SPACING_SECONDS = 1.0
+"""Between two writes of one object: Google refuses more, and a database changes with each report of a trial."""
 
 
 class Mirror:
@@ -39,6 +43,7 @@ class Mirror:
         self._fs, self._root = filesystem(uri)
         self._there: dict[str, tuple[int, object]] = {}
         self._here: dict[str, tuple[int, int]] = {}
+        self._given: dict[str, float] = {}  # when an object was last written
         self._lock = threading.RLock()
         self.is_lost: Callable[[], bool] = lambda: False
         self.wanted: Callable[[str], bool] = lambda name: True
@@ -48,10 +53,13 @@ class Mirror:
         for begin in beginnings or ("",):
             patiently(functools.partial(self._pull, begin), self._fs, self.uri)
 
-    def push(self) -> None:
-        """Give all files that are new or changed here. Raises StorageError where they are another's by now."""
+    def push(self, whole: bool = True) -> None:
+        """Give all files that are new or changed here; if not `whole`, what was given just before goes next time.
+
+        Raises StorageError where they are another's by now.
+        """
         self.check_ours()
-        patiently(self._push, self._fs, self.uri)
+        patiently(lambda: self._push(whole), self._fs, self.uri)
 
     def check_ours(self) -> None:
         """Raises StorageError where another process has taken over what this one was to write (`is_lost`)."""
@@ -74,7 +82,7 @@ class Mirror:
     @contextlib.contextmanager
     def pushing(self) -> Iterator[None]:
         """Push now and then while the block runs, and once more at its end."""
-        with self._again_and_again(self._push):
+        with self._again_and_again(lambda: self._push(whole=False)):
             yield
         self.push()
 
@@ -114,12 +122,13 @@ class Mirror:
             for wave in _waves([name for name in asked if self._there.get(name) != found[name]]):
                 self._each(wave, lambda name: self._get(name, found[name]))
 
-    def _push(self) -> None:
+    def _push(self, whole: bool) -> None:
         with self._lock:
             files = [path for path in self.folder.rglob("*") if path.is_file()]
             names = [path.relative_to(self.folder).as_posix() for path in files]
             now = {name: _stamp(self.folder / name) for name in names if _is_ours(name)}
             changed = [name for name, stamp in now.items() if stamp and self._here.get(name) != stamp]
+            changed = [name for name in changed if whole or self._rest(name) <= 0]
             for wave in _waves(changed):
                 self._each(wave, lambda name: self._put(name, now[name]))
 
@@ -133,7 +142,12 @@ class Mirror:
         if stamp:
             self._here[name] = stamp
 
+    def _rest(self, name: str) -> float:
+        """Seconds until the object may be written again."""
+        return self._given.get(name, -math.inf) + SPACING_SECONDS - time.monotonic()
+
     def _put(self, name: str, stamp: tuple[int, int] | None) -> None:
+        time.sleep(max(0.0, self._rest(name)))
         try:
             content = (self.folder / name).read_bytes()
         except FileNotFoundError:  # it was for a moment only
@@ -141,6 +155,7 @@ class Mirror:
         if name.rpartition("/")[2] in LAST and _stamp(self.folder / name) != stamp:
             return  # written anew since the others were listed: the next push gives it after them
         self._fs.pipe_file(f"{self._root}/{name}", content)
+        self._given[name] = time.monotonic()
         self._there[name] = mark(self._fs, f"{self._root}/{name}")
         if stamp:
             self._here[name] = stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,20 @@ from raymc.errors import InputError
 
 PATIENCE_SECONDS = 5.0
 """A network file system may show a new file late."""
+
+NETWORK = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|ceph|gluster|orangefs|pvfs|panfs|afs|9p|virtiofs|wekafs|fuse\.")
+"""How the types of file systems begin that other machines may have mounted as well."""
+
+
+def is_network(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether a folder, which need not exist yet, is on a file system of the network, as far as Linux says."""
+    try:
+        lines = [line.split(" ") for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return False
+    types = {Path(words[1].replace("\\040", " ")): words[2] for words in lines if len(words) > 2}
+    place = folder.resolve()
+    return next((bool(NETWORK.match(types[one])) for one in (place, *place.parents) if one in types), False)
 
 
 @contextmanager

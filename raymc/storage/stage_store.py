@@ -46,7 +46,8 @@ class Store:
 
     def _probe(self) -> None:
         probe = f"{self.root}/.{uuid.uuid4().hex}"
-        self.fs.makedirs(self.root, exist_ok=True)
+        if is_local(self.fs):  # an object store has no folders; to make one takes rights that a role may lack
+            self.fs.makedirs(self.root, exist_ok=True)
         self.fs.pipe_file(probe, b"")
         remove(self.fs, probe)
 

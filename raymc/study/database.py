@@ -1,4 +1,7 @@
-"""The database of a study's trials: Optuna's, in a SQLite file of the study or on a server such as PostgreSQL."""
+"""The database of a study's trials: Optuna's, in a file of the study or on a server such as PostgreSQL.
+
+The file is SQLite's, or a journal, to which lines are added: SQLite's locks do not hold on every network file system.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from raymc.errors import InputError, StorageError
@@ -39,13 +44,23 @@ def file_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def connect(url: str) -> optuna.storages.RDBStorage:
+def open_journal(path: Path) -> JournalStorage:
+    """Optuna's storage in a journal, for one process at a time; a line that was not written to its end goes."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if path.exists():
+        with path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def connect(url: str) -> RDBStorage:
     """Optuna's storage at `url`, with its tables. Raises InputError where there is no driver or no answer."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # A connection that a restart of the server has cut is replaced before it is used.
     engine = {"connect_args": {"timeout": WAIT_SECONDS}} if _is_file(url) else {"pool_pre_ping": True}
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        return RDBStorage(url, engine_kwargs=engine)
     except (ImportError, ArgumentError, NoSuchModuleError) as error:
         hint = "; pip install psycopg2-binary" if "psycopg2" in str(error) else ""
         raise InputError(f"--database {masked(url)}: {_line(error)}{hint}") from error
@@ -53,7 +68,7 @@ def connect(url: str) -> optuna.storages.RDBStorage:
         raise InputError(f"the database {masked(url)} does not answer: {_line(error)}") from error
 
 
-def create(storage: optuna.storages.RDBStorage, name: str, mode: str, metrics: Sequence[str]) -> optuna.Study:
+def create(storage: BaseStorage, name: str, mode: str, metrics: Sequence[str]) -> optuna.Study:
     """A new Optuna study. Raises InputError where the database has one of that name."""
     directions = optuna.study.StudyDirection
     direction = directions.MAXIMIZE if mode == "max" else directions.MINIMIZE
@@ -72,12 +87,13 @@ def create(storage: optuna.storages.RDBStorage, name: str, mode: str, metrics: S
     return study
 
 
-def load(storage: optuna.storages.RDBStorage, name: str) -> optuna.Study:
+def load(storage: BaseStorage, name: str) -> optuna.Study:
     """An existing Optuna study. Raises InputError where there is none."""
     try:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
-        raise InputError(f"{masked(str(storage.url))} holds no study {name}") from error
+        place = masked(str(storage.url)) if isinstance(storage, RDBStorage) else "its journal"
+        raise InputError(f"{place} holds no study {name}") from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StorageError(f"the study's database: {_line(error)}") from error
 
@@ -87,7 +103,7 @@ def mark_complete(study: optuna.Study) -> None:
     study.set_user_attr(WHOLE, True)
 
 
-def _discard_incomplete(storage: optuna.storages.RDBStorage, name: str) -> None:
+def _discard_incomplete(storage: BaseStorage, name: str) -> None:
     """Remove what a process left that was killed before the study's folder was there."""
     for study in optuna.get_all_study_summaries(storage, include_best_trial=False):
         if study.study_name == name and WHOLE not in study.user_attrs:

@@ -3,7 +3,7 @@
 ```
 studies/<name>/study.json       what was asked, of what data, with which versions (`raymc.study.manifest`)
 studies/<name>/<space>.yaml     the search space as it was; a resume reads this one
-studies/<name>/optuna.db        trials, parameters, scores
+studies/<name>/optuna.db        trials, parameters, scores; optuna.log where several machines see the folder
 studies/<name>/trials, confirm  see `raymc.study.files`
 ```
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 import optuna
 import yaml
 from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from raymc.atomic import LONGEST, folder_name, replaced, write_json, write_text
@@ -43,6 +44,7 @@ from raymc.study.records import Row
 
 NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 DATABASE = "optuna.db"
+JOURNAL = "optuna.log"
 
 
 def check_name(name: str) -> str:
@@ -71,12 +73,13 @@ def create_study(
     distributions: Distributions,
     url: str | None = None,
     earlier: Sequence[FrozenTrial] = (),
+    journal: bool = False,
 ) -> None:
     """Make a study's folder, with its manifest, its space and a database in which `first` is queued.
 
-    It appears under its name when all of it is there. `url` None is a SQLite file in the folder. `earlier` are trials
-    of another study that the sampler knows. Raises InputError when it exists, when storage or database cannot be
-    written, and when a point of `first` does not fit.
+    It appears under its name when all of it is there. `url` None is a file in the folder: SQLite's, or a `journal`.
+    `earlier` are trials of another study that the sampler knows. Raises InputError when it exists, when storage or
+    database cannot be written, and when a point of `first` does not fit.
     """
     check_new(storage, folder)
     try:
@@ -84,7 +87,8 @@ def create_study(
             making.mkdir()
             write_text(space_file(making, space.name), yaml.safe_dump(dict(space.content), sort_keys=False))
             write_json(making / "study.json", manifest)
-            _make_database(making, manifest, space, distributions, url, earlier)
+            with _storage(making, url, journal) as opened:
+                _fill(opened, manifest, space, distributions, earlier)
             if is_uri(storage):
                 shutil.rmtree(folder, ignore_errors=True)  # a study of that name that is no longer in the store
     except OSError as error:
@@ -141,11 +145,21 @@ def _load(path: Path, preset: str | None) -> Space:
 @contextmanager
 def open_database(folder: Path, url: str | None = None) -> Iterator[optuna.Study]:
     """The study's Optuna study. Raises InputError where its database is missing, broken or does not answer."""
-    if url is None and not (folder / DATABASE).is_file():
+    journal = (folder / JOURNAL).is_file()
+    if url is None and not journal and not (folder / DATABASE).is_file():
         raise InputError(f"{folder / DATABASE} is missing: without it the study cannot go on")
+    with _storage(folder, url, journal) as storage:
+        yield database.load(storage, folder.name)
+
+
+@contextmanager
+def _storage(folder: Path, url: str | None, journal: bool) -> Iterator[BaseStorage]:
+    if url is None and journal:
+        yield database.open_journal(folder / JOURNAL)
+        return
     storage = database.connect(url or database.file_url(folder / DATABASE))
     try:
-        yield database.load(storage, folder.name)
+        yield storage
     finally:
         storage.engine.dispose()
 
@@ -171,19 +185,10 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make_database(
-    making: Path,
-    manifest: Row,
-    space: Space,
-    distributions: Distributions,
-    url: str | None,
-    earlier: Sequence[FrozenTrial],
+def _fill(
+    storage: BaseStorage, manifest: Row, space: Space, distributions: Distributions, earlier: Sequence[FrozenTrial]
 ) -> None:
     objective = Objective.of(manifest["objective"])
-    storage = database.connect(url or database.file_url(making / DATABASE))
-    try:
-        study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
-        study.add_trials(earlier)
-        enqueue(study, space.first, distributions, space.params)
-    finally:
-        storage.engine.dispose()
+    study = database.create(storage, manifest["study"], objective.mode, objective.metrics)
+    study.add_trials(earlier)
+    enqueue(study, space.first, distributions, space.params)

@@ -29,6 +29,7 @@ from raymc.study.database import patient
 from raymc.study.distributions import Distributions, suggest
 from raymc.study.earlier import TAKEN
 from raymc.study.objective import Objective
+from raymc.study.optuna_internals import reopened, set_intermediate_value
 from raymc.study.pruner import judged
 from raymc.study.records import BAD, FAILED, FINAL, FINISHED, OUT_OF_MEMORY, PRUNED, Record, Task
 from raymc.study.remaining import AGAIN
@@ -120,7 +121,7 @@ class TrialQueue:
             return
         trial = self._frozen(task.trial)
         if row["resource"] not in trial.intermediate_values:  # a trial taken up again repeats what it has
-            optuna.trial.Trial(self.study, trial._trial_id).report(value, row["resource"])
+            reopened(self.study, trial).report(value, row["resource"])
         if self.pruner is not None and self.pruner.prune(self.study, self._frozen(task.trial)):
             # A mark, which the trial sees on return from its report: a trial that Tune stops would stay blocked in that
             # report, with its leases and files, until its process is needed again.
@@ -235,12 +236,12 @@ class TrialQueue:
 
     def _completed(self, trial: FrozenTrial) -> optuna.trial.Trial:
         """The running trial with all its parameters: a driver killed while asking may have left some out."""
-        again = optuna.trial.Trial(self.study, trial._trial_id)
+        again = reopened(self.study, trial)
         if all(key in trial.params for key in self.distributions if self._exists(key, trial.params)):
             return again  # to draw its keys together once more would overwrite what the sampler noted of them
         self._reseed(trial.number)
         forget(self.study, trial)
-        again = optuna.trial.Trial(self.study, trial._trial_id)
+        again = reopened(self.study, trial)
         together = again.relative_params
         return self._drawn(again, {key for key in trial.params if key not in together})
 
@@ -308,7 +309,7 @@ class TrialQueue:
         if trial.state.is_finished():
             return
         state = STATES[record.state]
-        handle = optuna.trial.Trial(self.study, trial._trial_id)
+        handle = reopened(self.study, trial)
         handle.set_user_attr("state", record.state)
         handle.set_user_attr("metrics", dict(record.metrics))
         bound = self.objective.constraint
@@ -323,7 +324,7 @@ class TrialQueue:
         means = self.objective.scores(groups.seed_values(record.seeds), {})
         if isinstance(self.pruner, WilcoxonPruner) and means and trial.intermediate_values:
             last = max(trial.intermediate_values)
-            self.study._storage.set_trial_intermediate_value(trial._trial_id, last, means[0])
+            set_intermediate_value(self.study, trial, last, means[0])
 
     def _values(self, record: Record) -> list[float]:
         """What Optuna learns of a finished trial; of a rank, what it is among those that have finished by now."""

@@ -23,6 +23,7 @@ from raymc.space.settled import grid_size
 from raymc.space.space import Space, load_space
 from raymc.storage.mirror import fetched
 from raymc.storage.objects import is_uri
+from raymc.storage.shared_folder import is_network
 from raymc.storage.stage_store import Store
 from raymc.study import folder as study
 from raymc.study.database import check_url
@@ -128,7 +129,8 @@ def new_study(request: Request, tracking_uri: str) -> Path:
         earlier, left = earlier_trials(source, manifest, space, dataset, distributions, budget)
         manifest["taken"] = {"study": source.name, "trials": len(earlier), "left": dict(left)}
         print(taken_words(manifest["taken"]), file=sys.stderr)
-    study.create_study(request.storage, folder, manifest, space, distributions, url, earlier)
+    journal = not is_uri(request.storage) and (request.address is not None or is_network(Path(request.storage)))
+    study.create_study(request.storage, folder, manifest, space, distributions, url, earlier, journal)
     return folder
 
 

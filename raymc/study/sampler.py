@@ -17,6 +17,7 @@ from optuna.samplers.nsgaii import UniformCrossover
 from optuna.trial import FrozenTrial, TrialState
 
 from raymc.space import sampler as sections
+from raymc.study.optuna_internals import set_system_attr
 
 Scores = Callable[[Sequence[FrozenTrial]], Sequence[float]]
 """The scores of finished trials among each other, in their order."""
@@ -147,7 +148,7 @@ def make_sampler(
 def forget(study: Study, trial: FrozenTrial) -> None:
     """Take back what a sampler noted of a trial that was not drawn to its end: gp would heed it as another one."""
     for key in [key for key in trial.system_attrs if "relative_params" in key]:
-        study._storage.set_trial_system_attr(trial._trial_id, key, "")
+        set_system_attr(study, trial, key, "")
 
 
 def next_number(study: Study) -> int:
