@@ -14,6 +14,7 @@ from raymc.errors import InputError, TrainingError
 from raymc.methods.base import Facts
 from raymc.space.seeds import remarks
 from raymc.space.space import Space, load_space, space_names
+from raymc.study.words import configured
 from raymc.training.features.data import Setting, load_data
 from raymc.training.smoke import one_step
 
@@ -103,7 +104,8 @@ def take_steps(space: Space, dataset: Dataset) -> list[str]:
         try:
             one_step(config, dataset)
         except (InputError, TrainingError) as error:
-            raise type(error)(f"at {title} {dict(point)}: {error}") from error
+            where = f"{title} ({configured(point)})" if point else f"the {title}"
+            raise type(error)(f"at {where}: {error}") from error
         tried.append(title)
         done.append(config)
     return tried

@@ -29,6 +29,7 @@ from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
 from raymc.validation import Key, Value
+from raymc.values import written
 
 Params = Mapping[str, Value]
 
@@ -288,7 +289,7 @@ def _check_keys(space: Space, ranges: bool) -> None:
         default = defaults[key]
         if ranges and default is not None and not parameter.contains(default):  # null: taken from another key
             raise InputError(
-                f"space.{key}: the preset's {default} is outside {parameter}; widen it, so that the default "
+                f"space.{key}: the preset's {written(default)} is outside {parameter}; widen it, so that the default "
                 f"configuration is a point of the search"
             )
     goal = space.objective
@@ -320,7 +321,7 @@ def _check_whole(space: Space, place: str, point: Params) -> None:
         if key in existing and key not in point:
             raise InputError(f"{place}: {key} is missing (an entry names every searched key)")
         if key in point and key not in existing:
-            when = " and ".join(f"{name} is {value}" for name, value in parameter.when)
+            when = " and ".join(f"{name} is {written(value)}" for name, value in parameter.when)
             raise InputError(f"{place}: {key} exists only where {when}; leave it out")
 
 
@@ -343,7 +344,7 @@ def _first_value(space: Space, place: str, key: str, value: Value, known: Mappin
         raise InputError(f"{place}: {key} is not searched")
     checked = known[key].check(f"{place}: {key}", value)
     if not space.params[key].contains(checked):
-        raise InputError(f"{place}: {key} {checked} is outside {space.params[key]}")
+        raise InputError(f"{place}: {key} {written(checked)} is outside {space.params[key]}")
     return checked
 
 

@@ -12,6 +12,7 @@ from raymc.former_keys import with_names_of_now
 from raymc.methods import METHODS
 from raymc.space.space import load_space
 from raymc.study.records import Row, mapping
+from raymc.values import written
 
 ABSENT = object()
 SHOWN = 3
@@ -72,5 +73,5 @@ def _same(before: object, now: object) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = written(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
 from raymc.study.reader import Study
 from raymc.study.records import Record
+from raymc.values import written
 
 
 def reproduce(study: Study, best: Record | None) -> dict[str, str]:
@@ -24,7 +24,7 @@ def _train(study: Study, best: Record) -> str:
     by_name = name in _words(study)  # else by the path of the user's own file
     place = str(name if by_name else study.get("space", "path") or name or study.name)
     given = {**(study.get("overrides") or {}), **best.params}
-    values = {key: _plain(value) for key, value in given.items()}
+    values = {key: written(value) for key, value in given.items()}
     if study.get("seed") == 0 and study.get("seeds_from"):
         values["seeds_from"] = str(study.get("seeds_from"))
     settings = [f"{key}={value}" for key, value in values.items()]
@@ -42,11 +42,6 @@ def _words(study: Study) -> list[str]:
         return shlex.split(str(study.get("command") or ""))
     except ValueError:
         return []
-
-
-def _plain(value: object) -> str:
-    """A value as the command line reads it back, with every digit."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _line(word: str, *arguments: str) -> str:
