@@ -16,6 +16,7 @@ from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.space.names import word_of
 from raymc.space.sized import sized
 from raymc.space.space import load_space
 from raymc.training.checkpoints.export import export
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     stage = args.stage or next(iter(trained), "")
     if stage not in trained:
         raise InputError(f"--stage: {stage} is not one of the stages that train: {', '.join(trained)}")
-    words = [space.name, *args.overrides, *([] if args.seed is None else ["--seed", str(args.seed)])]
+    words = [word_of(space.path), *args.overrides, *([] if args.seed is None else ["--seed", str(args.seed)])]
     out = args.out.expanduser().resolve()
     card = export(
         config,

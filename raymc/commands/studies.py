@@ -184,7 +184,7 @@ def _delete(args: argparse.Namespace) -> Row:
             result["mlflow_runs"] = delete_runs(uri, plan.spools)
 
     delete(storage, plan, forget_runs)
-    _say(args, f"deleted; `{_program('clean')}` removes stage results that no study needs any more")
+    _say(args, f"deleted; `{_program('clean', storage)}` removes stage results that no study needs any more")
     return result | {"deleted": True}
 
 
@@ -299,7 +299,7 @@ def _tracking(args: argparse.Namespace, facts: Row) -> str:
     return uri.resolve(args.tracking_uri, facts.get("tracking_uri"))
 
 
-def _program(action: str) -> str:
+def _program(action: str, storage: str) -> str:
     from raymc.program import command_line
 
-    return command_line("studies", [action])
+    return command_line("studies", [action, "--storage", storage])

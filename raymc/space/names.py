@@ -34,6 +34,11 @@ def names_file(name: str) -> bool:
     return path.suffix in (".yaml", ".yml") or len(path.parts) > 1
 
 
+def word_of(path: Path) -> str:
+    """What names a space on a command line, in any folder: its name if it comes with raymc, else its absolute path."""
+    return path.stem if path.parent == _folder() else str(path.absolute())
+
+
 def _folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "search_spaces"
