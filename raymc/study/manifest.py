@@ -80,8 +80,9 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     """
     confirm = space.budget.confirm
     top, fresh = (confirm.top, confirm.seeds) if confirm is not None else (0, 0)
-    if smoke:
-        seeds = seeds or (2 if _several(space) else 1)
+    planned = space.budget.trials
+    if smoke:  # shortens, and lengthens nothing
+        planned, seeds = min(planned, SMOKE_TRIALS), seeds or min(space.budget.seeds, 2 if _several(space) else 1)
         top, fresh = min(top, SMOKE_TOP), min(fresh, SMOKE_FRESH)
     count = seeds or space.budget.seeds
     _check_seeds(space, count, fresh)
@@ -92,7 +93,7 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
         fidelity = "none"
     epochs = max(1, sum(clustering_epochs(space, {}, smoke).values()))
     return StudyBudget(
-        trials=_trials(space, trials, SMOKE_TRIALS if smoke else space.budget.trials) if space.params else 1,
+        trials=_trials(space, trials, planned) if space.params else 1,
         seeds=tuple(range(seed, seed + count)),
         top=top,
         fresh=fresh_seeds(seed, count, fresh),
