@@ -197,6 +197,8 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    if manifest["smoke"] and not request.smoke:
+        print(f"raymc: study {folder.name} is a smoke run, and goes on as one", file=sys.stderr)
     now = {"sampler": sampler_of(manifest, space).name, "pruner": budget_of(manifest, space).pruner.name}
     for option, given in (("sampler", request.sampler), ("pruner", request.pruner)):
         before = manifest.get("asked", {}).get(option) or now[option]
