@@ -338,6 +338,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+LISTED = 40
+"""Names up to which a complaint lists all that there are."""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """`nearest`, else what there is: ` (there are: X, Y)`; of more than `LISTED` names the first twelve."""
+    known = list(known)
+    some = known if len(known) <= LISTED else [*known[:12], f"and {len(known) - 12} more"]
+    return nearest(name, known) or (f" (there {'are' if len(known) > 1 else 'is'}: {', '.join(some)})" if known else "")
+
+
 def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
     """`KEY=VALUE` words of a command line, read by `raymc.values.parsed`.
 

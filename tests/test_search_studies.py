@@ -255,9 +255,7 @@ def test_what_differs_is_said_and_bad_words_are_refused(here: Path, door: Door) 
     manifest = Path("store/studies/s/study.json")
     content = json.loads(manifest.read_text())
     for text, words in {
-        SPACE.replace(
-            "trials: 2", "trials: 5"
-        ): "was 2 and is 5. Study s goes on with its own copy; --trials 5",
+        SPACE.replace("trials: 2", "trials: 5"): "was 2 and is 5. Study s goes on with its own copy; --trials 5",
         SPACE.replace("kappa", "kapa"): "own copy of the space: mine.yaml: unknown key in space: finetune.kapa",
         "method: [": "study s goes on with its own copy of the space: mine.yaml: ",
         "": "study s goes on with its own copy of the space: mine.yaml: no such file",
@@ -283,7 +281,7 @@ def test_what_differs_is_said_and_bad_words_are_refused(here: Path, door: Door) 
         (studies, ("clean", "--older", "soon"), "--older soon: expected: a number and s, m, h, d or w"),
         (studies, ("delete", "s"), "delete needs --yes, or --dry-run"),
         (train, ("ss",), "is called ss; did you mean s?"),
-        (report, ("x", "--watch"), "unknown study x"),
+        (report, ("x", "--watch"), "no study x in "),
         (tune, ("mine.yaml", "--resume=auto"), "--resume=auto needs --name"),
         (tune, ("mine.yaml", "--resume=never"), "ignored explicit argument 'never'"),
         (tune, ("mine.yaml", "--resume", "--name", "s", "pretrain.epochs=3"), "with pretrain.epochs=2, not pretrain.e"),

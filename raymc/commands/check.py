@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.commands.matrix import matrix
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
@@ -39,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises InputError when a space is invalid.
     """
-    out = sys.stderr if args.json else sys.stdout
+    out = results(args)
     if args.matrix:
         if args.spaces:
             raise InputError("--matrix is of all methods and datasets; leave out the names of spaces")

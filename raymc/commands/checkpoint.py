@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         origin={"space": space.name, "command": shlex.join(["python", "-m", "raymc.train", *words])},
     )
     size = sum(file["bytes"] for file in card["files"])
-    print(f"stage {stage}, {card['epochs']} epochs: {len(card['files'])} files, {size:,} bytes", file=sys.stderr)
-    print(f"checkpoint: {out}", file=sys.stderr)
+    print(f"stage {stage}, {card['epochs']} epochs: {len(card['files'])} files, {size:,} bytes", file=results(args))
+    print(f"checkpoint: {out}", file=results(args))
     if card["needs"]:
         print(lacking(card), file=sys.stderr)
     facts = {name: card[name] for name in ("stage", "key", "needs")}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import make_parser
+from raymc.cli import make_parser, results
 from raymc.datasets.base import data_root
 from raymc.datasets.catalogue import SOURCES, source_of
 from raymc.datasets.fetch import fetch
@@ -30,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what `args` say; the answer in words goes to standard error where `--json` has standard output."""
     root = data_root(args.data)
-    out = sys.stderr if args.json else sys.stdout
+    out = results(args)
     if args.action == "list":
         if args.name is not None:
             raise InputError(f"list takes no name; to look at one dataset: check {args.name}")

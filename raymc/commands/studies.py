@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.cli import Parser, add_common, make_parser, storage_root
-from raymc.errors import InputError
+from raymc.cli import Parser, add_common, make_parser, results, storage_root
+from raymc.errors import InputError, unwritable
 from raymc.study.names import check_run, find_study
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _export(args: argparse.Namespace) -> Row:
         try:
             found = export_winner(read_study(folder), space, out)
         except OSError as error:
-            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+            raise unwritable(out, error, args.out is not None) from error
     if found is None:
         raise InputError(f"study {name} has no winner: no trial finished")
     _say(args, f"trial {found['trial']}, seed {found['seed']} of study {name}: {out}")
@@ -259,7 +259,7 @@ WORDS = {
 
 
 def _say(args: argparse.Namespace, text: str) -> None:
-    print(text, file=sys.stderr if args.json else sys.stdout)
+    print(text, file=results(args))
 
 
 def _also(young: set[str], at_work: set[str]) -> str:

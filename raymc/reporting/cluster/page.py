@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raymc.atomic import copy_file, write_json, write_text
-from raymc.errors import InputError
+from raymc.errors import InputError, unwritable
 from raymc.metrics.consensus import evidence_accumulation, renamed
 from raymc.program import own_command
 from raymc.reporting import words
@@ -43,7 +43,7 @@ def make_folder(out: Path, source: Source, default: bool) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error, not default) from error
 
 
 def write_clustering(found: Clustering, out: Path) -> Path:
@@ -52,7 +52,7 @@ def write_clustering(found: Clustering, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         return _write(found, out)
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error) from error
 
 
 def _write(found: Clustering, out: Path) -> Path:
