@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from raymc import __version__
 from raymc.errors import InputError, Interrupted, RaymcError, storage_error
@@ -62,6 +62,14 @@ def storage_place(given: str | None) -> str:
     """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage."""
     place = (given or os.environ.get("RAYMC_STORAGE") or "raymc-storage").removeprefix("file://")
     return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def results(args: argparse.Namespace) -> TextIO:
+    """Where a command's results go in words: standard output, of which `--json` takes the place.
+
+    Progress, remarks and complaints go to standard error.
+    """
+    return sys.stderr if args.json else sys.stdout
 
 
 class Terminated(KeyboardInterrupt):

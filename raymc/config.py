@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import Field, SkipValidation, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from raymc.former_keys import with_names_of_now, without_retired
 from raymc.rng import PARTS
 from raymc.validation import STRICT, Key, Whole, wrong
 from raymc.validation import Value as Value  # named from here by all that read a configuration
+from raymc.values import parsed
 
 PROBED = ("all", "pool", "pre_feature", "projection", "subspace", "embedding")
 """What `probe_features` may name; a model has some of them."""
@@ -341,8 +341,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+LISTED = 40
+"""Names up to which a complaint lists all that there are."""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """`nearest`, else what there is: ` (there are: X, Y)`; of more than `LISTED` names the first twelve."""
+    known = list(known)
+    some = known if len(known) <= LISTED else [*known[:12], f"and {len(known) - 12} more"]
+    return nearest(name, known) or (f" (there {'are' if len(known) > 1 else 'is'}: {', '.join(some)})" if known else "")
+
+
 def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
-    """`KEY=VALUE` words of a command line; `1e-3` is a number here.
+    """`KEY=VALUE` words of a command line, read by `raymc.values.parsed`.
 
     Raises InputError for a word without `=`.
     """
@@ -351,11 +362,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Value]:
         key, sign, text = word.partition("=")
         if not sign or not key:
             raise InputError(f"{word!r} is not KEY=VALUE")
-        try:
-            flat[key] = float(text) if not text.lstrip("+-").isdigit() else int(text)
-        except ValueError:
-            value = yaml.safe_load(text) if text in ("true", "false", "null") else text
-            flat[key] = value
+        flat[key] = parsed(text)
     return without_retired(flat)
 
 

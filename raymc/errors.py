@@ -57,6 +57,20 @@ class Interrupted(RaymcError):
     exit_code = 130
 
 
+def unwritable(out: object, error: OSError, given: bool = True) -> InputError:
+    """What is said of an output that cannot be written; where `--out` was not `given` it is in the working folder."""
+    if given:
+        return InputError(f"--out {out} cannot be written: {error.strerror}")
+    return InputError(f"{out} cannot be written: {error.strerror}; without --out results go to the working folder")
+
+
+def unwritable_storage(folder: object, error: OSError) -> InputError:
+    """The same of a folder of the storage, which is in the working folder by default."""
+    return InputError(
+        f"{folder} cannot be written: {error.strerror}; --storage or RAYMC_STORAGE says where studies are"
+    )
+
+
 REFUSALS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE".split()}
 DATABASE_REFUSALS = ("disk is full", "readonly database", "unable to open database file", "disk I/O error")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from raymc.masking import masked_words
+from raymc.masking import masked, masked_words
 
 SCRIPT = "raymc"
+HEEDED = ("RAYMC_STORAGE", "RAYMC_DATA", "RAYMC_CHECKPOINTS", "RAYMC_DATABASE", "MLFLOW_TRACKING_URI")
+"""Variables of the environment that stand for options; another shell may not have them."""
 
 
 def program(command: str) -> list[str]:
@@ -40,6 +43,36 @@ def command_line(command: str, words: Sequence[str]) -> str:
     return shlex.join([*program(command), *masked_words(words)])
 
 
+def from_here(line: str, heeded: Sequence[str] = HEEDED) -> str:
+    """`line` for any shell: in this working folder, since its paths may be relative, with the variables `heeded`.
+
+    One that holds a password is left out.
+    """
+    found = {name: os.environ[name] for name in heeded if os.environ.get(name)}
+    words = [f"{name}={shlex.quote(value)}" for name, value in found.items() if masked(value) == value]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {' '.join([*words, line])}"
+
+
 def same_command(command: str, *more: str) -> str:
-    """This process's own command, with `more` words: from its working folder, since its paths may be relative."""
-    return f"cd {shlex.quote(str(Path.cwd()))} && {command_line(command, [*sys.argv[1:], *more])}"
+    """This process's own command, with `more` words."""
+    return from_here(command_line(command, [*sys.argv[1:], *more]))
+
+
+def own_command() -> str:
+    """The command line by which this process was started, for any shell; empty where it is none of raymc's."""
+    words = sys.orig_argv
+    path = _script()
+    if path is not None:
+        rest = words[next(i for i, word in enumerate(words) if i and Path(word) == path) + 1 :]
+    elif "-m" in words[:-1] and (module := words[words.index("-m") + 1]).partition(".")[0] == SCRIPT:
+        rest = [*module.split(".")[1:], *words[words.index("-m") + 2 :]]
+    else:
+        return ""
+    return from_here(command_line(rest[0], rest[1:])) if rest else ""
+
+
+def beside_python(name: str) -> list[str]:
+    """The words that start another package's program of this environment: its name where that is on PATH."""
+    found = shutil.which(name)
+    here = found is not None and Path(found).parent == Path(sys.executable).parent
+    return [name] if here else [sys.executable or "python", "-m", name]

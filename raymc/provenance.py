@@ -7,17 +7,13 @@ import functools
 import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import raymc
-from raymc.masking import masked_words
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
 
@@ -64,11 +60,6 @@ def hardware() -> dict[str, Any]:
         "memory_gib": round(_memory() / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def command(module: str, words: Sequence[str] | None = None) -> str:
-    """The command line of this process, as it can be typed again, with `***` for passwords."""
-    return shlex.join(["python", "-m", f"raymc.{module}", *masked_words(sys.argv[1:] if words is None else words)])
 
 
 @functools.cache

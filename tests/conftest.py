@@ -8,6 +8,9 @@ import importlib.util
 import json
 import os
 import platform
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +95,27 @@ def need_data(data_root: Path) -> Callable[[str], Path]:
         return place
 
     return need
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    uv, out = pytest.importorskip("uv").find_uv_bin(), tmp_path_factory.mktemp("dist")
+    root = Path(__file__).parents[1]
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", str(out), str(root)], check=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment into which the wheel is installed, beside the packages of this one."""
+    uv, place = pytest.importorskip("uv").find_uv_bin(), tmp_path_factory.mktemp("user") / "env"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(place)], check=True)
+    python = place / "bin" / "python"
+    subprocess.run([uv, "pip", "install", "-q", "--offline", "--no-deps", "--python", python, wheel], check=True)
+    site = next(place.glob("lib/python*/site-packages"))
+    (site / "beside.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # searched after the wheel
+    return python.parent
 
 
 @pytest.fixture

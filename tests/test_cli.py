@@ -28,7 +28,7 @@ from raymc.errors import (
     RaymcError,
     TrainingError,
 )
-from raymc.program import command_line
+from raymc.program import HEEDED, command_line, own_command
 
 
 def run_with(outcome: Mapping[str, Any] | BaseException | None, argv: list[str]) -> int:
@@ -156,6 +156,27 @@ def test_a_line_to_paste_names_the_program_as_it_was_started(tmp_path: Path, mon
         monkeypatch.setattr(sys, "orig_argv", started)
         monkeypatch.setenv("PATH", path)
         assert command_line("tune", words) == expected
+
+
+def test_the_own_command_is_for_any_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, python = tmp_path / "raymc", sys.executable
+    script.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    for name in HEEDED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAYMC_STORAGE", "a b")
+    monkeypatch.setenv("RAYMC_DATABASE", "postgresql://me:secret@host/db")
+    monkeypatch.setenv("PATH", "/nowhere")
+    for started, expected in (
+        ([python, str(script), "tune", "x y"], f"{script} tune 'x y'"),
+        ([python, "-m", "raymc.tune", "--name", "-m"], f"{python} -m raymc.tune --name -m"),
+        ([python, "-m", "raymc", "tune", "x"], f"{python} -m raymc.tune x"),
+        ([python, "-m", "pytest", "raymc"], ""),
+        ([python, "mine.py", "tune"], ""),
+        ([python], ""),
+    ):
+        monkeypatch.setattr(sys, "orig_argv", started)
+        assert own_command() == (expected and f"cd {tmp_path} && RAYMC_STORAGE='a b' {expected}")
 
 
 def test_completion_knows_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

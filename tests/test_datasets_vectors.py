@@ -128,7 +128,7 @@ def test_files_that_are_missing_are_named_with_the_way_to_get_them(tmp_path: Pat
         ("har", "UCI HAR Dataset"),
         ("usps", "usps.npz"),
         ("reuters10k", "reutersidf10k.npy or reuters10k.npz in"),
-        ("usps_libsvm", "python -m raymc.data get usps_libsvm fetches it"),
+        ("usps_libsvm", f"python -m raymc.data get usps_libsvm --data {tmp_path} fetches it"),
         ("pendigits", "https://archive.ics.uci.edu"),
     ):
         text = complaint(SOURCES[name], tmp_path)

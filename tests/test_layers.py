@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    ("atomic", "config", "errors", "former_keys", "masking", "program", "provenance", "rng", "validation"),
+    ("atomic", "config", "errors", "former_keys", "masking", "program", "provenance", "rng", "validation", "values"),
     ("distributed",),
     ("ops",),
     ("clusterers",),

@@ -15,14 +15,6 @@ SPACES = sorted(path.name for path in (ROOT / "search_spaces").glob("*.yaml"))
 TABLES = sorted(path.name for path in (ROOT / "tables").glob("*.yaml"))
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    uv = pytest.importorskip("uv").find_uv_bin()
-    out = tmp_path_factory.mktemp("dist")
-    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", str(out), str(ROOT)], check=True)
-    return next(out.glob("*.whl"))
-
-
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_every_search_space_and_table(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()

@@ -196,13 +196,29 @@ def test_the_winner_is_trained_again_with_every_digit(study: Study) -> None:
     lines = reproduce(study, best)
     assert lines["search"] == study.get("command")
     words = shlex.split(lines["train"])
-    assert words[:4] == ["python", "-m", "raymc.train", "nmce_digits"]
+    assert words[:4] == [sys.executable, "-m", "raymc.train", "nmce_digits"]
     settings = parse_overrides(word for word in words[4:] if "=" in word)
     assert {key: settings[key] for key in best.params} == best.params
     assert settings["pretrain.epochs"] == 24  # the study's own override
     assert settings["seeds_from"] == "heads"
-    assert words[-2:] == ["--seed", "1000"]
-    assert lines["stability"] == "python -m raymc.stability digits"
+    storage = ["--storage", str(study.folder.parents[1])]
+    assert words[-4:] == ["--seed", "1000", *storage]
+    assert shlex.split(lines["stability"]) == [sys.executable, "-m", "raymc.stability", "digits", *storage]
+
+
+def test_a_space_of_the_users_own_is_named_by_its_file_also_where_the_study_is_called_like_it(study: Study) -> None:
+    best = winner(study)
+    own = {"name": "digits", "path": "/my place/digits.yaml", "content": {"dataset": {"path": "/rows.csv"}}}
+    known = {**own, "content": {"dataset": "digits"}}
+    for space, places, smoke, options in (
+        (own, {"storage": "/s t", "data": "/d a"}, True, ["--storage", str(study.folder.parents[1]), "--smoke"]),
+        (known, {"storage": "s3://a", "data": "/d a"}, False, ["--storage", "s3://a", "--data", "/d a"]),
+    ):
+        manifest = {**study.manifest, "space": space, "places": places, "smoke": smoke, "command": "raymc tune digits"}
+        lines = reproduce(replace(study, manifest=manifest), best)
+        assert shlex.split(lines["train"])[3] == "/my place/digits.yaml"
+        assert shlex.split(lines["train"])[-len(options) :] == options
+        assert shlex.split(lines["stability"])[3:] == ["digits", *options]
 
 
 def test_curves_show_every_trial_and_the_winner_last(study: Study) -> None:

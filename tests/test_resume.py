@@ -141,6 +141,8 @@ def test_a_search_on_the_digits_is_killed_interrupted_and_completed(
 
     line = next(line for line in told.splitlines() if line.startswith("interrupted; go on with: "))
     words = shlex.split(line.removeprefix("interrupted; go on with: "))
+    assert words[:3] == ["cd", str(tmp_path), "&&"]
+    words = words[words.index(sys.executable) :]
     assert words[:3] == [sys.executable, "-m", "raymc.tune"]
     third = start(*words[1:], "--json")
     code, out = third.end()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from raymc.config import Config, resolve
+from raymc.config import Config, known_keys, resolve
 from raymc.datasets import load
 from raymc.errors import DivergedError, InputError
 from raymc.methods import METHODS
@@ -211,6 +211,19 @@ def test_smoke_shortens_and_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = train(config, tmp_path / "s", tmp_path / "a", smoke=True)
     assert result["smoke"] and result["n"] == 64 and "cut to 64" in result["split"]
     assert all(stage["epochs"] <= 2 for stage in result["stages"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_smoke_lengthens_no_training(method: str) -> None:
+    settings, few = METHODS[method].stage_settings, limit(load("digits"), 40)
+    known = known_keys(settings)
+    least = {key: one.limits.low for key, one in known.items() if one.kind == "int" and one.limits.low is not None}
+    for values in ({"n_clusters": 2}, least, {key: int(low) + 1 for key, low in least.items()}):
+        config = resolve(method, "digits", "paper", settings, values | {"seed": 0})
+        short, data = smoke.shorten(config, few)
+        longer = {key for key, value in short.flat().items() if known[key].kind == "int" and value is not None}
+        assert [key for key in longer if short.flat()[key] > config.flat()[key]] == []
+        assert len(data.train) <= 40 and data.epoch_size <= few.epoch_size
 
 
 def test_no_clusters_given_and_no_labels_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from raymc.space.space import load_space
 from raymc.stability import queue
 from raymc.storage.objects import filesystem, listing
 from raymc.study import folder as study_folder
+from raymc.study.resume import changed_since
 from tests.mlflow_database import new_database
 from tests.object_store import BUCKET, object_store, program
 from tests.search_fakes import driver_here
@@ -250,7 +251,24 @@ def test_what_differs_is_said_and_bad_words_are_refused(here: Path, door: Door) 
     Path("mine.yaml").write_text(SPACE.replace("high: 5.0", "high: 6.0").replace("n_samples: 120, ", ""))
     code, _, told = door(tune, "--resume", "mine.yaml", "--name", "s", *STORE)
     assert code == 0 and "mine.yaml has changed since study s began: fixed.n_samples is gone (120); " in told
-    assert "space.finetune.kappa.high was 5.0 and is 6.0. The study goes on with its own copy" in told
+    assert "space.finetune.kappa.high was 5.0 and is 6.0. Study s goes on with its own copy; for the file as " in told
+    manifest = Path("store/studies/s/study.json")
+    content = json.loads(manifest.read_text())
+    for text, words in {
+        SPACE.replace("trials: 2", "trials: 5"): "was 2 and is 5. Study s goes on with its own copy; --trials 5",
+        SPACE.replace("kappa", "kapa"): "own copy of the space: mine.yaml: unknown key in space: finetune.kapa",
+        "method: [": "study s goes on with its own copy of the space: mine.yaml: ",
+        "": "study s goes on with its own copy of the space: mine.yaml: no such file",
+    }.items():
+        Path("mine.yaml").unlink()
+        if text:
+            Path("mine.yaml").write_text(text)
+        assert words in str(changed_since(content, "mine.yaml"))
+    Path("mine.yaml").write_text(SPACE)
+    assert changed_since(content, "mine.yaml") is None
+    manifest.write_text(json.dumps(content | {"smoke": True}))
+    assert "study s is a smoke run, and goes on as one" in door(tune, "--resume", "mine.yaml", "--name", "s", *STORE)[2]
+    manifest.write_text(json.dumps(content))
     Path("full.yaml").write_text("method: gcml")
     wrong: list[tuple[Any, tuple[str, ...], str]] = [
         (studies, ("show", "x"), "no study x in "),
@@ -263,7 +281,7 @@ def test_what_differs_is_said_and_bad_words_are_refused(here: Path, door: Door) 
         (studies, ("clean", "--older", "soon"), "--older soon: expected: a number and s, m, h, d or w"),
         (studies, ("delete", "s"), "delete needs --yes, or --dry-run"),
         (train, ("ss",), "is called ss; did you mean s?"),
-        (report, ("x", "--watch"), "unknown study x"),
+        (report, ("x", "--watch"), "no study x in "),
         (tune, ("mine.yaml", "--resume=auto"), "--resume=auto needs --name"),
         (tune, ("mine.yaml", "--resume=never"), "ignored explicit argument 'never'"),
         (tune, ("mine.yaml", "--resume", "--name", "s", "pretrain.epochs=3"), "with pretrain.epochs=2, not pretrain.e"),

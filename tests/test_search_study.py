@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from raymc.commands.stability import stability
 from raymc.errors import CollapsedError, InputError, Interrupted, TrainingError
 from raymc.execution import session
-from raymc.space.space import load_space
+from raymc.space.space import load_space, space_names
 from raymc.stability import queue, seed_group
 from raymc.stability.configurations import configuration
 from raymc.stability.request import StabilityRequest
@@ -255,6 +256,20 @@ def test_budgets() -> None:
     assert plan_budget(nothing, 0, None, None, smoke=False).trials == 1
     with pytest.raises(InputError, match="searches nothing: there is one trial, not 5"):
         plan_budget(nothing, 0, 5, None, smoke=False)
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_smoke_never_lengthens_a_budget(name: str) -> None:
+    space = load_space(name)
+    for trials, seeds in ((1, 1), (2, 2), (3, 1), (50, 9)):
+        confirm = space.budget.confirm and space.budget.confirm.model_copy(update={"top": trials, "seeds": 2})
+        budget = space.budget.model_copy(update={"trials": trials, "seeds": max(seeds, 2), "confirm": confirm})
+        one = replace(space, budget=budget)
+        whole, short = (plan_budget(one, 0, None, None, smoke=smoke) for smoke in (False, True))
+        assert short.trials <= whole.trials and short.top <= whole.top and short.epochs <= whole.epochs
+        assert len(short.seeds) <= len(whole.seeds) and len(short.fresh) <= len(whole.fresh)
+        asked = plan_budget(one, 0, None, 3, smoke=True)
+        assert len(asked.seeds) == 3, "what is asked for is taken"
 
 
 def _stability(**changes: Any) -> StabilityRequest:

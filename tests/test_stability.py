@@ -302,6 +302,7 @@ def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monke
             raise KeyboardInterrupt
 
     run_with(stop)
+    monkeypatch.delenv("RAYMC_DATA", raising=False)
     monkeypatch.setattr(sys, "argv", ["stability", "good.yaml", "--vs", "bad.yaml"])
     assert _command("good.yaml", "--vs", "bad.yaml") == 130
     assert (

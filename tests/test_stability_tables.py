@@ -277,6 +277,7 @@ def test_ctrl_c_tells_the_command_that_goes_on(run_with: Any, capsys: Any, monke
         raise KeyboardInterrupt
 
     run_with(stop)
+    monkeypatch.delenv("RAYMC_DATA", raising=False)
     monkeypatch.setattr(sys, "argv", ["stability", "--table", "tiny.yaml"])
     assert _command("--table", "tiny.yaml", "--only", "*/digits") == 130
     assert (

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.commands.matrix import matrix
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.methods.base import Facts
 from raymc.space.seeds import remarks
 from raymc.space.space import Space, load_space, space_names
+from raymc.study.words import configured
 from raymc.training.features.data import Setting, load_data
 from raymc.training.smoke import one_step
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises InputError when a space is invalid.
     """
-    out = sys.stderr if args.json else sys.stdout
+    out = results(args)
     if args.matrix:
         if args.spaces:
             raise InputError("--matrix is of all methods and datasets; leave out the names of spaces")
@@ -103,7 +103,8 @@ def take_steps(space: Space, dataset: Dataset) -> list[str]:
         try:
             one_step(config, dataset)
         except (InputError, TrainingError) as error:
-            raise type(error)(f"at {title} {dict(point)}: {error}") from error
+            where = f"{title} ({configured(point)})" if point else f"the {title}"
+            raise type(error)(f"at {where}: {error}") from error
         tried.append(title)
         done.append(config)
     return tried

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError
 from raymc.methods import METHODS
+from raymc.space.names import word_of
 from raymc.space.sized import sized
 from raymc.space.space import load_space
 from raymc.training.checkpoints.export import export
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     stage = args.stage or next(iter(trained), "")
     if stage not in trained:
         raise InputError(f"--stage: {stage} is not one of the stages that train: {', '.join(trained)}")
-    words = [space.name, *args.overrides, *([] if args.seed is None else ["--seed", str(args.seed)])]
+    words = [word_of(space.path), *args.overrides, *([] if args.seed is None else ["--seed", str(args.seed)])]
     out = args.out.expanduser().resolve()
     card = export(
         config,
@@ -58,8 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         origin={"space": space.name, "command": shlex.join(["python", "-m", "raymc.train", *words])},
     )
     size = sum(file["bytes"] for file in card["files"])
-    print(f"stage {stage}, {card['epochs']} epochs: {len(card['files'])} files, {size:,} bytes", file=sys.stderr)
-    print(f"checkpoint: {out}", file=sys.stderr)
+    print(f"stage {stage}, {card['epochs']} epochs: {len(card['files'])} files, {size:,} bytes", file=results(args))
+    print(f"checkpoint: {out}", file=results(args))
     if card["needs"]:
         print(lacking(card), file=sys.stderr)
     facts = {name: card[name] for name in ("stage", "key", "needs")}

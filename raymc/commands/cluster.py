@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import BareKeys, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
@@ -77,8 +76,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             out.rmdir()
         raise
     page = write_clustering(found, out)
-    print(terminal_text(found), file=sys.stderr if args.json else sys.stdout)
-    print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)
+    print(terminal_text(found), file=results(args))
+    print(f"report: {page}", file=results(args))
     return {
         "chosen": found.chosen.name,
         "seed": found.chosen.seed,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import make_parser
+from raymc.cli import make_parser, results
 from raymc.datasets.base import data_root
 from raymc.datasets.catalogue import SOURCES, source_of
 from raymc.datasets.fetch import fetch
@@ -30,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what `args` say; the answer in words goes to standard error where `--json` has standard output."""
     root = data_root(args.data)
-    out = sys.stderr if args.json else sys.stdout
+    out = results(args)
     if args.action == "list":
         if args.name is not None:
             raise InputError(f"list takes no name; to look at one dataset: check {args.name}")
@@ -38,11 +37,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(_table(rows, root), file=out)
         return {"root": str(root), "datasets": rows}
     if args.name is None:
-        raise InputError(f"{args.action}: which dataset? ({command_line('data', ['list'])} lists them)")
+        raise InputError(f"{args.action}: which dataset? ({_line(root, 'list')} lists them)")
     source = source_of(args.name)
     result = _check(source, root) if args.action == "check" else _get(source, root)
     print(result.pop("words"), file=out)
     return result
+
+
+def _line(root: Path, *words: str) -> str:
+    return command_line("data", [*words, "--data", str(root)])
 
 
 def _row(source: Source, root: Path) -> dict[str, Any]:
@@ -90,9 +93,7 @@ def _get(source: Source, root: Path) -> dict[str, Any]:
     if place is None:
         words = f"{source.name} needs no files"
     elif before is not None:
-        words = (
-            f"{place} is there already and stays as it is ({command_line('data', ['check', source.name])} verifies it)"
-        )
+        words = f"{place} is there already and stays as it is ({_line(root, 'check', source.name)} verifies it)"
     else:
         words = f"{place} is there now"
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from raymc import encoders
 from raymc.atomic import replaced
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import OwnData, nearest
 from raymc.datasets import NAMES
 from raymc.datasets.own_labels import numbered
-from raymc.errors import InputError, Interrupted
+from raymc.errors import InputError, Interrupted, unwritable
 from raymc.program import same_command
 from raymc.storage.stage_store import Store
 from raymc.training.features.data import ALONE, Raw, read_raw
@@ -40,7 +39,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--download", action="store_true", help="fetch weights that are not there into the user's cache"
     )
-    parser.add_argument("--out", type=Path, default=Path("features.npz"), help=".npz of x, sample, y; .npy of x alone")
+    parser.add_argument("--out", type=Path, help=".npz of x, sample, y; .npy of x alone (default: features.npz)")
     parser.add_argument("--label", help="the column of the labels; folder: the first level of folders")
     parser.add_argument("--id", help="the column of the samples' names")
     parser.add_argument("--text", metavar="COLUMN", help="the column of texts, for an encoder of texts")
@@ -52,11 +51,11 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Embed, write the file, and return what `--json` prints."""
     begun = time.monotonic()
-    out = args.out.expanduser().resolve()
+    out = (args.out or Path("features.npz")).expanduser().resolve()
     if out.suffix not in KINDS:
-        raise InputError(f"--out {args.out}: expected: a name that ends in {' or '.join(KINDS)}")
+        raise InputError(f"--out {out}: expected: a name that ends in {' or '.join(KINDS)}")
     own = _own(args)
-    _check_written(out)
+    _check_written(out, args.out is not None)
     encoder = encoders.load(args.encoder, args.weights, args.side, args.download)
     raw = read_raw(own, args.data, SMOKE_SAMPLES if args.smoke else None)
     features = Features(encoder, raw.train, Store(storage_root(args)), args.precision, pick_device(None))
@@ -69,10 +68,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         _write(out, features, args.precision, names, labels)
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error, args.out is not None) from error
     how = " (from the store)" if features.cached else ""
     mark = "  (smoke: shortened)" if args.smoke else ""
-    print(f"{len(features)} x {features.width} features of {encoder.name}{how}: {out}{mark}", file=sys.stderr)
+    print(f"{len(features)} x {features.width} features of {encoder.name}{how}: {out}{mark}", file=results(args))
     return {
         "out": str(out),
         "encoder": encoder.name,
@@ -103,7 +102,7 @@ def _own(args: argparse.Namespace) -> OwnData:
     )
 
 
-def _check_written(out: Path) -> None:
+def _check_written(out: Path, given: bool) -> None:
     """Make the folder of `out`, before anything is embedded. Raises InputError where the file cannot be written."""
     if out.is_dir():
         raise InputError(f"--out {out} cannot be written: it is a folder")
@@ -112,7 +111,7 @@ def _check_written(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error, given) from error
 
 
 def _names(raw: Raw) -> Sequence[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.errors import InputError
 from raymc.storage.objects import is_uri
 from raymc.study.names import WINNER, find_study
@@ -63,8 +62,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     counts = _counts(model, found.labels)
     shown = ", ".join(f"{cluster}: {count:,}" for cluster, count in counts.items())
     mark = "  (smoke: shortened)" if args.smoke else ""
-    print(f"{len(found.labels):,} samples by {name}; in clusters {shown}{mark}", file=sys.stderr)
-    print(f"labels: {out}", file=sys.stderr)
+    print(f"{len(found.labels):,} samples by {name}; in clusters {shown}{mark}", file=results(args))
+    print(f"labels: {out}", file=results(args))
     return {
         "model": name,
         "n": len(found.labels),

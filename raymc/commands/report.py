@@ -12,8 +12,8 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
-from raymc.errors import InputError
+from raymc.cli import Parser, make_parser, results, storage_root
+from raymc.errors import InputError, unwritable
 from raymc.study.names import find_run
 
 SECONDS = 5
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = (args.out or Path("reports") / args.study).expanduser().resolve()
     part = find_run(storage, args.study)
     if args.watch:
-        return _watch(args.study, storage, part, out)
+        return _watch(args, storage, part, out)
     from raymc.reporting.search.page import write_report
     from raymc.reporting.stability.page import write_stability
     from raymc.storage.mirror import fetched
@@ -53,13 +53,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         try:
             page = write_stability(folder, out) if part.startswith("stability/") else write_report(folder, out)
         except OSError as error:
-            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
-    print(f"report: {page}", file=sys.stderr)
+            raise unwritable(out, error, args.out is not None) from error
+    print(f"report: {page}", file=results(args))
     return {"study": args.study, "report": str(page)}
 
 
-def _watch(name: str, storage: str, part: str, out: Path) -> dict[str, Any]:
+def _watch(args: argparse.Namespace, storage: str, part: str, out: Path) -> dict[str, Any]:
     """Write the page until the study is not running any more; at last as one that stays as it is. Raises InputError."""
+    name = args.study
     if not part.startswith("studies/"):
         raise InputError(f"--watch follows a study, and {name} is a run of stability: leave it out")
     from raymc.reporting.search.page import write_report
@@ -79,10 +80,10 @@ def _watch(name: str, storage: str, part: str, out: Path) -> dict[str, Any]:
         except KeyboardInterrupt:
             print("no longer watched; the study goes on", file=sys.stderr)
         except OSError as error:
-            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+            raise unwritable(out, error, args.out is not None) from error
         update()
         page, state = write_report(folder, out), find_entry(storage, name).state
-    print(f"study {name} is {state}; report: {page}", file=sys.stderr)
+    print(f"study {name} is {state}; report: {page}", file=results(args))
     return {"study": name, "state": state, "report": str(page)}
 
 
@@ -96,7 +97,7 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
     try:
         page = write_table(table, storage, out)
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
-    print(text(table, facts))
-    print(f"report: {page}", file=sys.stderr)
+        raise unwritable(out, error, args.out is not None) from error
+    print(text(table, facts), file=results(args))
+    print(f"report: {page}", file=results(args))
     return {"table": table.name, "cells": facts["cells"], "report": str(page)}

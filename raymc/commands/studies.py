@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.cli import Parser, add_common, make_parser, storage_root
-from raymc.errors import InputError
+from raymc.cli import Parser, add_common, make_parser, results, storage_root
+from raymc.errors import InputError, unwritable
 from raymc.study.names import check_run, find_study
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _export(args: argparse.Namespace) -> Row:
         try:
             found = export_winner(read_study(folder), space, out)
         except OSError as error:
-            raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+            raise unwritable(out, error, args.out is not None) from error
     if found is None:
         raise InputError(f"study {name} has no winner: no trial finished")
     _say(args, f"trial {found['trial']}, seed {found['seed']} of study {name}: {out}")
@@ -184,7 +184,7 @@ def _delete(args: argparse.Namespace) -> Row:
             result["mlflow_runs"] = delete_runs(uri, plan.spools)
 
     delete(storage, plan, forget_runs)
-    _say(args, f"deleted; `{_program('clean')}` removes stage results that no study needs any more")
+    _say(args, f"deleted; `{_program('clean', storage)}` removes stage results that no study needs any more")
     return result | {"deleted": True}
 
 
@@ -259,7 +259,7 @@ WORDS = {
 
 
 def _say(args: argparse.Namespace, text: str) -> None:
-    print(text, file=sys.stderr if args.json else sys.stdout)
+    print(text, file=results(args))
 
 
 def _also(young: set[str], at_work: set[str]) -> str:
@@ -299,7 +299,7 @@ def _tracking(args: argparse.Namespace, facts: Row) -> str:
     return uri.resolve(args.tracking_uri, facts.get("tracking_uri"))
 
 
-def _program(action: str) -> str:
+def _program(action: str, storage: str) -> str:
     from raymc.program import command_line
 
-    return command_line("studies", [action])
+    return command_line("studies", [action, "--storage", storage])

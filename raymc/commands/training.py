@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from raymc.atomic import folder_name
-from raymc.cli import storage_root
+from raymc.cli import results, storage_root
 from raymc.config import Config, Value, parse_overrides
 from raymc.datasets import data_root
-from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.errors import InputError, Interrupted, RaymcError, unwritable
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
@@ -46,7 +46,7 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error, args.out is not None) from error
     try:
         with progress() as report:
             setting = Setting(storage_root(args), device=pick_device(None), report=report)
@@ -71,7 +71,7 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()
         raise
-    _tell(result)
+    _tell(result, logged, results(args))
     return {
         "method": result["method"],
         "dataset": result["dataset"],
@@ -132,8 +132,6 @@ def _logged(
         print(f"{asked}the model is not in MLflow: {error}", file=sys.stderr)
         return {"tracking_uri": masked(tracking_uri)}
     named = {} if register is None else {"registered": {"name": register, "version": logged.version}}
-    words = "" if register is None else f", registered as {register} version {logged.version}"
-    print(f"model in MLflow at {masked(tracking_uri)}{words}", file=sys.stderr)
     return {"tracking_uri": masked(tracking_uri), "run_id": logged.run_id, "model_id": logged.model_id, **named}
 
 
@@ -172,16 +170,20 @@ def _train(
         return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _tell(result: Mapping[str, Any], logged: Mapping[str, Any], out: TextIO) -> None:
     shown = (*LABEL_METRICS, "clustered_acc", "test_acc", *LABEL_FREE_METRICS)
     metrics = "  ".join(f"{name} {result['metrics'][name]:.4f}" for name in shown if name in result["metrics"])
     mark = "  (smoke: shortened)" if result["smoke"] else ""
-    print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=sys.stderr)
-    print(f"clusters: {result['clusters_by']}", file=sys.stderr)
-    print(f"minutes: {_minutes(result['stages'])}", file=sys.stderr)
+    print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=out)
+    print(f"clusters: {result['clusters_by']}", file=out)
+    print(f"minutes: {_minutes(result['stages'])}", file=out)
     for name in dict.fromkeys(stage["checkpoint"] for stage in result["stages"] if "checkpoint" in stage):
-        print(f"started from the float16 weights of checkpoint {name}", file=sys.stderr)
-    print(f"labels.csv, embedding, model, metrics and configuration: {result['out']}", file=sys.stderr)
+        print(f"started from the float16 weights of checkpoint {name}", file=out)
+    if "model_id" in logged:
+        named = logged.get("registered")
+        words = f", registered as {named['name']} version {named['version']}" if named else ""
+        print(f"model in MLflow at {logged['tracking_uri']}{words}", file=out)
+    print(f"labels.csv, embedding, model, metrics and configuration: {result['out']}", file=out)
 
 
 def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         gpu_hours=args.gpu_hours,
         sampler=args.sampler,
         pruner=args.pruner,
+        register=args.register,
         concurrent=args.concurrent,
         address=args.address,
         tracking_uri=args.tracking_uri,

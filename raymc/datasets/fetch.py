@@ -28,7 +28,7 @@ def fetch(source: Source, root: Path) -> Path | None:
     if found is not None:
         return root / found
     if not source.fetched_by:
-        raise InputError(f"{source.name} cannot be downloaded: {source.how()} ({root / source.folders[0]})")
+        raise InputError(f"{source.name} cannot be downloaded: {source.how(root)} ({root / source.folders[0]})")
     target = root / source.folders[0]
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raymc.config import OwnData, nearest
+from raymc.config import OwnData, hint
 from raymc.datasets.own_found import ABSENT, Array, is_number, some, text_labels
 from raymc.errors import InputError
 
@@ -62,7 +62,7 @@ def columns_of(names: Sequence[str], own: OwnData) -> list[str]:
     """The names of the columns that are data. Raises InputError where that of the labels or names is not there."""
     for asked in (own.label, own.id, own.text):
         if asked is not None and asked not in names:
-            raise InputError(f"{own.path} has no column {asked}{nearest(asked, names)}")
+            raise InputError(f"{own.path} has no column {asked}{hint(asked, names)}")
     return [] if own.text else [name for name in names if name not in (own.label, own.id, *own.unread)]
 
 

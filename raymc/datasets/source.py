@@ -62,13 +62,13 @@ class Source:
         if found is None:
             places = " or ".join(str(root / folder) for folder in self.folders)
             places = f"{' or '.join(self.marks)} in {places}" if self.marks else places
-            raise InputError(f"{self.name}: {places} is missing; {self.how()}")
+            raise InputError(f"{self.name}: {places} is missing; {self.how(root)}")
         return found
 
-    def how(self) -> str:
-        """How to get the files, in words."""
+    def how(self, root: Path) -> str:
+        """How to get the files into the datasets' folder, in words."""
         if self.fetched_by:
-            return f"{command_line('data', ['get', self.name])} fetches it"
+            return f"{command_line('data', ['get', self.name, '--data', str(root)])} fetches it"
         return f"obtain it from {self.obtain} and put it there"
 
     def dataset(self, root: Path, train: Split, test: Split | None, split: str, kind: str = "") -> Dataset:

@@ -267,6 +267,7 @@ def run_study(
             retry=None if resume == "auto" and not going_on else retry,
             sampler=sampler,
             pruner=pruner,
+            register=register,
             resume=going_on,
             smoke=smoke,
         )

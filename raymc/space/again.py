@@ -10,6 +10,7 @@ import yaml
 
 from raymc.atomic import write_text
 from raymc.config import Config
+from raymc.program import command_line
 from raymc.space.space import Space
 
 CONFIG = "config.yaml"
@@ -20,7 +21,8 @@ def write_config(path: Path, space: Space, config: Config, but: str = "", smoke:
 
     `but` says what is not the same, in words; `smoke` whether it was shortened.
     """
-    head = f"# The same training again{but}: raymc train {path.name}{' --smoke' if smoke else ''}\n"
+    words = [path.name, *(["--smoke"] if smoke else [])]
+    head = f"# The same training again{but}: {command_line('train', words)}\n"
     write_text(path, head + yaml.safe_dump(same_again(space, config), sort_keys=False, allow_unicode=True))
 
 

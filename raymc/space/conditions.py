@@ -8,6 +8,7 @@ from dataclasses import replace
 from raymc.errors import InputError
 from raymc.space.parameter import Parameter, alike
 from raymc.validation import Value
+from raymc.values import written
 
 
 def active(params: Mapping[str, Parameter], values: Mapping[str, Value]) -> dict[str, Value]:
@@ -31,7 +32,9 @@ def resolved(
             left = tuple(pair for pair in parameter.when if pair[0] in params)
             found[key] = replace(parameter, when=left)
         elif never not in dropped:
-            raise InputError(f"space.{key}.when: {never} is {fixed[never]} and not searched, so {key} never exists")
+            raise InputError(
+                f"space.{key}.when: {never} is {written(fixed[never])} and not searched, so {key} never exists"
+            )
     return dict(sorted(found.items(), key=lambda pair: bool(pair[1].when)))
 
 
@@ -45,5 +48,5 @@ def _never(key: str, parameter: Parameter, params: Mapping[str, Parameter], fixe
         elif name == key or other.when:
             raise InputError(f"space.{key}.when: {name} has a `when` itself; name a key that always exists")
         elif not other.contains(value):
-            raise InputError(f"space.{key}.when: {name} is never {value}: it is {other}")
+            raise InputError(f"space.{key}.when: {name} is never {written(value)}: it is {other}")
     return None

@@ -31,6 +31,7 @@ from raymc.space.pruner import Pruner
 from raymc.space.sampler import TPE, Sampler
 from raymc.space.section import Section
 from raymc.validation import Number, reason, wrong
+from raymc.values import setting
 
 
 def _scalar(value: object) -> object:
@@ -64,13 +65,15 @@ class Range(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low >= self.high:
-            raise wrong(f"low {self.low:g} is not below high {self.high:g}")
+            raise wrong(f"low {setting(self.low)} is not below high {setting(self.high)}")
         if self.log and self.low <= 0:
-            raise wrong(f"log needs low above 0, not {self.low:g}")
+            raise wrong(f"log needs low above 0, not {setting(self.low)}")
         if self.step is not None and self.log:
             raise wrong("step and log exclude each other")
         if self.step is not None and not on_grid(self.high, self.low, self.step):
-            raise wrong(f"high {self.high:g} is not low {self.low:g} plus a multiple of step {self.step:g}")
+            raise wrong(
+                f"high {setting(self.high)} is not low {setting(self.low)} plus a multiple of step {setting(self.step)}"
+            )
         return self
 
 

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from raymc.config import nearest
 from raymc.errors import InputError
+from raymc.program import command_line
+
+DATA = (".csv", ".tsv", ".parquet", ".npz", ".npy")
+"""How files of data end."""
 
 
 def space_names() -> list[str]:
@@ -19,6 +23,12 @@ def find_space(name_or_path: str | Path) -> Path:
     if name in space_names():
         return _folder() / f"{name}.yaml"
     path = Path(name).expanduser()
+    if names_data(name):
+        what = "a folder" if path.is_dir() else "data" if path.exists() else "not there, and would be data"
+        ways = (
+            f"{command_line('cluster', [name])} clusters data, and a space file names them by dataset: {{path: {name}}}"
+        )
+        raise InputError(f"{name} is {what}, not a search space: {ways}")
     if path.is_file():
         return path
     if names_file(name):
@@ -32,6 +42,16 @@ def names_file(name: str) -> bool:
     """Whether a word can only be meant as a file."""
     path = Path(name)
     return path.suffix in (".yaml", ".yml") or len(path.parts) > 1
+
+
+def names_data(name: str) -> bool:
+    """Whether a word can only be meant as a file of data, or names a folder of some."""
+    return Path(name).suffix.lower() in DATA or Path(name).expanduser().is_dir()
+
+
+def word_of(path: Path) -> str:
+    """What names a space on a command line, in any folder: its name if it comes with raymc, else its absolute path."""
+    return path.stem if path.parent == _folder() else str(path.absolute())
 
 
 def _folder() -> Path:

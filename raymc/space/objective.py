@@ -11,6 +11,7 @@ from raymc.metrics.gates import Gates
 from raymc.metrics.names import BOUNDED, EPOCH_METRICS, GROUP_METRICS, LABEL_METRICS, OBJECTIVES, STUDY_METRICS
 from raymc.space.section import Section
 from raymc.validation import Number, wrong
+from raymc.values import setting
 
 BOUNDABLE = (*(name for name in OBJECTIVES if name not in STUDY_METRICS), *BOUNDED)
 
@@ -44,7 +45,7 @@ class Bound(Section):
         if self.at_most is None and self.at_least is None:
             raise wrong("at_most or at_least is missing")
         if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
-            raise wrong(f"at_least {self.at_least:g} is above at_most {self.at_most:g}")
+            raise wrong(f"at_least {setting(self.at_least)} is above at_most {setting(self.at_most)}")
         return self
 
 

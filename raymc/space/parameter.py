@@ -9,6 +9,7 @@ from typing import Any
 from raymc.errors import InputError
 from raymc.space.format import Choices, Range, on_grid
 from raymc.validation import Key, Value
+from raymc.values import setting, written
 
 NOT_SEARCHED = (
     *("seed", "seeds_from", "varies", "workers", "evaluate_every", "n_samples"),
@@ -69,8 +70,9 @@ class Parameter:
 
     def __str__(self) -> str:
         if self.choices:
-            return f"the choices {', '.join(str(choice) for choice in self.choices)}"
-        return f"the range {self.low:g} to {self.high:g}" + (f" in steps of {self.step:g}" if self.step else "")
+            return f"the choices {', '.join(written(choice) for choice in self.choices)}"
+        steps = f" in steps of {setting(self.step)}" if self.step else ""
+        return f"the range {setting(self.low)} to {setting(self.high)}{steps}"
 
 
 def make_parameter(key: str, spec: Range | Choices, known: Key) -> Parameter:
@@ -100,7 +102,7 @@ def _choices(key: str, spec: Choices, known: Key) -> tuple[Value, ...]:
     values = tuple(known.check(f"space.{key}.choices", value) for value in spec.choices)
     for i, value in enumerate(values):
         if value in values[:i]:
-            raise InputError(f"space.{key}.choices: {value} stands twice")
+            raise InputError(f"space.{key}.choices: {written(value)} stands twice")
     return values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from raymc.config import nearest
+from raymc.config import hint
 from raymc.validation import wrong
 
 
@@ -19,5 +19,5 @@ class Section(BaseModel):
         if isinstance(content, dict):
             for key in content:
                 if key not in cls.model_fields:
-                    raise wrong(f"unknown key {key}{nearest(str(key), cls.model_fields)}")
+                    raise wrong(f"unknown key {key}{hint(str(key), cls.model_fields)}")
         return content

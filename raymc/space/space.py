@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, OwnData, Stages, known_keys, nearest, resolve
+from raymc.config import Config, OwnData, Stages, hint, known_keys, resolve
 from raymc.datasets import NAMES
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
@@ -24,11 +24,12 @@ from raymc.metrics.names import STUDY_METRICS
 from raymc.space import pruner, sampler
 from raymc.space.conditions import active, resolved
 from raymc.space.format import Choices, OwnFiles, Range, Resources, SpaceFile, parse_space, parse_yaml
-from raymc.space.names import find_space
+from raymc.space.names import find_space, names_data
 from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
 from raymc.validation import Key, Value
+from raymc.values import written
 
 Params = Mapping[str, Value]
 
@@ -149,8 +150,12 @@ def make_space(
 def _build(
     path: Path, content: Any, file: SpaceFile, methods: Mapping[str, Method], in_memory: OwnData | None = None
 ) -> Space:
+    if file.method not in methods and file.method in METHODS["plain"].presets["own"]:
+        raise InputError(f"unknown method {file.method}; write method: plain and preset: {file.method}")
     method = methods[_known("method", file.method, methods)]
     own = in_memory or _own(file.dataset, path)
+    if not own and (str(file.dataset) not in NAMES and names_data(str(path.parent / str(file.dataset)))):
+        raise InputError(f"dataset: a file of your own is named by its path: {{path: {file.dataset}}}")
     dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
     if own and own is not in_memory:
         places = {key: value for key in ("path", "test", "weights") if (value := getattr(own, key)) is not None}
@@ -288,7 +293,7 @@ def _check_keys(space: Space, ranges: bool) -> None:
         default = defaults[key]
         if ranges and default is not None and not parameter.contains(default):  # null: taken from another key
             raise InputError(
-                f"space.{key}: the preset's {default} is outside {parameter}; widen it, so that the default "
+                f"space.{key}: the preset's {written(default)} is outside {parameter}; widen it, so that the default "
                 f"configuration is a point of the search"
             )
     goal = space.objective
@@ -320,7 +325,7 @@ def _check_whole(space: Space, place: str, point: Params) -> None:
         if key in existing and key not in point:
             raise InputError(f"{place}: {key} is missing (an entry names every searched key)")
         if key in point and key not in existing:
-            when = " and ".join(f"{name} is {value}" for name, value in parameter.when)
+            when = " and ".join(f"{name} is {written(value)}" for name, value in parameter.when)
             raise InputError(f"{place}: {key} exists only where {when}; leave it out")
 
 
@@ -343,14 +348,14 @@ def _first_value(space: Space, place: str, key: str, value: Value, known: Mappin
         raise InputError(f"{place}: {key} is not searched")
     checked = known[key].check(f"{place}: {key}", value)
     if not space.params[key].contains(checked):
-        raise InputError(f"{place}: {key} {checked} is outside {space.params[key]}")
+        raise InputError(f"{place}: {key} {written(checked)} is outside {space.params[key]}")
     return checked
 
 
 def _known(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     if name not in known:
-        raise InputError(f"unknown {what} {name}{nearest(name, known)}")
+        raise InputError(f"unknown {what} {name}{hint(name, known)}")
     return name
 
 

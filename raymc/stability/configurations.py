@@ -13,6 +13,7 @@ from raymc.errors import InputError
 from raymc.former_keys import name_now, with_names_of_now
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
+from raymc.program import own_command
 from raymc.space.seeds import seeds_from
 from raymc.space.space import Space, load_space, make_space
 from raymc.stability.request import StabilityRequest
@@ -149,7 +150,7 @@ def _free(word: str, taken: Sequence[str]) -> str:
 def run_by() -> Row:
     """By what a run is run."""
     return {
-        "command": provenance.command("stability"),
+        "command": own_command(),
         "versions": provenance.versions(),
         "git": provenance.revision(),
         "hardware": provenance.hardware(),

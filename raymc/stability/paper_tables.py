@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from raymc.config import Value, nearest
+from raymc.config import Value, hint, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS
@@ -214,7 +214,7 @@ def _build(path: Path, file: TableFile) -> PaperTable:
     for what, names, known in (("dataset", file.columns, NAMES), ("metric", file.metrics, tuple(METRICS))):
         for name in names:
             if name not in known:
-                raise InputError(f"unknown {what} {name}{nearest(name, known)}")
+                raise InputError(f"unknown {what} {name}{hint(name, known)}")
         if len(set(names)) < len(names):
             raise InputError(f"a {what} stands twice")
     table = PaperTable(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from raymc.errors import InputError
+from raymc.errors import InputError, unwritable_storage
 from raymc.execution.driver import Slots
 from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
@@ -104,7 +104,7 @@ def make_folder(folder: Path, new: bool = False) -> Path:
     except FileExistsError as error:
         raise InputError(f"{folder} exists: another run began in the same second; start again") from error
     except OSError as error:
-        raise InputError(f"--storage: {folder} cannot be written: {error.strerror}") from error
+        raise unwritable_storage(folder, error) from error
     return folder
 
 

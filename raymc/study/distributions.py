@@ -16,6 +16,7 @@ from optuna.trial import Trial
 from raymc.config import Value, nearest
 from raymc.errors import InputError
 from raymc.space.parameter import Parameter
+from raymc.values import setting, written
 
 Distributions = Mapping[str, BaseDistribution]
 _NONE: Mapping[str, Parameter] = {}
@@ -84,11 +85,12 @@ def _checked(key: str, value: Value, distribution: BaseDistribution) -> Value:
         for choice in distribution.choices:
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return choice
-        raise InputError(f"first: {key} {value!r} is not one of {', '.join(map(str, distribution.choices))}")
+        raise InputError(f"first: {key} {written(value)} is not one of {', '.join(map(written, distribution.choices))}")
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"first: {key} {value!r} is not a number")
+        raise InputError(f"first: {key} {written(value)} is not a number")
     whole = isinstance(distribution, IntDistribution) and value == int(value)
     if not distribution._contains(float(value)):
-        raise InputError(f"first: {key} {value} is outside {distribution.low:g} to {distribution.high:g}")
+        ends = f"{setting(distribution.low)} to {setting(distribution.high)}"
+        raise InputError(f"first: {key} {written(value)} is outside {ends}")
     return int(value) if whole else float(value)

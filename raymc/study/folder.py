@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial
 
 from raymc.atomic import LONGEST, folder_name, replaced, write_json, write_text
 from raymc.config import Value
-from raymc.errors import InputError
+from raymc.errors import InputError, unwritable_storage
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
 from raymc.space.format import parse_yaml
@@ -94,7 +94,7 @@ def create_study(
     except OSError as error:
         if folder.exists():
             raise InputError(f"study {folder.name} exists: another process has just made it") from error
-        raise InputError(f"--storage: {folder.parent} cannot be written: {error.strerror}") from error
+        raise unwritable_storage(folder.parent, error) from error
     if mirror := mirror_of(storage, folder):
         mirror.push()
     if url is not None:
@@ -178,7 +178,7 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise Busy(f"{folder.name} is being run by another process") from error
     except OSError as error:
-        raise InputError(f"--storage: {folder} cannot be written: {error.strerror}") from error
+        raise unwritable_storage(folder, error) from error
     try:
         yield
     finally:

@@ -16,12 +16,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.storage.lease import STALE_SECONDS
 from raymc.storage.mirror import fetched
 from raymc.storage.objects import START_SECONDS, Listing, filesystem, is_uri, listing_of_runs, patiently
 from raymc.study.files import load_json, read_seeds, trial_folder
+from raymc.study.names import no_study
 from raymc.study.reader import Study, confirmation_of, read_study, winner
 from raymc.study.records import BAD, FINISHED, PRUNED, Record, Row, mapping
 from raymc.study.remaining import fresh_left, own_trials, trials_left
@@ -69,7 +69,7 @@ def inventory(storage: str, only: str | None = None) -> list[Entry]:
         names += own
         found += [_entry(storage, place, name, some) for name, some in own.items() if only in (None, name)]
     if only is not None and not found:
-        raise InputError(f"no study {only} in {storage.rstrip('/')}{nearest(only, names)}")
+        raise no_study(only, storage, names)
     return sorted(found, key=lambda entry: (entry.facts["created"] or "", entry.name))
 
 

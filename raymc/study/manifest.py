@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -15,8 +15,10 @@ from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
+from raymc.program import own_command
 from raymc.space import pruner, sampler
 from raymc.space.conditions import active
+from raymc.space.names import word_of
 from raymc.space.objective import several_seeds
 from raymc.space.seeds import seeds_from
 from raymc.space.settled import clustering_epochs, fidelity_of, grid_size, settled_pruner, settled_sampler
@@ -78,8 +80,9 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
     """
     confirm = space.budget.confirm
     top, fresh = (confirm.top, confirm.seeds) if confirm is not None else (0, 0)
-    if smoke:
-        seeds = seeds or (2 if _several(space) else 1)
+    planned = space.budget.trials
+    if smoke:  # shortens, and lengthens nothing
+        planned, seeds = min(planned, SMOKE_TRIALS), seeds or min(space.budget.seeds, 2 if _several(space) else 1)
         top, fresh = min(top, SMOKE_TOP), min(fresh, SMOKE_FRESH)
     count = seeds or space.budget.seeds
     _check_seeds(space, count, fresh)
@@ -90,7 +93,7 @@ def plan_budget(space: Space, seed: int, trials: int | None, seeds: int | None, 
         fidelity = "none"
     epochs = max(1, sum(clustering_epochs(space, {}, smoke).values()))
     return StudyBudget(
-        trials=_trials(space, trials, SMOKE_TRIALS if smoke else space.budget.trials) if space.params else 1,
+        trials=_trials(space, trials, planned) if space.params else 1,
         seeds=tuple(range(seed, seed + count)),
         top=top,
         fresh=fresh_seeds(seed, count, fresh),
@@ -164,14 +167,13 @@ def make_manifest(
     seed: int,
     smoke: bool,
     tracking_uri: str,
-    words: Sequence[str] | None = None,
 ) -> Row:
     """The content of a new study's `study.json`; `space` has the overrides pinned."""
     config = space.config()
     flat = config.flat()
     return {
         "study": name,
-        "space": {"name": space.name, "path": str(space.path), "content": dict(space.content)},
+        "space": {"name": space.name, "path": word_of(space.path), "content": dict(space.content)},
         "question": space.question,
         "method": space.method,
         "dataset": space.dataset,
@@ -200,7 +202,7 @@ def make_manifest(
         "versions": provenance.versions(),
         "git": provenance.revision(),
         "hardware": provenance.hardware(),
-        "command": provenance.command("tune", words),
+        "command": own_command(),
         "created": files.now(),
         "smoke": smoke,
         "tracking_uri": masked(tracking_uri),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from raymc.config import nearest
+from raymc.config import hint
 from raymc.errors import InputError
-from raymc.space.names import find_space, names_file, space_names
+from raymc.space.names import find_space, names_data, names_file, space_names
 from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.study.files import read_json
 from raymc.study.records import Row
@@ -46,11 +46,19 @@ def stored_manifest(storage: str, name: str) -> Row:
         return {}
 
 
+def no_study(name: str, storage: str, known: Sequence[str]) -> InputError:
+    """What is said of the name of a study that a storage does not have, where it has the `known` ones."""
+    place = f"{storage.rstrip('/')}/studies"
+    if not known:
+        return InputError(f"no study {name}: there is none in {place}; --storage or RAYMC_STORAGE says where to look")
+    return InputError(f"no study {name} in {place}{hint(name, known)}")
+
+
 def find_study(storage: str, name: str) -> Path:
     """The folder of an existing study. Raises InputError, naming the nearest one, where there is none."""
     known = study_names(storage)
     if name not in known:
-        raise InputError(f"no study {name} in {storage.rstrip('/')}/studies{nearest(name, known)}")
+        raise no_study(name, storage, known)
     return studies_root(storage) / name
 
 
@@ -66,7 +74,7 @@ def check_run(storage: str, name: str) -> None:
 
     known = patiently(find, fs, storage, START_SECONDS)
     if name not in known:
-        raise InputError(f"no study {name} in {storage.rstrip('/')}{nearest(name, known)}")
+        raise no_study(name, storage, known)
 
 
 def find_run(storage: str, name: str) -> str:
@@ -86,9 +94,7 @@ def find_run(storage: str, name: str) -> str:
     patiently(find, fs, storage, START_SECONDS)
     if name in known:
         return known[name]
-    if not known:
-        raise InputError(f"no study in {storage.rstrip('/')}/studies; --storage or RAYMC_STORAGE says where to look")
-    raise InputError(f"unknown study {name}{nearest(name, sorted(known))}")
+    raise no_study(name, storage, sorted(known))
 
 
 def newest_study(storage: str, space: str) -> Path:
@@ -127,7 +133,7 @@ def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:
     try:
         find_space(target)
     except InputError as error:
-        if names_file(target):
+        if names_file(target) or names_data(target):
             raise
         spaces = space_names()
         near = get_close_matches(target, [*spaces, *studies, *others], n=3, cutoff=0.5)

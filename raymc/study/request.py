@@ -17,7 +17,7 @@ from raymc.datasets import data_facts
 from raymc.errors import InputError
 from raymc.masking import masked
 from raymc.methods.base import Facts
-from raymc.program import command_line
+from raymc.program import HEEDED, command_line, from_here
 from raymc.space.sampler import Grid
 from raymc.space.settled import grid_size
 from raymc.space.space import Space, load_space
@@ -34,6 +34,9 @@ from raymc.study.manifest import budget_of, check_data, load_data, make_manifest
 from raymc.study.reader import read_study
 from raymc.study.records import Row
 from raymc.study.resume import changed_since, check_words
+
+SAID = ("RAYMC_STORAGE", "RAYMC_DATA")
+"""Variables whose options every line that resumes has."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Request:
     retry: str | None = None
     sampler: str | None = None
     pruner: str | None = None
+    register: str | None = None
     resume: bool = False
     smoke: bool = False
 
@@ -75,10 +79,11 @@ def resume_line(request: Request, name: str) -> str:
         "--address": request.address,
         "--tracking-uri": request.tracking_uri,
         "--database": request.database,
+        "--register": request.register,
     }
     for option, value in asked.items():
         words += [option, str(value)] if value is not None else []
-    return command_line("tune", words)
+    return from_here(command_line("tune", words), [name for name in HEEDED if name not in SAID])
 
 
 def check_numbers(overrides: Mapping[str, Value], **given: int | None) -> None:
@@ -118,7 +123,7 @@ def new_study(request: Request, tracking_uri: str) -> Path:
     manifest = make_manifest(
         name, space, request.overrides, budget, dataset, seed=seed, smoke=request.smoke, tracking_uri=tracking_uri
     )
-    manifest["database"] = url and masked(url)
+    manifest |= {"database": url and masked(url), "places": places(request)}
     distributions, earlier = compile_space(space.params), list[FrozenTrial]()
     if request.source is not None:
         if isinstance(space.sampler, Grid):
@@ -159,6 +164,11 @@ def existing_study(request: Request) -> Path:
     return folder
 
 
+def places(request: Request) -> Row:
+    """Where the study and the datasets are, for commands that begin with neither."""
+    return {"storage": masked(request.storage), "data": request.data}
+
+
 def check_storage(storage: str) -> None:
     """Raises InputError where an object store does not answer or cannot be written."""
     if is_uri(storage):
@@ -189,11 +199,14 @@ def take_up(request: Request, folder: Path, manifest: Row, space: Space) -> None
     _check_unchanged(manifest, space)
     if request.smoke and not manifest["smoke"]:
         raise InputError(f"study {folder.name} is no smoke run; leave out --smoke")
+    if manifest["smoke"] and not request.smoke:
+        print(f"raymc: study {folder.name} is a smoke run, and goes on as one", file=sys.stderr)
     now = {"sampler": sampler_of(manifest, space).name, "pruner": budget_of(manifest, space).pruner.name}
     for option, given in (("sampler", request.sampler), ("pruner", request.pruner)):
         before = manifest.get("asked", {}).get(option) or now[option]
         if given not in (None, before, now[option]):
             raise InputError(f"study {folder.name} began with --{option} {before}, and cannot go on with {given}")
+    manifest["places"] = places(request)
     asked = manifest["budget"]["trials"]
     trials = request.trials or asked
     if trials < asked:

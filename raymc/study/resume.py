@@ -12,6 +12,7 @@ from raymc.former_keys import with_names_of_now
 from raymc.methods import METHODS
 from raymc.space.space import load_space
 from raymc.study.records import Row, mapping
+from raymc.values import written
 
 ABSENT = object()
 SHOWN = 3
@@ -38,19 +39,23 @@ def check_words(manifest: Row, overrides: Mapping[str, Value], seed: int | None,
 
 
 def changed_since(manifest: Row, place: str) -> str | None:
-    """What differs between the space file at `place` and the study's, in a line; None: nothing, or it is gone."""
+    """What differs between the space file at `place` and the study's copy, and what to do; None: nothing does."""
+    study = manifest["study"]
+    copy = f"{study} goes on with its own copy"
     try:
         now = load_space(place).content
-    except InputError:
-        return None
+    except InputError as error:
+        return f"study {copy} of the space: {error}"
     before = mapping(mapping(manifest.get("space")).get("content"))
     found = list(_differences(before, json.loads(json.dumps(now, default=str)), ""))
     if not found:
         return None
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    trials = mapping(now.get("budget")).get("trials", 0)
+    extended = f"; --trials {trials} extends it" if trials > mapping(manifest.get("budget")).get("trials", 0) else ""
     return (
-        f"{place} has changed since study {manifest['study']} began: {'; '.join(found[:SHOWN])}{more}. "
-        "The study goes on with its own copy"
+        f"{place} has changed since study {study} began: {'; '.join(found[:SHOWN])}{more}. "
+        f"Study {copy}{extended}; for the file as it is now, leave out --resume and give another --name"
     )
 
 
@@ -72,5 +77,5 @@ def _same(before: object, now: object) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = written(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -6,15 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raymc.training.time_left import duration as duration
-
-
-def setting(value: object) -> str:
-    """A hyperparameter's value."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+from raymc.values import setting as setting
 
 
 def configured(params: Mapping[str, Any]) -> str:

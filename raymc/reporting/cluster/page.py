@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from raymc.atomic import copy_file, write_json, write_text
-from raymc.errors import InputError
-from raymc.masking import masked_words
+from raymc.errors import InputError, unwritable
 from raymc.metrics.consensus import evidence_accumulation, renamed
+from raymc.program import own_command
 from raymc.reporting import words
 from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.cluster.pictures import thumbnails
@@ -45,7 +43,7 @@ def make_folder(out: Path, source: Source, default: bool) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error, not default) from error
 
 
 def write_clustering(found: Clustering, out: Path) -> Path:
@@ -54,7 +52,7 @@ def write_clustering(found: Clustering, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         return _write(found, out)
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error) from error
 
 
 def _write(found: Clustering, out: Path) -> Path:
@@ -81,7 +79,6 @@ def build_view(found: Clustering, out: Path) -> dict[str, Any]:
     """Every name that `cluster.html.j2` uses, beside its style and script, and the clusters."""
     metrics = ("acc", "nmi", "ari") if found.labelled else ()
     classes = found.dataset.n_classes if found.labelled else None
-    command = shlex.join(["raymc", "cluster", *masked_words(sys.argv[1:])])
     return {
         "name": found.source.name,
         "title": f"{found.source.name} in {words.count(found.count.n, 'cluster')}",
@@ -98,6 +95,6 @@ def build_view(found: Clustering, out: Path) -> dict[str, Any]:
         "labelled": found.labelled,
         "counts": length_curves(found.count.runs, classes),
         "files": sorted({path.name for path in out.iterdir() if path.name != REPORT}),
-        "command": command,
+        "command": own_command(),
         "details": str(found.run.folder),
     }

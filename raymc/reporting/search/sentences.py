@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from raymc.metrics.names import LABEL_FREE_METRICS
+from raymc.program import beside_python
 from raymc.reporting import words
 from raymc.reporting.words import count, listing, score
 from raymc.study.words import duration
@@ -190,7 +191,7 @@ def tracking(facts: Facts) -> str:
         return "The study names no MLflow experiment, so its runs are not linked."
     if place["served"]:
         return f"Links lead to the MLflow server {place['uri']}."
-    command = shlex.join(["mlflow", "ui", "--backend-store-uri", place["uri"]])
+    command = shlex.join([*beside_python("mlflow"), "ui", "--backend-store-uri", place["uri"]])
     return Markup("Links lead to MLflow's pages while this serves them: <code>{}</code>.").format(command)
 
 

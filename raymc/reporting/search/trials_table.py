@@ -15,6 +15,7 @@ from raymc.reporting.search.cost import stage_use
 from raymc.study.reader import Study
 from raymc.study.records import FINISHED, Record
 from raymc.study.words import setting
+from raymc.values import written
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ def trial_table(study: Study, facts: Mapping[str, Any]) -> tuple[list[str], list
 
 
 def write_csv(study: Study, path: Path) -> None:
-    """All search trials, numbers unrounded, absent values empty."""
-    rows = trial_rows(study)
+    """All search trials, numbers unrounded, absent values empty; the value null of a key is `null`."""
+    rows = [
+        row | {f"param.{key}": written(trial.params[key]) for key in study.searched if key in trial.params}
+        for row, trial in zip(trial_rows(study), study.trials, strict=True)
+    ]
     names = list(dict.fromkeys(name for row in rows for name in row)) or list(BASE)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names)
@@ -121,7 +125,7 @@ def effort_cells(seconds: float, reused: int, total: int) -> list[Cell]:
 
 def _setting(value: Any) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(setting(value), value if is_number else str(value), kind="number" if is_number else "text")
+    return Cell(setting(value), value if is_number else setting(value), kind="number" if is_number else "text")
 
 
 def _on_fresh_seeds(one: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:

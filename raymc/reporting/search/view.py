@@ -84,7 +84,12 @@ def _cards(study: Study, mine: Facts | None) -> list[dict[str, Any]]:
 def _settings(study: Study, facts: Facts) -> list[dict[str, Any]]:
     params = (facts["winner"] or {}).get("params", {})
     return [
-        {"key": key, "value": params.get(key), "range": words.searched_range(spec), "edge": _edge(study, key, params)}
+        {
+            "key": key,
+            "value": setting(params[key]) if key in params else "–",
+            "range": words.searched_range(spec),
+            "edge": _edge(study, key, params),
+        }
         for key, spec in study.searched.items()
     ]
 

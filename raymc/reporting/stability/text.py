@@ -65,7 +65,9 @@ def markdown(run: StabilityResult) -> str:
     rows = statistics_rows(run.groups, metric_names(run.records))
     lines += ["", "## Statistics", "", *markdown_table(statistics_text(rows), "---:"), ""]
     lines += [f"- {group.name}: {line}" for group in run.groups for line in agreement_lines(group.result)]
-    return "\n".join([*lines, "", "## Run", "", f"    {run.result['manifest']['command']}", ""])
+    if started := run.result["manifest"]["command"]:
+        lines += ["", "## Run", "", f"    {started}"]
+    return "\n".join([*lines, ""])
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

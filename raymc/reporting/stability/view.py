@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raymc.metrics.names import LABEL_METRICS
+from raymc.program import command_line
 from raymc.reporting import baseline, words
 from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.charts.seed_curves import seed_curves
@@ -146,7 +146,7 @@ def _cost(run: StabilityResult) -> list[str]:
 def _rewrite(run: StabilityResult) -> str:
     """With the storage that the run is in, by its folder `<storage>/stability/<name>` where the run does not say it."""
     storage = str(run.result.get("storage") or Path(run.result["folder"]).parent.parent)
-    return shlex.join(["python", "-m", "raymc.report", str(run.result["name"]), "--storage", storage])
+    return command_line("report", [str(run.result["name"]), "--storage", storage])
 
 
 def _manifest(run: StabilityResult) -> list[tuple[str, str]]:
