@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
+from raymc.datasets.own_cells import is_read
 from raymc.datasets.own_found import Array, Found, as_texts, check_names, some, text_labels
 from raymc.errors import InputError
 
@@ -151,10 +152,22 @@ def samples_in(x: Array, path: str) -> tuple[Array, str]:
     images = x.ndim in (3, 4) and (x.dtype == np.uint8 or x.dtype.kind == "f")
     if 0 in x.shape or not images:
         shape = "x".join(map(str, x.shape)) or "no"
-        raise InputError(f"{path} holds x of {shape} values ({x.dtype}); expected: {ROWS_OR_IMAGES}")
+        raise InputError(f"{path} holds x of {shape} values ({x.dtype}{_text_in(x)}); expected: {ROWS_OR_IMAGES}")
     if x.dtype == np.uint8:
         return as_images(x, path), ""
     return as_images(_in_bytes(x, path), path), "; their floats 0..1 times 255, rounded"
+
+
+def _text_in(x: Array) -> str:
+    """Which of the texts `[n, d]` is the first that is no number, or that all are."""
+    if x.ndim != 2 or x.dtype.kind not in "US":
+        return ""
+    texts = as_texts(x.ravel().tolist())
+    wrong = next((at for at, text in enumerate(texts) if not is_read(text.strip())), None)
+    if wrong is None:
+        return ": numbers as texts; save x.astype(float)"
+    row, column = divmod(wrong, x.shape[1])
+    return f": texts, and row {row}, column {column} (counted from 0) holds {texts[wrong]!r}"
 
 
 def as_images(x: Array, path: str) -> Array:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-import itertools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import ABSENT, Array, Found, check_names
+from raymc.datasets.own_lines import blank_lines, check_start, encoding_of, open_quotation, other_kind, wrong_line
 from raymc.datasets.own_tables import (
     Kinds,
     are_numbers,
@@ -31,55 +32,74 @@ if TYPE_CHECKING:
 
 
 def read_csv(own: OwnData) -> Found:
-    """Comma-separated values under a line of names. Raises InputError."""
+    """Comma-separated values under a line of names, in UTF-8 or what `own_lines` finds. Raises InputError."""
     import pandas as pd  # a second that no other kind needs
-    from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
-    expected = "comma-separated values under a line with the names of the columns"
     texts = [name for name in (own.label, own.id, own.text) if name is not None]
-    # Else a line that is too long makes the first column an index, and the rest moves by one.
-    settings: dict[str, Any] = {"index_col": False, "skipinitialspace": True}
-    try:
+    with _explained(own.path):
+        encoding = encoding_of(own.path)
+        # Else a line that is too long makes the first column an index, and the rest moves by one.
+        settings: dict[str, Any] = {"index_col": False, "skipinitialspace": True, "encoding": encoding.name}
+        settings |= {"skiprows": blank_lines(own.path, encoding.name)}
+        check_start(own.path, encoding.name)
         # As texts: among names pandas renames those that stand twice, and then numbers look like names.
-        settings |= {"skiprows": _blank_lines(own.path)}
         first = pd.read_csv(own.path, header=None, nrows=1, dtype=str, keep_default_na=False, **settings)
         names = [str(name).strip() for name in first.iloc[0]]
         check_header(names, own)
         columns = columns_of(names, own)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ParserWarning)
-            with pd.read_csv(
-                own.path,
-                header=0,
-                names=names,
-                na_values={name: list(ABSENT) for name in columns},
-                dtype=dict.fromkeys(texts, str),  # which kind the labels are, all of them together say
-                keep_default_na=False,
-                **_exact_floats(pd.__version__),
-                low_memory=False,
-                skip_blank_lines=len(names) > 1,  # of one column a blank line is a missing value
-                chunksize=max(1, BLOCK // len(names)),
-                **settings,
-            ) as tables:
-                x, by_name, kinds = _gathered(tables, columns, texts)
-    except (OSError, UnicodeDecodeError, EmptyDataError, ParserError, ParserWarning, ValueError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise InputError(f"{own.path} cannot be read ({reason}); expected: {expected}") from error
+        # Of one column a blank line is a missing value.
+        settings |= {"header": 0, "names": names, "keep_default_na": False, "skip_blank_lines": len(names) > 1}
+        settings |= {"low_memory": False, "chunksize": max(1, BLOCK // len(names))}
+        with pd.read_csv(
+            own.path,
+            na_values={name: list(ABSENT) for name in columns},
+            dtype=dict.fromkeys(texts, str),  # which kind the labels are, all of them together say
+            **_exact_floats(pd.__version__),
+            **settings,
+        ) as tables:
+            x, by_name, kinds = _gathered(tables, columns, texts)
+
+    def cells(name: str) -> Iterator[object]:
+        with pd.read_csv(own.path, dtype=str, usecols=[name], **settings) as tables:
+            yield from (value for table in tables for value in table[name])
+
     if own.text is None:
-        check_columns(x, kinds, own)
+        check_columns(x, kinds, own, cells)
     else:
         x = texts_of(by_name[own.text], own)
     written, samples = (None if name is None else by_name[name] for name in (own.label, own.id))
     if samples is not None:
         check_names(samples, str(own.id), own.path)
     y = None if written is None else labels_in(_as_read(written, own), own)
-    return Found(x, y, columns, samples=samples, written=written)
+    return Found(x, y, columns, left_out=encoding.words, samples=samples, written=written)
 
 
-def _blank_lines(path: str) -> int:
-    """How many lines before the names are blank: where blank lines count, these still do not."""
-    with open(path, "rb") as file:
-        return sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), file))
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """What pandas raises, as an InputError that says in which line the table ends to be one, and why."""
+    from pandas.errors import EmptyDataError, ParserError, ParserWarning
+
+    expected = "comma-separated values under a line with the names of the columns"
+    kind = other_kind(path)
+    if kind:
+        raise InputError(f"{path} is {kind}; expected: {expected}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)
+            yield
+    except EmptyDataError as error:
+        raise InputError(f"{path} is empty; expected: {expected}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); expected: {expected}") from error
+    except (ParserError, ParserWarning, UnicodeError, ValueError, csv.Error) as error:
+        with contextlib.suppress(csv.Error, UnicodeError):
+            encoding = encoding_of(path).name
+            why = open_quotation(path, encoding) if "EOF inside string" in str(error) else ""
+            why = why or wrong_line(path, encoding)
+            if why:
+                raise InputError(f"{path}: {why}; expected: {expected}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read ({reason}); expected: {expected}") from error
 
 
 def _exact_floats(version: str) -> dict[str, str]:

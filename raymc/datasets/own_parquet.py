@@ -10,6 +10,7 @@ import numpy as np
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import Array, Found, as_texts, check_names, some
+from raymc.datasets.own_lines import other_kind
 from raymc.datasets.own_tables import (
     Kinds,
     are_numbers,
@@ -44,19 +45,23 @@ def read_parquet(own: OwnData) -> Found:
             labels = None if own.label is None else _column(file, own.label)
             names = None if own.id is None else _column(file, own.id)
             texts = None if own.text is None else _column(file, own.text)
+            if texts is None:
+                check_columns(x, kinds, own, lambda name: _cells(file, name))
     except ImportError as error:
         raise InputError(f"{own.path}: reading .parquet needs the package pyarrow") from error
     except InputError:
         raise
     except Exception as error:  # pyarrow has many kinds of errors for a torn file
-        reason = " ".join(str(error).split())
-        raise InputError(f"{own.path} is torn or no .parquet ({reason}); expected: a table of numbers") from error
-    if texts is None:
-        check_columns(x, kinds, own)
-    else:
+        raise InputError(f"{own.path} {_torn(own.path, error)}; expected: a table of numbers") from error
+    if texts is not None:
         x = texts_of(_texts(texts), own)
     samples = None if names is None else _names(names, own)
     return Found(x, None if labels is None else labels_in(labels, own), columns, samples=samples)
+
+
+def _torn(path: str, error: Exception) -> str:
+    kind = other_kind(path)
+    return f"is {kind}" if kind else f"is torn or no .parquet ({' '.join(str(error).split())})"
 
 
 def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, list[str], Kinds]:
@@ -151,6 +156,14 @@ def _column(file: ParquetFile, name: str) -> Series:
     schema = pa.schema([file.schema_arrow.field(name)], metadata=file.schema_arrow.metadata)
     table = pa.Table.from_batches(file.iter_batches(columns=[name], use_threads=False), schema)
     return table.unify_dictionaries().to_pandas().iloc[:, 0]
+
+
+def _cells(file: ParquetFile, name: str) -> list[object]:
+    """A column's values, None where they are missing; none of them where they are lists."""
+    if _value_type(file.schema_arrow.field(name).type) is not None:
+        return []
+    column = _column(file, name)
+    return [None if gone else value for value, gone in zip(column, column.isna(), strict=True)]
 
 
 def _names(column: Series, own: OwnData) -> list[str]:
