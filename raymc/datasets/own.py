@@ -17,7 +17,7 @@ from torch import Tensor
 from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors, samples_in
+from raymc.datasets.own_arrays import read_npy, read_npz, samples_in
 from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
@@ -26,6 +26,7 @@ from raymc.datasets.own_images import read_folder
 from raymc.datasets.own_labels import Classes, numbered, numbered_as
 from raymc.datasets.own_parquet import read_parquet
 from raymc.datasets.own_photos import list_photos
+from raymc.datasets.own_tensors import read_pt, read_safetensors
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
 

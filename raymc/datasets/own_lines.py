@@ -36,6 +36,7 @@ OTHERS = (
     (b"<?xml", "XML"),
 )
 CHUNK = 1 << 20
+EXPECTED = "expected: text in UTF-8, UTF-16 or cp1252; save it as UTF-8"
 
 
 class Encoding(NamedTuple):
@@ -66,27 +67,35 @@ def encoding_of(path: str | Path) -> Encoding:
     with open(path, "rb") as file:
         head = file.read(1024)
         marked = next((name for mark, name in MARKS if head.startswith(mark)), None)
-        if marked is not None:
-            return Encoding(marked)
-        if b"\0" in head:
-            return _without_mark(head, path)
+        found = Encoding(marked) if marked else _without_mark(head) if b"\0" in head else Encoding("utf-8")
         file.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        decoder, done = codecs.getincrementaldecoder(found.name)(), 0
         try:
             for part in iter(lambda: file.read(CHUNK), b""):
-                decoder.decode(part)
+                if "\0" in decoder.decode(part):
+                    raise InputError(f"{path} holds a byte of 0 {_at(path)}: it is no text; {EXPECTED}")
+                done += len(part)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            if found.name != "utf-8":
+                where = "at its end: it is torn" if done + 4 >= file.tell() else f"after byte {done}"
+                raise InputError(f"{path} begins as {found.name} and is none {where}; {EXPECTED}") from error
             file.seek(0)
             return _western(enumerate(file, 1), path)
-    return Encoding("utf-8")
+    return found
 
 
-def _without_mark(head: bytes, path: str | Path) -> Encoding:
-    """UTF-16 without its mark, in which every second byte of Latin text is 0. Raises InputError."""
+def _at(path: str | Path) -> str:
+    """In which line the first byte of 0 is."""
+    with open(path, "rb") as file:
+        return next(f"in line {number}" for number, line in enumerate(file, 1) if b"\0" in line)
+
+
+def _without_mark(head: bytes) -> Encoding:
+    """UTF-16 without its mark, in which every second byte of Latin text is 0; else UTF-8."""
     odd, even = head[1::2].count(0), head[::2].count(0)
     if max(odd, even) < len(head) // 4:
-        raise InputError(f"{path} holds bytes of 0: it is no text; expected: comma-separated values in UTF-8")
+        return Encoding("utf-8")
     name = "utf-16-le" if odd > even else "utf-16-be"
     return Encoding(name, f"; read as {name}")
 
@@ -110,7 +119,7 @@ def _western(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Encoding:
     assert wrong is not None
     if utf_8:
         where = f"line {wrong[0]} has the byte 0x{wrong[1].hex()}, which is no UTF-8"
-        raise InputError(f"{path}: {where}; expected: text in UTF-8, UTF-16 or cp1252; save it as UTF-8")
+        raise InputError(f"{path}: {where}; {EXPECTED}")
     return Encoding("cp1252", f"; read as cp1252 (Windows' latin-1), as line {wrong[0]} is no UTF-8")
 
 
@@ -170,6 +179,11 @@ def check_start(path: str | Path, encoding: str) -> None:
             (number, names), (_, values) = itertools.islice(filled, 2)
         except (ValueError, csv.Error):
             return
+    if len(names) == 1 < len(values) and not set(names[0]) & set(";\t|#%/="):
+        raise InputError(
+            f"{path}: line {number} has one value ({_short(names)}) and the next {len(values)}; expected: the names of "
+            "the columns; is it a title? Leave it out"
+        )
     if names[0].lower().startswith("sep="):
         raise InputError(f"{path}: line {number} is Excel's {_short(names)}; leave it out")
     if _is_comment(names) and len(names) != len(values):
