@@ -18,7 +18,7 @@ from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
 from raymc.datasets.own_arrays import read_npy, read_npz, samples_in
-from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
+from raymc.datasets.own_checks import check_alike, check_numbers, check_whole, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
 from raymc.datasets.own_found import Array, Found
@@ -153,6 +153,7 @@ def _scaling(own: OwnData, found: Found, how: str | None) -> Scaling | None:
     """How the rows are scaled, None for images. Raises InputError for numbers that are none, and to scale images."""
     if found.x.ndim == 2:
         check_numbers(found, Path(own.path))
+        check_whole(found, Path(own.path))
         return fit(found.x, how or ("unit" if own.encoder or own.features else "standardise"))
     if own.features:
         raise InputError(f"{own.path}: features: true is for rows of numbers, and these are images; name an encoder")

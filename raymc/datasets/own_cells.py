@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from raymc.datasets.own_found import ABSENT
+from raymc.datasets.own_found import ABSENT, NUMBER, WHOLE
 
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity)", re.IGNORECASE)
-WHOLE = re.compile(r"[+-]?\d+")
+INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 MISSING = frozenset("? ?? - -- --- – — . .. * n.d. n.a. n/a na nd missing unknown none nil #n/a <na> n/d".split()) | {
     "not available",
     "n. d.",
@@ -78,7 +77,9 @@ class Cell(NamedTuple):
 
 def is_read(text: str) -> bool:
     """Whether `text` is a number that tables take: of no more than 64 bits where it is whole."""
-    return bool(NUMBER.fullmatch(text)) and not (WHOLE.fullmatch(text) and not -(2**63) <= int(text) < 2**64)
+    if WHOLE.fullmatch(text):
+        return -(2**63) <= int(text) < 2**64
+    return bool(NUMBER.fullmatch(text) or INFINITE.fullmatch(text))
 
 
 def form_of(text: str, column: str = "") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,22 +12,23 @@ import numpy as np
 
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
-from raymc.datasets.own_found import ABSENT, Array, Found, check_names
+from raymc.datasets.own_found import ABSENT, EXACT, Array, Found, check_names, text_labels
 from raymc.datasets.own_lines import blank_lines, check_start, encoding_of, open_quotation, other_kind, wrong_line
 from raymc.datasets.own_tables import (
     Kinds,
+    Wide,
+    add_wide,
     are_numbers,
     check_columns,
     check_header,
     columns_of,
     kind_of,
-    labels_in,
     texts_of,
 )
 from raymc.errors import InputError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
 
 def read_csv(own: OwnData) -> Found:
@@ -57,7 +57,7 @@ def read_csv(own: OwnData) -> Found:
             **_exact_floats(pd.__version__),
             **settings,
         ) as tables:
-            x, by_name, kinds = _gathered(tables, columns, texts)
+            x, by_name, kinds, wide = _gathered(tables, columns, texts)
 
     def cells(name: str) -> Iterator[object]:
         with pd.read_csv(own.path, dtype=str, usecols=[name], **settings) as tables:
@@ -70,8 +70,8 @@ def read_csv(own: OwnData) -> Found:
     written, samples = (None if name is None else by_name[name] for name in (own.label, own.id))
     if samples is not None:
         check_names(samples, str(own.id), own.path)
-    y = None if written is None else labels_in(_as_read(written, own), own)
-    return Found(x, y, columns, left_out=encoding.words, samples=samples, written=written)
+    y = None if written is None else text_labels(written, str(own.label), own.path)
+    return Found(x, y, columns, left_out=encoding.words, samples=samples, wide=wide)
 
 
 @contextlib.contextmanager
@@ -110,37 +110,28 @@ def _exact_floats(version: str) -> dict[str, str]:
 
 def _gathered(
     tables: Iterable[DataFrame], columns: Sequence[str], texts: Sequence[str]
-) -> tuple[Array, dict[str, list[str]], Kinds]:
-    """Numbers float64 `[n, d]`, columns of texts, and types of a table that comes in parts.
+) -> tuple[Array, dict[str, list[str]], Kinds, Wide]:
+    """Numbers float64 `[n, d]`, columns of texts, types, and which are wide, of a table that comes in parts.
 
     There are no numbers once a column has none.
     """
     blocks: list[Array] = []
+    wide: Wide = {}
     by_name: dict[str, list[str]] = {name: [] for name in texts}
     kinds: Kinds = {name: set() for name in columns}
     for table in tables:
         for name, values in by_name.items():
-            values.extend(table[name])
+            values.extend(value if isinstance(value, str) else "" for value in table[name])  # a line may be short
         rest = table[columns]
         for name, dtype in rest.dtypes.items():
             kinds[str(name)].add(kind_of(dtype))
         numbers = all(map(are_numbers, kinds.values()))
         blocks.append(rest.to_numpy(np.float64) if numbers else np.empty((len(rest), 0)))
+        for at in np.flatnonzero(np.abs(blocks[-1]).max(0) >= EXACT) if blocks[-1].size else ():
+            add_wide(wide, int(at), rest.iloc[:, at])
     rows = sum(map(len, blocks))
     x, done = np.empty((rows, len(columns)), np.float64, "F"), 0  # the order by which columns are summed up
     for block in blocks if all(map(are_numbers, kinds.values())) else ():
         x[done : done + len(block)] = block
         done += len(block)
-    return x, by_name, kinds
-
-
-def _as_read(texts: Sequence[str], own: OwnData) -> Series:
-    """The labels of a .csv as pandas reads them all together: as numbers, where all of them are."""
-    import pandas as pd
-
-    lines = io.StringIO()
-    csv.writer(lines, quoting=csv.QUOTE_ALL).writerows([text] for text in texts)
-    lines.seek(0)
-    settings: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False, "low_memory": False}
-    table = pd.read_csv(lines, header=None, names=[own.label], **_exact_floats(pd.__version__), **settings)
-    return table[own.label]
+    return x, by_name, kinds, wide

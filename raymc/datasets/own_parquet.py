@@ -13,6 +13,8 @@ from raymc.datasets.own_found import Array, Found, as_texts, check_names, some
 from raymc.datasets.own_lines import other_kind
 from raymc.datasets.own_tables import (
     Kinds,
+    Wide,
+    add_wide,
     are_numbers,
     check_columns,
     check_once,
@@ -41,7 +43,7 @@ def read_parquet(own: OwnData) -> Found:
             check_once([str(name) for name in file.schema_arrow.names], own)
             empty = file.schema_arrow.empty_table().to_pandas()
             _check_index(empty, own)
-            x, columns, kinds = _numbers(file, columns_of([str(name) for name in empty.columns], own), own)
+            x, columns, kinds, wide = _numbers(file, columns_of([str(name) for name in empty.columns], own), own)
             labels = None if own.label is None else _column(file, own.label)
             names = None if own.id is None else _column(file, own.id)
             texts = None if own.text is None else _column(file, own.text)
@@ -56,7 +58,7 @@ def read_parquet(own: OwnData) -> Found:
     if texts is not None:
         x = texts_of(_texts(texts), own)
     samples = None if names is None else _names(names, own)
-    return Found(x, None if labels is None else labels_in(labels, own), columns, samples=samples)
+    return Found(x, None if labels is None else labels_in(labels, own), columns, samples=samples, wide=wide)
 
 
 def _torn(path: str, error: Exception) -> str:
@@ -64,8 +66,8 @@ def _torn(path: str, error: Exception) -> str:
     return f"is {kind}" if kind else f"is torn or no .parquet ({' '.join(str(error).split())})"
 
 
-def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, list[str], Kinds]:
-    """Numbers `[n, d]`, the names of their columns, and the types of those of the file."""
+def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, list[str], Kinds, Wide]:
+    """Numbers `[n, d]`, the names of their columns, the types of those of the file, and which are wide."""
     lists = {name: _value_type(file.schema_arrow.field(name).type) for name in names}
     types = [str(lists[name] or file.schema_arrow.field(name).type) for name in names]
     small = all(kind in ("float", "halffloat") for kind in types)
@@ -73,15 +75,18 @@ def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, 
     x = np.empty((file.metadata.num_rows, sum(widths)), np.float32 if small else np.float64, "F")
     columns: list[str] = []
     kinds: Kinds = {}
+    wide: Wide = {}
     for name, width in zip(names, widths, strict=True):
         part = x[:, len(columns) : len(columns) + width]
         if lists[name] is None:
+            column = _column(file, name)
+            add_wide(wide, len(columns), column)
             columns.append(name)
-            kinds[name] = _fill(part[:, 0], _column(file, name))
+            kinds[name] = _fill(part[:, 0], column)
         else:
+            kinds[name] = _fill_lists(part, file, name, own, wide, len(columns))
             columns += [f"{name}[{i}]" for i in range(width)]
-            kinds[name] = _fill_lists(part, file, name, own)
-    return x, columns, kinds
+    return x, columns, kinds, wide
 
 
 def _fill(numbers: Array, column: Series) -> set[str]:
@@ -109,8 +114,11 @@ def _width(file: ParquetFile, name: str, own: OwnData) -> int:
     return len(rows.flatten())
 
 
-def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData) -> set[str]:
-    """Write the lists of a column into `numbers` `[n, m]`. Raises InputError where they are not all of m numbers."""
+def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData, wide: Wide, first: int) -> set[str]:
+    """Write the lists of a column into `numbers` `[n, m]`, whose columns are counted from `first` in `wide`.
+
+    Raises InputError where they are not all of m numbers.
+    """
     from pyarrow import types
 
     kind, width = _value_type(file.schema_arrow.field(name).type), numbers.shape[1]
@@ -125,8 +133,10 @@ def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData) -> s
             row, held = start + int(wrong[0]), int(lengths[wrong[0]])
             reason = f"holds {held} numbers" if held >= 0 else "is missing"
             raise InputError(f"{own.path}: row {row} of {name} {reason}; expected: {width}, as row 0 has")
-        values = rows.flatten().to_numpy(zero_copy_only=False)
-        numbers[start : start + len(rows)] = values.reshape(len(rows), width)
+        values = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), width)
+        numbers[start : start + len(rows)] = values
+        for at in range(width) if types.is_integer(kind) else ():
+            add_wide(wide, first + at, values[:, at])
     return {"f"}
 
 

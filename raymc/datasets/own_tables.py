@@ -11,7 +11,7 @@ import numpy as np
 
 from raymc.config import OwnData, nearest
 from raymc.datasets.own_cells import first_wrong
-from raymc.datasets.own_found import ABSENT, Array, is_number, some, text_labels
+from raymc.datasets.own_found import ABSENT, EXACT, Array, is_number, some, text_labels
 from raymc.datasets.own_lines import encoding_of
 from raymc.errors import InputError
 
@@ -22,6 +22,8 @@ SEPARATORS = ";\t|"  # of other tables than comma-separated ones
 LOOKED_AT = 20  # columns that are no numbers and in which the first wrong cell is looked for
 Kinds = dict[str, set[str]]
 """By column numpy's letters for the types of its parts."""
+Wide = dict[int, tuple[int, int]]
+"""See `Found.wide`."""
 
 
 def column_names(path: Path) -> list[str]:
@@ -83,6 +85,15 @@ def kind_of(dtype: object) -> str:
 def are_numbers(kinds: set[str]) -> bool:
     """Whether the parts of a column are numbers, or all of them true and false."""
     return kinds <= set("iuf") or kinds == {"b"}
+
+
+def add_wide(wide: Wide, column: int, values: Any) -> None:
+    """Add the least and the largest of `values`, a part of that column, where they are whole numbers beyond `EXACT`."""
+    if kind_of(values.dtype) in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if max(-low, high) > EXACT:
+            before = wide.get(column, (low, high))
+            wide[column] = min(low, before[0]), max(high, before[1])
 
 
 def check_columns(x: Array, kinds: Kinds, own: OwnData, values: Callable[[str], Iterable[object]]) -> None:
