@@ -27,6 +27,7 @@ from raymc.datasets.own_labels import Classes, numbered, numbered_as
 from raymc.datasets.own_parquet import read_parquet
 from raymc.datasets.own_photos import list_photos
 from raymc.datasets.own_tensors import read_pt, read_safetensors
+from raymc.datasets.remarks import remarks_on
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
 
@@ -146,6 +147,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
         samples=None if found.samples is None else tuple(found.samples),
         classes=None if classes is None else classes.names,
         columns=tuple(found.columns) or None,
+        remarks=remarks_on(found, scale, labels, classes and classes.names, not (own.encoder or own.features)),
     )
 
 
