@@ -34,6 +34,12 @@ FORMS = [
     ("0x1F", "a hexadecimal number"),
     ("[0.1, 0.2]", "a list: give each number a column"),
     ("1 2 3", "several numbers: columns are separated by commas"),
+    ("1_000", "underscores between digits"),
+    ("1.5d3", "an exponent with a d"),
+    ("'3'", "single quotation marks"),
+    ("2 days 00:00:01", "a time: write a number"),
+    ("\uff11\uff12", "digits of another script"),
+    ("1.2.3", "digits of another script, or more points"),
     ("true", "true and false among numbers"),
     ("# batch 2", "a comment?"),
     ("c2", "the names of the columns once more"),
@@ -85,8 +91,10 @@ def test_numbers_of_another_type_are_named(tmp_path: Path) -> None:
         frame(c2=column).to_parquet(tmp_path / "rows.parquet")
         assert f"column c2 {told}" in complaint(tmp_path / "rows.parquet")
     frame(c2=[10**20 + i for i in range(N)]).to_csv(tmp_path / "rows.csv", index=False)
-    told = "holds '100000000000000000000' (a whole number of more than 64 bits: an id?)"
+    told = "holds '100000000000000000000' (a whole number beyond 2^63: an id?)"
     assert f"row 0 (counted from 0), column c2 {told}" in complaint(tmp_path / "rows.csv")
+    frame(c2=[-1, *(2**63 + i for i in range(N - 1))]).to_csv(tmp_path / "rows.csv", index=False)
+    assert "row 1 (counted from 0), column c2 holds '9223372036854775808'" in complaint(tmp_path / "rows.csv")
     assert "numbers as texts; save x.astype(float)" in complaint(npz(tmp_path / "rows.npz", X.astype(str)))
     assert form_of("1.5e3") and not form_of("iris") and own(tmp_path / "a.csv").name == "a"
     assert "column 2" in complaint(npz(tmp_path / "rows.npz", np.where(X == X[4, 2], "?", X.astype(str))))

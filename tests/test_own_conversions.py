@@ -50,6 +50,17 @@ def test_whole_numbers_that_floats_cannot_tell_apart_are_refused(tmp_path: Path,
         assert len(np.unique(data.train.x[:, 0])) == len(np.unique(kept)), "times in nanoseconds keep their digits"
 
 
+def test_what_a_csv_writes_as_a_real_number_or_a_code_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1152921504606846977.0,1\n1152921504606846987.5,2\n")
+    told = "column a holds whole numbers from 1152921504606846977 to 1152921504606846987, which floats tell apart in"
+    assert told in complaint(path)
+    path.write_text("a,b\n1e300,1\n3e300,2\n".replace("300", "30"))
+    assert len(read(path).train) == 2
+    path.write_text("zip,b,c\n01234,1,00.5\n1234,2,0.5\n12345,0,1\n")
+    assert read(path).split.endswith("; without the zeros in front of the numbers in zip")
+
+
 def test_an_array_in_memory_is_looked_at_as_well() -> None:
     with pytest.raises(InputError, match=r"column 1 \(counted from 0\) holds whole numbers from"):
         of_array(own(Path("x")), np.stack([np.arange(9), 2**60 + np.arange(9)], 1))

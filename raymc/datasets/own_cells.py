@@ -42,9 +42,14 @@ FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"[<>≤≥~≈]=?\s*[+-]?[\d.,]+", "a bound: write a number"),
         (r"\u2212\s*[\d.,]+(?:e[+\-\u2212]?\d+)?", "a minus sign that is no hyphen"),
         (r"0x[\da-f]+", "a hexadecimal number"),
+        (rf"{_SIGN}\d{{1,3}}(?:_\d{{3}})+", "underscores between digits: write 1234"),
+        (rf"{_SIGN}[\d.]+d[+-]?\d+", "an exponent with a d: write 1.5e3"),
+        (r"'[^']*'", "single quotation marks, which belong to the value: leave them out, or write double ones"),
+        (r"-?\d+ days?.*", "a time: write a number, such as seconds"),
         (r"[\[(].*[\])]", "a list: give each number a column, or write a .parquet with a column of lists"),
         (rf"{_SIGN}[\d.]+\s*[a-zµ°][a-zµ°/²³^\d]{{0,5}}", "a unit behind the number"),
         (rf"{_SIGN}[\d.]+(?:[;\s|]+{_SIGN}[\d.]+)+", "several numbers: columns are separated by commas"),
+        (rf"{_SIGN}[\d.,]+", "digits of another script, or more points than one"),
         (r"(?:#|//|%).*", "a comment? Lines of comments are not skipped"),
     )
 )
@@ -78,7 +83,7 @@ class Cell(NamedTuple):
 def is_read(text: str) -> bool:
     """Whether `text` is a number that tables take: of no more than 64 bits where it is whole."""
     if WHOLE.fullmatch(text):
-        return -(2**63) <= int(text) < 2**64
+        return -(2**63) <= int(text) < 2**63
     return bool(NUMBER.fullmatch(text) or INFINITE.fullmatch(text))
 
 
@@ -91,7 +96,7 @@ def form_of(text: str, column: str = "") -> str:
     if text.lower() in MISSING:
         return "a missing value? Fill it in, or leave the row out"
     if NUMBER.fullmatch(text):
-        words = ("a whole number of more than 64 bits: an id?", "a number as a text: write the column as floats")
+        words = ("a whole number beyond 2^63: an id?", "a number as a text: write the column as floats")
         return words[is_read(text)]
     return next((words for pattern, words in FORMS if pattern.fullmatch(text)), "")
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
-from raymc.datasets.own_found import ABSENT, EXACT, Array, Found, check_names, text_labels
-from raymc.datasets.own_lines import blank_lines, check_start, encoding_of, open_quotation, other_kind, wrong_line
+from raymc.datasets.own_found import ABSENT, EXACT, ZEROS, Array, Found, check_names, some, text_labels
+from raymc.datasets.own_lines import (
+    CHUNK,
+    blank_lines,
+    check_start,
+    encoding_of,
+    open_quotation,
+    other_kind,
+    wrong_line,
+)
 from raymc.datasets.own_tables import (
     Kinds,
     Wide,
@@ -25,10 +35,14 @@ from raymc.datasets.own_tables import (
     kind_of,
     texts_of,
 )
+from raymc.datasets.scaling import COARSE
 from raymc.errors import InputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+ZEROS_IN_FRONT = re.compile(rb"""[,"\r\n ]0\d+[,"\r\n ]""")
 
 
 def read_csv(own: OwnData) -> Found:
@@ -63,15 +77,40 @@ def read_csv(own: OwnData) -> Found:
         with pd.read_csv(own.path, dtype=str, usecols=[name], **settings) as tables:
             yield from (value for table in tables for value in table[name])
 
+    lost = ""
     if own.text is None:
         check_columns(x, kinds, own, cells)
+        _add_exact(wide, x, columns, cells)
+        lost = _lost_zeros(own.path, [name for name, kind in kinds.items() if kind <= set("iu")], cells)
     else:
         x = texts_of(by_name[own.text], own)
     written, samples = (None if name is None else by_name[name] for name in (own.label, own.id))
     if samples is not None:
         check_names(samples, str(own.id), own.path)
     y = None if written is None else text_labels(written, str(own.label), own.path)
-    return Found(x, y, columns, left_out=encoding.words, samples=samples, wide=wide)
+    return Found(x, y, columns, left_out=lost + encoding.words, samples=samples, wide=wide)
+
+
+Cells = Callable[[str], Iterable[object]]
+"""The cells of a column as they are written."""
+
+
+def _add_exact(wide: Wide, x: Array, columns: Sequence[str], cells: Cells) -> None:
+    """Add to `wide` what is written as a real number, `1152921504606846977.0`, and is beyond `EXACT`."""
+    large = np.flatnonzero(np.maximum(x.max(0), -x.min(0)) > EXACT)
+    for at in (int(at) for at in large if at not in wide and np.isfinite(x[:, at]).all()):
+        if np.spacing(np.abs(x[:, at]).max()) > COARSE * x[:, at].std():
+            exact = [int(Decimal(str(cell).strip())) for cell in cells(columns[at])]
+            wide[at] = min(exact), max(exact)
+
+
+def _lost_zeros(path: str, whole: Sequence[str], cells: Cells) -> str:
+    """ "; " and words for columns of `whole` numbers that are written with zeros in front, as codes are."""
+    with open(path, "rb") as file:
+        if not whole or not any(ZEROS_IN_FRONT.search(part) for part in iter(lambda: file.read(CHUNK), b"")):
+            return ""
+    lost = [name for name in whole if any(ZEROS.match(str(cell).strip()) for cell in cells(name))]
+    return f"; without the zeros in front of the numbers in {some(lost)}" if lost else ""
 
 
 @contextlib.contextmanager

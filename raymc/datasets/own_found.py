@@ -15,9 +15,9 @@ Array = NDArray[Any]
 ABSENT = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a column of numbers
 NO_LABEL = frozenset(word.lower() for word in ABSENT) | {"<na>", "#n/a", "?"}  # among numbers, true and false
 TRUTHS = ("true", "false")
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-WHOLE = re.compile(r"[+-]?\d+")
-ZEROS = re.compile(r"[+-]?0\d")  # in front of a number, as codes have them
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+ZEROS = re.compile(r"[+-]?0\d", re.ASCII)  # in front of a number, as codes have them
 SHOWN = 5  # names in a message
 EXACT = 2**53  # up to which a float64 tells whole numbers apart
 
@@ -42,7 +42,7 @@ class Found(NamedTuple):
     left_out: str = ""
     samples: Sequence[str] | None = None
     side: int | None = None
-    wide: Mapping[int, tuple[int, int]] = {}  # noqa: RUF012: never changed
+    wide: Mapping[int, tuple[int, int]] = {}
 
 
 def some(names: Sequence[str]) -> str:
