@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raymc.commands import train
+from raymc.commands import predict, train
 from tests.own_data import frame, npz, read, run, space
 
 N = 200
@@ -116,3 +116,6 @@ def test_train_says_it_with_the_result(tmp_path: Path, capsys: pytest.CaptureFix
     assert "about the data: 117 of 120 rows repeat another one; a class is called nan: a missing label?" in told
     assert any(line.startswith("smoke run, every length shortened, the figures mean nothing: plain") for line in told)
     assert any(line.startswith("clusters: ") and "3 of 10 have samples, the others are empty" in line for line in told)
+    words = [str(tmp_path / "out"), str(tmp_path / "rows.npz"), "--out", str(tmp_path / "labels.csv")]
+    code, out, err = run(capsys, predict, *words)
+    assert code == 0 and "(the model is of a smoke run: its clusters mean nothing)" in out + err, err
