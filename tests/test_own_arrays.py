@@ -77,13 +77,52 @@ class Harm:
 def test_objects_in_a_file_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "rows.npz", allow_pickle=True, x=np.asarray([Harm()], object))
-    assert "objects, which could be code" in complaint(tmp_path / "rows.npz")
+    assert "the array x of" in complaint(tmp_path / "rows.npz")
     for kind in ("npy", "pt"):
         (tmp_path / f"rows.{kind}").write_bytes(pickle.dumps(Harm()))
         complaint(tmp_path / f"rows.{kind}")
     torch.save({"x": Harm()}, tmp_path / "rows.pt")
     assert "holds more than tensors, which could be code, and is not loaded" in complaint(tmp_path / "rows.pt")
     assert not (tmp_path / "harm").exists()
+
+
+OBJECTS = np.asarray(["iris", 3, None] * (N // 3), object)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        (
+            {"x": X.astype(object)},
+            "the array x of {} holds objects, which could be code, and is not loaded; expected: ",
+        ),
+        ({"x": X.astype(object)}, "numbers; save them as x=np.asarray(x, float)"),
+        ({"x": np.asarray([X[0], X[1, :2]], object)}, "save them as x=np.asarray(x, float)"),
+        ({"x": X, "y": OBJECTS}, "save texts as y=np.asarray(y, str), numbers as y=np.asarray(y, int)"),
+        ({"x": X, "y": Y, "sample": OBJECTS}, "save them as sample=np.asarray(sample, str)"),
+        ({"x": X, "labels": OBJECTS}, "has no y but labels: call labels y"),
+        ({"indices": Y, "indptr": Y, "shape": Y, "data": Y}, "a sparse matrix of scipy's; save x=matrix.toarray()"),
+        ({"x": X, "y": np.asarray(Y, "M8[D]")}, "holds 30 labels (datetime64[D])"),
+    ],
+)
+def test_an_array_of_objects_that_is_needed_is_named(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:
+    path = tmp_path / "rows.npz"
+    np.savez(path, allow_pickle=True, **arrays)
+    assert told.format(path) in complaint(path)
+
+
+def test_what_is_not_read_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "rows.npz", allow_pickle=True, x=X, y=Y, meta=np.asarray([Harm()], object))
+    data = read(tmp_path / "rows.npz")
+    assert data.n_classes == 3 and data.source.endswith("; without its arrays meta)")
+    assert not (tmp_path / "harm").exists()
+    for kind in (X, Y.tolist(), "labels"):
+        torch.save({"x": torch.as_tensor(X), "y": kind}, tmp_path / "rows.pt")
+        told = complaint(tmp_path / "rows.pt")
+        assert "torch.as_tensor(array)" in told or f"holds y as a {type(kind).__name__}; expected: a tensor" in told
+    np.save(tmp_path / "rows.npy", OBJECTS, allow_pickle=True)
+    assert "holds objects, which could be code, and is not loaded" in complaint(tmp_path / "rows.npy")
 
 
 def written(path: Path, x: Any, **more: Any) -> Path:

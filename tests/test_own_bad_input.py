@@ -60,7 +60,12 @@ WRONG: list[tuple[str, Write, str, str]] = [
         "encoder: sentence_transformers:ID",
     ),
     ("no number", csv(x=bad(X, 7, 2, np.nan)), "path: rows.csv", "the first is in row 7, column c2 (counted from 0)"),
-    ("texts as numbers", csv(c2=[*X[:-1, 2], "n. d."]), "path: rows.csv", "no numbers in c2"),
+    (
+        "texts as numbers",
+        csv(c2=[*X[:-1, 2], "n. d."]),
+        "path: rows.csv",
+        "row 29 (counted from 0), column c2 holds 'n. d.' (a missing value?",
+    ),
     ("a torn photo", torn, "path: all", "all/x.png is torn or no image"),
     (
         "no folder is a class",

@@ -228,10 +228,13 @@ def test_clusters_that_are_empty_on_every_fresh_seed_are_a_warning_of_page_and_t
         path.write_text(json.dumps(content))
         page, summary = report_of(study)
         assert ("empty_clusters" in kinds(summary)) == (said in words_of(page)) == (seeds == 2)
-    result = {"study": "empty", "smoke": False, "report": "", "trials": {"finished": 6}, "confirm": None}
+    summary["warnings"].append({"kind": "data", "text": "About the data: 9 of 9 rows repeat another one."})
+    result = {"study": "empty", "smoke": True, "report": "", "trials": {"finished": 6}, "confirm": None}
     picked = {"agreement": None, "seed": 1000, "folder": "", "consensus": None}
     _tell(summary, result | {"best": summary["winner"], "winner": picked, "stages": summary["stages"]})
-    assert f"  warning: {said}: ask for" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"  warning: {said}: ask for" in shown and "  warning: About the data: 9 of 9 rows repeat" in shown
+    assert shown.startswith("study empty (smoke: every length shortened, the figures mean nothing): ")
 
 
 def test_torn_files_are_named_or_left_out(tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def test_hours_are_of_what_each_training_had_and_waiting_stands_apart(
         assert sum(text in line for line in lines) == 1
 
 
+def test_what_is_odd_about_the_data_is_a_warning(study: Study) -> None:
+    assert "data" not in [one["kind"] for one in cautions(study, None, None)]
+    data = {**study.manifest["data"], "remarks": ["2 of 4 columns are constant", "every label is different"]}
+    found = cautions(replace(study, manifest={**study.manifest, "data": data}), None, None)
+    texts = {one["kind"]: one["text"] for one in found}
+    assert texts["data"] == "About the data: 2 of 4 columns are constant; every label is different."
+
+
 def test_weights_of_a_checkpoint_are_named(study: Study) -> None:
     assert "float16" not in [one["kind"] for one in cautions(study, None, None)]
     first = run_of(StageRun("pretrain", 9, True, 0.1, "a", "cifar"), StageRun("heads", 3, False, 7.0, "b", "cifar"))

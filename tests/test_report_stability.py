@@ -19,7 +19,7 @@ from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import heat_map, seed_strips
 from raymc.reporting.stability.page import write_stability
 from raymc.reporting.stability.sentences import may, may_not, varied
-from raymc.reporting.stability.text import terminal_text
+from raymc.reporting.stability.text import markdown, terminal_text
 from raymc.stability.reader import read_stability
 from tests.fabricated_stability import fabricate_run, write
 from tests.test_metrics_seeds import MLC, NMCE
@@ -75,6 +75,20 @@ def test_clusters_that_every_seed_left_empty_are_named(tmp_path: Path) -> None:
         write(path, facts | {"metrics": facts["metrics"] | {"smallest_share": 0.0}})
     run, said = read_stability(folder), "ach of 2 seeds left clusters empty (3 of 4 have samples): ask for"
     assert any(line.startswith(f"E{said}") for line in may_not(run)) and f"\ne{said}" in terminal_text(run)
+
+
+def test_a_smoke_run_and_what_is_odd_about_the_data_are_said_before_the_figures(tmp_path: Path) -> None:
+    folder = fabricate_run(tmp_path, "n-stability-1", {"n": [0.5, 0.6]})
+    plain = terminal_text(read_stability(folder))
+    assert "smoke" not in plain and "about the data" not in plain
+    facts = json.loads((folder / "stability.json").read_text())
+    facts["manifest"]["data"]["remarks"] = ["2 of 4 columns are constant"]
+    write(folder / "stability.json", facts | {"smoke": True})
+    run = read_stability(folder)
+    first, second, *rest = terminal_text(run).splitlines()
+    assert first == "This is a smoke run: every length is shortened, and the figures mean nothing."
+    assert second == "about the data: 2 of 4 columns are constant" and "\n".join(rest) == plain
+    assert f"\n{second}\n" in markdown(run)
 
 
 def test_weights_of_a_checkpoint_are_named(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "n": len(found.dataset.train),
         "arms": found.rows(),
         "left_out": dict(found.left_out),
+        "remarks": list(found.dataset.remarks),
         "smoke": args.smoke,
         "out": str(out),
         "report": str(page),

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     counts = _counts(model, found.labels)
     shown = ", ".join(f"{cluster}: {count:,}" for cluster, count in counts.items())
     mark = "  (smoke: shortened)" if args.smoke else ""
+    mark += "  (the model is of a smoke run: its clusters mean nothing)" if model.trained.record.get("smoke") else ""
     print(f"{len(found.labels):,} samples by {name}; in clusters {shown}{mark}", file=results(args))
     print(f"labels: {out}", file=results(args))
     return {

@@ -24,7 +24,7 @@ from raymc.space.sized import sized
 from raymc.space.space import Space, load_space
 from raymc.storage.objects import is_uri
 from raymc.study.names import check_target
-from raymc.study.words import configured
+from raymc.study.words import about_the_data, configured
 from raymc.training.features.data import Setting
 from raymc.training.model_files import check_names
 from raymc.training.progress import progress
@@ -81,6 +81,7 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
         "n": result["n"],
         "split": result["split"],
         "clusters_by": result["clusters_by"],
+        "remarks": result.get("remarks", []),
         "smoke": result["smoke"],
         "out": str(out),
         **logged,
@@ -173,9 +174,11 @@ def _train(
 def _tell(result: Mapping[str, Any], logged: Mapping[str, Any], out: TextIO) -> None:
     shown = (*LABEL_METRICS, "clustered_acc", "test_acc", *LABEL_FREE_METRICS)
     metrics = "  ".join(f"{name} {result['metrics'][name]:.4f}" for name in shown if name in result["metrics"])
-    mark = "  (smoke: shortened)" if result["smoke"] else ""
-    print(f"{result['method']} on {result['dataset']} ({result['split']}): {metrics}{mark}", file=out)
-    print(f"clusters: {result['clusters_by']}", file=out)
+    mark = "smoke run, every length shortened, the figures mean nothing: " if result["smoke"] else ""
+    print(f"{mark}{result['method']} on {result['dataset']} ({result['split']}): {metrics}", file=out)
+    if said := about_the_data(result):
+        print(said, file=out)
+    print(f"clusters: {result['clusters_by']}{_empty(result)}", file=out)
     print(f"minutes: {_minutes(result['stages'])}", file=out)
     for name in dict.fromkeys(stage["checkpoint"] for stage in result["stages"] if "checkpoint" in stage):
         print(f"started from the float16 weights of checkpoint {name}", file=out)
@@ -184,6 +187,11 @@ def _tell(result: Mapping[str, Any], logged: Mapping[str, Any], out: TextIO) -> 
         words = f", registered as {named['name']} version {named['version']}" if named else ""
         print(f"model in MLflow at {logged['tracking_uri']}{words}", file=out)
     print(f"labels.csv, embedding, model, metrics and configuration: {result['out']}", file=out)
+
+
+def _empty(result: Mapping[str, Any]) -> str:
+    used, asked = int(result["metrics"]["clusters_used"]), result["n_clusters"]
+    return f"; {used} of {asked} have samples, the others are empty" if used < asked else ""
 
 
 def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -107,6 +107,7 @@ class Dataset:
         stored: the keys by which the stage store has the samples, where an encoder made them.
         classes: what the user calls the labels 0, 1, … of `train`; None: they are numbers, or there are none.
         columns: the names of the columns of vectors that a table gave; None: they have none.
+        remarks: what is odd about the user's own data, in words, see `raymc.datasets.remarks`.
         encoder: what made the vectors of images or texts, see `raymc.training.features.data`; None: nothing did.
     """
 
@@ -125,6 +126,7 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     encoder: Mapping[str, Any] | None = None
     stored: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def stored(name: str, train: Split, test: Split | None, *, n_classes: int, split: str, source: str) -> Dataset:
@@ -154,6 +156,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "split": dataset.split,
         "source": dataset.source,
         **({"stored": list(dataset.stored)} if dataset.stored else {}),
+        **({"remarks": list(dataset.remarks)} if dataset.remarks else {}),
     }
 
 

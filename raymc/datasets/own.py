@@ -17,8 +17,8 @@ from torch import Tensor
 from raymc.config import Config, OwnData
 from raymc.datasets.base import Dataset, Scaling, Split, fingerprint
 from raymc.datasets.catalogue import load
-from raymc.datasets.own_arrays import read_npy, read_npz, read_pt, read_safetensors, samples_in
-from raymc.datasets.own_checks import check_alike, check_numbers, images_in_words
+from raymc.datasets.own_arrays import read_npy, read_npz, samples_in
+from raymc.datasets.own_checks import check_alike, check_numbers, check_whole, images_in_words
 from raymc.datasets.own_csv import read_csv
 from raymc.datasets.own_folders import BY_FOLDER, files_below
 from raymc.datasets.own_found import Array, Found
@@ -26,6 +26,8 @@ from raymc.datasets.own_images import read_folder
 from raymc.datasets.own_labels import Classes, numbered, numbered_as
 from raymc.datasets.own_parquet import read_parquet
 from raymc.datasets.own_photos import list_photos
+from raymc.datasets.own_tensors import read_pt, read_safetensors
+from raymc.datasets.remarks import remarks_on
 from raymc.datasets.scaling import WORDS, check_vectors, fit, scaled
 from raymc.errors import InputError
 
@@ -145,6 +147,7 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
         samples=None if found.samples is None else tuple(found.samples),
         classes=None if classes is None else classes.names,
         columns=tuple(found.columns) or None,
+        remarks=remarks_on(found, scale, labels, classes and classes.names, not (own.encoder or own.features)),
     )
 
 
@@ -152,6 +155,7 @@ def _scaling(own: OwnData, found: Found, how: str | None) -> Scaling | None:
     """How the rows are scaled, None for images. Raises InputError for numbers that are none, and to scale images."""
     if found.x.ndim == 2:
         check_numbers(found, Path(own.path))
+        check_whole(found, Path(own.path))
         return fit(found.x, how or ("unit" if own.encoder or own.features else "standardise"))
     if own.features:
         raise InputError(f"{own.path}: features: true is for rows of numbers, and these are images; name an encoder")

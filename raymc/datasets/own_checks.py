@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from raymc.config import OwnData
 from raymc.datasets.base import row_blocks
-from raymc.datasets.own_found import Found
+from raymc.datasets.own_found import EXACT, Found
+from raymc.datasets.scaling import COARSE
 from raymc.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -21,15 +22,36 @@ def check_numbers(found: Found, path: Path | str) -> None:
     for block in row_blocks(found.x):
         wrong = np.argwhere(~(np.abs(block.astype(np.float64)) <= LARGEST))
         if len(wrong) and first is None:
-            first = done + wrong[0][0], wrong[0][1]
+            first = done + wrong[0][0], wrong[0][1], block[tuple(wrong[0])]
         count, done = count + len(wrong), done + len(block)
     if first is not None:
-        row, column = first
+        row, column, value = first
         where = f"row {row}, column {found.columns[column] if found.columns else column}"
         raise InputError(
             f"{path} holds {count} values that are missing, NaN, infinite or beyond float32; the first is in "
-            f"{where} (counted from 0)"
+            f"{where} (counted from 0): {value:g}"
         )
+
+
+def check_whole(found: Found, path: Path | str) -> None:
+    """Raises InputError for a column of whole numbers that are different, and as floats are not, or hardly so."""
+    for column, (low, high) in _wide(found).items():
+        numbers = found.x[:, column].astype(np.float64)
+        step = np.spacing(max(abs(float(low)), abs(float(high))))
+        if low != high and step > COARSE * numbers.std():
+            name = found.columns[column] if found.columns else f"{column} (counted from 0)"
+            why = (
+                f"column {name} holds whole numbers from {low} to {high}, which floats tell apart in steps of {step:g}"
+            )
+            raise InputError(f"{path}: {why} only; subtract the least one, or name the column by id: if these are ids")
+
+
+def _wide(found: Found) -> Mapping[int, tuple[int, int]]:
+    """`Found.wide`, or that of an array of whole numbers."""
+    if found.x.dtype.kind not in "iu" or found.x.dtype.itemsize < 8 or not len(found.x):
+        return found.wide
+    ends = zip(found.x.min(0).tolist(), found.x.max(0).tolist(), strict=True)
+    return {at: (low, high) for at, (low, high) in enumerate(ends) if max(-low, high) > EXACT}
 
 
 def check_alike(found: Found, later: Found, own: OwnData) -> Found:

@@ -14,6 +14,7 @@ from raymc.datasets.own_folders import listed, text_below
 from raymc.datasets.own_found import Found
 
 SIDE = 64  # pixels, where the images have several sizes or a larger one
+FEW_LEVELS = 64  # of 256: what 14 bits in a file of 16 come to
 GREY = ("1", "L", "LA", "La")
 COLOUR = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr")
 EXPECTED = "an image of 8 bits, grey or colour, or grey of 16"
@@ -31,12 +32,14 @@ def read_folder(own: OwnData) -> Found:
     folder = Path(own.path)
     found = listed(folder, own.label)
     common = own.side or _common_side(found.images)
-    side, paged = common or SIDE, []
+    side, paged, deep = common or SIDE, [], []
 
     def convert(image: Image.Image) -> Bytes | None:
         plain = in_bytes(image)
         if plain is None:
             return None
+        if is_deep(image):
+            deep.append(int(image.getextrema()[1]))  # type: ignore[arg-type]  # of one channel
         pixels = np.asarray(plain.resize((side, side), Image.Resampling.BILINEAR))
         if image.format in PAGED and getattr(image, "n_frames", 1) > 1:
             paged.append(image.format)
@@ -49,7 +52,7 @@ def read_folder(own: OwnData) -> Found:
     return Found(
         x,
         None if found.labels is None else np.asarray(found.labels),
-        left_out=pages + found.left_out,
+        left_out=pages + _of_deep(deep) + found.left_out,
         samples=[text_below(path, folder) for path in found.images],
         side=side,
     )
@@ -60,7 +63,7 @@ def in_bytes(image: Image.Image) -> Image.Image | None:
 
     Raises ValueError where its EXIF data do not say how it is turned.
     """
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")  # the latter: an older Pillow
+    deep = is_deep(image)
     if not deep and image.mode not in GREY + COLOUR:
         return None
     upright = _upright(image)
@@ -71,6 +74,20 @@ def in_bytes(image: Image.Image) -> Image.Image | None:
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     kind = "L" if image.mode in GREY else "RGB"
     return (_on_white(upright) if upright.has_transparency_data else upright).convert(kind)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether it is grey of 16 bits."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")  # the latter: an older Pillow
+
+
+def _of_deep(largest: Sequence[int]) -> str:
+    """Words for greys of 16 bits, by the largest value of each."""
+    if not largest:
+        return ""
+    levels = max(largest) // 257 + 1
+    left = f", of whose 256 levels {levels} are used: the largest is {max(largest):,}" if levels <= FEW_LEVELS else ""
+    return f"; greys of 16 bits of {len(largest)} files divided by 257{left}"
 
 
 def _on_white(image: Image.Image) -> Image.Image:

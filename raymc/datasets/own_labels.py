@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymc.datasets.own_found import Array, Found
+from raymc.datasets.own_found import EXACT, Array, Found
 from raymc.errors import InputError
 
 
@@ -31,19 +31,17 @@ def numbered(found: Found, path: Path) -> tuple[Tensor, Classes]:
     Raises InputError where they are neither whole numbers nor texts, not one for each row, or all equal.
     """
     values = _checked(found, path)
-    kinds, first, numbers = np.unique(values, return_index=True, return_inverse=True)
+    kinds, numbers = np.unique(values, return_inverse=True)
     if len(kinds) < 2:
         raise InputError(f"{path}: all labels are {kinds[0]}; at least two classes are needed, or no labels")
-    names = _texts(kinds) if found.written is None else [found.written[row].strip() for row in first]
-    return torch.from_numpy(numbers.astype(np.int64)), Classes(kinds, tuple(names))
+    return torch.from_numpy(numbers.astype(np.int64)), Classes(kinds, tuple(_texts(kinds)))
 
 
 def numbered_as(classes: Classes, found: Found, path: Path) -> Tensor:
     """Labels int64 `[n]` by the classes of the training rows. Raises InputError for a class that these lack."""
     values = _checked(found, path)
     if (values.dtype.kind in "US") != (classes.values.dtype.kind in "US"):  # `1, 2` here and `1, 2, b` there
-        written = _texts(values) if found.written is None else [text.strip() for text in found.written]
-        kinds, values = np.asarray(classes.names), np.asarray(written)
+        kinds, values = np.asarray(classes.names), np.asarray(_texts(values))
         order = np.argsort(kinds)
     else:
         kinds, order = classes.values, np.arange(len(classes.values))
@@ -68,6 +66,10 @@ def _checked(found: Found, path: Path) -> Array:
         wrong = np.flatnonzero(~(values == np.round(values)) | ~np.isfinite(values))
         if len(wrong):
             raise InputError(f"{path}: the label of row {wrong[0]} is {values[wrong[0]]}; expected: a whole number")
+        wide = np.flatnonzero(np.abs(values) > EXACT)
+        if len(wide):
+            why = f"the label of row {wide[0]} is {values[wide[0]]:.17g}, a float beyond 2^53"
+            raise InputError(f"{path}: {why}, which may be several numbers; expected: whole numbers or texts")
     return values
 
 

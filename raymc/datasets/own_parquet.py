@@ -10,8 +10,11 @@ import numpy as np
 from raymc.config import OwnData
 from raymc.datasets.base import BLOCK
 from raymc.datasets.own_found import Array, Found, as_texts, check_names, some
+from raymc.datasets.own_lines import other_kind
 from raymc.datasets.own_tables import (
     Kinds,
+    Wide,
+    add_wide,
     are_numbers,
     check_columns,
     check_once,
@@ -40,27 +43,31 @@ def read_parquet(own: OwnData) -> Found:
             check_once([str(name) for name in file.schema_arrow.names], own)
             empty = file.schema_arrow.empty_table().to_pandas()
             _check_index(empty, own)
-            x, columns, kinds = _numbers(file, columns_of([str(name) for name in empty.columns], own), own)
+            x, columns, kinds, wide = _numbers(file, columns_of([str(name) for name in empty.columns], own), own)
             labels = None if own.label is None else _column(file, own.label)
             names = None if own.id is None else _column(file, own.id)
             texts = None if own.text is None else _column(file, own.text)
+            if texts is None:
+                check_columns(x, kinds, own, lambda name: _cells(file, name))
     except ImportError as error:
         raise InputError(f"{own.path}: reading .parquet needs the package pyarrow") from error
     except InputError:
         raise
     except Exception as error:  # pyarrow has many kinds of errors for a torn file
-        reason = " ".join(str(error).split())
-        raise InputError(f"{own.path} is torn or no .parquet ({reason}); expected: a table of numbers") from error
-    if texts is None:
-        check_columns(x, kinds, own)
-    else:
+        raise InputError(f"{own.path} {_torn(own.path, error)}; expected: a table of numbers") from error
+    if texts is not None:
         x = texts_of(_texts(texts), own)
     samples = None if names is None else _names(names, own)
-    return Found(x, None if labels is None else labels_in(labels, own), columns, samples=samples)
+    return Found(x, None if labels is None else labels_in(labels, own), columns, samples=samples, wide=wide)
 
 
-def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, list[str], Kinds]:
-    """Numbers `[n, d]`, the names of their columns, and the types of those of the file."""
+def _torn(path: str, error: Exception) -> str:
+    kind = other_kind(path)
+    return f"is {kind}" if kind else f"is torn or no .parquet ({' '.join(str(error).split())})"
+
+
+def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, list[str], Kinds, Wide]:
+    """Numbers `[n, d]`, the names of their columns, the types of those of the file, and which are wide."""
     lists = {name: _value_type(file.schema_arrow.field(name).type) for name in names}
     types = [str(lists[name] or file.schema_arrow.field(name).type) for name in names]
     small = all(kind in ("float", "halffloat") for kind in types)
@@ -68,15 +75,18 @@ def _numbers(file: ParquetFile, names: list[str], own: OwnData) -> tuple[Array, 
     x = np.empty((file.metadata.num_rows, sum(widths)), np.float32 if small else np.float64, "F")
     columns: list[str] = []
     kinds: Kinds = {}
+    wide: Wide = {}
     for name, width in zip(names, widths, strict=True):
         part = x[:, len(columns) : len(columns) + width]
         if lists[name] is None:
+            column = _column(file, name)
+            add_wide(wide, len(columns), column)
             columns.append(name)
-            kinds[name] = _fill(part[:, 0], _column(file, name))
+            kinds[name] = _fill(part[:, 0], column)
         else:
+            kinds[name] = _fill_lists(part, file, name, own, wide, len(columns))
             columns += [f"{name}[{i}]" for i in range(width)]
-            kinds[name] = _fill_lists(part, file, name, own)
-    return x, columns, kinds
+    return x, columns, kinds, wide
 
 
 def _fill(numbers: Array, column: Series) -> set[str]:
@@ -104,8 +114,11 @@ def _width(file: ParquetFile, name: str, own: OwnData) -> int:
     return len(rows.flatten())
 
 
-def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData) -> set[str]:
-    """Write the lists of a column into `numbers` `[n, m]`. Raises InputError where they are not all of m numbers."""
+def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData, wide: Wide, first: int) -> set[str]:
+    """Write the lists of a column into `numbers` `[n, m]`, whose columns are counted from `first` in `wide`.
+
+    Raises InputError where they are not all of m numbers.
+    """
     from pyarrow import types
 
     kind, width = _value_type(file.schema_arrow.field(name).type), numbers.shape[1]
@@ -120,8 +133,10 @@ def _fill_lists(numbers: Array, file: ParquetFile, name: str, own: OwnData) -> s
             row, held = start + int(wrong[0]), int(lengths[wrong[0]])
             reason = f"holds {held} numbers" if held >= 0 else "is missing"
             raise InputError(f"{own.path}: row {row} of {name} {reason}; expected: {width}, as row 0 has")
-        values = rows.flatten().to_numpy(zero_copy_only=False)
-        numbers[start : start + len(rows)] = values.reshape(len(rows), width)
+        values = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), width)
+        numbers[start : start + len(rows)] = values
+        for at in range(width) if types.is_integer(kind) else ():
+            add_wide(wide, first + at, values[:, at])
     return {"f"}
 
 
@@ -151,6 +166,14 @@ def _column(file: ParquetFile, name: str) -> Series:
     schema = pa.schema([file.schema_arrow.field(name)], metadata=file.schema_arrow.metadata)
     table = pa.Table.from_batches(file.iter_batches(columns=[name], use_threads=False), schema)
     return table.unify_dictionaries().to_pandas().iloc[:, 0]
+
+
+def _cells(file: ParquetFile, name: str) -> list[object]:
+    """A column's values, None where they are missing; none of them where they are lists."""
+    if _value_type(file.schema_arrow.field(name).type) is not None:
+        return []
+    column = _column(file, name)
+    return [None if gone else value for value, gone in zip(column, column.isna(), strict=True)]
 
 
 def _names(column: Series, own: OwnData) -> list[str]:

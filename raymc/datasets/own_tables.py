@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raymc.config import OwnData, hint
-from raymc.datasets.own_found import ABSENT, Array, is_number, some, text_labels
+from raymc.datasets.own_cells import first_wrong
+from raymc.datasets.own_found import ABSENT, EXACT, Array, is_number, some, text_labels
+from raymc.datasets.own_lines import encoding_of
 from raymc.errors import InputError
 
 if TYPE_CHECKING:
     from pandas import Series
 
 SEPARATORS = ";\t|"  # of other tables than comma-separated ones
+LOOKED_AT = 20  # columns that are no numbers and in which the first wrong cell is looked for
 Kinds = dict[str, set[str]]
 """By column numpy's letters for the types of its parts."""
+Wide = dict[int, tuple[int, int]]
+"""See `Found.wide`."""
 
 
 def column_names(path: Path) -> list[str]:
@@ -30,7 +35,8 @@ def column_names(path: Path) -> list[str]:
             return [str(name) for name in pq.read_schema(path).names]
         import pandas as pd  # a second that no other kind needs
 
-        return [str(name).strip() for name in pd.read_csv(path, nrows=0, index_col=False, skipinitialspace=True)]
+        settings: dict[str, Any] = {"index_col": False, "skipinitialspace": True, "encoding": encoding_of(path).name}
+        return [str(name).strip() for name in pd.read_csv(path, nrows=0, **settings)]
     except Exception:  # each library has many kinds of errors for a torn file
         return []
 
@@ -43,6 +49,11 @@ def check_header(names: Sequence[str], own: OwnData) -> None:
     if all(is_number(name) or name in ABSENT for name in names) and names != [str(i) for i in range(len(names))]:
         raise InputError(f"{own.path}: the first line holds numbers; expected: the names of the columns")
     unnamed = [i for i, name in enumerate(names) if not name or name.startswith("Unnamed: ")]
+    if len(unnamed) > 1:
+        raise InputError(
+            f"{own.path}: {len(unnamed)} of {len(names)} columns have no name; expected: the names of the columns in "
+            "the first line (is it a title, or do lines end with commas?)"
+        )
     if unnamed:
         raise InputError(
             f"{own.path}: column {unnamed[0]} (counted from 0) has no name; numbers of rows would be taken for data: "
@@ -76,17 +87,39 @@ def are_numbers(kinds: set[str]) -> bool:
     return kinds <= set("iuf") or kinds == {"b"}
 
 
-def check_columns(x: Array, kinds: Kinds, own: OwnData) -> None:
-    """Raises InputError for columns that hold no numbers, and where there are none at all."""
+def add_wide(wide: Wide, column: int, values: Any) -> None:
+    """Add the least and the largest of `values`, a part of that column, where they are whole numbers beyond `EXACT`."""
+    if kind_of(values.dtype) in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if max(-low, high) > EXACT:
+            before = wide.get(column, (low, high))
+            wide[column] = min(low, before[0]), max(high, before[1])
+
+
+def check_columns(x: Array, kinds: Kinds, own: OwnData, values: Callable[[str], Iterable[object]]) -> None:
+    """Raises InputError for columns that hold no numbers, and where there are none at all.
+
+    `values` gives the cells of a column as they stand in the table.
+    """
     wrong = [name for name, found in kinds.items() if not are_numbers(found)]
     if len(x) and wrong:
-        roles = {"label": (own.label, "of the labels"), "id": (own.id, "of the samples' names")}
-        unsaid = [f"the column {what} is named by {key}:" for key, (given, what) in roles.items() if given is None]
-        hint = "".join(f"; {words} in the space file" for words in unsaid)
-        text = "; a column of text is named by text:, and embedded by encoder: sentence_transformers:ID"
-        raise InputError(f"{own.path}: no numbers in {some(wrong)}{hint}{text}")
+        cells = {name: first_wrong(name, values(name)) for name in wrong[:LOOKED_AT]}
+        texts = [name for name in wrong if cells.get(name) is None]
+        cell = next((str(cell) for cell in cells.values() if cell is not None), None)
+        raise InputError(f"{own.path}: {'; and '.join(filter(None, (cell, _of_text(texts, own))))}")
     if not x.size:
         raise InputError(f"{own.path} holds {len(x)} rows of {x.shape[1]} columns; expected: numbers")
+
+
+def _of_text(names: Sequence[str], own: OwnData) -> str:
+    """That these columns hold texts, and how a column of texts is used."""
+    if not names:
+        return ""
+    roles = {"label": (own.label, "of the labels"), "id": (own.id, "of the samples' names")}
+    unsaid = [f"the column {what} is named by {key}:" for key, (given, what) in roles.items() if given is None]
+    hint = "".join(f"; {words} in the space file" for words in unsaid)
+    text = "; a column of text is named by text:, and embedded by encoder: sentence_transformers:ID"
+    return f"no numbers in {some(names)}{hint}{text}"
 
 
 def texts_of(values: Sequence[str], own: OwnData) -> Array:

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from raymc.config import OwnData, Value
 from raymc.datasets.own import of_array
-from raymc.datasets.own_arrays import array_of
+from raymc.datasets.own_tensors import array_of
 from raymc.errors import InputError
 from raymc.estimators.bars import bars
 from raymc.estimators.model import Model, load_model

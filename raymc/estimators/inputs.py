@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raymc.config import Config
 from raymc.datasets.own_arrays import samples_in
+from raymc.datasets.own_cells import first_wrong
 from raymc.datasets.own_checks import check_numbers, difference_from, with_colours
 from raymc.datasets.own_found import Array, Found
 from raymc.errors import InputError
@@ -82,7 +83,8 @@ def _numbers(frame: Any, names: Sequence[str]) -> Array:
     for at, name in enumerate(names):
         column = frame[by_name[name]].to_numpy()
         if column.dtype.kind not in "biuf":
-            raise InputError(f"{X} has no numbers in column {name}")
+            cell = first_wrong(name, column)
+            raise InputError(f"{X} has no numbers in column {name}{'' if cell is None else f': {cell}'}")
         out[:, at] = column
     return out
 

@@ -12,6 +12,7 @@ from raymc.study.reader import Study
 from raymc.study.records import SeedRun
 from raymc.study.words import setting
 
+SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
 METRIC_WORDS = {
     "acc": "clustering accuracy (clusters matched to classes by the Hungarian method)",
     "nmi": "normalised mutual information (arithmetic mean)",

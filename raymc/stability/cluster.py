@@ -60,6 +60,11 @@ class Clustering:
         return next(run for run in self.runs[self.chosen.name] if run.seed == self.chosen.seed)
 
     @property
+    def smoke(self) -> bool:
+        """Whether every length was shortened."""
+        return self.run.groups[0].configuration.smoke
+
+    @property
     def labelled(self) -> bool:
         return self.dataset.train.y is not None
 

@@ -58,6 +58,7 @@ def finish(
         "clusters_by": clusterers.described(config, len(data.train), training.method.unit_rows),
         "test_n": 0 if data.test is None else len(data.test.x),
         **({} if data.classes is None else {"classes": list(data.classes)}),
+        **({"remarks": list(data.remarks)} if data.remarks else {}),
         "precision": config.precision,
         "smoke": training.smoke,
         "out": str(out),

@@ -22,6 +22,7 @@ from raymc.space.again import CONFIG, write_config
 from raymc.stability.cluster import Clustering
 from raymc.stability.side_by_side import Source
 from raymc.study.files import load_json
+from raymc.study.words import about_the_data
 from raymc.training import model_files, rows
 
 REPORT, SCORES_FILE = "report.html", "arms.json"
@@ -83,7 +84,8 @@ def build_view(found: Clustering, out: Path) -> dict[str, Any]:
         "name": found.source.name,
         "title": f"{found.source.name} in {words.count(found.count.n, 'cluster')}",
         "data": f"{found.dataset.name}: {found.dataset.split}",
-        "smoke": found.run.groups[0].configuration.smoke,
+        "smoke": found.smoke,
+        "remarks": about_the_data({"remarks": found.dataset.remarks}),
         "verdict": verdict(found),
         "trust": trust(found),
         "rows": found.rows(),

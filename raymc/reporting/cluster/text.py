@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from raymc.reporting.aligned import aligned
 from raymc.reporting.cluster.sentences import trust, verdict
-from raymc.reporting.words import score
+from raymc.reporting.words import SMOKE, score
 from raymc.stability.cluster import Clustering
-from raymc.study.words import duration
+from raymc.study.words import about_the_data, duration
 
 
 def terminal_text(found: Clustering) -> str:
@@ -17,4 +17,6 @@ def terminal_text(found: Clustering) -> str:
         mark = " *" if row["name"] == found.chosen.name else ""
         seconds = "–" if row["seconds"] is None else duration(row["seconds"])
         table.append([f"{row['name']}{mark}", *(score(row.get(name)) for name in columns), seconds])
-    return "\n".join([verdict(found), "", aligned(table), "", *trust(found)])
+    smoke = [SMOKE, ""] if found.smoke else []
+    said = [*filter(None, [about_the_data({"remarks": found.dataset.remarks})])]
+    return "\n".join([*smoke, verdict(found), *said, "", aligned(table), "", *trust(found)])

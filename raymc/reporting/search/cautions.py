@@ -13,7 +13,7 @@ from raymc.reporting.search.label_free import clusters_asked
 from raymc.reporting.words import count, empty_clusters, from_checkpoints, listing, score, state
 from raymc.study.reader import Study
 from raymc.study.records import BAD, Record
-from raymc.study.words import setting
+from raymc.study.words import about_the_data, setting
 
 EDGE = 0.05
 """Share of a range's width that counts as its edge."""
@@ -24,8 +24,8 @@ END = {"lower": "low", "upper": "high"}
 ENOUGH_SEEDS = 10
 """Confirmation seeds below which an interval is called weak."""
 
-EMPTY = "empty_clusters"
-"""The kind of the warning that is also printed when a search ends."""
+EMPTY, DATA = "empty_clusters", "data"
+"""The kinds of the warnings that are also printed when a search ends."""
 
 Caution = tuple[str, str]
 
@@ -62,6 +62,8 @@ def at_limit(study: Study, key: str, side: str) -> bool:
 def _of_the_study(study: Study) -> Iterator[Caution]:
     if study.get("smoke"):
         yield "smoke", "Smoke run: every length was shortened. It shows that the path works; its figures mean nothing."
+    if said := about_the_data(study.get("data") or {}):
+        yield DATA, f"{said[0].upper()}{said[1:]}."
     unfinished = sum(trial.state == "running" for trial in (*study.trials, *study.confirmations))
     if unfinished:
         yield "unfinished", f"{count(unfinished, 'record')} unfinished: the study runs still, or waits for --resume."

@@ -11,7 +11,7 @@ from typing import Any
 from raymc.errors import InputError, TrainingError
 from raymc.masking import masked
 from raymc.reporting.baseline import sentence
-from raymc.reporting.search.cautions import EMPTY
+from raymc.reporting.search.cautions import DATA, EMPTY
 from raymc.reporting.search.facts import gather
 from raymc.reporting.search.page import write_report
 from raymc.reporting.search.sentences import against_default
@@ -156,7 +156,7 @@ def _why(study: Study, counts: dict[str, int]) -> str:
 def _tell(facts: Row, result: Row) -> None:
     counts, best, confirm = result["trials"], result["best"], result["confirm"]
     metric = facts["objective"]["metric"]
-    mark = " (smoke: every length shortened)" if result["smoke"] else ""
+    mark = " (smoke: every length shortened, the figures mean nothing)" if result["smoke"] else ""
     print(f"study {result['study']}{mark}: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n))
     if facts["ended_early"]:
         print(f"  no more trials were begun, since {facts['ended_early']}")
@@ -173,7 +173,7 @@ def _tell(facts: Row, result: Row) -> None:
     if together := consensus(result["winner"]["consensus"]):
         print(f"  {together}")
     for one in facts["warnings"]:
-        if one["kind"] == EMPTY:
+        if one["kind"] in (EMPTY, DATA):
             print(f"  warning: {one['text']}")
     print(_left(result["winner"]))
     stages = result["stages"]

@@ -10,7 +10,7 @@ from raymc.reporting.baseline import sentence
 from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import better, comparison_lines
 from raymc.reporting.stability.tables import ORDER
-from raymc.reporting.words import count, listing, score
+from raymc.reporting.words import SMOKE, count, listing, score
 from raymc.rng import PARTS
 from raymc.stability.comparison import METRICS
 from raymc.stability.reader import GroupResult, StabilityResult
@@ -22,8 +22,6 @@ WEAK = 10
 
 ENOUGH = 6
 """Pairs below which Wilcoxon's signed-rank test cannot reach the 5 % level."""
-
-SMOKE = "This is a smoke run: every length is shortened, and the figures mean nothing."
 
 
 def main_metric(group: GroupResult) -> str | None:

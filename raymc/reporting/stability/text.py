@@ -10,7 +10,6 @@ from raymc.reporting.baseline import sentence
 from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.sentences import (
-    SMOKE,
     agreement_lines,
     may,
     may_not,
@@ -27,22 +26,28 @@ from raymc.reporting.stability.tables import (
     statistics_rows,
     statistics_text,
 )
-from raymc.reporting.words import listing
+from raymc.reporting.words import SMOKE, listing
 from raymc.stability.reader import StabilityResult
+from raymc.study.words import about_the_data
 
 
 def terminal_text(run: StabilityResult) -> str:
     """A line per seed, then each arm's figures; with several what they share and how they differ."""
+    said = about_the_data(run.result["manifest"]["data"])
+    return "\n".join([*([SMOKE] if run.result["smoke"] else []), *filter(None, [said]), *_figures(run)])
+
+
+def _figures(run: StabilityResult) -> list[str]:
     if not run.several:
         record = run.groups[0].record
         table = aligned(seed_rows(record, metric_names([record]), digits=4), "right")
         beside = beside_kmeans(run)
-        return "\n".join([table, *statistics_lines(run.result), *filter(None, [sentence(beside)]), *lines_of(beside)])
+        return [table, *statistics_lines(run.result), *filter(None, [sentence(beside)]), *lines_of(beside)]
     metric = run.result["comparisons"][0]["metric"] or "–"
     lines = [aligned(by_seed(run.groups, run.result["seeds"], metric), "right")]
     for group in run.groups:
         lines += [f"{group.name}: {line}" for line in statistics_lines(group.result)]
-    return "\n".join([*lines, *sharing_lines(run.result), *chain.from_iterable(comparison_lines(run.result))])
+    return [*lines, *sharing_lines(run.result), *chain.from_iterable(comparison_lines(run.result))]
 
 
 def markdown(run: StabilityResult) -> str:
@@ -56,6 +61,7 @@ def markdown(run: StabilityResult) -> str:
         f"clusters: {group.result['clusters_by']}. {varied(group)}"
         for group in run.groups
     ]
+    lines += filter(None, [about_the_data(run.result["manifest"]["data"])])
     lines += _section("What may be concluded", may(run))
     lines += _section("What may not be concluded", may_not(run))
     lines += ["", "## Seed by seed", "", *markdown_table(by_group(run.groups, run.result["seeds"]), "---:")]

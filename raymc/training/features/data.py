@@ -111,7 +111,6 @@ def few(found: Found, most: int) -> Found:
         x=found.x.take(order) if isinstance(found.x, Photos) else found.x[order],
         y=None if found.y is None else found.y[order],
         samples=[str(row) if found.samples is None else found.samples[row] for row in order],
-        written=None if found.written is None else [found.written[row] for row in order],
     )
 
 
