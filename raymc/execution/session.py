@@ -17,15 +17,17 @@ from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
 from raymc.masking import masked
 from raymc.space.settled import longest
+from raymc.space.shared import shared_stages
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
+from raymc.storage.stage_store import Store
 from raymc.study import files
 from raymc.study import folder as study
 from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
 from raymc.study.limits import Limits, gpu_seconds, gpu_seconds_by_now
-from raymc.study.manifest import StudyBudget, budget_of, sampler_of
+from raymc.study.manifest import StudyBudget, budget_of, load_data, sampler_of
 from raymc.study.objective import Objective
 from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
@@ -39,6 +41,8 @@ from raymc.study.request import (
     resume_line,
     take_up,
 )
+from raymc.study.stage_keys import StageKeys
+from raymc.study.stage_queue import StageQueue
 from raymc.study.winner import winner_kind
 from raymc.tracking import uri
 from raymc.tracking.outcome import study_tags
@@ -121,18 +125,35 @@ def _run(
 ) -> None:
     budget = budget_of(manifest, space)
     needs = needs_of(space)
-    plan = Plan(
-        folder, Objective.of(manifest["objective"], manifest["smoke"]), budget.fidelity, mirror.uri if mirror else None
+    objective = Objective.of(manifest["objective"], manifest["smoke"])
+    plan = Plan(folder, objective, budget.fidelity, mirror.uri if mirror else None)
+    keys = StageKeys(
+        space,
+        manifest,
+        shared_stages(space, budget.trials),
+        partial(load_data, space, request.data, request.storage, manifest["smoke"]),
+    )
+    store = Store(request.storage, wait=True)
+    stages = StageQueue(
+        queue,
+        folder,
+        objective,
+        keys,
+        lambda key: store.load(key, mapped=True) is not None,
+        frozenset(name for name, _ in needs.stages),
+        queue.restart_clock,
     )
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
-        own = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
+        seeding = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
         keep = winner_kind(budget)
-        training = TrainSeed(space, request.storage, request.data, *own, keep_rows_of=keep).on(slots)
-        return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
+        training = TrainSeed(space, request.storage, request.data, *seeding, keep_rows_of=keep).on(slots)
+        stages.at_once, keys.on_gpu = slots.count, slots.gpus_per_worker > 0
+        own = {name: slots.stages[name].resources(of.workers) for name, of in needs.stages}
+        return {"": (replace(plan, resources=slots.resources(needs.workers), stage_resources=own), training)}
 
     place = Place(needs, request.concurrent, request.address)
-    with shared(queue, mirror) as work:
+    with shared(stages if keys.shared else queue, mirror) as work:
         run_on_ray(work, trainings, place, f"study {folder.name}", tick)
 
 

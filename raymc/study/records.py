@@ -38,6 +38,8 @@ class Task:
 
     `group` are all seeds of the configuration's record: a task of the search runs the whole group, one of the
     confirmation or of a stability run a single seed of it. `configuration` names it where a run has several.
+
+    With a `stage` the task is to train that one, and those before it, for the tasks that need it.
     """
 
     kind: str
@@ -46,10 +48,13 @@ class Task:
     seeds: tuple[int, ...]
     group: tuple[int, ...]
     configuration: str = ""
+    stage: str = ""
 
     @property
     def name(self) -> str:
-        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`, `mlc seed 3`."""
+        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `stage pretrain 0`, `mlc seed 3`."""
+        if self.stage:
+            return f"stage {self.stage} {self.trial}"
         if self.kind == "search":
             return f"trial {self.trial}"
         head = {"stability": self.configuration, "default": "default"}.get(self.kind, f"{self.kind} {self.trial}")
