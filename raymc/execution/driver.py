@@ -154,7 +154,6 @@ def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> No
 
 def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from ray import tune
-
     from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 
     from raymc.execution.searcher import Scheduler, TaskSearcher, Watch

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raymc.errors import Interrupted, StorageError, storage_error
+from raymc.errors import Interrupted, StorageError, TrainingError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed, needs_of
@@ -153,8 +153,12 @@ def _run(
         return {"": (replace(plan, resources=slots.resources(needs.workers), stage_resources=own), training)}
 
     place = Place(needs, request.concurrent, request.address)
-    with shared(stages if keys.shared else queue, mirror) as work:
-        run_on_ray(work, trainings, place, f"study {folder.name}", tick)
+    try:
+        with shared(stages if keys.shared else queue, mirror) as work:
+            run_on_ray(work, trainings, place, f"study {folder.name}", tick)
+    except TrainingError as error:
+        line = resume_line(request, folder.name)
+        raise TrainingError(f"{error}; no trial is charged with it; when it is mended go on with: {line}") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from raymc.config import Value
 from raymc.errors import RaymcError, TrainingError, storage_error
@@ -52,19 +52,23 @@ class Trainable(Protocol):
         Raises TrainingError where the training ended without a usable result.
         """
 
-    def stage(self, name: str, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
-        """Train no further than that stage; its result is in the store then. Of what is returned `stages` are read."""
-
     def epochs(self, params: Mapping[str, Value]) -> Mapping[str, int]:
         """The stages that assign clusters, in their order, with their epochs: what fidelity `epochs` counts."""
+
+
+class StageTrainable(Trainable, Protocol):
+    """Trains also a stage that several configurations need."""
+
+    def stage(self, name: str, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
+        """Train no further than that stage; its result is in the store then. Of what is returned `stages` are read."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What all tasks of a study share: its folder, what they are scored by, and what a trial is stopped after.
 
-    `resources` are what a training is given, `stage_resources` what stages are that have their own. Where the study is in an object store, at `uri`, `folder` is this
-    process's own and `mirror` connects the two.
+    `resources` are what a training is given, `stage_resources` what stages are that have their own. Where the study is
+    in an object store, at `uri`, `folder` is this process's own and `mirror` connects the two.
     """
 
     folder: Path
@@ -178,7 +182,8 @@ class _TaskRun:
 
             try:
                 if task.stage:
-                    result = self.trainable.stage(task.stage, task.params, seed, out, on_event)
+                    trainable = cast(StageTrainable, self.trainable)
+                    result = trainable.stage(task.stage, task.params, seed, out, on_event)
                 else:
                     result = self.trainable(task.params, seed, out, on_event)
                     row |= self._passing(numbers(result["metrics"]), result)

@@ -1,4 +1,4 @@
-"""Stages that several tasks need, as tasks of their own, trained before them: who needs one waits here, not on a GPU."""
+"""Stages that several tasks need, as tasks of their own: who needs one waits here for it, and not on a GPU."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Needs = Callable[[Task], list[list[Needed]]]
 class StageQueue:
     """A `Work` that hands out the tasks of another, and before each the stages that it needs and that are not stored.
 
-    A task that waits for a stage has been taken from the other queue and is not handed out yet; the others go on. A stage
-    that is lost with its machine is done again like any task. One that fails is charged to no configuration: where all
-    need it the search ends there, else each that needs it trains it by itself, and ends as that does.
+    A task that waits for a stage has been taken from the other queue and is not handed out yet; the others go on. A
+    stage that is lost with its machine is done again like any task. One that fails is charged to no configuration:
+    where all need it the search ends there, else each that needs it trains it by itself, and ends as that does.
 
     Args:
         needs: the stages of a task, a row for each of its seeds, in their order.
