@@ -6,7 +6,8 @@ Queue, Ray Tune, stage store and lease are the real ones; GPUs are resources tha
 stage sleeps as long as it is modelled to take, a minute in `--minute` seconds. Of `--stages` `none` is how it was: each
 trial brings its stages itself, and those that wait for the first one's `pretrain` hold their part of a GPU. With
 `trial` it is trained before them on what a trial has, with `own` on whole GPUs (`resources.pretrain: {workers: 4,
-gpus_per_worker: 1}`). Held is what Ray had reserved, asked ten times a second.
+gpus_per_worker: 1}`). Held is what Ray had reserved, asked ten times a second; `by_records` is what trainings had from
+their beginning to their end, without the start of processes and what Tune takes between two.
 
 Budget and seeds are those of the space; no trial is stopped early. The processes of trials are started before the
 clock: here 16 share two cores, on a cluster each machine has its own.
@@ -37,6 +38,7 @@ from raymc.execution.worker import Needs
 from raymc.provenance import versions
 from raymc.space.space import Space, load_space
 from raymc.storage.stage_store import Store
+from raymc.study import files
 from raymc.study.distributions import compile_space
 from raymc.study.objective import Objective
 from raymc.study.queue import TrialQueue
@@ -157,9 +159,16 @@ def simulate(space: Space, stages: str, gpus: int, concurrent: int, minute: floa
             run_work(work, {"": (Plan(folder, OBJECTIVE), training)}, slots, board)
             meter.end()
         counts = queue.counts()
+        by_records = one * _seconds(folder, "trials", "confirm") + (training.gpus or one) * _seconds(folder, "stages")
     hour = 60 * minute
-    found = {"gpu_hours_held": meter.held / hour, "hours": meter.seconds / hour}
+    found = {"gpu_hours_held": meter.held / hour, "by_records": by_records / hour, "hours": meter.seconds / hour}
     return {"stages": stages, **{name: round(value, 3) for name, value in found.items()}, "trials": counts}
+
+
+def _seconds(folder: Path, *kinds: str) -> float:
+    """Of trainings, from their beginning to their end, without the start of their processes."""
+    places = (place for kind in kinds for place in (folder / kind).glob("*"))
+    return sum(run.seconds for place in places for run in files.read_seeds(place))
 
 
 def _queue(space: Space, folder: Path) -> TrialQueue:

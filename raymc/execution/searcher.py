@@ -40,6 +40,9 @@ class TaskSearcher(Searcher):
         self._reasons: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
+        if self.unable is not None:
+            self._tasks.clear()  # they stay as they are: the next session takes them up
+            raise self.unable
         task = self.work.next()
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
@@ -60,9 +63,8 @@ class TaskSearcher(Searcher):
             why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
             try:
                 self.board.ended(task, self.work.ended(task, why))
-            except TrainingError as error:
+            except TrainingError as error:  # Tune would log one that is raised here, and go on
                 self.unable = error
-                raise
 
     def recovered(self, trial_id: str, reason: str) -> None:
         """A task's process failed, and another one takes the task up."""
