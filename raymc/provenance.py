@@ -66,6 +66,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def machine(device: torch.device) -> str:
+    """The type of the machine by what computes on it: the name of its GPU, else that of its CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+
+
 def command(module: str, words: Sequence[str] | None = None) -> str:
     """The command line of this process, as it can be typed again, with `***` for passwords."""
     return shlex.join(["python", "-m", f"raymc.{module}", *masked_words(sys.argv[1:] if words is None else words)])

@@ -201,7 +201,9 @@ def _make_queue(
         seconds = sum(session["seconds"] for session in manifest["sittings"])
         gpus = 0.0
         if limits.gpu_hours is not None:
-            gpus = gpu_seconds_by_now(read_study(folder).trials, queue.running, before, asked)
+            study_now = read_study(folder)
+            gpus = gpu_seconds_by_now(study_now.trials, queue.running, before, asked)
+            gpus += gpu_seconds(study_now.stages, asked)
         return limits.reached(seconds, gpus, queue.scores(), queue.objective.mode)
 
     return TrialQueue(

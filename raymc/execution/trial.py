@@ -177,6 +177,7 @@ class _TaskRun:
 
             def on_event(event: Row) -> None:
                 clock.note(event.pop("workers", None))
+                row["machine"] = event.pop("machine", row.get("machine"))
                 log.append(event)
                 self._on_event(seed, event)
 

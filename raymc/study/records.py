@@ -142,7 +142,7 @@ class SeedRun:
     """One training of a configuration that has ended; `folder` holds its curve, labels and gallery.
 
     `seconds` are those of the training, from its beginning to its end, without the start of its process. `resources`
-    are None, and `precision` empty, in records of before they were noted.
+    are None, and `precision` and `machine` empty, in records of before they were noted.
     """
 
     seed: int
@@ -154,6 +154,7 @@ class SeedRun:
     error: str | None = None
     resources: Resources | None = None
     precision: str = ""
+    machine: str = ""
 
     @classmethod
     def of(cls, content: Mapping[str, Any], folder: Path) -> SeedRun:
@@ -168,6 +169,7 @@ class SeedRun:
             error=str(content["error"]) if content.get("error") else None,
             resources=Resources.of(content["resources"]) if content.get("resources") else None,
             precision=str(content.get("precision") or ""),
+            machine=str(content.get("machine") or ""),
         )
 
     @property
@@ -182,7 +184,7 @@ class SeedRun:
             "error": self.error,
             "seconds": self.seconds,
             **had,
-            **({"precision": self.precision} if self.precision else {}),
+            **{name: value for name in ("precision", "machine") if (value := getattr(self, name))},
         }
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from raymc import provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.distributed import Workers, broadcast_object
@@ -51,7 +52,7 @@ def run(
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
         dataset: the samples, where they are in memory: nothing is read then.
         report: called with rows `{"event": …}` on every worker: `plan` (first of the stages', with the `epochs` of
-            each), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
+            each and the type of `machine`), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model/`, which labels new samples, see `raymc.training.model_files`.
@@ -111,7 +112,8 @@ def _stages(
     curve: list[Row] = []
     anew = start_from is None
     stages = training.method.stages(training.config)
-    training.report({"event": "plan", "epochs": {one.name: training.config.stages[one.name].epochs for one in stages}})
+    epochs = {one.name: training.config.stages[one.name].epochs for one in stages}
+    training.report({"event": "plan", "epochs": epochs, "machine": provenance.machine(training.device)})
     for stage in stages:
         anew = anew or stage.name == start_from
         model, ended = training.enter(stage, weights), None
