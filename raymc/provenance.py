@@ -62,6 +62,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def machine(device: torch.device) -> str:
+    """The type of the machine by what computes on it: the name of its GPU, else that of its CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+
+
 @functools.cache
 def _loaded_revision() -> str | None:
     """The revision when this process first asked, which is that of the code it runs; git takes its time."""

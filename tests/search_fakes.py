@@ -39,7 +39,8 @@ ACC = Objective("acc")
 
 
 class FakeTrainable:
-    """Scores a configuration by a formula; `calls` lists the trainings that began, `ended` those that came to an end.
+    """Scores a configuration by a formula; `calls` lists the trainings that began, `ended` those that came to an end,
+    `stages` the stages that were trained before them.
 
     `before` is called before each epoch and may raise.
     """
@@ -49,6 +50,7 @@ class FakeTrainable:
     ) -> None:
         self.before = before
         self.calls: list[tuple[str, int]] = []
+        self.stages: list[str] = []
         self.ended: list[tuple[str, int]] = []
 
     def __call__(
@@ -67,6 +69,12 @@ class FakeTrainable:
         report({"event": "done", "metrics": metrics})
         self.ended.append((f"{out.parent.parent.name}/{out.parent.name}", seed))
         return {"metrics": metrics, "stages": [stage]}
+
+    def stage(
+        self, name: str, params: Mapping[str, Any], seed: int, out: Path, report: Callable[[Any], None]
+    ) -> dict[str, Any]:
+        self.stages.append(name)
+        return {"stages": [{"name": name, "epochs": 3, "cached": False, "seconds": 0.0, "key": "0"}]}
 
     def epochs(self, params: Mapping[str, Any]) -> dict[str, int]:
         return {"heads": params.get("heads.epochs", 3)}

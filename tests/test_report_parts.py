@@ -168,6 +168,30 @@ def test_what_is_odd_about_the_data_is_a_warning(study: Study) -> None:
     assert texts["data"] == "About the data: 2 of 4 columns are constant; every label is different."
 
 
+def test_hours_are_told_by_machine_and_have_the_stages_before_the_trials(study: Study) -> None:
+    """A stage of two hours on four GPUs, and two trials of an hour on a quarter of one, of which one waited half."""
+    whole, quarter = Resources(4, gpus_per_worker=1.0), Resources(1, gpus_per_worker=0.25)
+    wait = StageRun("pretrain", 9, True, HOUR / 2, "a", waited=HOUR / 2)
+    shared = SeedRun(0, "finished", {}, (StageRun("pretrain", 9, False, 2 * HOUR, "a"),), 2 * HOUR, Path(), None, whole)
+    runs = [SeedRun(0, "finished", {}, stages, HOUR, Path(), None, quarter) for stages in ((), (wait,))]
+    on = [replace(run, machine=name) for run, name in zip((shared, *runs), ("H200", "L4", "L4"), strict=True)]
+    records = [replace(record_of(i, run), seconds=run.seconds) for i, run in enumerate(on)]
+    own = replace(study, stages=(records[0],), trials=(records[1], records[2]), confirmations=())
+    found = time_spent(own)
+    assert found["gpu_hours"] == pytest.approx(8.0 + 0.375) and found["waiting_gpu_hours"] == pytest.approx(0.125)
+    assert {name: one["gpu_hours"] for name, one in found["by_machine"].items()} == pytest.approx(
+        {"H200": 8.0, "L4": 0.375}
+    )
+    assert found["by_machine"]["L4"]["waiting_gpu_hours"] == pytest.approx(0.125)
+    use = stage_use([*own.records, *own.stages])
+    assert (use["computed"], use["reused"], use["unknown"]) == (1, 1, 0)
+    text = " ".join(cost({"time": found, "stages": use}))
+    assert "Shared stages took 2 h 00 min before the trials. Trials took 2 h 00 min in sum" in text
+    assert "8 core-hours and 8 GPU-hours on H200 and 2 core-hours and 0.5 GPU-hours on L4." in text
+    assert "for stages that other processes computed: 1 % of all that was held." in text
+    assert "on L4" not in " ".join(cost({"time": time_spent(study), "stages": use})), "older studies name no machine"
+
+
 def test_weights_of_a_checkpoint_are_named(study: Study) -> None:
     assert "float16" not in [one["kind"] for one in cautions(study, None, None)]
     first = run_of(StageRun("pretrain", 9, True, 0.1, "a", "cifar"), StageRun("heads", 3, False, 7.0, "b", "cifar"))

@@ -16,7 +16,7 @@ import yaml
 from raymc.execution.train_seed import TrainSeed
 from raymc.space.space import load_space
 from raymc.study import files
-from tests.chaos import node_kills
+from tests.chaos import node_kills, stage_kills
 from tests.chaos.machines import PATIENCE, Machines, machines
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
@@ -93,3 +93,16 @@ def test_a_trial_of_a_search_goes_on_when_its_machine_is_killed(
     row = node_kills.of_a_search(cluster, tmp_path)
     assert row["epochs_stored"] >= 1 and row["stored_twice"] == 0
     assert node_kills.apart(row["curve"], unbroken) < 1e-9
+
+
+def test_a_shared_stage_whose_machine_is_killed_is_done_again_and_holds_one_core(
+    cluster: Machines, tmp_path: Path
+) -> None:
+    found = stage_kills.of_a_shared_stage(cluster, tmp_path / "s")
+    assert found["free"] == 1.0, "three trials wait on two cores, and one core is free"
+    assert len(set(found["machines"])) == 2
+    assert "stage pretrain 0 goes on in another process: " in found["shown"]
+    record = files.read_record(tmp_path / "s", "stability", 0)
+    assert record is not None and (record.state, len(record.seeds)) == ("finished", 3)
+    stage = files.read_record(tmp_path / "s", "stage", 0)
+    assert stage is not None and (stage.state, len(list((tmp_path / "s" / "stages").iterdir()))) == ("finished", 1)

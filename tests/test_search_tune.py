@@ -6,14 +6,16 @@ import io
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
-from raymc.errors import InputError
+from raymc.errors import InputError, TrainingError
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
@@ -23,6 +25,9 @@ from raymc.study import files
 from raymc.study.distributions import enqueue
 from raymc.study.objective import Objective
 from raymc.study.queue import TrialQueue
+from raymc.study.records import Task
+from raymc.study.stage_keys import Needed
+from raymc.study.stage_queue import StageQueue
 from tests import search_fakes
 from tests.search_fakes import FIRST, SPACE, FakeTrainable, make_queue, new_study
 
@@ -130,3 +135,55 @@ def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_p
     )
     assert not (tmp_path / "elsewhere").exists()
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
+
+
+class Wide(Watched):
+    """Its stage takes every core there is, as workers of Ray Train would; the first time its process dies.
+
+    Trial 0 ends while the stage waits for its place.
+    """
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        while out.parent.name == "0000" and not (out.parents[2] / "waits").exists():
+            time.sleep(0.1)
+        return super().__call__(params, seed, out, report)
+
+    def stage(self, name: str, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        import ray
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        cores = placement_group([{"CPU": 1.0}] * int(ray.cluster_resources()["CPU"]))  # type: ignore[no-untyped-call]
+        (out.parents[2] / "waits").touch()
+        ray.get(cores.ready(), timeout=60)
+        remove_placement_group(cores)  # type: ignore[no-untyped-call]
+        report({"event": "plan"})
+        grave = out.parent.parent / "died"
+        if not grave.exists():
+            grave.parent.mkdir(parents=True, exist_ok=True)
+            grave.write_text("once")
+            os._exit(1)
+        if params.get("bad"):
+            raise ValueError("no such thing")
+        return {"stages": [{"name": name, "epochs": 1, "cached": False, "seconds": 0.0, "key": "k"}]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_stage_of_several_workers_gets_what_idle_processes_hold(tmp_path: Path, slots: Slots, bad: bool) -> None:
+    """One process ends its trial and would be kept for the next, which waits for a stage that waits for all cores."""
+    needs = Needs(stages=(("pretrain", Needs(2)),))
+    both = plan_slots(needs, [{"CPU": 2.0}], 2, fixed=True)
+    queue = make_queue(tmp_path, new_study(), trials=2, seeds=(0,), top=0, fresh=())
+
+    def needed(task: Task) -> list[list[Needed]]:
+        return [[Needed("pretrain", "k", {"bad": bad}, 0, True)]] if task.trial else []
+
+    work = StageQueue(queue, tmp_path, Objective("acc"), needed, lambda key: False, frozenset(["pretrain"]))
+    work.at_once = 2
+    shown = io.StringIO()
+    with Board("test", "acc", work.left, stream=shown) as board, nullcontext() if not bad else pytest.raises(
+        TrainingError, match="^stage pretrain, which all trials need, failed: ValueError: no such thing$"
+    ):  # fmt: skip
+        run_work(work, {"": (Plan(tmp_path, Objective("acc")), Wide())}, both, board)
+    assert "stage pretrain 0 goes on in another process: " in shown.getvalue()
+    assert queue.counts() == {"finished": 1 if bad else 2, "pruned": 0, "failed": 0}

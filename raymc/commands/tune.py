@@ -29,7 +29,7 @@ def parser() -> Parser:
     parser.add_argument("--from", dest="source", metavar="STUDY", help="let the sampler know an earlier study's trials")
     parser.add_argument("--retry", choices=["failed"], help="with --resume: run again what failed or lacked memory")
     parser.add_argument("--hours", type=float, help="hours after which no trial begins (with --resume: more)")
-    parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials after which none begins")
+    parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials and shared stages after which none begins")
     parser.add_argument("--sampler", help=f"what draws trials: {', '.join(SAMPLERS)} (default: the space's, else tpe)")
     parser.add_argument("--pruner", help=f"what stops bad trials early: {', '.join(PRUNERS)} (default: the space's)")
     parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")

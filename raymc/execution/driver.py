@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import raymc
-from raymc.errors import InputError, StorageError
+from raymc.errors import InputError, StorageError, TrainingError
 from raymc.execution.cluster import ENVIRONMENT, ray_session
 from raymc.execution.live import Board
 from raymc.execution.nodes import check_shared
@@ -42,7 +42,7 @@ class Slots:
     """How many tasks run at a time, and what Ray reserves for each of them.
 
     `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for. `assumed`
-    says that no machine holds a training yet.
+    says that no machine holds a training yet. `stages` are those of stages that take something else.
     """
 
     count: int
@@ -50,6 +50,7 @@ class Slots:
     gpus_per_worker: float
     cpus_per_worker: float
     assumed: bool = False
+    stages: Mapping[str, Slots] = field(default_factory=dict)
 
     def resources(self, workers: int) -> Resources:
         """What a training of so many workers is given."""
@@ -63,6 +64,7 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
     gets what there is, and with `concurrent` that many share the machine. On a cluster missing machines are waited for;
     while none is there for even one training, `UNKNOWN` of them wait, which is what makes an autoscaler start machines.
     """
+    stages = {name: plan_slots(own, nodes, None, fixed) for name, own in needs.stages}
     if fixed:
         share = (concurrent or 1) * needs.workers
         gpus = min(needs.gpus_per_worker, nodes[0].get("GPU", 0.0) / share)
@@ -77,6 +79,7 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
         needs.gpus_per_worker,
         needs.cpus_per_worker,
         assumed=not (concurrent or room),
+        stages=stages,
     )
 
 
@@ -102,7 +105,7 @@ def run_on_ray(
     """
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
-    with ray_session(place.address, dashboard=place.needs.workers > 1):
+    with ray_session(place.address, dashboard=place.needs.several):
         slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
         trainings = make_trainings(slots)
         plans = [plan for plan, _ in trainings.values()]
@@ -139,17 +142,22 @@ def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> No
 
 def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from ray import tune
+    from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 
-    from raymc.execution.searcher import TaskSearcher, Watch
+    from raymc.execution.searcher import Scheduler, TaskSearcher, Watch
 
     keep_here(CLOUD_KEYS)
     search = TaskSearcher(work, board)
+    held = {name: resource_dict_to_pg_factory(dict(one.reserved)) for name, one in {"": slots, **slots.stages}.items()}
     with _folder() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_tune_function(trainings), dict(slots.reserved)),
+            tune.with_resources(
+                _tune_function(trainings), lambda config: held.get(task_of(config["task"]).stage, held[""])
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                num_samples=work.left,
+                scheduler=Scheduler(search),
+                num_samples=-1,  # the searcher says when there is no more
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -164,7 +172,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
         )
         try:
             tuner.fit()
-        except tune.TuneError:
+        except (tune.TuneError, TrainingError):
             if search.unable is not None:
                 raise search.unable from None
             raise

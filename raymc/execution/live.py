@@ -107,7 +107,7 @@ class Board:
 
     def remaining(self) -> str:
         """Tasks that are done, and the time that the others will take, in words."""
-        ended = [line for line in self.lines.values() if line.ended is not None]
+        ended = [line for line in self.lines.values() if line.ended is not None and not line.task.stage]
         count = f"{len(ended)} of {self.total}"
         if not ended or len(ended) >= self.total:
             return count

@@ -7,9 +7,10 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymc.errors import InputError, StorageError
+from raymc.errors import InputError, RaymcError, StorageError, TrainingError
 from raymc.execution.live import Board
 from raymc.masking import masked
 from raymc.study.records import REFUSED, Row, Task, task_of, task_row
@@ -30,7 +31,7 @@ class TaskSearcher(Searcher):
         unable: why the search cannot go on, where it ended for that.
     """
 
-    unable: InputError | None = None
+    unable: RaymcError | None = None
 
     def __init__(self, work: Work, board: Board) -> None:
         super().__init__(metric="score", mode="max")
@@ -39,6 +40,9 @@ class TaskSearcher(Searcher):
         self._reasons: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
+        if self.unable is not None:
+            self._tasks.clear()  # they stay as they are: the next session takes them up
+            raise self.unable
         task = self.work.next()
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
@@ -57,12 +61,20 @@ class TaskSearcher(Searcher):
         task = self._tasks.pop(trial_id, None)
         if task is not None:
             why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
-            self.board.ended(task, self.work.ended(task, why))
+            try:
+                self.board.ended(task, self.work.ended(task, why))
+            except TrainingError as error:  # Tune would log one that is raised here, and go on
+                self.unable = error
 
     def recovered(self, trial_id: str, reason: str) -> None:
         """A task's process failed, and another one takes the task up."""
         self._reasons[trial_id] = reason
         self.board.say(f"{self._tasks[trial_id].name} goes on in another process: {reason}")
+
+    @property
+    def stages(self) -> bool:
+        """Whether a stage that several trials need is being trained, or waits for its place."""
+        return any(task.stage for task in self._tasks.values())
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
@@ -73,6 +85,26 @@ class TaskSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a search is resumed from its study, not from Tune's snapshots")
+
+
+class Scheduler(FIFOScheduler):
+    """Begins trials as they come, and keeps no idle process from a stage that is to be trained before them.
+
+    Of processes that have ended their trial Tune keeps one for the next, with what it holds. The workers of a stage may
+    need just that, and no trial is begun before the stage is there.
+    """
+
+    def __init__(self, search: TaskSearcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.search = search
+
+    def __getstate__(self) -> Row:  # for Tune's snapshot, which nobody reads
+        return {}
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self.search.stages:
+            tune_controller._tune_controller._cleanup_cached_actors(force_all=True)  # as Ray 2.60 calls it
+        return super().choose_trial_to_run(tune_controller)
 
 
 class Watch(Callback):

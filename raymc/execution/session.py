@@ -10,22 +10,24 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raymc.errors import Interrupted, StorageError, storage_error
+from raymc.errors import Interrupted, StorageError, TrainingError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
 from raymc.masking import masked
 from raymc.space.settled import longest
+from raymc.space.shared import shared_stages
 from raymc.space.space import Space
 from raymc.storage.mirror import Mirror
+from raymc.storage.stage_store import Store
 from raymc.study import files
 from raymc.study import folder as study
 from raymc.study.baseline import keep_studys_baseline
 from raymc.study.database import Database
 from raymc.study.distributions import compile_space
 from raymc.study.limits import Limits, gpu_seconds, gpu_seconds_by_now
-from raymc.study.manifest import StudyBudget, budget_of, sampler_of
+from raymc.study.manifest import StudyBudget, budget_of, load_data, sampler_of
 from raymc.study.objective import Objective
 from raymc.study.pruner import make_pruner
 from raymc.study.queue import TrialQueue
@@ -39,6 +41,8 @@ from raymc.study.request import (
     resume_line,
     take_up,
 )
+from raymc.study.stage_keys import StageKeys
+from raymc.study.stage_queue import StageQueue
 from raymc.study.winner import winner_kind
 from raymc.tracking import uri
 from raymc.tracking.outcome import study_tags
@@ -121,19 +125,40 @@ def _run(
 ) -> None:
     budget = budget_of(manifest, space)
     needs = needs_of(space)
-    plan = Plan(
-        folder, Objective.of(manifest["objective"], manifest["smoke"]), budget.fidelity, mirror.uri if mirror else None
+    objective = Objective.of(manifest["objective"], manifest["smoke"])
+    plan = Plan(folder, objective, budget.fidelity, mirror.uri if mirror else None)
+    keys = StageKeys(
+        space,
+        manifest,
+        shared_stages(space, budget.trials),
+        partial(load_data, space, request.data, request.storage, manifest["smoke"]),
+    )
+    store = Store(request.storage, wait=True)
+    stages = StageQueue(
+        queue,
+        folder,
+        objective,
+        keys,
+        lambda key: store.load(key, mapped=True) is not None,
+        frozenset(name for name, _ in needs.stages),
+        queue.restart_clock,
     )
 
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
-        own = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
+        seeding = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
         keep = winner_kind(budget)
-        training = TrainSeed(space, request.storage, request.data, *own, keep_rows_of=keep).on(slots)
-        return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
+        training = TrainSeed(space, request.storage, request.data, *seeding, keep_rows_of=keep).on(slots)
+        stages.at_once, keys.on_gpu = slots.count, slots.gpus_per_worker > 0
+        own = {name: slots.stages[name].resources(of.workers) for name, of in needs.stages}
+        return {"": (replace(plan, resources=slots.resources(needs.workers), stage_resources=own), training)}
 
     place = Place(needs, request.concurrent, request.address)
-    with shared(queue, mirror) as work:
-        run_on_ray(work, trainings, place, f"study {folder.name}", tick)
+    try:
+        with shared(stages if keys.shared else queue, mirror) as work:
+            run_on_ray(work, trainings, place, f"study {folder.name}", tick)
+    except TrainingError as error:
+        line = resume_line(request, folder.name)
+        raise TrainingError(f"{error}; no trial is charged with it; when it is mended go on with: {line}") from error
 
 
 @contextmanager
@@ -176,7 +201,9 @@ def _make_queue(
         seconds = sum(session["seconds"] for session in manifest["sittings"])
         gpus = 0.0
         if limits.gpu_hours is not None:
-            gpus = gpu_seconds_by_now(read_study(folder).trials, queue.running, before, asked)
+            study_now = read_study(folder)
+            gpus = gpu_seconds_by_now(study_now.trials, queue.running, before, asked)
+            gpus += gpu_seconds(study_now.stages, asked)
         return limits.reached(seconds, gpus, queue.scores(), queue.objective.mode)
 
     return TrialQueue(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ class TrainSeed:
         keep_rows_of: the kind of tasks whose trainings leave `labels.csv`, the embedding and `model/`, for a
             winner to be taken from; empty: none.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
+        stages: the same for stages that are trained by themselves with other resources.
     """
 
     space: Space
@@ -49,12 +50,29 @@ class TrainSeed:
     min_workers: int | None = None
     gpus: float = 0.0
     cpus: float = 1.0
+    stages: Mapping[str, TrainSeed] = field(default_factory=dict)
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
+        return self._run(params, seed, out, report, None)
+
+    def stage(self, name: str, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
+        return self.stages.get(name, self)._run(params, seed, out, report, name)
+
+    def _run(self, params: Mapping[str, Value], seed: int, out: Path, report: Report, until: str | None) -> Row:
         config = self.space.config({"seed": seed}, params)
         seeds = self._seeds(seed)
         keep = bool(self.keep_rows_of) and files.kind_of(out) == self.keep_rows_of
-        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_model=keep, keep_rows=keep)
+        job = Job(
+            config,
+            self.storage,
+            self.data,
+            out,
+            seeds,
+            smoke=self.smoke,
+            keep_model=keep,
+            keep_rows=keep,
+            until=until,
+        )
         if self.workers > 1:
             return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
         torch.set_num_threads(max(1, int(self.cpus)))
@@ -70,6 +88,7 @@ class TrainSeed:
                 keep_model=keep,
                 keep_rows=keep,
                 device="cpu" if self.gpus == 0 else None,
+                until=until,
             )
         finally:
             # The process goes on with other trials, and others may share its GPU.
@@ -79,7 +98,12 @@ class TrainSeed:
 
     def on(self, slots: Slots) -> TrainSeed:
         """The same with as many workers as its space asks for, on what a slot gives each of them."""
-        needs, gpus, cpus = needs_of(self.space), slots.gpus_per_worker, slots.cpus_per_worker
+        needs = needs_of(self.space)
+        stages = {name: self._given(own, slots.stages[name]) for name, own in needs.stages}
+        return replace(self._given(needs, slots), stages=stages)
+
+    def _given(self, needs: Needs, slots: Slots) -> TrainSeed:
+        gpus, cpus = slots.gpus_per_worker, slots.cpus_per_worker
         return replace(self, workers=needs.workers, min_workers=needs.min_workers, gpus=gpus, cpus=cpus)
 
     def _seeds(self, seed: int) -> dict[str, Seed]:
@@ -92,5 +116,8 @@ class TrainSeed:
 
 def needs_of(space: Space) -> Needs:
     """What one training of the space takes."""
-    resources = space.resources
-    return Needs(space.config().workers, resources.gpus_per_worker, resources.cpus_per_worker, resources.min_workers)
+    one = space.resources
+    needs = Needs(space.config().workers, one.gpus_per_worker, one.cpus_per_worker, one.min_workers)
+    own = {name: given.model_dump(exclude_none=True) for name, given in one.stages.items()}
+    stages = {name: replace(needs, **{"workers": 1, "min_workers": None, **given}) for name, given in own.items()}
+    return replace(needs, stages=tuple(stages.items()))

@@ -10,9 +10,9 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from raymc.config import Value
 from raymc.errors import RaymcError, TrainingError, storage_error
@@ -56,12 +56,19 @@ class Trainable(Protocol):
         """The stages that assign clusters, in their order, with their epochs: what fidelity `epochs` counts."""
 
 
+class StageTrainable(Trainable, Protocol):
+    """Trains also a stage that several configurations need."""
+
+    def stage(self, name: str, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
+        """Train no further than that stage; its result is in the store then. Of what is returned `stages` are read."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all tasks of a study share: its folder, what they are scored by, and what a trial is stopped after.
 
-    `resources` are what a training is given. Where the study is in an object store, at `uri`, `folder` is this
-    process's own and `mirror` connects the two.
+    `resources` are what a training is given, `stage_resources` what stages are that have their own. Where the study is
+    in an object store, at `uri`, `folder` is this process's own and `mirror` connects the two.
     """
 
     folder: Path
@@ -70,6 +77,7 @@ class Plan:
     uri: str | None = None
     mirror: Mirror | None = None
     resources: Resources | None = None
+    stage_resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def is_stopped(self, trial: int) -> bool:
         """Whether the pruner wants no more of a trial of the search."""
@@ -169,12 +177,18 @@ class _TaskRun:
 
             def on_event(event: Row) -> None:
                 clock.note(event.pop("workers", None))
+                row["machine"] = event.pop("machine", row.get("machine"))
                 log.append(event)
                 self._on_event(seed, event)
 
             try:
-                result = self.trainable(task.params, seed, out, on_event)
-                row |= self._passing(numbers(result["metrics"]), result) | {"stages": list(result["stages"])}
+                if task.stage:
+                    trainable = cast(StageTrainable, self.trainable)
+                    result = trainable.stage(task.stage, task.params, seed, out, on_event)
+                else:
+                    result = self.trainable(task.params, seed, out, on_event)
+                    row |= self._passing(numbers(result["metrics"]), result)
+                row["stages"] = list(result["stages"])
                 row["precision"] = result.get("precision")
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
@@ -183,7 +197,8 @@ class _TaskRun:
                     raise
                 row |= {"state": FAILED, "error": _error_text(error)}
         self._clock = None
-        resources = self.plan.resources and self.plan.resources.over(clock.workers)
+        given = self.plan.stage_resources.get(task.stage, self.plan.resources)
+        resources = given and given.over(clock.workers)
         return replace(SeedRun.of(row | {"seconds": clock.seconds}, out), resources=resources)
 
     def _passing(self, metrics: dict[str, float], result: Row) -> Row:
@@ -199,6 +214,8 @@ class _TaskRun:
 
     def _on_event(self, seed: int, event: Row) -> None:
         """An event of the training: score the trial by it where epochs count, else show it now and then."""
+        if event.get("event") == "plan":  # it has its place, and begins
+            self._live({})
         if event.get("event") == "stage" and event.get("cached"):
             self._live({"seed": seed, "stage": event["name"], "epoch": event["epochs"], "epochs": event["epochs"]})
         if event.get("event") != "epoch":
@@ -255,7 +272,7 @@ class _TaskRun:
     def _write(self, state: str | None = None) -> Record:
         stopped = self._clock.seconds if self._clock else 0.0
         record = groups.make_record(self.plan.folder, self.task, self.plan.objective, state, stopped=stopped)
-        if self.task.kind == "search":  # the driver writes the others: their seeds run in several processes
+        if self.task.kind in ("search", "stage"):  # the driver writes the others: their seeds run in several processes
             files.write_record(self.plan.folder, record)
         return record
 

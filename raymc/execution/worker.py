@@ -38,6 +38,7 @@ class Job:
     smoke: bool = False
     keep_model: bool = False
     keep_rows: bool = False
+    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,20 @@ class Needs:
     """What one training takes.
 
     `min_workers` below `workers` lets it start, and go on, with as few as that where machines are missing. Ray adds the
-    others within a minute or two of their return, from the last checkpoint.
+    others within a minute or two of their return, from the last checkpoint. `stages` are what stages take that are
+    trained by themselves, before the trainings that share them, where that is something else.
     """
 
     workers: int = 1
     gpus_per_worker: float = 0.0
     cpus_per_worker: float = 1.0
     min_workers: int | None = None
+    stages: tuple[tuple[str, Needs], ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether anything is trained by Ray Train."""
+        return self.workers > 1 or any(needs.several for _, needs in self.stages)
 
     @property
     def each(self) -> dict[str, float]:
@@ -165,6 +173,7 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
             smoke=job.smoke,
             keep_model=job.keep_model,
             keep_rows=job.keep_rows,
+            until=job.until,
         )
         return result, _contents(Path(place)) if apart and rank == 0 else {}
 

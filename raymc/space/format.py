@@ -28,6 +28,7 @@ from raymc.encoders import check_name
 from raymc.errors import InputError
 from raymc.space.objective import Budget, Objective, against_budget
 from raymc.space.pruner import Pruner
+from raymc.space.resources import Resources
 from raymc.space.sampler import TPE, Sampler
 from raymc.space.section import Section
 from raymc.validation import Number, reason, wrong
@@ -82,23 +83,6 @@ class Choices(Section):
 
     choices: list[Scalar] = Field(description="two or more different values", min_length=2)
     when: When = None
-
-
-class Resources(Section):
-    """What one training takes."""
-
-    workers: int = Field(default=1, description="data-parallel workers of a training", ge=1)
-    min_workers: int | None = Field(
-        default=None, description="workers with which it goes on while machines are missing; left out: all", ge=1
-    )
-    gpus_per_worker: Number = Field(default=0.0, description="may be a fraction: several trials share a GPU", ge=0)
-    cpus_per_worker: Number = Field(default=1.0, description="CPU cores of a worker", gt=0)
-
-    @model_validator(mode="after")
-    def _fewer(self) -> Self:
-        if self.min_workers is not None and self.min_workers > self.workers:
-            raise wrong(f"min_workers {self.min_workers} is above workers {self.workers}")
-        return self
 
 
 class OwnFiles(Section):

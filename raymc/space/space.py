@@ -23,11 +23,12 @@ from raymc.methods.base import UNKNOWN, Facts, Preset, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
 from raymc.space import pruner, sampler
 from raymc.space.conditions import active, resolved
-from raymc.space.format import Choices, OwnFiles, Range, Resources, SpaceFile, parse_space, parse_yaml
+from raymc.space.format import Choices, OwnFiles, Range, SpaceFile, parse_space, parse_yaml
 from raymc.space.names import find_space, names_data
 from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
+from raymc.space.resources import Resources, check_stages
 from raymc.validation import Key, Value
 from raymc.values import written
 
@@ -201,7 +202,7 @@ def _build(
     space = _with_preset(space)
     space = dataclasses.replace(space, params=resolved(space.params, space.config().flat()))
     _check_keys(space, ranges=own is None or space.sizing is None)
-    method.stages(space.default_config())
+    check_stages(space.resources, method, space.default_config())
     return dataclasses.replace(space, first=_first(space, first, known))
 
 

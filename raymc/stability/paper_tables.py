@@ -17,7 +17,8 @@ from raymc.config import Value, hint, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space.format import Resources, Scalar, in_words, parse_yaml
+from raymc.space.format import Scalar, in_words, parse_yaml
+from raymc.space.resources import Resources
 from raymc.space.section import Section
 from raymc.space.space import Space, make_space
 

@@ -5,6 +5,7 @@ trials/0007/record.json            state, score, means over the seeds, per_seed
 trials/0007/seed-3/result.json     one finished seed: never run again
 confirm/0007/…                     the same configuration on fresh seeds
 default/0000/…                     the default configuration on them, where it is not among the best
+stages/0000/…                      a stage that several trials need, trained before them
 runs/0000/…                        the seeds of a stability run, or of a table's cell
 ```
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from raymc.atomic import write_json
 from raymc.study.records import ENDED, Record, Row, SeedRun, Task, number
 
-FOLDERS = {"search": "trials", "confirm": "confirm", "default": "default", "stability": "runs"}
+FOLDERS = {"search": "trials", "confirm": "confirm", "default": "default", "stage": "stages", "stability": "runs"}
 
 
 def trial_folder(study: Path, kind: str, trial: int) -> Path:

@@ -39,8 +39,8 @@ def make_record(
     state = state or _state(task, runs)
     # Pairs of seeds are many, so those of a confirmation or a stability run are compared once, at the end.
     group = group_metrics(runs) if task.kind == "search" or state == FINISHED else {}
-    scores = objective.scores(seed_values(runs), group) if state == FINISHED else None
-    if state == FINISHED and scores is None and not objective.ranks:
+    scores = objective.scores(seed_values(runs), group) if state == FINISHED and not task.stage else None
+    if state == FINISHED and scores is None and not objective.ranks and not task.stage:
         state, error = FAILED, error or f"the seeds give no {' and '.join(objective.metrics)} together"
     before = files.read_record(study, task.kind, task.trial)
     return Record(

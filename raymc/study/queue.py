@@ -150,6 +150,11 @@ class TrialQueue:
             return searching + configurations * len(self.fresh)
         return sum(queue.left for queue in self._confirm().values())
 
+    def restart_clock(self, task: Task) -> None:
+        """The task begins only now."""
+        if task.kind == "search":
+            self._running[task.trial] = time.monotonic()
+
     @property
     def running(self) -> dict[int, float]:
         """The seconds since each running trial began in this session."""

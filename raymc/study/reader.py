@@ -22,7 +22,8 @@ from raymc.study.records import FINISHED, Record, mapping, number
 class Study:
     """`study.json` (whole in `manifest`), the trials and the confirmations, each in the order of their numbers.
 
-    `default` is the default configuration on fresh seeds, where it was not among the best trials.
+    `default` is the default configuration on fresh seeds, where it was not among the best trials; `stages` are those
+    that were trained before the trials that need them.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Study:
     confirmations: tuple[Record, ...]
     unreadable: tuple[str, ...]
     default: Record | None = None
+    stages: tuple[Record, ...] = ()
 
     @property
     def by_seed(self) -> bool:
@@ -67,7 +69,7 @@ class Study:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """All that was run."""
+        """All configurations that were run."""
         return (*self.trials, *self.confirmations, *([self.default] if self.default else []))
 
     @property
@@ -102,6 +104,7 @@ def read_study(folder: Path) -> Study:
         confirmations=_ranked(objective, confirmations),
         unreadable=(*torn, *torn_too),
         default=next(iter(default), None),
+        stages=_records(folder, "stage")[0],
     )
 
 

@@ -38,6 +38,8 @@ class Task:
 
     `group` are all seeds of the configuration's record: a task of the search runs the whole group, one of the
     confirmation or of a stability run a single seed of it. `configuration` names it where a run has several.
+
+    With a `stage` the task is to train that one, and those before it, for the tasks that need it.
     """
 
     kind: str
@@ -46,10 +48,13 @@ class Task:
     seeds: tuple[int, ...]
     group: tuple[int, ...]
     configuration: str = ""
+    stage: str = ""
 
     @property
     def name(self) -> str:
-        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `seed 3`, `mlc seed 3`."""
+        """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `stage pretrain 0`, `mlc seed 3`."""
+        if self.stage:
+            return f"stage {self.stage} {self.trial}"
         if self.kind == "search":
             return f"trial {self.trial}"
         head = {"stability": self.configuration, "default": "default"}.get(self.kind, f"{self.kind} {self.trial}")
@@ -137,7 +142,7 @@ class SeedRun:
     """One training of a configuration that has ended; `folder` holds its curve, labels and gallery.
 
     `seconds` are those of the training, from its beginning to its end, without the start of its process. `resources`
-    are None, and `precision` empty, in records of before they were noted.
+    are None, and `precision` and `machine` empty, in records of before they were noted.
     """
 
     seed: int
@@ -149,6 +154,7 @@ class SeedRun:
     error: str | None = None
     resources: Resources | None = None
     precision: str = ""
+    machine: str = ""
 
     @classmethod
     def of(cls, content: Mapping[str, Any], folder: Path) -> SeedRun:
@@ -163,6 +169,7 @@ class SeedRun:
             error=str(content["error"]) if content.get("error") else None,
             resources=Resources.of(content["resources"]) if content.get("resources") else None,
             precision=str(content.get("precision") or ""),
+            machine=str(content.get("machine") or ""),
         )
 
     @property
@@ -177,7 +184,7 @@ class SeedRun:
             "error": self.error,
             "seconds": self.seconds,
             **had,
-            **({"precision": self.precision} if self.precision else {}),
+            **{name: value for name in ("precision", "machine") if (value := getattr(self, name))},
         }
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from raymc import provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.distributed import Workers, broadcast_object
@@ -19,7 +20,7 @@ from raymc.training.features.data import Setting, load_data
 from raymc.training.finish import finish
 from raymc.training.loop import Report, Row
 from raymc.training.obtain import obtain
-from raymc.training.precision import exact_float32, is_out_of_memory
+from raymc.training.precision import as_computed, exact_float32, is_out_of_memory
 from raymc.training.smoke import limited, shorten
 from raymc.training.stages import Weights, stage_key, weights_of
 from raymc.training.training import ALONE, EndOfEpoch, Training, pick_device
@@ -41,6 +42,7 @@ def run(
     keep_model: bool = False,
     keep_rows: bool = False,
     keep_interrupted: bool = False,
+    until: str | None = None,
 ) -> Row:
     """Train `config`, leave the results in `out` and return the content of `metrics.json`.
 
@@ -50,7 +52,7 @@ def run(
         data: the datasets' folder; None: RAYMC_DATA or the user's cache folder.
         dataset: the samples, where they are in memory: nothing is read then.
         report: called with rows `{"event": …}` on every worker: `plan` (first of the stages', with the `epochs` of
-            each), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
+            each and the type of `machine`), `stage_begin`, `resumed`, `features`, `epoch`, `stage`, `done`.
         start_from: take the stages before this one from the store and compute this and later ones anew.
         smoke: shorten every length and mark the results.
         keep_model: also leave `model/`, which labels new samples, see `raymc.training.model_files`.
@@ -58,6 +60,8 @@ def run(
         keep_interrupted: where a KeyboardInterrupt comes while a stage trains, evaluate the model as it stood after the
             last whole epoch; the record of the last stage has that epoch as `interrupted`. Raises KeyboardInterrupt all
             the same before there are clusters.
+        until: train no further than this stage, which leaves nothing but its result in the store; returned are
+            `stages` and `precision`, and `metrics` that are empty.
 
     Raises InputError, DivergedError, CollapsedError, DeviceMemoryError.
     """
@@ -71,6 +75,9 @@ def run(
                 config, dataset = shorten(config, dataset)
             training = Training(config, dataset, storage, dict(stage_seeds), workers, device, report, smoke)
             training.keep_interrupted = keep_interrupted
+            if until is not None:
+                _, records, _ = _stages(training, start_from, until)
+                return {"metrics": {}, "stages": records, "precision": as_computed(training.config).precision}
             return _run(training, out, start_from, keep_model, keep_rows)
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -80,7 +87,7 @@ def run(
 
 def _run(training: Training, out: Path, start_from: str | None, keep_model: bool, keep_rows: bool) -> Row:
     started = time.monotonic()
-    model, records, curve = _stages(training, start_from)
+    model, records, curve = _stages(training, start_from, None)
     result = finish(training, model, out, records, curve, keep_model, keep_rows)
     result = broadcast_object(result, training.workers.group)
     assert result is not None
@@ -90,8 +97,12 @@ def _run(training: Training, out: Path, start_from: str | None, keep_model: bool
     return result
 
 
-def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, list[Row], list[Row]]:
-    """The model after all stages, or where an interrupt stopped it, a record of each, and their curve."""
+def _stages(
+    training: Training, start_from: str | None, until: str | None
+) -> tuple[nn.ModuleDict, list[Row], list[Row]]:
+    """The model after all stages, or those `until` one, or where an interrupt stopped it, a record of each, and their
+    curve.
+    """
     weights: Weights = {}
     clustered: nn.ModuleDict | None = None  # the model after the stage before, where it assigns clusters
     key: str | None = None
@@ -99,7 +110,8 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
     curve: list[Row] = []
     anew = start_from is None
     stages = training.method.stages(training.config)
-    training.report({"event": "plan", "epochs": {one.name: training.config.stages[one.name].epochs for one in stages}})
+    epochs = {one.name: training.config.stages[one.name].epochs for one in stages}
+    training.report({"event": "plan", "epochs": epochs, "machine": provenance.machine(training.device)})
     for stage in stages:
         anew = anew or stage.name == start_from
         model, ended = training.enter(stage, weights), None
@@ -129,7 +141,7 @@ def _stages(training: Training, start_from: str | None) -> tuple[nn.ModuleDict, 
         records.append(record)
         curve += [row | {"cached": cached} for row in rows]
         training.report({"event": "stage", **record})
-        if ended:
+        if ended or stage.name == until:
             break
     return model, records, curve
 

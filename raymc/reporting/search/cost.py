@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from raymc.study.reader import Study
@@ -40,30 +41,51 @@ def time_spent(study: Study) -> dict[str, Any]:
     `core_hours` and `gpu_hours` are what the trainings held while they trained, `waiting_core_hours` and
     `waiting_gpu_hours` what they held in the `waited_seconds` for stages that other processes computed; a fraction of a
     GPU counts as that fraction. Each by what a training had; `assumed` of them do not say it, being of a time
-    before it was noted, or stopped when no other seed had ended: those by what the study asked for.
+    before it was noted, or stopped when no other seed had ended: those by what the study asked for. `by_machine` has
+    the same four for each type of machine, the empty name for trainings that do not say theirs. The seconds of stages
+    that were trained before the trials are `stage_seconds`; their hours are in all the others.
     """
     sessions = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
     asked = Resources.of(study.get("resources"))
-    spent = [one for record in study.records for one in _spent(record)]
-    had = [(resources or asked, (seconds - waited) / 3600, waited / 3600) for resources, seconds, waited in spent]
+    spent = [one for record in (*study.stages, *study.records) for one in _spent(record)]
+    machines = dict.fromkeys(one.machine for one in spent)
     return {
-        "core_hours": sum(of.cores * trained for of, trained, _ in had),
-        "gpu_hours": sum(of.gpus * trained for of, trained, _ in had),
-        "waiting_core_hours": sum(of.cores * waited for of, _, waited in had),
-        "waiting_gpu_hours": sum(of.gpus * waited for of, _, waited in had),
-        "waited_seconds": sum(waited for _, _, waited in spent),
+        **_hours(spent, asked),
+        "by_machine": {name: _hours([one for one in spent if one.machine == name], asked) for name in machines},
+        "waited_seconds": sum(one.waited for one in spent),
         "trainings": len(spent),
-        "assumed": sum(resources is None for resources, _, _ in spent),
+        "assumed": sum(one.had is None for one in spent),
         "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sessions),
+        "stage_seconds": sum(record.seconds for record in study.stages),
         "trial_seconds": sum(record.seconds for record in study.trials),
         "confirmation_seconds": sum(record.seconds for record in study.records if record.kind != "search"),
         "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sessions],
     }
 
 
-def _spent(record: Record) -> Iterator[tuple[Resources | None, float, float]]:
-    """What each training of a record had, its seconds, and of these those in which it waited."""
+@dataclass(frozen=True)
+class _Spent:
+    """What a training had and where, its seconds, and of these those in which it waited."""
+
+    had: Resources | None
+    machine: str
+    seconds: float
+    waited: float
+
+
+def _spent(record: Record) -> Iterator[_Spent]:
     for run in record.seeds:
-        yield run.resources, run.seconds, run.waited
+        yield _Spent(run.resources, run.machine, run.seconds, run.waited)
     if (stopped := record.seconds - sum(run.seconds for run in record.seeds)) > 1e-6:
-        yield next((run.resources for run in record.seeds if run.resources), None), stopped, 0.0
+        had = next((run.resources for run in record.seeds if run.resources), None)
+        yield _Spent(had, next((run.machine for run in record.seeds), ""), stopped, 0.0)
+
+
+def _hours(spent: Sequence[_Spent], asked: Resources) -> dict[str, float]:
+    found = dict.fromkeys(("core_hours", "gpu_hours", "waiting_core_hours", "waiting_gpu_hours"), 0.0)
+    for one in spent:
+        had = one.had or asked
+        for name, seconds in (("", one.seconds - one.waited), ("waiting_", one.waited)):
+            found[f"{name}core_hours"] += had.cores * seconds / 3600
+            found[f"{name}gpu_hours"] += had.gpus * seconds / 3600
+    return found

@@ -59,7 +59,7 @@ def gather(study: Study) -> dict[str, Any]:
         "pareto": pareto(study),
         "importance": parameter_importance(study),
         "label_free": label_free(study),
-        "stages": stage_use(study.records),
+        "stages": stage_use([*study.records, *study.stages]),
         "time": time_spent(study),
         "commands": {name: without_secrets(line) for name, line in reproduce(study, best).items()},
         "tracking": _tracking(study),

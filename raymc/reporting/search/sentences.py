@@ -153,8 +153,12 @@ def cost(facts: Facts) -> list[str]:
         each = [duration(s["seconds"]) for s in time["sittings"]]
         several = f" in {len(each)} sessions ({listing(each)})" if len(each) > 1 else ""
         lines.append(f"Wall clock: {duration(time['wall_seconds'])}{several}.")
+    before = (
+        f"Shared stages took {duration(time['stage_seconds'])} before the trials. " if time["stage_seconds"] else ""
+    )
     lines.append(
-        f"Trials took {duration(time['trial_seconds'])} in sum, confirmation {duration(time['confirmation_seconds'])}: "
+        f"{before}Trials took {duration(time['trial_seconds'])} in sum, "
+        f"confirmation {duration(time['confirmation_seconds'])}: "
         "from the start of each training to its end, so what ran at the same time counts in full."
     )
     lines.append(f"That is {_hours(time['core_hours'], time['gpu_hours'])} of training, {_by_what(time)}.")
@@ -162,8 +166,10 @@ def cost(facts: Facts) -> list[str]:
         held = _hours(time["waiting_core_hours"], time["waiting_gpu_hours"])
         lines.append(
             f"A further {held} were held in {duration(time['waited_seconds'])} of waiting for stages that other "
-            "processes computed."
+            f"processes computed: {_share_of_waiting(time)} of all that was held."
         )
+    if len(time["by_machine"]) > 1 or "" not in time["by_machine"]:
+        lines.append(f"Held, waiting included: {listing([_of_machine(*one) for one in time['by_machine'].items()])}.")
     if stages["reused"]:
         lines.append(f"{words.reused(stages)}, which saved {duration(stages['seconds_saved'])} of training.")
     elif stages["computed"]:
@@ -173,6 +179,19 @@ def cost(facts: Facts) -> list[str]:
 
 def _hours(cores: float, gpus: float) -> str:
     return f"{cores:.3g} core-hours" + (f" and {gpus:.3g} GPU-hours" if gpus else "")
+
+
+def _share_of_waiting(time: Facts) -> str:
+    """Of the GPU-hours that were held, of the core-hours where there was no GPU."""
+    of = "gpu_hours" if time["gpu_hours"] + time["waiting_gpu_hours"] else "core_hours"
+    share = time[f"waiting_{of}"] / (time[of] + time[f"waiting_{of}"])
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
+
+
+def _of_machine(name: str, hours: Facts) -> str:
+    """`12 core-hours and 3 GPU-hours on NVIDIA H200`."""
+    held = [hours[of] + hours[f"waiting_{of}"] for of in ("core_hours", "gpu_hours")]
+    return f"{_hours(*held)} on {name or 'machines that are not named'}"
 
 
 def _by_what(time: Facts) -> str:
