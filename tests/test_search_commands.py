@@ -118,8 +118,9 @@ def test_what_a_search_prints_goes_on_and_reproduces(user: User) -> None:
     (first, *_) = (winner / "config.yaml").read_text().splitlines()
     assert user.run(first.partition(": ")[2], winner)["metrics"]["acc"] == seed["metrics"]["acc"]
 
-    said = user.run(f"raymc studies delete mine --yes --storage {shlex.quote(STORE)}", user.work)["err"]
-    user.run(f"{re.search('`(.*)`', said)[1]} --dry-run")  # type: ignore[index]
+    deleted = user.run(f"raymc studies delete mine --yes --storage {shlex.quote(STORE)}", user.work)["err"]
+    (cleaning,) = re.findall("`(.*)`", deleted)
+    user.run(f"{cleaning} --dry-run")
     repeated = user.run(lines["search"])
     assert repeated["best"]["params"] == best["params"] and repeated["best"]["metrics"] == best["metrics"]
 
