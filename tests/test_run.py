@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from raymc.commands.training import _minutes
 from raymc.config import Config, known_keys, resolve
 from raymc.datasets import load
 from raymc.errors import DivergedError, InputError
@@ -119,8 +122,10 @@ def test_an_interrupted_training_goes_on_to_the_unbroken_result(
         pass
 
     def kill(row: dict[str, Any]) -> None:
-        if row["event"] == "epoch" and (row["stage"], row["epoch"]) == (stage, 2):
-            raise Killed
+        if row["event"] == "epoch" and row["stage"] == stage:
+            time.sleep(0.3)
+            if row["epoch"] == 2:
+                raise Killed
 
     with pytest.raises(Killed):
         train(config, tmp_path / "broken", tmp_path / "b", report=kill)
@@ -133,6 +138,13 @@ def test_an_interrupted_training_goes_on_to_the_unbroken_result(
     resumed = train(config, tmp_path / "broken", tmp_path / "b", report=note)
     assert seen[0] == 2
     assert resumed["metrics"] == whole["metrics"]
+    again = {one["name"]: one for one in resumed["stages"]}
+    assert again[stage]["trained"] > again[stage]["seconds"] + 0.2, "what the killed sitting saved counts"
+    assert all(one["trained"] <= one["seconds"] for name, one in again.items() if name != stage and not one["cached"])
+    said, now = re.findall(r"trained (.*), (.*) of it now", line := _minutes(resumed["stages"]))[0]
+    assert float(said) >= float(now)
+    assert line.count("(from the store)") == sum(one["cached"] for one in again.values())
+    assert " of it now" not in _minutes(whole["stages"])
     for one, other in zip(whole["stages"], resumed["stages"], strict=True):
         assert one["key"] == other["key"]
         left, right = weights(tmp_path / "whole", one["key"]), weights(tmp_path / "broken", other["key"])

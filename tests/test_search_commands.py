@@ -118,10 +118,16 @@ def test_what_a_search_prints_goes_on_and_reproduces(user: User) -> None:
     (first, *_) = (winner / "config.yaml").read_text().splitlines()
     assert user.run(first.partition(": ")[2], winner)["metrics"]["acc"] == seed["metrics"]["acc"]
 
-    told = user.run(f"raymc studies delete mine --yes --storage {shlex.quote(STORE)}", user.work)["err"]
-    user.run(f"{re.search('`(.*)`', told)[1]} --dry-run")  # type: ignore[index]
+    deleted = user.run(f"raymc studies delete mine --yes --storage {shlex.quote(STORE)}", user.work)["err"]
+    (cleaning,) = re.findall("`(.*)`", deleted)
+    user.run(f"{cleaning} --dry-run")
     repeated = user.run(lines["search"])
     assert repeated["best"]["params"] == best["params"] and repeated["best"]["metrics"] == best["metrics"]
+
+    with (page / "trials.csv").open() as file:
+        seconds = {row["trial"]: f"{float(row['seconds']):.1f}" for row in csv.DictReader(file)}
+    told = re.findall(r"trial (\d+) finished .* after (\S+) s of training", repeated["err"])
+    assert dict(told) == seconds and len(told) == 2, "the terminal's time is the table's"
 
     served = re.search(r"<code>([^<]*mlflow ui [^<]*)</code>", (page / "index.html").read_text())
     assert served is not None

@@ -23,10 +23,11 @@ from raymc.reporting.cluster.pictures import thumbnails
 from raymc.space.space import make_space
 from raymc.stability import cluster
 from raymc.stability.choice import Candidate
-from raymc.stability.side_by_side import Source, space_of
+from raymc.stability.side_by_side import Source, configuration_of, space_of
 from raymc.study.manifest import load_data
 from raymc.study.records import SeedRun
 from raymc.training.features.data import read_raw
+from raymc.training.model_files import effective
 from raymc.training.smoke import limit
 
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250), (250, 0, 250)]
@@ -113,6 +114,19 @@ def test_the_number_of_clusters_is_the_median_of_the_seeds(monkeypatch: pytest.M
         count("auto")
     with pytest.raises(InputError, match=r"--clusters 2..9: MLC, .* cannot take the data \(two samples\)"):
         count("2..9")
+
+
+def test_presets_are_those_that_the_documentation_names(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n3,4\n" * 9)
+    rows, of = str(tmp_path / "rows.csv"), ("nmce", "mlc", "gcml")
+    for source, presets in (
+        (Source.of(rows), ["own", "own", "own"]),
+        (Source.of(rows, features=True), ["features", "features", "own"]),
+        (Source.of("digits"), ["paper", "paper", "tuned"]),
+        (Source.of("usps"), ["own", "own", "tuned"]),
+    ):
+        configs = [configuration_of(name, source, 2, smoke=False).config for name in of]
+        assert [effective(config)["preset"] for config in configs] == presets
 
 
 def test_a_shortened_run_needs_no_labels(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ def test_the_default_is_a_database_in_the_working_folder(tmp_path: Path, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000/")
     assert resolve(None) == "http://host:5000"
     assert resolve("sqlite:///runs/a b.db") == f"sqlite:///{tmp_path}/runs/a b.db"
+    gone = "sqlite:////nonexistent/dir/x.db"
+    with pytest.raises(InputError, match=f"^tracking URI {gone}: there is no folder /nonexistent/dir; make"):
+        resolve(gone)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert resolve(None, gone) == gone, "where a study was tracked before"
     assert database_file(resolve("sqlite:///x.db")) == tmp_path / "x.db"
 
 

@@ -6,6 +6,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _own(args: argparse.Namespace) -> OwnData:
 def _check_written(out: Path, given: bool) -> None:
     """Make the folder of `out`, before anything is embedded. Raises InputError where the file cannot be written."""
     if out.is_dir():
-        raise InputError(f"--out {out} cannot be written: it is a folder")
+        raise unwritable(out, IsADirectoryError(EISDIR, "it is a folder"), given)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from raymc.study.target import Winner
 
 
+SHOWN = ("name", "epochs", "cached", "seconds", "trained")
+"""Of a stage's record, what `--json` has; `trained` are its seconds over all sittings."""
+
+
 def train_one(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
     space, won = _target(args)
@@ -77,7 +81,7 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
         "dataset": result["dataset"],
         "seed": result["seed"],
         "metrics": result["metrics"],
-        "stages": [{k: stage[k] for k in ("name", "epochs", "cached", "seconds")} for stage in result["stages"]],
+        "stages": [{k: stage[k] for k in SHOWN if k in stage} for stage in result["stages"]],
         "n": result["n"],
         "split": result["split"],
         "clusters_by": result["clusters_by"],
@@ -195,6 +199,9 @@ def _empty(result: Mapping[str, Any]) -> str:
 
 
 def _minutes(stages: Sequence[Mapping[str, Any]]) -> str:
-    """Of each stage and of all that were trained now, as in MLC's Table 3."""
-    each = [f"{one['name']} {one['seconds'] / 60:.2f}{' (from the store)' if one['cached'] else ''}" for one in stages]
-    return f"{', '.join(each)}, trained {sum(one['seconds'] for one in stages if not one['cached']) / 60:.2f}"
+    """Of each stage and of all, as in MLC's Table 3: over all sittings, and how much of it was now."""
+    took = [one.get("trained", one["seconds"]) for one in stages]
+    marks = [" (from the store)" if one["cached"] else "" for one in stages]
+    each = [f"{one['name']} {t / 60:.2f}{mark}" for one, t, mark in zip(stages, took, marks, strict=True)]
+    whole, now = sum(took), sum(one["seconds"] for one in stages if not one["cached"])
+    return f"{', '.join(each)}, trained {whole / 60:.2f}" + (f", {now / 60:.2f} of it now" if whole > now else "")

@@ -32,7 +32,7 @@ def resolve(given: str | None, before: str | None = None) -> str:
     if HIDDEN in uri:
         raise InputError(f"tracking URI {masked(uri)}: put the password in the place of {HIDDEN}, which is not kept")
     if scheme == "sqlite":
-        return _checked_sqlite(uri)
+        return _checked_sqlite(uri, asked=uri != (before or default_uri()).strip())
     if scheme in ("http", "https"):
         return _checked_server(uri)
     if scheme.partition("+")[0] in DATABASES or scheme == "databricks":
@@ -64,7 +64,7 @@ def _checked_server(uri: str) -> str:
     return uri.rstrip("/")
 
 
-def _checked_sqlite(uri: str) -> str:
+def _checked_sqlite(uri: str, asked: bool) -> str:
     text = uri.removeprefix("sqlite:///")
     if text == uri or not text or text.endswith("/") or ":memory:" in text:
         raise InputError(f"tracking URI {uri}: not a SQLite file (write sqlite:///mlflow.db)")
@@ -72,6 +72,8 @@ def _checked_sqlite(uri: str) -> str:
     if set("?%") & set(str(file)):
         raise InputError(f"tracking URI {uri}: MLflow opens no database whose path has a ? or %")
     _check_writable(file)
+    if asked and not file.parent.exists() and not file.is_relative_to(Path.cwd()):
+        raise InputError(f"tracking URI {uri}: there is no folder {file.parent}; make it, or name another")
     return f"sqlite:///{file}"
 
 

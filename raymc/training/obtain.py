@@ -35,7 +35,7 @@ def obtain(
             model[name].load_state_dict(state, strict=True)
         place(model, training.config, training.device, training.dtype)
         training.snapshots = dict(entry.state.get("snapshots", {}))
-        training.checkpoint = entry.meta.get("checkpoint")
+        training.checkpoint, training.trained = entry.meta.get("checkpoint"), entry.meta.get("seconds")
         return training.curve(entry.meta), True
     with lease or contextlib.nullcontext():
         curve = training.train(stage, model, key)

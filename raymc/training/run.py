@@ -135,6 +135,7 @@ def _stages(
             "seconds": time.monotonic() - begun,
             "key": key,
             "waited": training.waited,
+            **({"trained": training.trained} if training.trained is not None else {}),
             **({"checkpoint": training.checkpoint} if training.checkpoint else {}),
             **({"interrupted": ended.epoch} if ended else {}),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,6 +87,8 @@ class Training:
         self.keep_interrupted = False  # whether the ends of epochs are remembered
         self.last_epoch: EndOfEpoch | None = None  # of the present stage
         self.waited = 0.0  # seconds, for another process to compute the present stage
+        self.trained: float | None = None  # seconds of the present stage's training, over all sittings, where known
+        self._earlier, self._begun = 0.0, 0.0  # of that in earlier sittings, and when this one began
         compiled = config.compile and self.device.type == "cuda"
         self.feed = Feed.build(
             dataset,
@@ -118,7 +121,7 @@ class Training:
     def begin(self, stage: Stage, model: nn.ModuleDict) -> None:
         """Take in a stage's modules as they enter it: what it only reads, and the bank by which it sees samples."""
         settings = self.config.stages[stage.name]
-        self.last_epoch = None
+        self.last_epoch, self.trained = None, None
         self.read = digest_of({name: model[name] for name in stage.reads}) if stage.reads else None
         if uses_bank(settings):
             bank = Bank(model, self.config, settings, self.feed, self.store, self.autocast)
@@ -136,6 +139,7 @@ class Training:
 
     def train(self, stage: Stage, model: nn.ModuleDict, key: str) -> list[Row]:
         """Bring the model to the stage's end and put the result into the store; its curve."""
+        self._earlier, self._begun = 0.0, time.monotonic()
         place(model, self.config, self.device, self.dtype)
         for module in model.values():
             synchronise_batchnorm(module, self.workers.group)
@@ -150,6 +154,7 @@ class Training:
             hooks = replace(hooks, report=self._remember(stage, model))
         with fastest_convolutions(self.device):
             curve = fit(seen, stage, settings, feed, self.seeds[stage.name], hooks, self.autocast, progress)
+        self.trained = self._spent
         if self.leads:
             self.publish(stage, model, key, curve)
         return curve
@@ -183,8 +188,9 @@ class Training:
 
     def publish(self, stage: Stage, model: nn.ModuleDict, key: str, curve: list[Row]) -> None:
         """Put the stage's result into the store, in place of its checkpoint."""
-        meta = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.record()}
+        meta: Row = {"stage": stage.name, "curve": curve, "scored": self._scored, "made": provenance.record()}
         meta |= {"checkpoint": self.checkpoint} if self.checkpoint else {}
+        meta |= {"seconds": self.trained} if self.trained is not None else {}
         meta |= self.reads
         self.store.save(key, {"weights": self.changed(stage, model), "snapshots": self.snapshots}, meta)
         self.store.discard(key, "epoch")
@@ -221,12 +227,17 @@ class Training:
         if entry is None:
             return None
         self.snapshots = dict(entry.state.get("snapshots", {}))
+        self._earlier = float(entry.meta.get("seconds", 0.0))
         return Progress(entry.meta["epoch"], entry.state["weights"], entry.state["optimisers"], self.curve(entry.meta))
 
     def _save(self, key: str, at: Progress) -> None:
         state = {"weights": at.weights, "optimisers": at.optimisers, "snapshots": self.snapshots}
-        meta = {"epoch": at.epoch, "curve": at.curve, "scored": self._scored}
+        meta = {"epoch": at.epoch, "curve": at.curve, "scored": self._scored, "seconds": self._spent}
         self.store.save(key, state, meta | self.reads, "epoch")
+
+    @property
+    def _spent(self) -> float:
+        return self._earlier + time.monotonic() - self._begun
 
     @property
     def inputs(self) -> list[str]:
