@@ -291,23 +291,6 @@ def test_a_trial_and_the_command_of_a_new_machine_do_without_what_only_the_drive
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["node.sh", "head.sh"])
-@pytest.mark.parametrize("busy, code", [(3, 0), (10**6, 1)])
-def test_apt_that_is_busy_is_asked_again(tmp_path: Path, name: str, busy: int, code: int) -> None:
-    """A machine that has just started holds apt's locks; that of `update` does not wait."""
-    fake = f"#!/bin/sh\necho >>{tmp_path}/calls\n[ $(wc -l <{tmp_path}/calls) -gt {busy} ]\n"
-    for program, text in (("sudo", fake), ("sleep", "#!/bin/sh\n")):
-        (tmp_path / program).write_text(text)
-        (tmp_path / program).chmod(0o755)
-    function = re.search(r"^packages\(\) \{.*?^\}", (CLUSTERS / name).read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert function
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"{function[0]}\npackages tool"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == code and len(done.stderr.splitlines()) == code, done.stderr
-
-
 def test_the_table_names_every_way_to_start() -> None:
     table = (CLUSTERS / "README.md").read_text()
     for path in CLUSTERS.iterdir():

@@ -1,7 +1,8 @@
-"""`clusters/bake.sh` and `gcp-account.sh` with the clouds' programs faked: what they ask for, and what they leave."""
+"""Scripts of `clusters/` with apt and the clouds' programs faked: what they ask for, and what they leave."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -72,3 +73,20 @@ def test_accounts_of_google_get_their_roles_though_they_are_new(tmp_path: Path) 
     roles = ("roles/storage.objectUser", "roles/storage.legacyBucketReader")
     assert pairs == {(role, account) for role in roles for account in ("raymc-worker", "ray-autoscaler-sa-v1")}
     assert len(bound) == 6, "the first was asked for three times"
+
+
+@pytest.mark.parametrize("name", ["node.sh", "head.sh"])
+@pytest.mark.parametrize("busy, code", [(3, 0), (10**6, 1)])
+def test_apt_that_is_busy_is_asked_again(tmp_path: Path, name: str, busy: int, code: int) -> None:
+    """A machine that has just started holds apt's locks; that of `update` does not wait."""
+    fake = f"#!/bin/sh\necho >>{tmp_path}/calls\n[ $(wc -l <{tmp_path}/calls) -gt {busy} ]\n"
+    for program, text in (("sudo", fake), ("sleep", "#!/bin/sh\n")):
+        (tmp_path / program).write_text(text)
+        (tmp_path / program).chmod(0o755)
+    function = re.search(r"^packages\(\) \{.*?^\}", (CLUSTERS / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert function
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{function[0]}\npackages tool"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == code and len(done.stderr.splitlines()) == code, done.stderr

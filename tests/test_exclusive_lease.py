@@ -73,6 +73,9 @@ def test_one_after_the_other_has_it_and_the_dead_are_followed(make: Callable[[],
     write(third, 1, f"{second.name} 9")  # a request that comes late
     third._renew()
     assert third.is_ours() and [*listing(third.fs, third.path)] == [third._file]
+    third.fs.pipe_file(f"{third.path}/abc.elsewhere.1", b"3")  # of a former version
+    third._renew()
+    assert [*listing(third.fs, third.path)] == [third._file]
     write(third, 3, f"dead.{lease_module._machine()}.{GONE} 1")
     assert make().try_acquire(), "its process is gone from this machine"
 

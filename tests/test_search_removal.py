@@ -10,7 +10,7 @@ import pytest
 from raymc.cli import execute
 from raymc.commands import studies
 from raymc.errors import InputError
-from raymc.storage.lease import lease_at
+from raymc.storage.exclusive_lease import driver_lease
 from raymc.storage.objects import filesystem
 from raymc.study import removal
 from raymc.study.folder import Busy, locked
@@ -56,7 +56,7 @@ def test_no_arm_in_an_object_store_either(tmp_path: Path, monkeypatch: pytest.Mo
     for path in run.rglob("*.json"):
         fs.pipe_file(f"{root}/{path.relative_to(tmp_path).as_posix()}", path.read_bytes())
     plan = removal.plan_deletion(storage, find_entry(storage, "x"), None)
-    lease = lease_at(fs, f"{root}/stability/x/b/driver.lease")
+    lease = driver_lease(fs, f"{root}/stability/x/b/driver.lease")
     assert lease.try_acquire()
     with pytest.raises(Busy), removal._alone(storage, plan.entry):
         pass

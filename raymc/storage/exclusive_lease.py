@@ -25,15 +25,21 @@ from raymc.storage.objects import is_local, listing, patiently
 SCHEMES = {"s3": "s3", "gcs": "gs"}
 """What pyarrow and obstore call the stores that both reach."""
 
-FREE = b"free"
+FREE = b""
+"""What a lease that was given back says; `raymc.study.inventory` knows it by its size."""
 
 
-def driver_lease(fs: AbstractFileSystem, path: str) -> Lease:
-    """The lease at `path` by which one driver keeps off others; says in a line where the store can't promise it."""
+def driver_lease(fs: AbstractFileSystem, path: str, leaves_number: bool = True) -> Lease:
+    """The lease at `path` by which one driver keeps off others; says in a line where the store can't promise it.
+
+    `leaves_number` False is for one whose study goes: nothing of the lease stays.
+    """
     if is_local(fs):
         return lease_at(fs, path)
     if patiently(lambda: creates_exclusively(fs, path), fs, path):
-        return ExclusiveLease(fs, path)
+        lease = ExclusiveLease(fs, path)
+        lease.leaves_number = leaves_number
+        return lease
     print(
         f"{path.partition('/')[0]} makes a file also where there is one (it lacks If-None-Match): "
         "start one driver of this study at a time",
@@ -116,6 +122,7 @@ class ExclusiveLease(Lease):
     number, by which its sender learns that it has lost.
     """
 
+    leaves_number = True
     _number, _renewed, _holder = 0, -math.inf, ""
 
     def is_ours(self) -> bool:
@@ -126,7 +133,7 @@ class ExclusiveLease(Lease):
     def release(self) -> None:
         if self._number and not self.lost:
             with contextlib.suppress(OSError):
-                self.fs.pipe_file(self._file, FREE)
+                self.fs.pipe_file(self._file, FREE) if self.leaves_number else self.fs.rm_file(self._file)
 
     def _numbers(self) -> list[int]:
         names = [path.rpartition("/")[2] for path in listing(self.fs, self.path)]
@@ -164,10 +171,11 @@ class ExclusiveLease(Lease):
             self._sweep()  # a request of the one before came late
 
     def _sweep(self) -> None:
-        for number in self._numbers():
-            if number < self._number:
+        for path in listing(self.fs, self.path):
+            name = path.rpartition("/")[2]
+            if "." in name or (name.isdigit() and int(name) < self._number):  # "." is in the names of former versions
                 with contextlib.suppress(OSError):
-                    self.fs.rm_file(self._path(number))
+                    self.fs.rm_file(path)
 
     def _content(self) -> bytes:
         return f"{self.name} {self._beat}".encode()

@@ -191,7 +191,7 @@ def _is_running(storage: str, part: str, files: Listing) -> bool:
     """Whether a driver has the run, or one of its configurations: by its lock here, by its lease in an object store."""
     now = time.time()
     if is_uri(storage):
-        beats = [mark for path, (_, mark) in files.items() if f"/{LEASE}/" in f"/{path}"]
+        beats = [mark for path, (size, mark) in files.items() if size and f"/{LEASE}/" in f"/{path}"]
         return any(isinstance(mark, int | float) and now - mark < CLOUD_SECONDS for mark in beats)
     return any(_is_locked(Path(storage, part, path)) for path in files if path.rpartition("/")[2] == LOCK)
 

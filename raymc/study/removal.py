@@ -16,7 +16,8 @@ import optuna
 
 from raymc.errors import InputError
 from raymc.masking import HIDDEN
-from raymc.storage.lease import STALE_SECONDS, lease_at
+from raymc.storage.exclusive_lease import driver_lease
+from raymc.storage.lease import STALE_SECONDS
 from raymc.storage.mirror import fetched
 from raymc.storage.objects import filesystem, home, is_uri, listing, patiently, remove
 from raymc.study import database
@@ -139,7 +140,7 @@ def _hold_leases(storage: str, entry: Entry, held: ExitStack) -> None:
     found = patiently(partial(listing, fs, place), fs, storage)
     own = {place, *(f"{place}/{name}" for name in _configurations(entry))}
     taken = {path.rpartition(f"/{LEASE}/")[0] for path in found if f"/{LEASE}/" in path}
-    waiting = [lease_at(fs, f"{folder}/{LEASE}") for folder in sorted(own | taken)]
+    waiting = [driver_lease(fs, f"{folder}/{LEASE}", leaves_number=False) for folder in sorted(own | taken)]
     for patience in (0.0, STALE_SECONDS + 1):  # a holder elsewhere is known to be dead by its silence
         time.sleep(patience if waiting else 0.0)
         for lease in [lease for lease in waiting if lease.try_acquire()]:
