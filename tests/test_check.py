@@ -80,7 +80,7 @@ def test_a_point_that_does_not_train_makes_a_space_invalid(
     monkeypatch.setattr(check, "one_step", one_step)
     assert checked("nmce_digits") == 2
     told = capsys.readouterr().out
-    assert "nmce_digits  INVALID  at high {" in told and "the loss is not finite" in told
+    assert "nmce_digits  INVALID  at high (" in told and "the loss is not finite" in told
 
 
 def test_a_backbone_that_does_not_fit_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -406,7 +406,7 @@ def test_the_command(tiny: PaperTable, capsys: pytest.CaptureFixture[str]) -> No
     result = json.loads(shown.out.splitlines()[-1])
     assert result["cells"] == {"run": 1, "of": 4} and result["table"] == "tiny"
     assert Path(result["report"]) == Path("reports/table-tiny/table.md").resolve() and "report: " in shown.err
-    assert "0.8500 ± 0.0707 | 0.8" in shown.out
+    assert "0.8500 ± 0.0707 | 0.8" in shown.err
     assert _report("--table", "tiny.yaml", "--out", "elsewhere") == 0 and Path("elsewhere/table.json").is_file()
     assert str(Path.cwd()) not in Path("elsewhere/table.json").read_text()
 
