@@ -204,14 +204,14 @@ def _scheduled(
     store = Store(str(folder.parent))
     shared = StageQueue(
         queue,
-        folder,
+        lambda task: folder,
         OBJECTIVE,
         lambda task: [[Needed("pretrain", KEY, {}, 0, True)]],
         lambda key: store.load(key) is not None,
         frozenset(name for name, _ in needs.stages),
         queue.restart_clock,
     )
-    shared.at_once = concurrent
+    shared.ahead = concurrent
     return shared, plan_slots(needs, nodes, concurrent, fixed=False)
 
 

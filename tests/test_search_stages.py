@@ -40,7 +40,7 @@ class Slots:
         self.trainable = trainable or FakeTrainable()
         self.running: list[Task] = []
         self.begun: list[Task] = []
-        queue.at_once = count
+        queue.ahead = count
 
     def fill(self) -> list[str]:
         """Begin what can; the names of the tasks that run."""
@@ -66,7 +66,7 @@ class Slots:
 
 def stages(folder: Path, work: Any, **changes: Any) -> StageQueue:
     settings: dict[str, Any] = {"needs": pretrain, "stored": lambda key: False} | changes
-    return StageQueue(work, folder, ACC, **settings)
+    return StageQueue(work, lambda task: folder, ACC, **settings)
 
 
 @pytest.mark.parametrize("count", [1, 3, 16])

@@ -178,8 +178,10 @@ def test_a_stage_of_several_workers_gets_what_idle_processes_hold(tmp_path: Path
     def needed(task: Task) -> list[list[Needed]]:
         return [[Needed("pretrain", "k", {"bad": bad}, 0, True)]] if task.trial else []
 
-    work = StageQueue(queue, tmp_path, Objective("acc"), needed, lambda key: False, frozenset(["pretrain"]))
-    work.at_once = 2
+    work = StageQueue(
+        queue, lambda task: tmp_path, Objective("acc"), needed, lambda key: False, frozenset(["pretrain"])
+    )
+    work.ahead = 2
     shown = io.StringIO()
     with Board("test", "acc", work.left, stream=shown) as board, nullcontext() if not bad else pytest.raises(
         TrainingError, match="^stage pretrain, which all trials need, failed: ValueError: no such thing$"

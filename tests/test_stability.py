@@ -206,9 +206,10 @@ def test_no_slot_idles_while_a_configuration_has_seeds(run_with: Any) -> None:
     run_with(slots=2, flights=flights)
     result = stability(_request("good.yaml", "bad.yaml", "all.yaml", seeds=3))
     pairs = [{task.name for task in flight} for flight in flights]
-    assert pairs[:2] == [{"good seed 0"}, {"good seed 0", "bad seed 1"}], "not the one that good is computing for it"
-    assert all(len(pair) == 2 for pair in pairs[1:]) and len(pairs) == 9
-    handed_out = [[task.configuration for task in flight][-1] for flight in flights]
+    both = [{"good stage pretrain 0"}, {"good stage pretrain 0", "all seed 2"}]
+    assert pairs[:2] == both, "good and bad have one pretraining, of their base seed; all has another for each seed"
+    assert all(len(pair) == 2 for pair in pairs[1:]) and len(pairs) == 10
+    handed_out = [flight[-1].configuration for flight in flights if not flight[-1].stage]
     assert [sorted(handed_out[i : i + 3]) for i in (0, 3, 6)] == [["all", "bad", "good"]] * 3, "each in turn"
     assert [arm["acc"]["n"] for arm in result["arms"]] == [3, 3, 3]
 
@@ -367,7 +368,10 @@ def test_two_arms_for_real_share_their_pretraining(
     assert result["shared_stages"] == ["pretrain"] and result["comparisons"][0]["n"] == 2
     content = json.loads(Path(result["report"]).with_suffix(".json").read_text())
     first = [row["stages"][0]["cached"] for arm in content["arms"] for row in arm["per_seed"]]
-    assert sorted(first) == [False, True, True, True], "whichever was first computed the pretraining for all"
+    assert first == [True] * 4, "it was trained once, before all of them"
+    (stage,) = (tmp_path / "storage" / "stability").glob("*/*/stages/*/seed-0/result.json")
+    assert [(one["name"], one["cached"]) for one in json.loads(stage.read_text())["stages"]] == [("pretrain", False)]
+    assert "Shared stages took " in Path(result["report"]).read_text()
 
 
 def test_a_run_of_one_is_not_gone_on_with_as_one_of_several() -> None:

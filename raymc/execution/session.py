@@ -136,7 +136,7 @@ def _run(
     store = Store(request.storage, wait=True)
     stages = StageQueue(
         queue,
-        folder,
+        lambda task: folder,
         objective,
         keys,
         lambda key: store.load(key, mapped=True) is not None,
@@ -148,7 +148,7 @@ def _run(
         seeding = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
         keep = winner_kind(budget)
         training = TrainSeed(space, request.storage, request.data, *seeding, keep_rows_of=keep).on(slots)
-        stages.at_once, keys.on_gpu = slots.count, slots.gpus_per_worker > 0
+        stages.ahead, keys.on_gpu = slots.count, slots.gpus_per_worker > 0
         own = {name: slots.stages[name].resources(of.workers) for name, of in needs.stages}
         return {"": (replace(plan, resources=slots.resources(needs.workers), stage_resources=own), training)}
 

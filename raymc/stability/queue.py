@@ -18,9 +18,11 @@ from raymc.execution.worker import Needs
 from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
 from raymc.stability.seed_group import RETRIED, SeedGroup, Skipped, seeds_missing
+from raymc.stability.stages import GroupStages
 from raymc.study.folder import Busy, locked
 from raymc.study.records import Record, Task
 from raymc.study.seed_queue import SeedQueue, Work
+from raymc.study.stage_queue import StageQueue
 from raymc.tracking.study import CLOSE_SECONDS
 
 
@@ -155,14 +157,25 @@ def run_groups(
     with ExitStack() as stack:
         if by_needs:
             quiet_environment()
-            stack.enter_context(ray_session(request.address, dashboard=any(needs.workers > 1 for needs in by_needs)))
+            stack.enter_context(ray_session(request.address, dashboard=any(needs.several for needs in by_needs)))
         for needs, some in by_needs.items():
             with GroupQueue(request, tracking_uri, some, in_turn, on_end) as queue:
                 place = Place(needs, request.concurrent, request.address)
-                run_on_ray(queue, partial(_trainings, request, some), place, title)
+                needed = GroupStages(request, some)
+                work = needed.queue(queue, {group.name: group for group in some}) if needed else None
+                run_on_ray(work or queue, partial(_trainings, request, some, needed, work), place, title)
             skipped |= queue.skipped
     return skipped
 
 
-def _trainings(request: StabilityRequest, groups: Sequence[SeedGroup], slots: Slots) -> Trainings:
+def _trainings(
+    request: StabilityRequest,
+    groups: Sequence[SeedGroup],
+    needed: GroupStages,
+    work: StageQueue | None,
+    slots: Slots,
+) -> Trainings:
+    needed.on(slots)
+    if work is not None:
+        work.ahead = slots.count + len(groups)
     return {group.name: group.training(request, slots) for group in groups}

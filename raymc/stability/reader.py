@@ -22,6 +22,7 @@ from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_sh
 from raymc.stability.comparison import common_seeds, compare_groups, shared_stages
 from raymc.study.files import load_json, read_seeds, trial_folder
 from raymc.study.groups import consensus_of, labels_of, seed_values
+from raymc.study.reader import stage_records
 from raymc.study.records import Record, Row, SeedRun
 
 FACTS = "stability.json"
@@ -34,10 +35,11 @@ NOT_SHOWN = ("numerics",)
 
 @dataclass(frozen=True)
 class GroupResult:
-    """One configuration on its seeds: the JSON of it, and the record of its seeds."""
+    """One configuration on its seeds: the JSON of it, the record of its seeds, and of stages trained before them."""
 
     result: Row
     record: Record
+    stages: tuple[Record, ...] = ()
 
     @property
     def name(self) -> str:
@@ -114,7 +116,8 @@ def _group(folder: Path, facts: Row) -> GroupResult:
         "folder": str(folder),
     }
     error = next((run.error for run in runs if run.error), None)
-    return GroupResult(result, replace(Record.of({"trial": 0, "error": error}, folder, "stability"), seeds=runs))
+    record = replace(Record.of({"trial": 0, "error": error}, folder, "stability"), seeds=runs)
+    return GroupResult(result, record, stage_records(folder))
 
 
 def _together(folder: Path, facts: Row, groups: Sequence[GroupResult]) -> Row:

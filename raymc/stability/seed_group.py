@@ -83,7 +83,11 @@ class SeedGroup:
         mirror = mirror_of(request.storage, self.folder)
         own, needs = self.configuration, needs_of(self.configuration.space)
         plan = Plan(
-            self.folder, self.objective, uri=mirror.uri if mirror else None, resources=slots.resources(needs.workers)
+            self.folder,
+            self.objective,
+            uri=mirror.uri if mirror else None,
+            resources=slots.resources(needs.workers),
+            stage_resources={name: slots.stages[name].resources(of.workers) for name, of in needs.stages},
         )
         training = TrainSeed(
             own.space,

@@ -104,8 +104,13 @@ def read_study(folder: Path) -> Study:
         confirmations=_ranked(objective, confirmations),
         unreadable=(*torn, *torn_too),
         default=next(iter(default), None),
-        stages=_records(folder, "stage")[0],
+        stages=stage_records(folder),
     )
+
+
+def stage_records(folder: Path) -> tuple[Record, ...]:
+    """The stages that were trained before what needs them, by a study's folder or that of a configuration on seeds."""
+    return _records(folder, "stage")[0]
 
 
 def winner(study: Study) -> Record | None:

@@ -54,7 +54,7 @@ class Task:
     def name(self) -> str:
         """Short words for tables and lines: `trial 7`, `confirm 7 seed 1000`, `stage pretrain 0`, `mlc seed 3`."""
         if self.stage:
-            return f"stage {self.stage} {self.trial}"
+            return f"{self.configuration} stage {self.stage} {self.trial}".lstrip()
         if self.kind == "search":
             return f"trial {self.trial}"
         head = {"stability": self.configuration, "default": "default"}.get(self.kind, f"{self.kind} {self.trial}")

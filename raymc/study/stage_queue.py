@@ -24,6 +24,7 @@ class StageQueue:
     where all need it the search ends there, else each that needs it trains it by itself, and ends as that does.
 
     Args:
+        folder: where the records of a stage go that a task needs.
         needs: the stages of a task, a row for each of its seeds, in their order.
         stored: whether the stage store has the result of a key.
         own: the stages with resources of their own: until such a one has its place nothing else is begun, or small
@@ -31,13 +32,14 @@ class StageQueue:
         on_begin: called with a task of the other queue when it is handed out.
 
     Attributes:
-        at_once: tasks that run at a time; as many are taken from the other queue and not handed out.
+        ahead: so many tasks of the other queue are taken and have not ended. A search takes as many as run at a time, so
+            that its sampler is asked no earlier; where the order is free, more of them find one that waits for nothing.
     """
 
     def __init__(
         self,
         work: Work,
-        folder: Path,
+        folder: Callable[[Task], Path],
         objective: Objective,
         needs: Needs,
         stored: Callable[[str], bool],
@@ -46,7 +48,7 @@ class StageQueue:
     ) -> None:
         self.work, self.folder, self.objective = work, folder, objective
         self.needs, self.stored, self.own, self.on_begin = needs, stored, own, on_begin
-        self.at_once = 1
+        self.ahead = 1
         self._waiting: list[Task] = []
         self._begun = 0  # tasks of the other queue that run
         self._training: dict[int, Needed] = {}  # stages that run, by the numbers of their tasks
@@ -59,7 +61,7 @@ class StageQueue:
         for task in self._waiting:
             if (found := self._now(task)) is not None:
                 return found
-        while len(self._waiting) + self._begun < self.at_once:
+        while len(self._waiting) + self._begun < self.ahead:
             taken = self.work.next()
             if taken is None:
                 break
@@ -82,13 +84,14 @@ class StageQueue:
         needed = self._training.pop(task.trial)
         self._placing.discard(task.trial)
         self._done.add(needed.key)
-        run = files.read_seed(self.folder, task, seed)
+        folder = self.folder(task)
+        run = files.read_seed(folder, task, seed)
         if run is None:
-            place = files.seed_folder(self.folder, task.kind, task.trial, seed)
+            place = files.seed_folder(folder, task.kind, task.trial, seed)
             run = SeedRun.of({"seed": seed, "state": FAILED, "error": error or LOST}, place)
-            files.write_seed(self.folder, task, run)
-        record = groups.make_record(self.folder, task, self.objective)
-        files.write_record(self.folder, record)
+            files.write_seed(folder, task, run)
+        record = groups.make_record(folder, task, self.objective)
+        files.write_record(folder, record)
         if run.state != FINISHED and needed.common:
             why = str(run.error).strip().splitlines()[-1]
             raise TrainingError(f"stage {task.stage}, which all trials need, {run.state}: {why}")
@@ -119,7 +122,7 @@ class StageQueue:
         return None
 
     def _stage(self, needed: Needed, task: Task) -> Task:
-        names = (self.folder / files.FOLDERS["stage"]).glob("[0-9]*")
+        names = (self.folder(task) / files.FOLDERS["stage"]).glob("[0-9]*")
         number = max([int(path.name) for path in names] + [*self._training, -1]) + 1
         self._training[number] = needed
         if needed.stage in self.own:

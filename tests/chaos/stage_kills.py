@@ -55,9 +55,9 @@ def of_a_shared_stage(cluster: Machines, folder: Path, trials: int = 3) -> dict[
     folder.mkdir(parents=True)
     queue = SeedQueue(folder, "stability", ACC, {0: {}}, range(trials))
     needed = [[Needed("pretrain", "k", {}, 0, True)]]
-    work = StageQueue(queue, folder, ACC, lambda task: needed, lambda key: False)
+    work = StageQueue(queue, lambda task: folder, ACC, lambda task: needed, lambda key: False)
     slots = plan_slots(Needs(), [{"CPU": 1.0}] * 2, None, fixed=False)
-    work.at_once = slots.count
+    work.ahead = slots.count
     found: dict[str, Any] = {}
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(_search, work, folder, slots)

@@ -19,7 +19,7 @@ from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.tables import by_group, metric_names, other_metrics, statistics_rows
 from raymc.stability.reader import GroupResult, StabilityResult
-from raymc.study.records import Row, SeedRun
+from raymc.study.records import Record, Row, SeedRun
 from raymc.study.words import duration
 
 
@@ -54,7 +54,7 @@ def build_view(run: StabilityResult) -> dict[str, Any]:
         "errors": _errors(run),
         "arms": [_group(group) for group in run.groups],
         "cost": _cost(run),
-        "stages": stage_use([group.record for group in run.groups])["by_stage"],
+        "stages": stage_use(_all_records(run))["by_stage"],
         "command": run.result["manifest"]["command"],
         "rewrite": _rewrite(run),
         "manifest": _manifest(run),
@@ -129,15 +129,21 @@ def _group(group: GroupResult) -> Row:
     }
 
 
+def _all_records(run: StabilityResult) -> list[Record]:
+    return [record for group in run.groups for record in (*group.stages, group.record)]
+
+
 def _cost(run: StabilityResult) -> list[str]:
-    used = stage_use([group.record for group in run.groups])
+    used = stage_use(_all_records(run))
     spent = sum(seed.seconds for group in run.groups for seed in group.record.seeds)
     seeds = sum(len(group.record.seeds) for group in run.groups)
     waiting = f", {duration(used['waited'])} of it waiting for stages that others computed" if used["waited"] else ""
     wall = run.result["manifest"].get("wall_seconds")
     lines = [f"Wall clock: {duration(wall)}."] if wall else ["The run did not come to its end."]
+    before = sum(stage.seconds for group in run.groups for stage in group.stages)
+    shared = f"Shared stages took {duration(before)} before the seeds. " if before else ""
     lines.append(
-        f"{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
+        f"{shared}{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
         "what ran at the same time counts in full."
     )
     return [*lines, f"{words.reused(used)}."] if used["reused"] else lines
