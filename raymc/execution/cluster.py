@@ -35,16 +35,46 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with nullcontext() if address else _on_loopback():
-        handler = signal.getsignal(signal.SIGTERM)
-        _join(address) if address else _start(dashboard)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would exit at once
+    with nullcontext() if address else _on_loopback(), _own_output():
+        with _own_sigterm():
+            _join(address) if address else _start(dashboard)
         try:
             yield
         finally:
             gc.collect()  # a handle that is collected after the end makes Ray exit the process
             ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """SIGTERM does in the block what it did before, though Ray then sets a handler that exits the process at once."""
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    except SystemExit:
+        if not is_main:
+            raise
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _own_output() -> Iterator[None]:
+    """Keep off standard output what Ray's processes say of their own ends, traces as well: it prints that there."""
+    from ray._private import worker
+
+    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
 
 
 def _join(address: str) -> None:
