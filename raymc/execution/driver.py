@@ -159,7 +159,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from raymc.execution.searcher import TaskSearcher, Watch
 
     _keep_keys_here()
-    search = TaskSearcher(work, board)
+    search = TaskSearcher(work, board, {name: plan.folder for name, (plan, _) in trainings.items()})
     with _folder() as folder:
         tuner = tune.Tuner(
             tune.with_resources(_tune_function(trainings), dict(slots.reserved)),

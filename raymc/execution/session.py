@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raymc.errors import Interrupted, StorageError, storage_error
+from raymc.errors import Interrupted, StorageError, StorageLostError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed, needs_of
@@ -67,7 +67,10 @@ def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> R
             if not space.params:
                 print(f"{space.name} searches nothing (no section space): one trial, of the preset", file=sys.stderr)
             try:
-                return _session(request, folder, manifest, space, mirror, finish, on_trial)
+                with study.attended(folder):
+                    return _session(request, folder, manifest, space, mirror, finish, on_trial)
+            except StorageLostError:
+                raise
             except Exception as error:
                 if (refused := storage_error(error, folder)) is None:
                     raise

@@ -84,7 +84,7 @@ def run_configurations(
         try:
             elsewhere = run_groups(request, tracking_uri, groups, f"stability {name}")
         finally:
-            if not elsewhere:  # else the other process writes it
+            if not elsewhere and folder.is_dir():  # else the other process writes it, or it was removed
                 manifest["wall_seconds"] = manifest.get("wall_seconds", 0.0) + time.monotonic() - begun
                 _write(request.storage, folder, whole)
         if elsewhere:
