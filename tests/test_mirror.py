@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from raymc.errors import InputError, StorageError
+from raymc.errors import InputError, StorageError, StorageLostError
 from raymc.storage import lease as lease_module
 from raymc.storage import mirror as mirror_module
 from raymc.storage import objects
@@ -258,3 +258,17 @@ def test_what_one_removes_does_not_come_back(tmp_path: Path, uri: str) -> None:
     one.push()
     other.pull("runs/0000/")
     assert (other.folder / "runs/0000/x").read_text() == "finished"
+
+
+def test_a_bucket_that_is_gone_is_said_in_a_line(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(uri, tmp_path / "one")
+    write(mirror.folder, a="1")
+
+    def gone(path: str, content: bytes) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(mirror._fs, "pipe_file", gone)
+    with pytest.raises(StorageLostError, match=f"{uri}: its bucket is no longer there"):
+        mirror.push()
+    with pytest.raises(StorageLostError), mirror.pushing():
+        pass
