@@ -76,13 +76,29 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command as orderly as Ctrl-C does."""
 
 
+AGAIN_SECONDS = 0.1
+"""After which a signal that was lost is sent again."""
+
+
 @contextmanager
 def on_sigterm() -> Iterator[list[int]]:
     """Raise Terminated where the process is asked to end; the list that is given has the signal then.
 
     A second one changes nothing: what is being put away is put away whole. Ctrl-C still ends that.
+    Where either comes while Python runs a finalizer, which cannot raise, it comes again a moment later.
     """
     received: list[int] = []
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            hook(lost)
+            return
+        number = signal.SIGTERM if issubclass(lost.exc_type, Terminated) else signal.SIGINT
+        if number == signal.SIGTERM:
+            received.clear()
+        repeated = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        repeated.daemon = True
+        repeated.start()
 
     def end(number: int, frame: object) -> None:
         if not received:
@@ -92,10 +108,12 @@ def on_sigterm() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before, hook = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+    sys.unraisablehook = again
     try:
         yield received
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 

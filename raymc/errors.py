@@ -26,6 +26,10 @@ class StorageError(InputError):
     """A file cannot be written or read: a full disk, a read-only one, a missing permission. What is there stays."""
 
 
+class StorageLostError(RaymcError):
+    """The folder that is worked in is no longer there: removed, or with its storage unmounted."""
+
+
 class TrainingError(RaymcError):
     """A training that ended without a usable result; `state` names it in records and reports."""
 

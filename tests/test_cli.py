@@ -139,6 +139,20 @@ def test_a_termination_is_as_orderly_as_ctrl_c(capsys: pytest.CaptureFixture[str
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, code: int) -> None:
+    class Finalized:
+        def __del__(self) -> None:  # what is raised here Python prints and drops
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+
+    def run(args: argparse.Namespace) -> None:
+        Finalized()
+        time.sleep(60)
+
+    assert cli.execute(cli.make_parser("train", "A command."), run, []) == code
+
+
 def test_a_line_to_paste_names_the_program_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "bin" / "raymc"
     script.parent.mkdir()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from raymc.errors import InputError, StorageError
+from raymc.errors import InputError, StorageError, StorageLostError
 from raymc.storage import lease as lease_module
 from raymc.storage import mirror as mirror_module
 from raymc.storage import objects
@@ -281,3 +281,17 @@ def test_one_object_is_written_once_a_second_and_in_the_end_whole(
     one.push()
     fs, root = filesystem(uri)
     assert fs.cat_file(f"{root}/x/db") == b"d" * 20 and given[-1][0] - times[-1] >= 1
+
+
+def test_a_bucket_that_is_gone_is_said_in_a_line(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(uri, tmp_path / "one")
+    write(mirror.folder, a="1")
+
+    def gone(path: str, content: bytes) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(mirror._fs, "pipe_file", gone)
+    with pytest.raises(StorageLostError, match=f"{uri}: its bucket is no longer there"):
+        mirror.push()
+    with pytest.raises(StorageLostError), mirror.pushing():
+        pass

@@ -38,8 +38,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Search]]:
     """Starts searches in `tmp_path`, and ends what a failed test left running."""
     started: list[Search] = []
 
-    def begin(*words: str) -> Search:
-        started.append(Search(tmp_path, list(words)))
+    def begin(*words: str, ignores_ctrl_c: bool = False) -> Search:
+        started.append(Search(tmp_path, list(words), ignores_ctrl_c))
         return started[-1]
 
     yield begin
@@ -51,7 +51,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Search]]:
 class Search:
     """A `raymc.tune` in a process of its own, whose folder one can look into."""
 
-    def __init__(self, work: Path, words: list[str]) -> None:
+    def __init__(self, work: Path, words: list[str], ignores_ctrl_c: bool) -> None:
+        on_ctrl_c = signal.SIG_IGN if ignores_ctrl_c else signal.SIG_DFL
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         self.errors = work / "stderr.txt"
         self.study = work / "storage" / "studies" / "s"
@@ -65,7 +66,7 @@ class Search:
                 text=True,
                 start_new_session=True,
                 # A test run in a shell's background inherits an ignored SIGINT; a user's terminal does not.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=lambda: signal.signal(signal.SIGINT, on_ctrl_c),
             )
 
     def wait_for(self, moment: Callable[[Path], bool]) -> None:
@@ -79,8 +80,8 @@ class Search:
         self.process.kill()
         self.process.communicate()
 
-    def interrupt(self) -> None:
-        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        os.killpg(self.process.pid, number)  # as a terminal and Slurm do: to Ray's processes too
 
     def end(self) -> tuple[int, str]:
         out, _ = self.process.communicate(timeout=PATIENCE)
@@ -144,6 +145,15 @@ def test_a_search_on_the_digits_is_killed_interrupted_and_completed(
     assert words[:3] == ["cd", str(tmp_path), "&&"]
     words = words[words.index(sys.executable) :]
     assert words[:3] == [sys.executable, "-m", "raymc.tune"]
+    ended = start(*words[1:], ignores_ctrl_c=True)
+    ended.wait_for(lambda study: len(_finished(study)) > len(kept))
+    kept = _finished(ended.study)
+    begun = time.monotonic()
+    ended.interrupt(signal.SIGTERM)
+    code, out = ended.end()
+    assert (code, out, time.monotonic() - begun < 30.0) == (143, "", True)
+    assert line == ended.errors.read_text().splitlines()[-1] and "Traceback" not in ended.errors.read_text()
+
     third = start(*words[1:], "--json")
     code, out = third.end()
     assert code == 0, third.errors.read_text()
@@ -158,7 +168,7 @@ def test_a_search_on_the_digits_is_killed_interrupted_and_completed(
     assert pretrainings and result["stages"]["computed"] >= 1 and result["stages"]["reused"] >= 4
     assert (tmp_path / "reports" / "s" / "index.html").exists() and Path(result["report"]).exists()
     sessions = json.loads((third.study / "study.json").read_text())["sittings"]
-    assert len(sessions) == 3 and all(session["seconds"] > 0 for session in sessions)
+    assert len(sessions) == 4 and all(session["seconds"] > 0 for session in sessions)
 
     monkeypatch.chdir(tmp_path)
     whole = command("tune", "small.yaml", *common[:2], "--name", "whole", *common[4:-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
-from raymc.errors import InputError, TrainingError
+from raymc.errors import InputError, StorageLostError, TrainingError
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
@@ -23,6 +24,7 @@ from raymc.execution.trial import Plan
 from raymc.execution.worker import Needs
 from raymc.study import files
 from raymc.study.distributions import enqueue
+from raymc.study.folder import attended, locked, write_manifest
 from raymc.study.objective import Objective
 from raymc.study.queue import TrialQueue
 from raymc.study.records import Task
@@ -78,6 +80,18 @@ class Mortal(Watched):
         if dict(params) == FIRST and seed == 1 and not grave.exists():
             grave.write_text("once")
             os._exit(1)
+        return super().__call__(params, seed, out, report)
+
+
+class Removing(FakeTrainable):
+    """Removes the study's folder while it trains, or the storage."""
+
+    def __init__(self, above: int) -> None:
+        super().__init__()
+        self.above = above
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        shutil.rmtree(out.parents[2 + self.above], ignore_errors=True)
         return super().__call__(params, seed, out, report)
 
 
@@ -189,3 +203,25 @@ def test_a_stage_of_several_workers_gets_what_idle_processes_hold(tmp_path: Path
         run_work(work, {"": (Plan(tmp_path, Objective("acc")), Wide())}, both, board)
     assert "stage pretrain 0 goes on in another process: " in shown.getvalue()
     assert queue.counts() == {"finished": 1 if bad else 2, "pruned": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("above", [0, 2], ids=["folder", "storage"])
+def test_a_folder_that_is_removed_ends_the_search_in_one_line_and_is_not_made_anew(
+    above: int, tmp_path: Path, slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raymc.study.folder.AWAY_SECONDS", 0.1)
+    storage = tmp_path / "storage"
+    folder = storage / "studies" / "s"
+    with pytest.raises(StorageLostError, match=f"{folder} is no longer there: ") as error:
+        with locked(folder), attended(folder):
+            _run(make_queue(folder, new_study(), trials=2, top=1, fresh=(1000,)), Removing(above), slots)
+    assert error.value.exit_code == 1 and "\n" not in str(error.value)
+    shutil.rmtree(storage, ignore_errors=True)
+    with pytest.raises(StorageLostError):
+        write_manifest(folder, {})
+    assert not storage.exists()
+
+
+def test_an_error_in_a_folder_that_is_there_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="other"), locked(tmp_path), attended(tmp_path):
+        raise ValueError("other")

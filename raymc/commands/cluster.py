@@ -11,6 +11,7 @@ from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import BareKeys, parse_overrides
 from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
+from raymc.execution.address import check_address
 from raymc.program import same_command
 from raymc.validation import Key
 
@@ -41,6 +42,7 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the methods, write the files, print the choice, and return what `--json` prints."""
     clusters = number_of_clusters(args.clusters)
+    check_address(args.address)
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster

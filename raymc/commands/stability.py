@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
+from raymc.execution.address import check_address
 from raymc.program import same_command
 from raymc.study.names import check_target, shadowed_space
 from raymc.study.records import Row
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> Row:
         check_target(args.target, storage)  # what is wrong with it is said before torch is imported
         for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
             print(line, file=sys.stderr)
+    check_address(args.address)
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
+from raymc.execution.address import check_address
 from raymc.study.names import check_target, shadowed_space
 
 
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_target(args.space, storage)  # what is wrong with it is said before torch is imported
     if line := shadowed_space(args.space, storage):
         print(line, file=sys.stderr)
+    check_address(args.address)
     from raymc.commands.training import train_one
 
     return train_one(args)

@@ -43,6 +43,7 @@ SHOWN = ("name", "epochs", "cached", "seconds", "trained")
 def train_one(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
     space, won = _target(args)
+    _check_workers(args, space)
     tracking_uri = _tracking(args)
     out = (
         (args.out or Path("runs") / f"{folder_name(space.name)}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
@@ -105,6 +106,12 @@ def _target(args: argparse.Namespace) -> tuple[Space, Winner | None]:
     return won.space.pinned(won.params), won
 
 
+def _check_workers(args: argparse.Namespace, space: Space) -> None:
+    from raymc.execution.room import check_workers
+
+    check_workers(space.config().workers if args.workers is None else args.workers, args.address)
+
+
 def _tracking(args: argparse.Namespace) -> str | None:
     """The MLflow in which the training is recorded; None: in none. Raises InputError."""
     if args.tracking_uri is None and args.register is None:
@@ -161,6 +168,7 @@ def _train(
     from raymc.execution.driver import node_resources, plan_slots, quiet_environment
     from raymc.execution.nodes import check_shared
     from raymc.execution.relay import run_and_report
+    from raymc.execution.room import check_cluster
     from raymc.execution.worker import Job, Needs
 
     print(f"{config.workers} worker{'s' * (config.workers > 1)} under Ray Train", file=sys.stderr)
@@ -170,7 +178,10 @@ def _train(
             check_shared(out)
         nodes = node_resources()
         gpus = float(any(node.get("GPU") for node in nodes))
-        slots = plan_slots(Needs(config.workers, gpus, 1.0), nodes, 1, fixed=args.address is None)
+        needs = Needs(config.workers, gpus, 1.0)
+        if args.address is not None:
+            check_cluster(needs)
+        slots = plan_slots(needs, nodes, 1, fixed=args.address is None)
         job = Job(config=config, **common)
         return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)
 

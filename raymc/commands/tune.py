@@ -10,6 +10,8 @@ from typing import Any
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError
+from raymc.execution.address import check_address
+from raymc.execution.room import check_workers
 from raymc.space.names import find_space
 from raymc.space.pruner import PRUNERS
 from raymc.space.sampler import SAMPLERS
@@ -58,7 +60,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from raymc.space.space import load_space
 
     if not resume:
-        load_space(args.space).pinned(overrides)  # what is wrong is said before Ray, Optuna and MLflow are imported
+        space = load_space(args.space).pinned(overrides)  # what is wrong is said before Optuna and MLflow are imported
+        check_workers(space.config().workers, args.address)
+    check_address(args.address)
     from raymc.execution.session import tune
     from raymc.reporting.search.outcome import finish
     from raymc.study.request import Request

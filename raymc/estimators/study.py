@@ -238,6 +238,7 @@ def run_study(
         TrainingError: no trial finished.
         KeyboardInterrupt: by Ctrl-C; nothing that was finished is lost, and `resume=True` goes on.
     """
+    from raymc.execution.address import check_address
     from raymc.execution.session import tune
     from raymc.reporting.search.outcome import finish
 
@@ -246,6 +247,7 @@ def run_study(
     if retry not in (None, "failed"):
         raise InputError(f"retry={retry!r}: 'failed' or None is needed")
     place = storage_place(storage)
+    check_address(address)
     going_on = resume is True or (resume == "auto" and name in study_names(place))
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         request = Request(

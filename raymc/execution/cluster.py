@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from raymc.errors import InputError
-from raymc.execution.ray_internals import START_TIMED_OUT, on_loopback
+from raymc.execution.ray_internals import START_TIMED_OUT, on_loopback, own_output
 
 STARTS = 3
 """How often a start is tried: Ray gives its processes 30 seconds, which a busy machine may exceed."""
@@ -52,16 +52,34 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with nullcontext() if address else on_loopback():
-        handler = signal.getsignal(signal.SIGTERM)
-        _join(address) if address else _start(dashboard)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would exit at once
+    with nullcontext() if address else on_loopback(), own_output():
+        with _own_sigterm():
+            _join(address) if address else _start(dashboard)
         try:
             yield
         finally:
             gc.collect()  # a handle that is collected after the end makes Ray exit the process
             ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """SIGTERM does in the block what it did before, though Ray then sets a handler that exits the process at once."""
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    except SystemExit:
+        if not is_main:
+            raise
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _join(address: str) -> None:

@@ -17,6 +17,7 @@ from raymc.execution.live import Board
 from raymc.execution.nodes import check_shared
 from raymc.execution.ray_internals import HEAD, keep_here
 from raymc.execution.remote import at_work
+from raymc.execution.room import check_cluster, check_workers, held
 from raymc.execution.trial import Plan, Trainable, run_task
 from raymc.execution.worker import Needs
 from raymc.storage.shared_folder import require_folder
@@ -71,8 +72,8 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
         needs = replace(
             needs, gpus_per_worker=gpus, cpus_per_worker=min(needs.cpus_per_worker, nodes[0]["CPU"] / share)
         )
-    held = sum(_held(node, needs.each) for node in nodes)
-    room = held // needs.workers or held // needs.least
+    places = sum(held(node, needs.each) for node in nodes)
+    room = places // needs.workers or places // needs.least
     return Slots(
         concurrent or room or UNKNOWN,
         needs.each if needs.workers == 1 else WAITING,
@@ -103,9 +104,12 @@ def run_on_ray(
 
     `tick` is called whenever a task has ended.
     """
+    check_workers(place.needs.workers, place.address)
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
     with ray_session(place.address, dashboard=place.needs.several):
+        if place.address is not None:
+            check_cluster(place.needs)
         slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
         trainings = make_trainings(slots)
         plans = [plan for plan, _ in trainings.values()]
@@ -147,7 +151,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from raymc.execution.searcher import Scheduler, TaskSearcher, Watch
 
     keep_here(CLOUD_KEYS)
-    search = TaskSearcher(work, board)
+    search = TaskSearcher(work, board, {name: plan.folder for name, (plan, _) in trainings.items()})
     held = {name: resource_dict_to_pg_factory(dict(one.reserved)) for name, one in {"": slots, **slots.stages}.items()}
     with _folder() as folder:
         tuner = tune.Tuner(
@@ -226,8 +230,3 @@ def node_resources() -> list[dict[str, float]]:
     import ray
 
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _held(node: Mapping[str, float], each: Mapping[str, float]) -> int:
-    """How many workers that take `each` fit on a machine."""
-    return int(min(node.get(name, 0.0) / amount for name, amount in each.items()) + 1e-9)

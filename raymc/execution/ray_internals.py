@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from typing import Any
 
 HEAD = "node:__internal_head__"
 """A resource that the head of every cluster has, and no other machine."""
@@ -43,3 +44,20 @@ def keep_here(names: Set[str]) -> None:
     from ray.tune.execution import class_cache
 
     class_cache.ENV_VARS_TO_PROPAGATE -= names
+
+
+@contextmanager
+def own_output() -> Iterator[None]:
+    """Keep off standard output what Ray's processes say of their own ends, traces as well: it prints that there."""
+    from ray._private import worker
+
+    before, worker._worker_logs_enabled = worker._worker_logs_enabled, False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
+
+
+def end_idle_processes(tune_controller: Any) -> None:
+    """Tune keeps a process that has ended its trial for the next one, with what it holds: give that back."""
+    tune_controller._tune_controller._cleanup_cached_actors(force_all=True)

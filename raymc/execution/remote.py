@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageLostError
 from raymc.execution.trial import Plan
 from raymc.masking import masked
 from raymc.storage.exclusive_lease import driver_lease
@@ -107,7 +107,7 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
         finally:
             try:
                 mirror.push()
-            except InputError as error:
+            except (InputError, StorageLostError) as error:
                 print(masked(f"raymc: {error}; what the driver decided last is not there"), file=sys.stderr)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from ray.tune.search import Searcher
 
 from raymc.errors import InputError, RaymcError, StorageError, TrainingError
 from raymc.execution.live import Board
+from raymc.execution.ray_internals import end_idle_processes
 from raymc.masking import masked
+from raymc.study.folder import LOCK, check_there
 from raymc.study.records import REFUSED, Row, Task, task_of, task_row
 from raymc.study.seed_queue import Work
 
@@ -27,17 +30,21 @@ class TaskSearcher(Searcher):
     ever, draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its
     old number.
 
+    Args:
+        folders: where the tasks of each configuration leave their results; one that is removed ends the search.
+
     Attributes:
         unable: why the search cannot go on, where it ended for that.
     """
 
     unable: RaymcError | None = None
 
-    def __init__(self, work: Work, board: Board) -> None:
+    def __init__(self, work: Work, board: Board, folders: Mapping[str, Path]) -> None:
         super().__init__(metric="score", mode="max")
-        self.work, self.board = work, board
+        self.work, self.board, self.folders = work, board, folders
         self._tasks: dict[str, Task] = {}
         self._reasons: dict[str, str] = {}
+        self._locked: set[Path] = set()
 
     def suggest(self, trial_id: str) -> Any:
         if self.unable is not None:
@@ -47,6 +54,7 @@ class TaskSearcher(Searcher):
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
         self._tasks[trial_id] = task
+        self._attend(self.folders[task.configuration])
         self.board.started(task)
         return {"task": task_row(task)}
 
@@ -54,8 +62,9 @@ class TaskSearcher(Searcher):
         if result.get("state") == REFUSED:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise StorageError(result["error"])
-        if trial_id in self._tasks:
-            self.work.on_report(self._tasks[trial_id], result)
+        if (task := self._tasks.get(trial_id)) is not None:
+            self._attend(self.folders[task.configuration])
+            self.work.on_report(task, result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
         task = self._tasks.pop(trial_id, None)
@@ -65,6 +74,14 @@ class TaskSearcher(Searcher):
                 self.board.ended(task, self.work.ended(task, why))
             except TrainingError as error:  # Tune would log one that is raised here, and go on
                 self.unable = error
+
+    def _attend(self, folder: Path) -> None:
+        """Raises StorageLostError where a folder of ours is gone; a trial's process may have begun it anew by then."""
+        if (folder / LOCK).exists():
+            self._locked.add(folder)
+        elif folder in self._locked:
+            self._tasks.clear()
+            check_there(folder)
 
     def recovered(self, trial_id: str, reason: str) -> None:
         """A task's process failed, and another one takes the task up."""
@@ -103,7 +120,7 @@ class Scheduler(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         if self.search.stages:
-            tune_controller._tune_controller._cleanup_cached_actors(force_all=True)  # as Ray 2.60 calls it
+            end_idle_processes(tune_controller)
         return super().choose_trial_to_run(tune_controller)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raymc.errors import Interrupted, StorageError, TrainingError, storage_error
+from raymc.errors import Interrupted, StorageError, StorageLostError, TrainingError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
 from raymc.execution.train_seed import TrainSeed, needs_of
@@ -62,22 +62,27 @@ def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> R
     Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
     """
     folder = existing_study(request) if request.resume else new_study(request, uri.resolve(request.tracking_uri))
-    with study.locked(folder), driving(request.storage, folder) as mirror:
-        manifest = study.read_manifest(folder)
-        space = study.read_space(folder, manifest)
-        if request.resume:
-            take_up(request, folder, manifest, space)
-        if not space.params:
-            print(f"{space.name} searches nothing (no section space): one trial, of the preset", file=sys.stderr)
-        try:
-            return _session(request, folder, manifest, space, mirror, finish, on_trial)
-        except KeyboardInterrupt as error:
-            raise Interrupted(resume_line(request, folder.name)) from error
-        except Exception as error:
-            if (refused := storage_error(error, folder)) is None:
+    try:
+        with study.locked(folder), driving(request.storage, folder) as mirror:
+            manifest = study.read_manifest(folder)
+            space = study.read_space(folder, manifest)
+            if request.resume:
+                take_up(request, folder, manifest, space)
+            if not space.params:
+                print(f"{space.name} searches nothing (no section space): one trial, of the preset", file=sys.stderr)
+            try:
+                with study.attended(folder):
+                    return _session(request, folder, manifest, space, mirror, finish, on_trial)
+            except StorageLostError:
                 raise
-            line = resume_line(request, folder.name)
-            raise StorageError(f"{refused}; nothing is lost, and when it can be written go on with: {line}") from error
+            except Exception as error:
+                if (refused := storage_error(error, folder)) is None:
+                    raise
+                line = resume_line(request, folder.name)
+                words = f"{refused}; nothing is lost, and when it can be written go on with: {line}"
+                raise StorageError(words) from error
+    except KeyboardInterrupt as error:
+        raise Interrupted(resume_line(request, folder.name)) from error
 
 
 def _session(

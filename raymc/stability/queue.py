@@ -19,7 +19,7 @@ from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
 from raymc.stability.seed_group import RETRIED, SeedGroup, Skipped, seeds_missing
 from raymc.stability.stages import GroupStages
-from raymc.study.folder import Busy, locked
+from raymc.study.folder import Busy, attended, locked
 from raymc.study.records import Record, Task
 from raymc.study.seed_queue import SeedQueue, Work
 from raymc.study.stage_queue import StageQueue
@@ -106,7 +106,8 @@ class GroupQueue:
 
     @contextmanager
     def _at_work(self, group: SeedGroup) -> Iterator[Work]:
-        with locked(group.folder), driving(self.request.storage, group.folder) as mirror:
+        storage, folder = self.request.storage, group.folder
+        with locked(folder), driving(storage, folder) as mirror, attended(folder):
             seeds = group.begin()
             for run in ended_seeds(group.folder):
                 if run.seed in group.seeds and run.state in RETRIED:

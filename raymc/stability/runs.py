@@ -16,6 +16,7 @@ from raymc.atomic import write_json
 from raymc.config import parts_of
 from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
+from raymc.execution.room import check_workers
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.stability.configurations import Configuration, configurations, on_common_data, run_by
@@ -59,6 +60,8 @@ def run_configurations(
 ) -> StabilityRun:
     """As `run_stability`, of configurations that are there already; `title` None: their own names."""
     dataset, found = on_common_data(request, asked)
+    for one in found:
+        check_workers(one.config.workers, request.address)
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, [seed for one in found for seed in one.used])
     title = title or _title([one.name for one in found])
@@ -81,7 +84,7 @@ def run_configurations(
         try:
             elsewhere = run_groups(request, tracking_uri, groups, f"stability {name}")
         finally:
-            if not elsewhere:  # else the other process writes it
+            if not elsewhere and folder.is_dir():  # else the other process writes it, or it was removed
                 manifest["wall_seconds"] = manifest.get("wall_seconds", 0.0) + time.monotonic() - begun
                 _write(request.storage, folder, whole)
         if elsewhere:

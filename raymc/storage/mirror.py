@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from raymc.atomic import replaced
-from raymc.errors import StorageError
+from raymc.errors import StorageError, StorageLostError
 from raymc.storage.objects import filesystem, home, is_uri, listing, mark, patiently
 
 LAST = ("result.json", "record.json", "study.json")
@@ -56,7 +56,7 @@ class Mirror:
     def push(self, whole: bool = True) -> None:
         """Give all files that are new or changed here; if not `whole`, what was given just before goes next time.
 
-        Raises StorageError where they are another's by now.
+        Raises StorageError where they are another's by now, StorageLostError where the store has lost its bucket.
         """
         self.check_ours()
         patiently(lambda: self._push(whole), self._fs, self.uri)
@@ -103,7 +103,9 @@ class Mirror:
 
         def work() -> None:
             while not stop.wait(SECONDS):
-                with contextlib.suppress(OSError):  # the next one, or the last, does what this one could not
+                with contextlib.suppress(
+                    OSError, StorageLostError
+                ):  # the next one, or the last, does what this one could not
                     do()
 
         thread = threading.Thread(target=work, name="raymc-mirror", daemon=True)
@@ -154,7 +156,10 @@ class Mirror:
             return
         if name.rpartition("/")[2] in LAST and _stamp(self.folder / name) != stamp:
             return  # written anew since the others were listed: the next push gives it after them
-        self._fs.pipe_file(f"{self._root}/{name}", content)
+        try:
+            self._fs.pipe_file(f"{self._root}/{name}", content)
+        except FileNotFoundError as error:  # an object needs no folder
+            raise StorageLostError(f"{self.uri}: its bucket is no longer there, and with it what was stored") from error
         self._given[name] = time.monotonic()
         self._there[name] = mark(self._fs, f"{self._root}/{name}")
         if stamp:

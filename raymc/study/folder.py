@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from optuna.trial import FrozenTrial
 
 from raymc.atomic import LONGEST, folder_name, replaced, write_json, write_text
 from raymc.config import Value
-from raymc.errors import InputError, unwritable_storage
+from raymc.errors import InputError, StorageLostError, unwritable_storage
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
 from raymc.space.format import parse_yaml
@@ -45,6 +46,9 @@ from raymc.study.records import Row
 NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 DATABASE = "optuna.db"
 JOURNAL = "optuna.log"
+LOCK = "driver.lock"
+AWAY_SECONDS = 2.0
+"""For which a file may be missing on a network folder that hesitates."""
 
 
 def check_name(name: str) -> str:
@@ -111,6 +115,8 @@ def read_manifest(folder: Path) -> Row:
 
 
 def write_manifest(folder: Path, manifest: Row) -> None:
+    """Write `study.json` of a folder that is locked. Raises StorageLostError where it is gone, and makes none anew."""
+    check_there(folder)
     write_json(folder / "study.json", manifest)
 
 
@@ -171,7 +177,7 @@ class Busy(InputError):
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other drivers off the folder. Raises Busy where one is at work, else InputError."""
-    lock = FileLock(folder / "driver.lock")
+    lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -183,6 +189,34 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def attended(folder: Path) -> Iterator[None]:
+    """Say of an error in the block that the folder, which is locked, is gone, if it is: StorageLostError."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StorageLostError):
+            raise
+        try:
+            check_there(folder)
+        except StorageLostError as lost:
+            raise lost from error
+        raise
+
+
+def check_there(folder: Path) -> None:
+    """Raises StorageLostError where a folder that is locked is gone, and stays so for `AWAY_SECONDS`."""
+    if (folder / LOCK).exists():
+        return
+    time.sleep(AWAY_SECONDS)
+    if (folder / LOCK).exists():
+        return
+    raise StorageLostError(
+        f"{folder} is no longer there: it was removed, or its storage unmounted, while it was at work; "
+        "if it does not come back, its results are lost"
+    )
 
 
 def _fill(

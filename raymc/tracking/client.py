@@ -40,6 +40,10 @@ class Away(Exception):
     """MLflow did not answer, or not as it should; the message is one line."""
 
 
+class Unusable(Away):
+    """MLflow answers, and takes nothing until somebody mends it; the message says how."""
+
+
 class Forgotten(Exception):
     """MLflow answers, and no longer knows a run or an experiment."""
 
@@ -73,7 +77,7 @@ class Known:
 class Client:
     """One experiment on a tracking server or in a database, and the runs in it that have the tags `mine`.
 
-    Methods raise Away, Forgotten or Refused and nothing else.
+    Methods raise Away (also Unusable), Forgotten or Refused and nothing else.
     """
 
     def __init__(self, uri: str, experiment: str, mine: Mapping[str, str]) -> None:
@@ -92,7 +96,7 @@ class Client:
             found = client.get_experiment_by_name(self._experiment)
             if found is not None and found.lifecycle_stage != "active":
                 fix = f"mlflow experiments restore -x {found.experiment_id}"
-                raise Away(f"experiment {self._experiment} is deleted there; {fix} brings it back")
+                raise Unusable(f"experiment {self._experiment} is deleted there; {fix} brings it back")
             new = None if found else client.create_experiment(self._experiment, _artifact_folder(self._uri))
             self.experiment_id = str(found.experiment_id if found else new)
 
@@ -206,10 +210,24 @@ def translated() -> Iterator[None]:
     except (Away, Forgotten, Refused):
         raise
     except MlflowException as error:
+        if (unusable := _unusable(error)) is not None:
+            raise unusable from error
         kind = {"RESOURCE_DOES_NOT_EXIST": Forgotten} | dict.fromkeys(REFUSALS, Refused)
         raise kind.get(error.error_code, Away)(_line(error)) from error
     except Exception as error:
-        raise Away(_line(error)) from error
+        raise (_unusable(error) or Away(_line(error))) from error
+
+
+def _unusable(error: Exception) -> Unusable | None:
+    """What no later try will change, with what will."""
+    text, code = str(error), getattr(error, "error_code", "")
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        fix = "`mlflow db upgrade URI` mends an older one; for a newer one install that MLflow here"
+        return Unusable(f"the database's schema is another MLflow's; {fix}")
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+        words = "see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        return Unusable(f"{_line(error)}; {words}")
+    return None
 
 
 def _line(error: Exception) -> str:

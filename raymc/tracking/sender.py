@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from raymc.atomic import write_bytes
-from raymc.tracking.client import Away, Client, Forgotten, Known
+from raymc.tracking.client import Away, Client, Forgotten, Known, Refused
 from raymc.tracking.projection import ENDINGS, Point, Run, TrialRuns, trial_places
 
 IDENTITY = ("spool/id", "mlflow.id")
@@ -55,6 +55,8 @@ class Sender:
             self._connected = False
             if isinstance(error, Forgotten):
                 raise Away(f"{error}; all is sent again") from error
+            if isinstance(error, Refused):  # of a run: its experiment may be deleted, which the next try says
+                raise Away(str(error)) from error
             raise
 
     def _send_study(self) -> None:

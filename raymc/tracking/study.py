@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -13,12 +14,15 @@ from typing import Any, Self
 
 from raymc.errors import InputError, Interrupted
 from raymc.masking import masked
-from raymc.tracking.client import Away, prepare
+from raymc.tracking.client import Away, Unusable, prepare
 from raymc.tracking.projection import STUDY, Run, points_of, run_name, statistics_metrics, texts
 from raymc.tracking.sender import Sender
 
 INTERVAL, LONGEST_WAIT = 1.0, 10.0
 """Seconds between two passes over the records, and at most between two tries during an outage."""
+
+SILENT_SECONDS = 2.0
+"""Of a wait for MLflow, before it is told."""
 
 CLOSE_SECONDS, INTERRUPTED_SECONDS = 30.0, 5.0
 """How long the last points may take into MLflow: at the end of a study, and after Ctrl-C or an error."""
@@ -59,11 +63,14 @@ class StudyTracker:
         except OSError as error:
             raise InputError(f"cannot write {study_dir}: {error.strerror}") from error
         self._uri = tracking_uri
-        self._is_away = False
-        self._asked = self._answered = 0
+        self._is_away = self._was_awaited = False
+        self._asked = self._answered = self._refused = 0
         self._closing = False
         self._turn = threading.Condition()
         self._thread: threading.Thread | None = None
+
+    refusal: str | None = None
+    """Why MLflow takes nothing until somebody mends it; None where it does, or is away."""
 
     @property
     def experiment_id(self) -> str | None:
@@ -108,14 +115,24 @@ class StudyTracker:
         self._sender.artifacts.append((path.resolve(), folder))
 
     def flush(self, timeout: float) -> bool:
-        """Wait until MLflow has all that is recorded so far; False where that takes longer than `timeout` seconds."""
+        """Wait until MLflow has all that is recorded so far; False where that takes longer than `timeout` seconds.
+
+        A wait that a user may notice is told, and an outage is waited for once; what MLflow refuses is not waited for.
+        """
         if self._thread is None or not self._thread.is_alive():
             return False
+        timeout = min(timeout, SILENT_SECONDS) if self._is_away and self._was_awaited else timeout
         with self._turn:
             self._asked += 1
             asked = self._asked
             self._turn.notify_all()
-            return self._turn.wait_for(lambda: self._answered >= asked, timeout)
+            if self._turn.wait_for(lambda: max(self._answered, self._refused) >= asked, min(timeout, SILENT_SECONDS)):
+                return self._answered >= asked
+            if timeout > SILENT_SECONDS:
+                self._was_awaited = True
+                print(f"waiting up to {timeout:g} s for MLflow at {masked(self._uri)}", file=sys.stderr, flush=True)
+                self._turn.wait_for(lambda: max(self._answered, self._refused) >= asked, timeout - SILENT_SECONDS)
+            return self._answered >= asked
 
     def close(self, state: str = "finished", timeout: float = CLOSE_SECONDS) -> bool:
         """End the study's run with one of `projection.ENDINGS`, and send what is left; False where something is not.
@@ -155,6 +172,7 @@ class StudyTracker:
             except Exception as error:  # whatever it is: the training goes on, and the records are kept
                 wait = min(LONGEST_WAIT, 2 * wait)
                 self._warn(error)
+                self._note(error, asked)
             else:
                 wait = INTERVAL
                 self._answer(asked)
@@ -164,13 +182,21 @@ class StudyTracker:
     def _answer(self, asked: int) -> None:
         if self._is_away:
             logger.info("MLflow at %s is back", masked(self._uri))
-        self._is_away = False
+        self._is_away = self._was_awaited = False
+        self.refusal = None
         with self._turn:
             self._answered = asked
             self._turn.notify_all()
 
+    def _note(self, error: Exception, asked: int) -> None:
+        """Let nobody wait for what MLflow refuses for good."""
+        self.refusal = str(error) if isinstance(error, Unusable) else None
+        with self._turn:
+            self._refused = asked if self.refusal else self._refused
+            self._turn.notify_all()
+
     def _warn(self, error: Exception) -> None:
-        if not self._is_away:
+        if not self._is_away or (isinstance(error, Unusable) and str(error) != self.refusal):
             trace = None if isinstance(error, Away | OSError) else error
             text = "MLflow at %s does not take metrics (%s); they wait in %s"
             logger.warning(text, masked(self._uri), error, self._sender.folder, exc_info=trace)

@@ -59,7 +59,8 @@ def finish(
     page = write_report(folder, report_folder(folder.name))
     tracker.artifact(page, folder="report")
     if not sent:
-        print(f"MLflow at {masked(tracking_uri)} has not answered; --resume sends what it lacks", file=sys.stderr)
+        why = f"takes nothing: {tracker.refusal}" if tracker.refusal else "has not answered"
+        print(f"MLflow at {masked(tracking_uri)} {why}; --resume sends what it lacks", file=sys.stderr)
     best = facts["winner"]
     result = {
         "study": folder.name,
@@ -96,7 +97,8 @@ def log_winner(folder: Path, picked: Row | None, tracker: StudyTracker, tracking
     runs = [known.get(run_name(picked["trial"], kind=kind)) for kind in ("confirm", "search")]
     run = next((one for one in runs if one), None)
     if run is None:
-        print(f"the model is not in MLflow at {masked(tracking_uri)}: it has not answered", file=sys.stderr)
+        why = tracker.refusal or "it has not answered"
+        print(f"the model is not in MLflow at {masked(tracking_uri)}: {why}", file=sys.stderr)
         return {}
     try:
         logged = log_model(model, tracking_uri, run, register)
