@@ -61,3 +61,10 @@ def own_output() -> Iterator[None]:
 def end_idle_processes(tune_controller: Any) -> None:
     """Tune keeps a process that has ended its trial for the next one, with what it holds: give that back."""
     tune_controller._tune_controller._cleanup_cached_actors(force_all=True)
+
+
+def cores() -> int:
+    """Of this machine as Ray counts them: a container may have fewer."""
+    from ray._private.utils import get_num_cpus
+
+    return int(get_num_cpus())

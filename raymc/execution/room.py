@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from raymc.errors import InputError
+from raymc.execution.ray_internals import cores
 from raymc.execution.worker import Needs
 
 Row = Mapping[str, Any]
@@ -24,11 +25,8 @@ def check_workers(workers: int, address: str | None) -> None:
     """Raises InputError for more workers than this machine has cores, before Ray starts them all; not for a cluster."""
     if workers == 1 or address is not None:
         return
-    from ray._private.utils import get_num_cpus  # in a container it has fewer than its machine
-
-    cores = int(get_num_cpus())
-    if workers > cores:
-        raise InputError(f"workers: {workers} need a core each, and this machine has {cores}")
+    if workers > (there := cores()):
+        raise InputError(f"workers: {workers} need a core each, and this machine has {there}")
 
 
 def check_cluster(needs: Needs) -> None:
