@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from raymc.errors import InputError
+from raymc.execution.session_folder import plasma_folder, session_folder
 
 STARTS = 3
 """How often a start is tried: Ray gives its processes 30 seconds, which a busy machine may exceed."""
@@ -25,7 +27,7 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
 
     Inside another such block it is that one's: Ray may end a process that stops it and starts it again.
     `dashboard` is needed where Ray Train runs under Tune (it frees the resources of stopped trials through it).
-    Raises InputError when no cluster answers at `address`.
+    Raises InputError when no cluster answers at `address`, StorageError where Ray has no folder for its session.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -35,9 +37,9 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with nullcontext() if address else _on_loopback():
+    with nullcontext("") if address else session_folder() as folder, nullcontext() if address else _on_loopback():
         handler = signal.getsignal(signal.SIGTERM)
-        _join(address) if address else _start(dashboard)
+        _join(address) if address else _start(dashboard, folder)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray's own would exit at once
         try:
@@ -51,9 +53,27 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=_installed_first())
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {error}") from error
+
+
+class _SearchPath(list[str]):
+    """What Ray puts before the installed packages of workers: not the working folder, which may hold a `torch.py`.
+
+    A net of the user's is found there all the same (`raymc.nets.user_nets`).
+    """
+
+    def extend(self, folders: Iterable[str]) -> None:
+        super().extend(folder for folder in folders if folder != os.getcwd())
+
+
+def _installed_first() -> Any:
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job._py_driver_sys_path = _SearchPath()
+    return job
 
 
 @contextmanager
@@ -77,7 +97,7 @@ def _on_loopback() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _start(dashboard: bool) -> None:
+def _start(dashboard: bool, folder: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -90,6 +110,9 @@ def _start(dashboard: bool) -> None:
                 object_store_memory=OBJECT_STORE,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _temp_dir=folder,
+                _plasma_directory=plasma_folder(folder),
+                job_config=_installed_first(),
             )
             return
         except Exception as error:

@@ -131,10 +131,15 @@ def quiet_environment() -> None:
     """Settings that Ray reads when it is imported or started, here and in its workers."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Not the working folder, which an empty part of it stands for: a torch.py there would take torch's place.
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", os.getcwd())]
     root = Path(raymc.__file__).parents[1]
     if root.name != "site-packages":  # not installed: Ray's workers must find this folder too
-        before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = f"{root}{os.pathsep}{before}" if before else str(root)
+        places.insert(0, str(root))
+    if places:
+        os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    else:
+        os.environ.pop("PYTHONPATH", None)
 
 
 def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
