@@ -19,7 +19,7 @@ from raymc.execution.remote import at_work
 from raymc.execution.trial import Plan, Trainable, run_task
 from raymc.execution.worker import Needs
 from raymc.storage.shared_folder import require_folder
-from raymc.study.records import REFUSED, Resources, Row, task_of
+from raymc.study.records import BEGUN, REFUSED, Resources, Row, task_of
 from raymc.study.seed_queue import Work
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
@@ -205,10 +205,14 @@ def _tune_function(trainings: Trainings) -> Callable[[Row], None]:
 
         task = task_of(config["task"])
         plan, trainable = trainings[task.configuration]
+        address = util.get_node_ip_address()  # type: ignore[no-untyped-call]
         try:
             with at_work(plan, task) as here:
-                require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
+                require_folder(here.folder, address)
+                report({"state": BEGUN})
                 run_task(here, task, trainable, report)
+        except ImportError as error:
+            raise InputError(f"a package is missing or broken on {address}: {' '.join(str(error).split())}") from error
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})
 

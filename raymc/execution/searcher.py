@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -12,11 +13,15 @@ from ray.tune.search import Searcher
 from raymc.errors import InputError, StorageError
 from raymc.execution.live import Board
 from raymc.masking import masked
-from raymc.study.records import REFUSED, Row, Task, task_of, task_row
+from raymc.study.records import BEGUN, REFUSED, Row, Task, task_of, task_row
 from raymc.study.seed_queue import Work
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
+NOT_STARTED = "the trials' processes do not start: "
+IMPORTS = ("ImportError", "ModuleNotFoundError")
+ERROR = re.compile(r"[\w.]+(Error|Exception): ")
+"""A line of a trace that names an error; Ray ends it with words of its own."""
 
 
 class TaskSearcher(Searcher):
@@ -37,6 +42,7 @@ class TaskSearcher(Searcher):
         self.work, self.board = work, board
         self._tasks: dict[str, Task] = {}
         self._reasons: dict[str, str] = {}
+        self._begun: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
         task = self.work.next()
@@ -50,10 +56,14 @@ class TaskSearcher(Searcher):
         if result.get("state") == REFUSED:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise StorageError(result["error"])
-        if trial_id in self._tasks:
+        if result.get("state") == BEGUN:
+            self._begun.add(trial_id)
+        elif trial_id in self._tasks:
             self.work.on_report(self._tasks[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
+        if error and trial_id in self._tasks and trial_id not in self._begun:
+            self.end(f"{NOT_STARTED}{self._reasons.get(trial_id, 'lost')}")
         task = self._tasks.pop(trial_id, None)
         if task is not None:
             why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
@@ -61,8 +71,17 @@ class TaskSearcher(Searcher):
 
     def recovered(self, trial_id: str, reason: str) -> None:
         """A task's process failed, and another one takes the task up."""
+        if trial_id not in self._begun and reason.startswith(IMPORTS):
+            self.end(f"{NOT_STARTED}{reason}")
         self._reasons[trial_id] = reason
+        self._begun.discard(trial_id)
         self.board.say(f"{self._tasks[trial_id].name} goes on in another process: {reason}")
+
+    def end(self, why: str) -> NoReturn:
+        """End the search for what no other trial would escape: none is charged, and the next session takes them up."""
+        self._tasks.clear()
+        self.unable = InputError(why)
+        raise self.unable
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
@@ -89,9 +108,9 @@ class Watch(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # As Tune wrote it here; where `get_error` looks, it is copied later.
-        lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
-        last = masked(lines[-1].strip()) if lines else "lost"
+        text = masked(Path(trial.error_file).read_text().strip()) if trial.error_file else ""
+        last = text.splitlines()[-1].strip() if text else "lost"
         if last.startswith(OF_THE_MACHINE):  # and not of the trial: the next ones would end there as well
-            self.search.unable = InputError(last.removeprefix(OF_THE_MACHINE))
-            raise self.search.unable
-        self.search.recovered(trial.trial_id, last)
+            self.search.end(last.removeprefix(OF_THE_MACHINE))
+        causes = [line for line in text.splitlines() if ERROR.match(line)]
+        self.search.recovered(trial.trial_id, causes[-1] if causes else last)
