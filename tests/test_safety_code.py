@@ -73,6 +73,6 @@ def test_it_would_be_seen(line: str) -> None:
 def test_spaces_are_read_by_a_safe_loader() -> None:
     import yaml
 
-    from raymc.space.format import _Loader
+    from raymc.space.yaml_text import Loader
 
-    assert issubclass(_Loader, yaml.SafeLoader)
+    assert issubclass(Loader, yaml.SafeLoader)

@@ -10,7 +10,6 @@ from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
 from raymc.config import BareKeys, parse_overrides
-from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.program import same_command
 from raymc.validation import Key
@@ -42,6 +41,9 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the methods, write the files, print the choice, and return what `--json` prints."""
     clusters = number_of_clusters(args.clusters)
+    if (path := Path(args.source).expanduser()).suffix and not path.exists():
+        raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
+    from raymc.datasets import data_root
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster
