@@ -104,6 +104,28 @@ def test_ray_is_where_its_variables_say(name: str, tmp_path: Path, monkeypatch: 
         pass
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "lost"),
+        (
+            "Failure # 1\nTrace:\n  x\nOSError: a: gone\n\nAn unexpected internal error.",
+            "OSError: a: gone",
+        ),
+        ("Failure # 1\nThe actor died unexpectedly.", "The actor died unexpectedly."),
+        (
+            "Failure # 1\n2 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 1)"
+            " was 22.05GB used / 23.54GB limit (0.93)\nOOM kill reason: Memory\nRefer to the documentation on how to",
+            "the memory of its machine is full (22.05GB used / 23.54GB), and Ray ended it",
+        ),
+    ],
+)
+def test_why_a_process_failed_is_said_in_one_line(text: str, told: str) -> None:
+    from raymc.execution.searcher import reason_of
+
+    assert reason_of(text) == told
+
+
 def test_without_shared_memory_ray_uses_its_session_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, "SHARED_MEMORY", tmp_path)
     assert place.plasma_folder("s") is None

@@ -22,6 +22,7 @@ NOT_STARTED = "the trials' processes do not start: "
 IMPORTS = ("ImportError", "ModuleNotFoundError")
 ERROR = re.compile(r"[\w.]+(Error|Exception): ")
 """A line of a trace that names an error; Ray ends it with words of its own."""
+FULL = re.compile(r"due to the node running low on memory.* was (\S+ used / \S+) limit")
 
 
 class TaskSearcher(Searcher):
@@ -109,8 +110,15 @@ class Watch(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # As Tune wrote it here; where `get_error` looks, it is copied later.
         text = masked(Path(trial.error_file).read_text().strip()) if trial.error_file else ""
-        last = text.splitlines()[-1].strip() if text else "lost"
+        last = text.splitlines()[-1].strip() if text else ""
         if last.startswith(OF_THE_MACHINE):  # and not of the trial: the next ones would end there as well
             self.search.end(last.removeprefix(OF_THE_MACHINE))
-        causes = [line for line in text.splitlines() if ERROR.match(line)]
-        self.search.recovered(trial.trial_id, causes[-1] if causes else last)
+        self.search.recovered(trial.trial_id, reason_of(text))
+
+
+def reason_of(text: str) -> str:
+    """Why a process failed, in one line, of what Ray wrote on it: its last error, or that memory was full."""
+    if full := FULL.search(text):
+        return f"the memory of its machine is full ({full[1]}), and Ray ended it"
+    lines = text.splitlines() or ["lost"]
+    return next((line for line in reversed(lines) if ERROR.match(line)), lines[-1].strip())
