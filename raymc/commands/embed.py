@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--side {args.side}: at least 1 is needed")
     if not args.path.strip():
         raise InputError("DATA is empty; expected: a folder, a file, or the name of a known dataset")
+    if (path := Path(args.path).expanduser()).suffix and not path.exists():
+        raise InputError(f"{path} is missing; expected: a folder, a file, or the name of a known dataset")
     from raymc.commands.embedding import embed
 
     return embed(args)
