@@ -225,3 +225,45 @@ def test_a_folder_that_is_removed_ends_the_search_in_one_line_and_is_not_made_an
 def test_an_error_in_a_folder_that_is_there_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other"), locked(tmp_path), attended(tmp_path):
         raise ValueError("other")
+
+
+def _absent() -> None:
+    raise ImportError("libcudnn.so.9: cannot open shared object file")
+
+
+def _load(driver: int) -> FakeTrainable:
+    if os.getpid() != driver:
+        _absent()
+    return Unloadable()
+
+
+class Unloadable(FakeTrainable):
+    """A worker cannot load it: its process fails before the task begins."""
+
+    def __reduce__(self) -> Any:
+        return _load, (os.getpid(),)
+
+
+class Torn(FakeTrainable):
+    """Needs in its training what its machine lacks."""
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        _absent()
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "told"),
+    [
+        (Unloadable(), "the trials' processes do not start: ImportError: libcudnn.*"),
+        (Torn(), r"a package is missing or broken on [\d.]+: libcudnn.*"),
+    ],
+)
+def test_what_a_machine_lacks_is_not_charged_to_the_trial(
+    trainable: FakeTrainable, told: str, tmp_path: Path, slots: Slots
+) -> None:
+    queue = make_queue(tmp_path, new_study(), trials=2, top=1, fresh=(1000,))
+    with pytest.raises(InputError) as error:
+        _run(queue, trainable, slots)
+    assert re.fullmatch(told, str(error.value))
+    assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"

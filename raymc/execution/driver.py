@@ -21,7 +21,7 @@ from raymc.execution.room import check_cluster, check_workers, held
 from raymc.execution.trial import Plan, Trainable, run_task
 from raymc.execution.worker import Needs
 from raymc.storage.shared_folder import require_folder
-from raymc.study.records import REFUSED, Resources, Row, task_of
+from raymc.study.records import BEGUN, REFUSED, Resources, Row, task_of
 from raymc.study.seed_queue import Work
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
@@ -126,10 +126,15 @@ def quiet_environment() -> None:
     """Settings that Ray reads when it is imported or started, here and in its workers."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Not the working folder, which an empty part of it stands for: a torch.py there would take torch's place.
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", os.getcwd())]
     root = Path(raymc.__file__).parents[1]
     if root.name != "site-packages":  # not installed: Ray's workers must find this folder too
-        before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = f"{root}{os.pathsep}{before}" if before else str(root)
+        places.insert(0, str(root))
+    if places:
+        os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    else:
+        os.environ.pop("PYTHONPATH", None)
 
 
 def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
@@ -193,10 +198,14 @@ def _tune_function(trainings: Trainings) -> Callable[[Row], None]:
 
         task = task_of(config["task"])
         plan, trainable = trainings[task.configuration]
+        address = util.get_node_ip_address()  # type: ignore[no-untyped-call]
         try:
             with at_work(plan, task) as here:
-                require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
+                require_folder(here.folder, address)
+                report({"state": BEGUN})
                 run_task(here, task, trainable, report)
+        except ImportError as error:
+            raise InputError(f"a package is missing or broken on {address}: {' '.join(str(error).split())}") from error
         except StorageError as error:  # no other process would fare better: the search ends here
             report({"state": REFUSED, "error": str(error)})
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -16,11 +17,16 @@ from raymc.execution.live import Board
 from raymc.execution.ray_internals import end_idle_processes
 from raymc.masking import masked
 from raymc.study.folder import LOCK, check_there
-from raymc.study.records import REFUSED, Row, Task, task_of, task_row
+from raymc.study.records import BEGUN, REFUSED, Row, Task, task_of, task_row
 from raymc.study.seed_queue import Work
 
 OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
 """How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
+NOT_STARTED = "the trials' processes do not start: "
+IMPORTS = ("ImportError", "ModuleNotFoundError")
+ERROR = re.compile(r"[\w.]+(Error|Exception): ")
+"""A line of a trace that names an error; Ray ends it with words of its own."""
+FULL = re.compile(r"due to the node running low on memory.* was (\S+ used / \S+) limit")
 
 
 class TaskSearcher(Searcher):
@@ -44,6 +50,7 @@ class TaskSearcher(Searcher):
         self.work, self.board, self.folders = work, board, folders
         self._tasks: dict[str, Task] = {}
         self._reasons: dict[str, str] = {}
+        self._begun: set[str] = set()
         self._locked: set[Path] = set()
 
     def suggest(self, trial_id: str) -> Any:
@@ -62,11 +69,15 @@ class TaskSearcher(Searcher):
         if result.get("state") == REFUSED:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise StorageError(result["error"])
-        if (task := self._tasks.get(trial_id)) is not None:
+        if result.get("state") == BEGUN:
+            self._begun.add(trial_id)
+        elif (task := self._tasks.get(trial_id)) is not None:
             self._attend(self.folders[task.configuration])
             self.work.on_report(task, result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
+        if error and trial_id in self._tasks and trial_id not in self._begun:
+            self.end(f"{NOT_STARTED}{self._reasons.get(trial_id, 'lost')}")
         task = self._tasks.pop(trial_id, None)
         if task is not None:
             why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
@@ -85,13 +96,22 @@ class TaskSearcher(Searcher):
 
     def recovered(self, trial_id: str, reason: str) -> None:
         """A task's process failed, and another one takes the task up."""
+        if trial_id not in self._begun and reason.startswith(IMPORTS):
+            self.end(f"{NOT_STARTED}{reason}")
         self._reasons[trial_id] = reason
+        self._begun.discard(trial_id)
         self.board.say(f"{self._tasks[trial_id].name} goes on in another process: {reason}")
 
     @property
     def stages(self) -> bool:
         """Whether a stage that several trials need is being trained, or waits for its place."""
         return any(task.stage for task in self._tasks.values())
+
+    def end(self, why: str) -> NoReturn:
+        """End the search for what no other trial would escape: none is charged, and the next session takes them up."""
+        self._tasks.clear()
+        self.unable = InputError(why)
+        raise self.unable
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
@@ -138,9 +158,16 @@ class Watch(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # As Tune wrote it here; where `get_error` looks, it is copied later.
-        lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
-        last = masked(lines[-1].strip()) if lines else "lost"
+        text = masked(Path(trial.error_file).read_text().strip()) if trial.error_file else ""
+        last = text.splitlines()[-1].strip() if text else ""
         if last.startswith(OF_THE_MACHINE):  # and not of the trial: the next ones would end there as well
-            self.search.unable = InputError(last.removeprefix(OF_THE_MACHINE))
-            raise self.search.unable
-        self.search.recovered(trial.trial_id, last)
+            self.search.end(last.removeprefix(OF_THE_MACHINE))
+        self.search.recovered(trial.trial_id, reason_of(text))
+
+
+def reason_of(text: str) -> str:
+    """Why a process failed, in one line, of what Ray wrote on it: its last error, or that memory was full."""
+    if full := FULL.search(text):
+        return f"the memory of its machine is full ({full[1]}), and Ray ended it"
+    lines = text.splitlines() or ["lost"]
+    return next((line for line in reversed(lines) if ERROR.match(line)), lines[-1].strip())

@@ -95,8 +95,8 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
 
     `report` gets `{"state": "running", …}` rows, with `resource`, `running` (the score so far) and after a seed `value`
     (its own) where the pruner may judge, and one last row with the final state; all have the `seconds` of training so
-    far. A trial that went wrong is no exception: the record names its state. Raises StorageError where files cannot be
-    written: that says nothing of the trial.
+    far. A trial that went wrong is no exception: the record names its state. What says nothing of the trial is one:
+    StorageError where files cannot be written, ImportError where a package is missing or broken.
     """
     try:
         return _TaskRun(plan, task, trainable, report).run()
@@ -193,7 +193,7 @@ class _TaskRun:
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
             except Exception as error:
-                if isinstance(error, Pruned) or storage_error(error) is not None:
+                if isinstance(error, Pruned | ImportError) or storage_error(error) is not None:
                     raise
                 row |= {"state": FAILED, "error": _error_text(error)}
         self._clock = None
