@@ -32,8 +32,8 @@ class StageQueue:
         on_begin: called with a task of the other queue when it is handed out.
 
     Attributes:
-        ahead: so many tasks of the other queue are taken and have not ended. A search takes as many as run at a time, so
-            that its sampler is asked no earlier; where the order is free, more of them find one that waits for nothing.
+        ahead: so many tasks of the other queue are taken and have not ended. A search takes as many as run at a time,
+            so that its sampler is asked no earlier; where the order is free, more of them find one that can begin.
     """
 
     def __init__(
