@@ -51,6 +51,22 @@ class DeviceMemoryError(TrainingError):
     state = "out_of_memory"
 
 
+class MachineError(RaymcError):
+    """A machine cannot train: it has no data, other samples, no CUDA, another raymc, no space. Others may be able to.
+
+    `node` is Ray's id of the machine, where it is not the one that raised this.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, node: str = "", machine: str = "") -> None:
+        super().__init__(message, node, machine)
+        self.message, self.node, self.machine = message, node, machine
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class Interrupted(RaymcError):
     """The user stopped a command; the message is the command line that goes on from there."""
 

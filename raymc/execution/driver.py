@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import raymc
-from raymc.errors import InputError, StorageError
+from raymc.errors import InputError
 from raymc.execution.cluster import ray_session
+from raymc.execution.failures import alive_nodes
 from raymc.execution.live import Board
-from raymc.execution.nodes import check_shared
-from raymc.execution.remote import at_work
-from raymc.execution.trial import Plan, Trainable, run_task
+from raymc.execution.nodes import NODE, check_shared
+from raymc.execution.trial import Plan, Trainable
 from raymc.execution.worker import Needs
-from raymc.storage.shared_folder import require_folder
-from raymc.study.records import REFUSED, Resources, Row, task_of
+from raymc.study.records import UNFIT, Resources, Row
 from raymc.study.seed_queue import Work
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
@@ -27,6 +27,9 @@ Trainings = Mapping[str, tuple[Plan, Trainable]]
 
 UNKNOWN = 8
 """Trainings at a time on a cluster of which no machine holds one yet."""
+
+WAIT_SECONDS = 120.0
+"""How long a search on a cluster waits for machines where none is left that can train; another may be coming up."""
 
 WAITING = {"node:__internal_head__": 0.001}
 """What a trial takes that only waits for its workers: nothing that they need. Every head has this resource, and it is
@@ -54,7 +57,7 @@ class Slots:
     """How many tasks run at a time, and what Ray reserves for each of them.
 
     `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for. `assumed`
-    says that no machine holds a training yet.
+    says that no machine holds a training yet, `fixed` that no machine will come; `least` workers begin a training.
     """
 
     count: int
@@ -62,6 +65,13 @@ class Slots:
     gpus_per_worker: float
     cpus_per_worker: float
     assumed: bool = False
+    fixed: bool = True
+    least: int = 1
+
+    def hold(self, nodes: Sequence[Mapping[str, float]]) -> bool:
+        """Whether the machines with these resources can hold a training, if nothing else is on them."""
+        each = Needs(1, self.gpus_per_worker, self.cpus_per_worker).each
+        return sum(_held(node, each) for node in nodes) >= self.least
 
     def resources(self, workers: int) -> Resources:
         """What a training of so many workers is given."""
@@ -89,6 +99,8 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
         needs.gpus_per_worker,
         needs.cpus_per_worker,
         assumed=not (concurrent or room),
+        fixed=fixed,
+        least=needs.least,
     )
 
 
@@ -140,8 +152,8 @@ def quiet_environment() -> None:
 def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     """Run all tasks of `work`. Ray must be initialised after `quiet_environment`.
 
-    Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
-    the folder of a plan; RuntimeError when tasks stay unfinished although Tune says that it is done.
+    Raises StorageError, or an error that came of it, when a file is refused; MachineError where no machine is left that
+    can train; RuntimeError when tasks stay unfinished although Tune says that it is done.
     """
     if work.left:
         _fit(work, trainings, slots, board)
@@ -155,13 +167,13 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from raymc.execution.searcher import TaskSearcher, Watch
 
     _keep_keys_here()
-    search = TaskSearcher(work, board)
+    search = TaskSearcher(work, board, slots.hold, 0.0 if slots.fixed else WAIT_SECONDS)
     with _folder() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_tune_function(trainings), dict(slots.reserved)),
+            tune.with_resources(_tune_function(trainings), _requests(slots)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                num_samples=work.left,
+                num_samples=-1,  # a task that goes back to the queue is another trial of Tune
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -171,15 +183,10 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
                 storage_path=str(folder),
                 verbose=0,
                 callbacks=[Watch(search)],
-                failure_config=tune.FailureConfig(max_failures=3),
+                failure_config=tune.FailureConfig(max_failures=0),  # the searcher says what runs again
             ),
         )
-        try:
-            tuner.fit()
-        except tune.TuneError:
-            if search.unable is not None:
-                raise search.unable from None
-            raise
+        tuner.fit()
 
 
 def _keep_keys_here() -> None:
@@ -189,23 +196,45 @@ def _keep_keys_here() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE -= CLOUD_KEYS
 
 
+def _requests(slots: Slots) -> Callable[[Row], Any]:
+    """What Ray reserves for a trial by its `config`, see `_tune_function`."""
+    reserved, label = dict(slots.reserved), NODE if slots.reserved != WAITING else None
+
+    def request(config: Row) -> Any:
+        from ray.tune import PlacementGroupFactory
+
+        if not config["nodes"] or label is None:  # workers have places of their own
+            return PlacementGroupFactory([reserved])
+        return PlacementGroupFactory([reserved], bundle_label_selector=[{label: config["nodes"]}])
+
+    return request
+
+
 def _tune_function(trainings: Trainings) -> Callable[[Row], None]:
-    """The function that Tune runs for each task, in a process that it uses for one task after the other."""
+    """The function that Tune runs for each task, in a process that it uses for one task after the other.
+
+    It is pickled by value, and nothing of raymc is needed to unpickle it: the machine may have another version.
+    """
+    from ray import cloudpickle
+
+    payload = cloudpickle.dumps(dict(trainings))  # type: ignore[no-untyped-call]
+    version, unfit = raymc.__version__, UNFIT
 
     def raymc_task(config: Row) -> None:
-        from ray import tune, util
+        import ray
+        from ray import tune
 
-        def report(row: Row) -> None:
-            tune.report(row)
+        import raymc
 
-        task = task_of(config["task"])
-        plan, trainable = trainings[task.configuration]
-        try:
-            with at_work(plan, task) as here:
-                require_folder(here.folder, util.get_node_ip_address())  # type: ignore[no-untyped-call]
-                run_task(here, task, trainable, report)
-        except StorageError as error:  # no other process would fare better: the search ends here
-            report({"state": REFUSED, "error": str(error)})
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        place = {"node": ray.get_runtime_context().get_node_id(), "machine": address}
+        if raymc.__version__ != version:
+            error = f"it has raymc {raymc.__version__}, and the driver has {version}"
+            tune.report({**place, "state": unfit, "error": error})
+            return
+        from raymc.execution.task import work_on
+
+        work_on(payload, config, place)
 
     return raymc_task
 
@@ -234,9 +263,7 @@ def describe(slots: Slots, needs: Needs) -> str:
 
 def node_resources() -> list[dict[str, float]]:
     """CPUs, GPUs and the like of each machine of the Ray cluster that this process is in."""
-    import ray
-
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return list(alive_nodes().values())
 
 
 def _held(node: Mapping[str, float], each: Mapping[str, float]) -> int:

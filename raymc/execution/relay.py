@@ -14,8 +14,10 @@ from raymc.training.loop import Report, Row
 POLL_SECONDS = 0.2
 
 
-def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
+def run_and_report(job: Job, needs: Needs, report: Report, nodes: str = "") -> Row:
     """Train under Ray Train and report from here what rank 0 reports there; the content of `metrics.json`.
+
+    `nodes`: on which machines, see `TrainSeed.on_nodes`.
 
     Ray Train runs in a thread: on the main one it would take Ctrl-C for itself.
     """
@@ -23,7 +25,7 @@ def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
         events = Path(folder) / "events.jsonl"
         reported = 0
         pool = ThreadPoolExecutor(1)
-        training = pool.submit(run_workers, job, needs, [_relay(events)])
+        training = pool.submit(run_workers, job, needs, [_relay(events)], nodes)
         try:
             while not wait([training], POLL_SECONDS).done:
                 reported += _tell(events, reported, report)
@@ -43,7 +45,8 @@ def _relay(events: Path) -> Any:
     class Relay(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Row], checkpoint: Any) -> None:
             with events.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**metrics[0], "workers": len(metrics)}) + "\n")
+                row = {key: value for key, value in metrics[0].items() if key != "node"}
+                file.write(json.dumps({**row, "workers": len(metrics)}) + "\n")
 
     return Relay()
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
+from ray.exceptions import ActorUnavailableError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from raymc.errors import InputError, StorageError
+from raymc.errors import MachineError, StorageError
+from raymc.execution.failures import Failures, alive_nodes
 from raymc.execution.live import Board
+from raymc.execution.nodes import others_than
 from raymc.masking import masked
-from raymc.study.records import REFUSED, Row, Task, task_of, task_row
+from raymc.study.records import REFUSED, UNFIT, Row, Task, task_of, task_row
 from raymc.study.seed_queue import Work
-
-OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
-"""How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
 
 
 class TaskSearcher(Searcher):
@@ -26,43 +31,86 @@ class TaskSearcher(Searcher):
     ever, draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its
     old number.
 
+    A task whose machine cannot train is handed out again, and that machine gets no more tasks. One whose process failed
+    is handed out again as well, as long as `Failures` allow it.
+
+    Args:
+        can_hold: whether machines with these resources can hold a training.
+        patience: the seconds that the search waits for a machine that can train, where none is left.
+
     Attributes:
-        unable: why the search cannot go on, where it ended for that.
+        unfit: by Ray's id of each machine that cannot train, its address and why.
     """
 
-    unable: InputError | None = None
-
-    def __init__(self, work: Work, board: Board) -> None:
+    def __init__(
+        self, work: Work, board: Board, can_hold: Callable[[list[dict[str, float]]], bool], patience: float
+    ) -> None:
         super().__init__(metric="score", mode="max")
-        self.work, self.board = work, board
+        self.work, self.board, self.can_hold, self.patience = work, board, can_hold, patience
+        self.unfit: dict[str, str] = {}
         self._tasks: dict[str, Task] = {}
-        self._reasons: dict[str, str] = {}
+        self._again: deque[Task] = deque()
+        self._rows: dict[str, Row] = {}
+        self._failures: defaultdict[str, Failures] = defaultdict(Failures)
+        self._able = self._looked = time.monotonic()
 
     def suggest(self, trial_id: str) -> Any:
-        task = self.work.next()
+        task = self._again.popleft() if self._again else self.work.next()
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
         self._tasks[trial_id] = task
         self.board.started(task)
-        return {"task": task_row(task)}
+        return {"task": task_row(task), "nodes": others_than(self.unfit)}
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         if result.get("state") == REFUSED:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise StorageError(result["error"])
+        self._rows[trial_id] = result
         if trial_id in self._tasks:
             self.work.on_report(self._tasks[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
-        task = self._tasks.pop(trial_id, None)
-        if task is not None:
-            why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
-            self.board.ended(task, self.work.ended(task, why))
+        if error or trial_id not in self._tasks:  # of an error `failed` knows more
+            return
+        task, row = self._tasks.pop(trial_id), self._rows.pop(trial_id, {})
+        if row.get("state") == UNFIT:
+            self._keep_out(task, row)
+        else:
+            self.board.ended(task, self.work.ended(task))
 
-    def recovered(self, trial_id: str, reason: str) -> None:
-        """A task's process failed, and another one takes the task up."""
-        self._reasons[trial_id] = reason
-        self.board.say(f"{self._tasks[trial_id].name} goes on in another process: {reason}")
+    def failed(self, trial_id: str, error: Exception | None) -> None:
+        """A task's process failed: another one takes the task up, unless that happened too often."""
+        task, row = self._tasks.pop(trial_id), self._rows.pop(trial_id, {})
+        lines = str(error).strip().splitlines() if error else []
+        why = masked(lines[-1].strip()) if lines else "lost"
+        failures = self._failures[f"{task.configuration} {task.name}"]
+        failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
+        if failures.too_many(alive_nodes()):
+            self.board.ended(task, self.work.ended(task, f"its process failed again and again: {why}"))
+        else:
+            self.board.say(f"{task.name} goes on in another process: {why}")
+            self._again.append(task)
+
+    def _keep_out(self, task: Task, row: Row) -> None:
+        node, machine = row["node"], row["machine"]
+        self._again.appendleft(task)
+        if node not in self.unfit:
+            self.unfit[node] = f"{machine}: {row['error']}"
+            self.board.say(
+                f"machine {machine} (node {node[:8]}) gets no more trials: {row['error']}; {task.name} goes to another"
+            )
+
+    def check_machines(self) -> None:
+        """Raises MachineError where none is left that can train, and has not been for a while."""
+        now = time.monotonic()
+        if not self.unfit or now - self._looked < 1.0:
+            return
+        self._looked = now
+        if self.can_hold([resources for node, resources in alive_nodes().items() if node not in self.unfit]):
+            self._able = now
+        elif now - self._able >= self.patience:
+            raise MachineError(f"no machine is left that can train: {'; '.join(dict.fromkeys(self.unfit.values()))}")
 
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
@@ -87,11 +135,18 @@ class Watch(Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Row, **info: Any) -> None:
         self.search.board.on_report(task_of(trial.config["task"]), result)
 
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # As Tune wrote it here; where `get_error` looks, it is copied later.
-        lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
-        last = masked(lines[-1].strip()) if lines else "lost"
-        if last.startswith(OF_THE_MACHINE):  # and not of the trial: the next ones would end there as well
-            self.search.unable = InputError(last.removeprefix(OF_THE_MACHINE))
-            raise self.search.unable
-        self.search.recovered(trial.trial_id, last)
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.search.failed(trial.trial_id, _error_of(trial))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.search.check_machines()
+
+
+def _error_of(trial: Trial) -> Exception | None:
+    """As Tune wrote it here; where `get_pickled_error` reads, it is copied later. None where it cannot be read."""
+    if trial.pickled_error_file is None:
+        return None
+    with suppress(Exception):  # one of a library that this machine does not have
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return None

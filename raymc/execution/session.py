@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raymc.errors import Interrupted, StorageError, storage_error
+from raymc.errors import Interrupted, MachineError, StorageError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
+from raymc.execution.requirements import Requirements
 from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
 from raymc.masking import masked
@@ -55,7 +56,8 @@ def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> R
     """Run a new study, or go on with one; what `finish` returns, called while the study's run in MLflow is open.
 
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
-    Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
+    Ctrl-C, and with that line too StorageError when the disk is full and MachineError when no machine can train;
+    TrainingError when no trial finished.
     """
     folder = existing_study(request) if request.resume else new_study(request, uri.resolve(request.tracking_uri))
     with study.locked(folder), driving(request.storage, folder) as mirror:
@@ -69,6 +71,9 @@ def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> R
             return _session(request, folder, manifest, space, mirror, finish, on_trial)
         except KeyboardInterrupt as error:
             raise Interrupted(resume_line(request, folder.name)) from error
+        except MachineError as error:
+            line = resume_line(request, folder.name)
+            raise MachineError(f"{error}; no trial is lost, and when one can train go on with: {line}") from error
         except Exception as error:
             if (refused := storage_error(error, folder)) is None:
                 raise
@@ -125,10 +130,15 @@ def _run(
         folder, Objective.of(manifest["objective"], manifest["smoke"]), budget.fidelity, mirror.uri if mirror else None
     )
 
+    read, fingerprint = (request.storage, request.data), manifest["data"]["fingerprint"]
+    requirements = Requirements(space.config(), *read, fingerprint, manifest["smoke"])
+
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
         own = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
         keep = winner_kind(budget)
-        training = TrainSeed(space, request.storage, request.data, *own, keep_rows_of=keep).on(slots)
+        training = TrainSeed(
+            space, request.storage, request.data, *own, keep_rows_of=keep, requirements=requirements
+        ).on(slots)
         return {"": (replace(plan, resources=slots.resources(needs.workers)), training)}
 
     place = Place(needs, request.concurrent, request.address)

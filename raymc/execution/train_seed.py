@@ -12,6 +12,7 @@ import torch
 
 from raymc.config import Value
 from raymc.execution.relay import run_and_report
+from raymc.execution.requirements import Requirements, required
 from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
 from raymc.rng import Seed
@@ -35,7 +36,9 @@ class TrainSeed:
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
         keep_rows_of: the kind of tasks whose trainings leave `labels.csv`, the embedding and `model/`, for a
             winner to be taken from; empty: none.
-        workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
+        workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all). `nodes`: on
+            which machines, see `on_nodes`; empty: on any.
+        requirements: what a machine must have; None: whatever it has.
     """
 
     space: Space
@@ -49,28 +52,42 @@ class TrainSeed:
     min_workers: int | None = None
     gpus: float = 0.0
     cpus: float = 1.0
+    nodes: str = ""
+    requirements: Requirements | None = None
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         config = self.space.config({"seed": seed}, params)
         seeds = self._seeds(seed)
         keep = bool(self.keep_rows_of) and files.kind_of(out) == self.keep_rows_of
-        job = Job(config, self.storage, self.data, out, seeds, smoke=self.smoke, keep_model=keep, keep_rows=keep)
+        job = Job(
+            config,
+            self.storage,
+            self.data,
+            out,
+            seeds,
+            smoke=self.smoke,
+            keep_model=keep,
+            keep_rows=keep,
+            requirements=self.requirements,
+        )
         if self.workers > 1:
-            return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
+            needs = Needs(self.workers, self.gpus, self.cpus, self.min_workers)
+            return run_and_report(job, needs, report, self.nodes)
         torch.set_num_threads(max(1, int(self.cpus)))
         try:
-            return run(
-                config,
-                storage=job.storage,
-                data=job.data,
-                out=out,
-                stage_seeds=seeds,
-                report=report,
-                smoke=self.smoke,
-                keep_model=keep,
-                keep_rows=keep,
-                device="cpu" if self.gpus == 0 else None,
-            )
+            with required(job.requirements, gpu=self.gpus > 0):
+                return run(
+                    config,
+                    storage=job.storage,
+                    data=job.data,
+                    out=out,
+                    stage_seeds=seeds,
+                    report=report,
+                    smoke=self.smoke,
+                    keep_model=keep,
+                    keep_rows=keep,
+                    device="cpu" if self.gpus == 0 else None,
+                )
         finally:
             # The process goes on with other trials, and others may share its GPU.
             gc.collect()
@@ -81,6 +98,10 @@ class TrainSeed:
         """The same with as many workers as its space asks for, on what a slot gives each of them."""
         needs, gpus, cpus = needs_of(self.space), slots.gpus_per_worker, slots.cpus_per_worker
         return replace(self, workers=needs.workers, min_workers=needs.min_workers, gpus=gpus, cpus=cpus)
+
+    def on_nodes(self, nodes: str) -> TrainSeed:
+        """The same with workers only on machines whose label of Ray's id is so."""
+        return replace(self, nodes=nodes)
 
     def _seeds(self, seed: int) -> dict[str, Seed]:
         varies = self.space.config().varies

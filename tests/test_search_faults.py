@@ -1,0 +1,166 @@
+"""Machines of a cluster that cannot train, or vanish: no fault of a configuration, and no trial is lost by them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raymc.errors import MachineError
+from raymc.execution.driver import Slots, run_work
+from raymc.execution.live import Board
+from raymc.execution.requirements import Requirements
+from raymc.execution.train_seed import TrainSeed
+from raymc.execution.trial import Plan, Trainable
+from raymc.space.space import Space, make_space
+from raymc.study import files
+from raymc.study.manifest import load_data
+from raymc.study.objective import Objective
+from raymc.study.records import FAILED, FINISHED, SeedRun, Task
+from raymc.study.seed_queue import SeedQueue
+from tests.chaos.machines import PATIENCE, Machines, machines, wait_until
+from tests.search_fakes import FakeTrainable
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
+
+SLOTS = Slots(3, {"CPU": 1.0}, 0.0, 1.0, fixed=False)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machines]:
+    from ray import cloudpickle
+
+    import tests.test_search_faults as here
+
+    quick = {"RAY_health_check_period_ms": "500", "RAY_health_check_initial_delay_ms": "0"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in quick.items():
+            patch.setenv(name, value)
+        cloudpickle.register_pickle_by_value(here)
+        with machines() as cluster:
+            yield cluster
+        cloudpickle.unregister_pickle_by_value(here)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of samples, and one of other samples."""
+    folder = tmp_path_factory.mktemp("rows")
+    for seed, name in enumerate(("rows", "others")):
+        x = np.random.default_rng(seed).normal(size=(60, 4)).astype(np.float32)
+        np.savez(folder / f"{name}.npz", x=x + 5 * (np.arange(60) % 3)[:, None])
+    return folder
+
+
+def space_of(path: Path) -> Space:
+    content = {"method": "plain", "dataset": {"path": str(path)}, "preset": "kmeans", "fixed": {"n_clusters": 3}}
+    return make_space(path.parent / "space.yaml", content)
+
+
+class OfTheMachine(TrainSeed):
+    """Reads what this machine has in place of the driver's file: `FILE` in its environment says which."""
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        assert self.requirements is not None and self.space.own is not None
+        space = space_of(Path(os.environ.get("FILE", self.space.own.path)))
+        there = replace(self.requirements, config=space.config())
+        own = {name: value for name, value in vars(self).items() if name not in ("space", "requirements")}
+        return TrainSeed(space, **own, requirements=there)(params, seed, out, report)
+
+
+def run(queue: SeedQueue, trainable: Trainable, patience: float = 60.0) -> str:
+    shown = io.StringIO()
+    plan = Plan(queue.folder, queue.objective)
+    with pytest.MonkeyPatch.context() as patch, Board("test", "silhouette", queue.left, stream=shown) as board:
+        patch.setattr("raymc.execution.driver.WAIT_SECONDS", patience)
+        run_work(queue, {"": (plan, trainable)}, SLOTS, board)
+    return shown.getvalue()
+
+
+def ended(queue: SeedQueue, seed: int) -> SeedRun:
+    found = files.read_seed(queue.folder, Task("stability", 0, {}, (seed,), (seed,)), seed)
+    assert found is not None
+    return found
+
+
+def test_machines_that_cannot_train_are_kept_out_and_named_and_no_seed_fails(
+    cluster: Machines, rows: Path, tmp_path: Path
+) -> None:
+    """One has no data, one other samples, one another raymc: all seeds are trained by the fourth."""
+    another = tmp_path / "another"
+    another.mkdir()
+    (another / "sitecustomize.py").write_text(
+        "import sys, types\nsys.modules['raymc'] = types.ModuleType('raymc')\nsys.modules['raymc'].__version__ = '0.0.1'\n"
+    )
+    sick = {
+        cluster.add(FILE=str(rows / "absent.npz")): "no data there: .*absent.npz",
+        cluster.add(FILE=str(rows / "others.npz")): "the samples of .* are not those of the driver",
+        cluster.add(PYTHONPATH=f"{another}{os.pathsep}{os.environ['PYTHONPATH']}"): "it has raymc 0.0.1",
+    }
+    space = space_of(rows / "rows.npz")
+    dataset = load_data(space, "", str(tmp_path / "store"), smoke=False)
+    requirements = Requirements(space.config(), str(tmp_path / "store"), "", dataset.fingerprint)
+    trainable = OfTheMachine(space, str(tmp_path / "store"), "", 0, "", requirements=requirements)
+    queue = SeedQueue(tmp_path, "stability", Objective("silhouette"), {0: {}}, range(6))
+    with pytest.raises(MachineError, match="no machine is left that can train: .*absent.npz.*; .*; .*") as told:
+        run(queue, trainable, patience=2.0)
+    assert "\n" not in str(told.value) and told.value.exit_code == 3
+    assert not list(tmp_path.glob("runs/*/seed-*/result.json")), "each seed is still to be trained"
+
+    cluster.add()
+    queue = SeedQueue(tmp_path, "stability", Objective("silhouette"), {0: {}}, range(6))
+    shown = run(queue, trainable)
+    assert [ended(queue, seed).state for seed in range(6)] == [FINISHED] * 6, shown
+    lines = [line for line in shown.splitlines() if "gets no more trials" in line]
+    assert len(lines) == 3, shown
+    for node, why in sick.items():
+        (line,) = [line for line in lines if node[:8] in line]
+        assert line.startswith("machine ") and re.search(why, line), line
+        cluster.kill(node)
+
+
+class OnMachines(FakeTrainable):
+    """Notes where it is, then waits for its end, or for that of its machine."""
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        import ray
+
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / "nodes").open("a") as file:
+            file.write(f"{ray.get_runtime_context().get_node_id()}\n")
+        if seed == 1:
+            os._exit(1)
+        while seed == 0 and len((out / "nodes").read_text().split()) <= 4:
+            time.sleep(0.1)
+        return super().__call__(params, seed, out, report)
+
+
+def test_lost_machines_cost_a_training_nothing_and_lost_processes_a_few_tries(
+    cluster: Machines, tmp_path: Path
+) -> None:
+    """Seed 0 loses four machines and finishes; the process of seed 1 dies each time on a machine that lives on."""
+    cluster.fill(1)
+    queue = SeedQueue(tmp_path, "stability", Objective("acc"), {0: {}}, (0, 1))
+    places = files.seed_folder(tmp_path, "stability", 0, 0) / "nodes"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, queue, OnMachines())
+        for kills in range(4):
+            wait_until(lambda: places.exists() and len(places.read_text().split()) > kills, running)  # noqa: B023
+            cluster.add()
+            cluster.kill(places.read_text().split()[-1])
+        shown = running.result(PATIENCE)
+    assert ended(queue, 0).state == FINISHED, shown
+    assert len(places.read_text().split()) == 5
+    seed = ended(queue, 1)
+    assert seed.state == FAILED and str(seed.error).startswith("its process failed again and again: "), shown
+    tries = (files.seed_folder(tmp_path, "stability", 0, 1) / "nodes").read_text().split()
+    assert 4 <= len(tries) <= 5, "as many as before, and one that died with its machine"
