@@ -10,15 +10,18 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from raymc.errors import MachineError
+import raymc
+from raymc.errors import DivergedError, MachineError
 from raymc.execution.driver import Slots, run_work
+from raymc.execution.failures import SETTLE_SECONDS, Failures
 from raymc.execution.live import Board
-from raymc.execution.requirements import Requirements
+from raymc.execution.requirements import Requirements, required
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan, Trainable
 from raymc.space.space import Space, make_space
@@ -31,6 +34,8 @@ from tests.chaos.machines import PATIENCE, Machines, machines, wait_until
 from tests.search_fakes import FakeTrainable
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
+
+LOST = 2
 
 SLOTS = Slots(3, {"CPU": 1.0}, 0.0, 1.0, fixed=False)
 
@@ -98,8 +103,9 @@ def test_machines_that_cannot_train_are_kept_out_and_named_and_no_seed_fails(
     """One has no data, one other samples, one another raymc: all seeds are trained by the fourth."""
     another = tmp_path / "another"
     another.mkdir()
-    (another / "sitecustomize.py").write_text(
-        "import sys, types\nsys.modules['raymc'] = types.ModuleType('raymc')\nsys.modules['raymc'].__version__ = '0.0.1'\n"
+    (another / "sitecustomize.py").write_text(  # a package without any other module: none may be needed
+        "import sys, types\nsys.modules['raymc'] = types.ModuleType('raymc')\n"
+        "sys.modules['raymc'].__version__ = '0.0.1'\n"
     )
     sick = {
         cluster.add(FILE=str(rows / "absent.npz")): "no data there: .*absent.npz",
@@ -139,28 +145,75 @@ class OnMachines(FakeTrainable):
             file.write(f"{ray.get_runtime_context().get_node_id()}\n")
         if seed == 1:
             os._exit(1)
-        while seed == 0 and len((out / "nodes").read_text().split()) <= 4:
+        while seed == 0 and len((out / "nodes").read_text().split()) <= LOST:
             time.sleep(0.1)
         return super().__call__(params, seed, out, report)
 
 
 def test_lost_machines_cost_a_training_nothing_and_lost_processes_a_few_tries(
-    cluster: Machines, tmp_path: Path
+    cluster: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seed 0 loses four machines and finishes; the process of seed 1 dies each time on a machine that lives on."""
+    """Seed 0 loses two machines and finishes; the process of seed 1 dies each time on a machine that lives on."""
+    monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
     cluster.fill(1)
     queue = SeedQueue(tmp_path, "stability", Objective("acc"), {0: {}}, (0, 1))
     places = files.seed_folder(tmp_path, "stability", 0, 0) / "nodes"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run, queue, OnMachines())
-        for kills in range(4):
+        for kills in range(LOST):
             wait_until(lambda: places.exists() and len(places.read_text().split()) > kills, running)  # noqa: B023
             cluster.add()
             cluster.kill(places.read_text().split()[-1])
         shown = running.result(PATIENCE)
     assert ended(queue, 0).state == FINISHED, shown
-    assert len(places.read_text().split()) == 5
+    assert len(places.read_text().split()) == LOST + 1
     seed = ended(queue, 1)
     assert seed.state == FAILED and str(seed.error).startswith("its process failed again and again: "), shown
     tries = (files.seed_folder(tmp_path, "stability", 0, 1) / "nodes").read_text().split()
-    assert 4 <= len(tries) <= 5, "as many as before, and one that died with its machine"
+    assert 2 <= len(tries) <= 2 + LOST, "twice on machines that live on"
+
+
+def test_only_failures_on_machines_that_live_on_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("raymc.execution.failures.time", SimpleNamespace(monotonic=lambda: now[0]))
+    lost, crashed, unclear, early = Failures(), Failures(), Failures(), Failures()
+    for number in range(20):
+        lost.add({f"gone {number}"}, vague=True)
+        lost.add({"a", f"gone {number}"}, vague=False)
+        assert not lost.too_many({"a"})
+    for number in range(4):
+        for failures in (crashed, unclear, early):
+            failures.add(() if failures is early else {"a"}, vague=failures is unclear)
+        assert [one.too_many({"a"}) for one in (crashed, early)] == [number == 3] * 2
+    assert not unclear.too_many({"a"}), "Ray may not yet know that the machine is gone"
+    now[0] = SETTLE_SECONDS + 1
+    assert unclear.too_many({"a"}) and not unclear.too_many({"b"})
+
+
+def test_what_a_machine_lacks_is_said_before_a_training_and_after_one_that_went_wrong(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.npz"
+    path.write_bytes((rows / "rows.npz").read_bytes())
+    config = space_of(path).config()
+    sound = Requirements(config, str(tmp_path / "store"), None, None)
+    sound.check(gpu=False)
+    for changed, gpu, why in (
+        (replace(sound, version="9"), False, f"it has raymc {raymc.__version__}, and the driver has 9"),
+        (replace(sound, fingerprint="0/500"), False, "the samples of rows there are not those of the driver"),
+        (sound, True, "CUDA does not start there: torch sees no GPU"),
+    ):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        with pytest.raises(MachineError) as told:
+            changed.check(gpu)
+        assert str(told.value) == why
+    with pytest.raises(ZeroDivisionError), required(sound, gpu=False):
+        raise ZeroDivisionError  # of the training: the machine has all
+    with pytest.raises(MachineError, match="no data there: .*rows.npz is missing"), required(sound, gpu=False):
+        path.unlink()
+        raise FileNotFoundError(path)
+    with pytest.raises(DivergedError), required(replace(sound, config=space_of(rows / "rows.npz").config()), gpu=False):
+        monkeypatch.setattr("raymc.execution.requirements.FREE_BYTES", 2**60)
+        raise DivergedError("says enough")
+    with pytest.raises(MachineError, match=r"\d+ MiB are free in .*, and \d+ are needed"):
+        sound.check(gpu=False)

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from ray import cloudpickle
@@ -83,7 +84,7 @@ class TaskSearcher(Searcher):
         """A task's process failed: another one takes the task up, unless that happened too often."""
         task, row = self._tasks.pop(trial_id), self._rows.pop(trial_id, {})
         lines = str(error).strip().splitlines() if error else []
-        why = masked(lines[-1].strip()) if lines else "lost"
+        why = shorten(masked(lines[-1]), 160, placeholder=" …") if lines else "lost"
         failures = self._failures[f"{task.configuration} {task.name}"]
         failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
         if failures.too_many(alive_nodes()):

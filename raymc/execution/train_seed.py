@@ -36,8 +36,8 @@ class TrainSeed:
         base_seed: seed of the stages before `seeds_from`, the same for all seeds of the study.
         keep_rows_of: the kind of tasks whose trainings leave `labels.csv`, the embedding and `model/`, for a
             winner to be taken from; empty: none.
-        workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all). `nodes`: on
-            which machines, see `on_nodes`; empty: on any.
+        workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
+        nodes: on which machines workers may be, see `on_nodes`; empty: on any.
         requirements: what a machine must have; None: whatever it has.
     """
 
