@@ -67,6 +67,14 @@ class MachineError(RaymcError):
         return self.message
 
 
+class StageHeld(RaymcError):
+    """Another process is computing the stage `key`, which several workers would have to wait for."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
 class Interrupted(RaymcError):
     """The user stopped a command; the message is the command line that goes on from there."""
 

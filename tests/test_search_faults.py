@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,24 +19,32 @@ import pytest
 
 import raymc
 from raymc.errors import DivergedError, MachineError
-from raymc.execution.driver import Slots, run_work
+from raymc.execution.driver import WAITING, Slots, run_work
 from raymc.execution.failures import SETTLE_SECONDS, Failures
 from raymc.execution.live import Board
+from raymc.execution.relay import run_and_report
 from raymc.execution.requirements import Requirements, required
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan, Trainable
+from raymc.execution.worker import Needs
 from raymc.space.space import Space, make_space
+from raymc.storage.stage_store import Store
 from raymc.study import files
 from raymc.study.manifest import load_data
 from raymc.study.objective import Objective
 from raymc.study.records import FAILED, FINISHED, SeedRun, Task
 from raymc.study.seed_queue import SeedQueue
+from raymc.training.run import run as train
+from tests.chaos import node_kills
 from tests.chaos.machines import PATIENCE, Machines, machines, wait_until
 from tests.search_fakes import FakeTrainable
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
 
 LOST = 2
+
+HANGS = 15
+"""Seconds after which a worker counts as one that hangs."""
 
 SLOTS = Slots(3, {"CPU": 1.0}, 0.0, 1.0, fixed=False)
 
@@ -71,23 +80,25 @@ def space_of(path: Path) -> Space:
     return make_space(path.parent / "space.yaml", content)
 
 
-class OfTheMachine(TrainSeed):
+class OfTheMachine(Requirements):
     """Reads what this machine has in place of the driver's file: `FILE` in its environment says which."""
 
-    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
-        assert self.requirements is not None and self.space.own is not None
-        space = space_of(Path(os.environ.get("FILE", self.space.own.path)))
-        there = replace(self.requirements, config=space.config())
-        own = {name: value for name, value in vars(self).items() if name not in ("space", "requirements")}
-        return TrainSeed(space, **own, requirements=there)(params, seed, out, report)
+    def check(self, gpu: bool) -> None:
+        path = Path(os.environ.get("FILE", str(self.config.own and self.config.own.path)))
+        Requirements.check(Requirements(**vars(self) | {"config": space_of(path).config()}), gpu)
 
 
-def run(queue: SeedQueue, trainable: Trainable, patience: float = 60.0) -> str:
-    shown = io.StringIO()
-    plan = Plan(queue.folder, queue.objective)
+def run(
+    queue: SeedQueue,
+    trainable: Trainable,
+    patience: float = PATIENCE,
+    slots: Slots = SLOTS,
+    shown: io.StringIO | None = None,
+) -> str:
+    shown, plan = shown or io.StringIO(), Plan(queue.folder, queue.objective)
     with pytest.MonkeyPatch.context() as patch, Board("test", "silhouette", queue.left, stream=shown) as board:
         patch.setattr("raymc.execution.driver.WAIT_SECONDS", patience)
-        run_work(queue, {"": (plan, trainable)}, SLOTS, board)
+        run_work(queue, {"": (plan, trainable)}, slots, board)
     return shown.getvalue()
 
 
@@ -114,8 +125,8 @@ def test_machines_that_cannot_train_are_kept_out_and_named_and_no_seed_fails(
     }
     space = space_of(rows / "rows.npz")
     dataset = load_data(space, "", str(tmp_path / "store"), smoke=False)
-    requirements = Requirements(space.config(), str(tmp_path / "store"), "", dataset.fingerprint)
-    trainable = OfTheMachine(space, str(tmp_path / "store"), "", 0, "", requirements=requirements)
+    requirements = OfTheMachine(space.config(), str(tmp_path / "store"), "", dataset.fingerprint)
+    trainable = TrainSeed(space, str(tmp_path / "store"), "", 0, "", requirements=requirements)
     queue = SeedQueue(tmp_path, "stability", Objective("silhouette"), {0: {}}, range(6))
     with pytest.raises(MachineError, match="no machine is left that can train: .*absent.npz.*; .*; .*") as told:
         run(queue, trainable, patience=2.0)
@@ -132,6 +143,25 @@ def test_machines_that_cannot_train_are_kept_out_and_named_and_no_seed_fails(
         (line,) = [line for line in lines if node[:8] in line]
         assert line.startswith("machine ") and re.search(why, line), line
         cluster.kill(node)
+
+
+def test_workers_are_on_no_machine_that_cannot_train(cluster: Machines, rows: Path, tmp_path: Path) -> None:
+    """Of two machines for two workers one has no data: the training waits for a third, and is on that one then."""
+    cluster.fill(1)
+    sick = cluster.add(FILE=str(rows / "absent.npz"))
+    content = {"method": "nmce", "dataset": "digits", "fixed": node_kills.SMALL | {"pretrain.epochs": 1}}
+    space, store = make_space(tmp_path / "small.yaml", content), str(tmp_path / "store")
+    requirements = OfTheMachine(space_of(rows / "rows.npz").config(), store, None, None)
+    trainable = TrainSeed(space, store, "", 0, "", workers=2, requirements=requirements)
+    queue = SeedQueue(tmp_path, "stability", Objective("acc"), {0: {}}, (0,))
+    slots, shown = Slots(1, WAITING, 0.0, 1.0, fixed=False, least=2), io.StringIO()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, queue, trainable, slots=slots, shown=shown)
+        wait_until(lambda: f"(node {sick[:8]}) gets no more trials: no data there: " in shown.getvalue(), running)
+        cluster.add()
+        running.result(PATIENCE)
+    assert ended(queue, 0).state == FINISHED, shown.getvalue()
+    cluster.kill(sick)
 
 
 class OnMachines(FakeTrainable):
@@ -151,7 +181,7 @@ class OnMachines(FakeTrainable):
 
 
 def test_lost_machines_cost_a_training_nothing_and_lost_processes_a_few_tries(
-    cluster: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Seed 0 loses two machines and finishes; the process of seed 1 dies each time on a machine that lives on."""
     monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
@@ -165,6 +195,7 @@ def test_lost_machines_cost_a_training_nothing_and_lost_processes_a_few_tries(
             cluster.add()
             cluster.kill(places.read_text().split()[-1])
         shown = running.result(PATIENCE)
+    assert "did not complete" not in capfd.readouterr().err
     assert ended(queue, 0).state == FINISHED, shown
     assert len(places.read_text().split()) == LOST + 1
     seed = ended(queue, 1)
@@ -217,3 +248,55 @@ def test_what_a_machine_lacks_is_said_before_a_training_and_after_one_that_went_
         raise DivergedError("says enough")
     with pytest.raises(MachineError, match=r"\d+ MiB are free in .*, and \d+ are needed"):
         sound.check(gpu=False)
+
+
+class Troubled(Requirements):
+    """Patches its process: a held stage is waited for 1 s, a worker hangs once after its stage, evaluation is slow."""
+
+    def check(self, gpu: bool) -> None:
+        import torch.distributed as dist
+
+        from raymc.training import obtain, run
+
+        trained, finished, flag = run.obtain, run.finish, Path(self.storage) / "hung"
+
+        def hangs_once(*args: Any, **settings: Any) -> Any:
+            found = trained(*args, **settings)
+            if dist.get_rank() == 1 and not flag.exists():
+                flag.touch()
+                time.sleep(3600)
+            return found
+
+        def slow(*args: Any, **settings: Any) -> Any:
+            time.sleep(1.5 * HANGS)
+            return finished(*args, **settings)
+
+        obtain.HELD_SECONDS, run.obtain, run.finish = 1.0, hangs_once, slow
+
+
+def test_workers_that_hang_are_replaced_and_those_that_wait_are_not(
+    cluster: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage of two workers is in another process's hands; then one hangs; then one evaluates alone, for long."""
+    monkeypatch.setattr("raymc.execution.worker.COLLECTIVE_TIMEOUT", timedelta(seconds=HANGS))
+    monkeypatch.setenv("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", str(HANGS))
+    cluster.fill(2)
+    alone = node_kills.job(tmp_path / "alone")
+    settings = {"storage": alone.storage, "out": alone.out, "stage_seeds": alone.stage_seeds, "device": "cpu"}
+    expected = train(alone.config, **settings)
+    job = node_kills.job(tmp_path / "several")
+    requirements = Troubled(job.config, job.storage, None, None)
+    lease = Store(job.storage).lease(expected["stages"][0]["key"])
+    assert lease.try_acquire()
+    told: list[dict[str, Any]] = []
+    with lease, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_and_report, replace(job, requirements=requirements), Needs(2), told.append)
+        wait_until(lambda: sum(row["event"] == "stage_begin" for row in told) == 1, running)
+        time.sleep(5)
+        assert not running.done()
+        lease.__exit__()
+        result = running.result(PATIENCE)
+    held = [row for row in told if row["event"] == "held"]
+    assert held and held[0]["idle"] > 0 and (Path(job.storage) / "hung").exists()
+    assert result["metrics"]["acc"] == pytest.approx(expected["metrics"]["acc"])
+    assert node_kills.apart(node_kills.curve(job.out), node_kills.curve(alone.out)) < 1e-9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -167,6 +168,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from raymc.execution.searcher import TaskSearcher, Watch
 
     _keep_keys_here()
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists the trials whose tasks ran again
     search = TaskSearcher(work, board, slots.hold, 0.0 if slots.fixed else WAIT_SECONDS)
     with _folder() as folder:
         tuner = tune.Tuner(

@@ -113,15 +113,16 @@ OF_THE_PLACE = (Pruned, MachineError, torch.AcceleratorError)
 
 
 class Clock:
-    """The seconds of a training, and over them the mean number of its workers."""
+    """The seconds of a training, without those in which it had no workers, and the mean number of its workers."""
 
     def __init__(self) -> None:
+        self.idle = 0.0
         self._begun = self._noted = time.monotonic()
         self._worked = 0.0
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._begun - self.idle
 
     @property
     def workers(self) -> float | None:
@@ -183,6 +184,7 @@ class _TaskRun:
 
             def on_event(event: Row) -> None:
                 clock.note(event.pop("workers", None))
+                clock.idle += event.get("idle", 0.0)
                 log.append(event)
                 self._on_event(seed, event)
 

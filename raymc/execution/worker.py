@@ -22,7 +22,8 @@ from raymc.storage.objects import is_uri
 from raymc.storage.shared_folder import require_folder
 from raymc.training.checkpoints import find
 
-COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
+COLLECTIVE_TIMEOUT = timedelta(minutes=20)
+"""After that a worker that hangs is replaced; what one worker does alone may take longer, see `Workers.patient`."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None, node
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Seconds that it waits for places for the workers before it counts the machines anew (default 60).
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
+    # Workers report together, and wait there for one that hangs (default: for ever).
+    os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", str(int(COLLECTIVE_TIMEOUT.total_seconds())))
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as notes:
         trainer: Any = TorchTrainer(  # mypy reads the types of Ray Train's old version

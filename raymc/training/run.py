@@ -11,7 +11,7 @@ from torch import nn
 
 from raymc.config import Config
 from raymc.datasets import Dataset
-from raymc.distributed import Workers, broadcast_object
+from raymc.distributed import Workers
 from raymc.errors import CollapsedError, DeviceMemoryError
 from raymc.methods.base import Stage
 from raymc.rng import Seed
@@ -84,7 +84,7 @@ def _run(training: Training, out: Path, start_from: str | None, keep_model: bool
     if training.banked:
         _ = training.banked.data  # by all workers: the first one evaluates alone
     result = finish(training, model, out, records, curve, keep_model, keep_rows) if training.leads else None
-    result = broadcast_object(result, training.workers.group)
+    result = training.workers.broadcast(result)
     assert result is not None
     if result["metrics"]["clusters_used"] < 2 and not training.smoke:
         raise CollapsedError("all points fell into one cluster")
