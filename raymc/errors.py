@@ -54,7 +54,7 @@ class DeviceMemoryError(TrainingError):
 class MachineError(RaymcError):
     """A machine cannot train: it has no data, other samples, no CUDA, another raymc, no space. Others may be able to.
 
-    `node` is Ray's id of the machine, where it is not the one that raised this.
+    `node` is Ray's id of the machine, and `machine` its address, where it is told on another one.
     """
 
     exit_code = 3
@@ -64,7 +64,7 @@ class MachineError(RaymcError):
         self.message, self.node, self.machine = message, node, machine
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.machine}: {self.message}" if self.machine else self.message
 
 
 class StageHeld(RaymcError):

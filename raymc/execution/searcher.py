@@ -11,7 +11,7 @@ from textwrap import shorten
 from typing import Any
 
 from ray import cloudpickle
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -82,11 +82,14 @@ class TaskSearcher(Searcher):
 
     def failed(self, trial_id: str, error: Exception | None) -> None:
         """A task's process failed: another one takes the task up, unless that happened too often."""
-        task, row = self._tasks.pop(trial_id), self._rows.pop(trial_id, {})
+        task, row = self._tasks.pop(trial_id, None), self._rows.pop(trial_id, {})
+        if task is None:
+            return
         lines = str(error).strip().splitlines() if error else []
         why = shorten(masked(lines[-1]), 160, placeholder=" …") if lines else "lost"
         failures = self._failures[f"{task.configuration} {task.name}"]
-        failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
+        if not (isinstance(error, RayActorError) and error.preempted):
+            failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
         if failures.too_many(alive_nodes()):
             self.board.ended(task, self.work.ended(task, f"its process failed again and again: {why}"))
         else:
@@ -105,10 +108,12 @@ class TaskSearcher(Searcher):
     def check_machines(self) -> None:
         """Raises MachineError where none is left that can train, and has not been for a while."""
         now = time.monotonic()
-        if not self.unfit or now - self._looked < 1.0:
+        if now - self._looked < 1.0:
             return
         self._looked = now
-        if self.can_hold([resources for node, resources in alive_nodes().items() if node not in self.unfit]):
+        if not self.unfit or self.can_hold(
+            [resources for node, resources in alive_nodes().items() if node not in self.unfit]
+        ):
             self._able = now
         elif now - self._able >= self.patience:
             raise MachineError(f"no machine is left that can train: {'; '.join(dict.fromkeys(self.unfit.values()))}")

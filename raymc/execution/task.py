@@ -31,7 +31,7 @@ def work_on(payload: bytes, config: Mapping[str, Any], place: Mapping[str, str])
         _run(plan, task, trainable, report)
     except MachineError as error:
         where = {"node": error.node, "machine": error.machine} if error.node else {}
-        report({"state": UNFIT, "error": masked(str(error)), **where})
+        report({"state": UNFIT, "error": masked(error.message), **where})
     except StorageError as error:  # no other process would fare better: the search ends here
         report({"state": REFUSED, "error": str(error)})
 

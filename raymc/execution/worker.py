@@ -130,6 +130,7 @@ def _mentor() -> Any:
 
     A worker's machine that was lost is none, however often.
     """
+    from ray.exceptions import RayError
     from ray.train import UserCallback
 
     class Mentor(UserCallback):
@@ -143,7 +144,8 @@ def _mentor() -> Any:
             for error in worker_exceptions.values():
                 if isinstance(error, RaymcError):
                     raise error
-            self.failures.add(self.nodes, vague=True)  # workers that are left fail as well, by whatever error
+            lost = (RayError, RuntimeError, OSError)  # or what workers raise whose connection to a lost one ended
+            self.failures.add(self.nodes, all(isinstance(error, lost) for error in worker_exceptions.values()))
             if self.failures.too_many(alive_nodes()):
                 raise next(iter(worker_exceptions.values()))
 
