@@ -111,9 +111,8 @@ class TaskSearcher(Searcher):
         if now - self._looked < 1.0:
             return
         self._looked = now
-        if not self.unfit or self.can_hold(
-            [resources for node, resources in alive_nodes().items() if node not in self.unfit]
-        ):
+        left = [] if not self.unfit else [of for node, of in alive_nodes().items() if node not in self.unfit]
+        if not self.unfit or self.can_hold(left):
             self._able = now
         elif now - self._able >= self.patience:
             raise MachineError(f"no machine is left that can train: {'; '.join(dict.fromkeys(self.unfit.values()))}")

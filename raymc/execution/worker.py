@@ -25,6 +25,9 @@ from raymc.training.checkpoints import find
 COLLECTIVE_TIMEOUT = timedelta(minutes=20)
 """After that a worker that hangs is replaced; what one worker does alone may take longer, see `Workers.patient`."""
 
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What no lost machine raises."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -130,7 +133,6 @@ def _mentor() -> Any:
 
     A worker's machine that was lost is none, however often.
     """
-    from ray.exceptions import RayError
     from ray.train import UserCallback
 
     class Mentor(UserCallback):
@@ -144,8 +146,9 @@ def _mentor() -> Any:
             for error in worker_exceptions.values():
                 if isinstance(error, RaymcError):
                     raise error
-            lost = (RayError, RuntimeError, OSError)  # or what workers raise whose connection to a lost one ended
-            self.failures.add(self.nodes, all(isinstance(error, lost) for error in worker_exceptions.values()))
+            # Others may be what a lost machine leaves behind: workers whose connection to it ended.
+            sure = any(isinstance(error, BUGS) for error in worker_exceptions.values())
+            self.failures.add(self.nodes, vague=not sure)
             if self.failures.too_many(alive_nodes()):
                 raise next(iter(worker_exceptions.values()))
 
