@@ -149,7 +149,7 @@ def test_workers_are_on_no_machine_that_cannot_train(cluster: Machines, rows: Pa
     """Of two machines for two workers one has no data: the training waits for a third, and is on that one then."""
     cluster.fill(1)
     sick = cluster.add(FILE=str(rows / "absent.npz"))
-    content = {"method": "nmce", "dataset": "digits", "fixed": node_kills.SMALL | {"pretrain.epochs": 1}}
+    content = {"method": "nmce", "dataset": "digits", "fixed": node_kills.SMALL}
     space, store = make_space(tmp_path / "small.yaml", content), str(tmp_path / "store")
     requirements = OfTheMachine(space_of(rows / "rows.npz").config(), store, None, None)
     trainable = TrainSeed(space, store, "", 0, "", workers=2, requirements=requirements)
