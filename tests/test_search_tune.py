@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
-from raymc.errors import InputError, StorageLostError, TrainingError
+from raymc.errors import MachineError, StorageLostError, TrainingError
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
@@ -138,14 +138,14 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
     assert (seeds / "seed-0" / "pids").read_text() != (seeds / "seed-1" / "pids").read_text()
 
 
-def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
+def test_the_only_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
     queue = make_queue(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
     elsewhere = Plan(tmp_path / "elsewhere", Objective("acc"), "none")
-    with Board("test", "acc", queue.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
+    with Board("test", "acc", queue.left, stream=io.StringIO()) as board, pytest.raises(MachineError) as told:
         run_work(queue, {"": (elsewhere, Watched())}, slots, board)
     assert re.fullmatch(
-        rf"{tmp_path}/elsewhere is not on [\d.]+: the storage must be a folder that .*", str(told.value)
+        rf"no machine is left .*: [\d.]+: {tmp_path}/elsewhere is not there: the storage must .*", str(told.value)
     )
     assert not (tmp_path / "elsewhere").exists()
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
