@@ -55,7 +55,7 @@ def cluster() -> Iterator[Machines]:
 
     import tests.test_search_faults as here
 
-    quick = {"RAY_health_check_period_ms": "500", "RAY_health_check_initial_delay_ms": "0"}
+    quick = {"RAY_health_check_period_ms": "1500", "RAY_health_check_initial_delay_ms": "0"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in quick.items():
             patch.setenv(name, value)
