@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from raymc import __version__
-from raymc.errors import InputError, Interrupted, RaymcError, storage_error
+from raymc.errors import InputError, Interrupted, RaymcError, storage_error, surroundings_error
 from raymc.masking import masked
 from raymc.program import is_script
 
@@ -144,7 +144,7 @@ def _execute(parser: argparse.ArgumentParser, run: Run, argv: list[str] | None) 
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
     except Exception as error:
-        if (refused := storage_error(error)) is not None:
+        if (refused := storage_error(error) or surroundings_error(error)) is not None:
             print(masked(_line(refused)), file=sys.stderr)
             return refused.exit_code
         print(masked(traceback.format_exc()), end="", file=sys.stderr)

@@ -1,6 +1,8 @@
 """The errors that raymc raises on purpose, each with the exit code that a command ends with."""
 
 import errno
+import os
+import re
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +25,7 @@ class InputError(RaymcError):
 
 
 class StorageError(InputError):
-    """A file cannot be written or read: a full disk, a read-only one, a missing permission. What is there stays."""
+    """A file cannot be written or read: a full or read-only disk, no permission, too many open. What is there stays."""
 
 
 class StorageLostError(RaymcError):
@@ -99,7 +101,7 @@ def unwritable_storage(folder: object, error: OSError) -> InputError:
     )
 
 
-REFUSALS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE".split()}
+REFUSALS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE EMFILE ENFILE".split()}
 DATABASE_REFUSALS = ("disk is full", "readonly database", "unable to open database file", "disk I/O error")
 
 
@@ -119,4 +121,16 @@ def storage_error(error: BaseException, place: object = None) -> StorageError | 
         if isinstance(found, sqlite3.OperationalError) and any(words in str(found) for words in DATABASE_REFUSALS):
             return StorageError(f"{where}{found}")
         found = found.__cause__ or found.__context__
+    return None
+
+
+def surroundings_error(error: BaseException) -> InputError | None:
+    """`error` as an InputError where there is no home folder, of this user or of `~name`, or no working folder."""
+    if isinstance(error, RuntimeError) and re.search("determine (the )?home directory", str(error)):
+        return InputError("no home folder: set HOME to a folder, and write out paths that begin with ~")
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return InputError("the working folder is gone: go to one that exists")
     return None

@@ -159,6 +159,8 @@ class FakeTracker:
     begun: list[dict[str, Any]] = []  # noqa: RUF012
     artifacts: list[tuple[str, str]] = []  # noqa: RUF012
 
+    refusal: str | None = None
+
     def __init__(self, folder: Path, **facts: Any) -> None:
         assert folder.is_dir()
         self.begun.append(facts)

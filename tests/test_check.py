@@ -37,7 +37,7 @@ def test_a_good_space_takes_its_steps(capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_point_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     space = load_space("nmce_digits")
     seen: list[Any] = []
-    monkeypatch.setattr(check, "one_step", lambda config, dataset: seen.append(config))
+    monkeypatch.setattr("raymc.training.smoke.one_step", lambda config, dataset: seen.append(config))
     titles = check.take_steps(space, load("digits"))
     assert titles[:3] == ["preset", "low", "high"] and len(titles) == len(set(titles))
     wanted = {title: space.config(params=point) for title, point in space.corners().items()}
@@ -77,7 +77,7 @@ def test_a_point_that_does_not_train_makes_a_space_invalid(
         if config == wrong:
             raise DivergedError("stage heads: the loss is not finite")
 
-    monkeypatch.setattr(check, "one_step", one_step)
+    monkeypatch.setattr("raymc.training.smoke.one_step", one_step)
     assert checked("nmce_digits") == 2
     told = capsys.readouterr().out
     assert "nmce_digits  INVALID  at high (" in told and "the loss is not finite" in told
@@ -105,7 +105,7 @@ def test_all_spaces_by_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         return {"name": name, "valid": True, "stepped": False, "why": "not looked at", "remarks": []}
 
     monkeypatch.setattr(check, "examine", examine)
-    monkeypatch.setattr(check, "matrix", lambda data, out: print("the matrix", file=out) or [])
+    monkeypatch.setattr(check, "_matrix", lambda data, out: print("the matrix", file=out) or [])
     assert checked() == 0
     assert asked == space_names()
     lines = capsys.readouterr().out.splitlines()

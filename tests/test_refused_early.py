@@ -42,6 +42,8 @@ def test_a_study_that_is_called_like_a_space_is_taken_and_that_is_said(
 def test_a_name_that_is_none_costs_no_large_import(tmp_path: Path) -> None:
     (tmp_path / "studies/some").mkdir(parents=True)
     (tmp_path / "studies/some/study.json").write_text('{"space": {"name": "mlc_digits"}}')
+    torn = str(tmp_path / "torn.yaml")
+    Path(torn).write_text("method: plain\ndataset: digits\nspace: [\n")
     lines = {
         ("studies", "delete", "sone"): "no study sone in",
         ("studies", "show", "sone"): "did you mean some?",
@@ -52,9 +54,28 @@ def test_a_name_that_is_none_costs_no_large_import(tmp_path: Path) -> None:
         ("tune", "mlc_digits", "--resume=auto"): "--resume=auto needs --name",
         ("train", "sone"): "is called sone; did you mean some?",
         ("stability", "sone"): "is called sone; did you mean some?",
+        ("stability", "mlc_digits", "--vs", "hdbscn"): "is called hdbscn; did you mean hdbscan",
+        ("tune", torn): f"{torn}: line 4: ",
+        ("train", torn): f"{torn}: line 4: ",
+        ("stability", torn): f"{torn}: line 4: ",
+        ("checkpoint", torn, "--out", "x"): f"{torn}: line 4: ",
+        ("train", "mlc_digits", "heads.eta"): "heads.eta",
+        ("cluster", "none.csv"): "none.csv is missing; expected: ",
+        ("embed", "none.csv", "--encoder", "y"): "none.csv is missing; expected: ",
+        ("embed", "x", "--encoder", "y", "--out", "z.csv"): "--out z.csv: expected: ",
+        ("embed", "x", "--encoder", "y", "--precision", "z"): "--precision: invalid choice",
+        ("data", "get"): "get: which dataset?",
     }
-    words = json.dumps([[*line, "--storage", str(tmp_path)] for line in lines])
+    words = json.dumps([[*line, *([] if line[0] == "data" else ["--storage", str(tmp_path)])] for line in lines])
     done = subprocess.run([sys.executable, "-c", SCRIPT, words], capture_output=True, text=True, check=True)
     told = done.stderr.splitlines()
     for command, found, said in zip(lines, done.stdout.splitlines(), told, strict=True):
         assert json.loads(found) == [2, []] and lines[command] in said, (command, found, said)
+
+
+def test_what_is_named_without_its_module_is_what_that_has() -> None:
+    from raymc.commands import embed
+    from raymc.stability.configurations import PLAIN
+    from raymc.training.features.stage import TYPES
+
+    assert stability.PLAIN == tuple(PLAIN) and embed.PRECISIONS == tuple(TYPES)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.mlflow_server import wait_for
-from tests.server_process import free_port
+from tests.server_process import ServerProcess, free_port
 
 ROWS, STORE = "my rows.csv", "it's a store"
 SPACE = f"""
@@ -132,12 +132,13 @@ def test_what_a_search_prints_goes_on_and_reproduces(user: User) -> None:
     served = re.search(r"<code>([^<]*mlflow ui [^<]*)</code>", (page / "index.html").read_text())
     assert served is not None
     port = free_port()
-    server = user.start(f"exec {unescape(served[1])} --port {port} --workers 1", user.home)
+    server = ServerProcess(user.home / "served.log")
+    line = f"{unescape(served[1])} --port {port} --workers 1"
+    server.start(["/bin/sh", "-c", line], user.home)
     try:
-        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), 120)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), 240)
     finally:
-        server.terminate()
-        server.communicate()
+        server.kill()  # with its workers
 
 
 @pytest.mark.slow

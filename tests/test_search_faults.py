@@ -256,9 +256,9 @@ class Troubled(Requirements):
     def check(self, gpu: bool) -> None:
         import torch.distributed as dist
 
-        from raymc.training import obtain, run
+        from raymc.training import evaluate, obtain, run
 
-        trained, finished, flag = run.obtain, run.finish, Path(self.storage) / "hung"
+        trained, evaluated, flag = run.obtain, evaluate.final_metrics, Path(self.storage) / "hung"
 
         def hangs_once(*args: Any, **settings: Any) -> Any:
             found = trained(*args, **settings)
@@ -269,9 +269,9 @@ class Troubled(Requirements):
 
         def slow(*args: Any, **settings: Any) -> Any:
             time.sleep(1.5 * HANGS)
-            return finished(*args, **settings)
+            return evaluated(*args, **settings)
 
-        obtain.HELD_SECONDS, run.obtain, run.finish = 1.0, hangs_once, slow
+        obtain.HELD_SECONDS, run.obtain, evaluate.final_metrics = 1.0, hangs_once, slow
 
 
 def test_workers_that_hang_are_replaced_and_those_that_wait_are_not(

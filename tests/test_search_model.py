@@ -135,7 +135,7 @@ def test_a_studys_winner_is_registered_and_labels_new_rows(tmp_path: Path, capsy
     study = tmp_path / "store" / "studies" / "won"
     study.mkdir(parents=True)
     (study / "study.json").write_text("{}")
-    tracker: Any = SimpleNamespace(run_ids=lambda: {"confirm-0003": found["run_id"]})
+    tracker: Any = SimpleNamespace(run_ids=lambda: {"confirm-0003": found["run_id"]}, refusal=None)
     picked = {"trial": 3, "seed": 0}
     assert log_winner(study, picked, tracker, found["tracking_uri"], "won") == {}
     assert f"--register won: the study has no {study / 'winner' / 'model'}" in capsys.readouterr().err
@@ -145,7 +145,7 @@ def test_a_studys_winner_is_registered_and_labels_new_rows(tmp_path: Path, capsy
     model_files.copy(tmp_path / "rows" / "model", study / "winner" / "model")
     logged = log_winner(study, picked, tracker, found["tracking_uri"], "won")
     assert logged == {"model_id": found["model_id"], "registered": {"name": "won", "version": 1}}
-    silent: Any = SimpleNamespace(run_ids=dict)
+    silent: Any = SimpleNamespace(run_ids=dict, refusal=None)
     assert log_winner(study, picked, silent, found["tracking_uri"], None) == {}
     assert "it has not answered" in capsys.readouterr().err
     code, out, told = run(capsys, predict, *words, "--json")

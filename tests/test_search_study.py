@@ -156,6 +156,8 @@ def test_an_interrupted_study_says_what_resumes_it_and_keeps_its_count(run_with:
     with pytest.raises(Interrupted) as stopped:
         tune(_request(trials=3, concurrent=1, tracking_uri="sqlite:///my runs.db"))
     words = shlex.split(str(stopped.value))
+    assert words[:3] == ["cd", str(Path.cwd()), "&&"]
+    words = words[words.index(sys.executable) :]
     assert words[:3] == [sys.executable, "-m", "raymc.tune"], "whatever environment the shell has"
     assert words[3:6] == [str(Path("mine.yaml").resolve()), "--name", "s"] and "--resume" in words
     assert words[words.index("--tracking-uri") + 1] == "sqlite:///my runs.db"

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
-from raymc.errors import MachineError, StorageLostError, TrainingError
+from raymc.errors import InputError, MachineError, RaymcError, StorageLostError, TrainingError
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
@@ -225,3 +225,59 @@ def test_a_folder_that_is_removed_ends_the_search_in_one_line_and_is_not_made_an
 def test_an_error_in_a_folder_that_is_there_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other"), locked(tmp_path), attended(tmp_path):
         raise ValueError("other")
+
+
+LACKING = r"no machine is left that can train: [\d.]+: a package is missing or broken: libcudnn.*"
+
+
+def _absent() -> None:
+    raise ImportError("libcudnn.so.9: cannot open shared object file")
+
+
+def _load(driver: int, absent: bool) -> FakeTrainable:
+    if os.getpid() != driver:
+        _absent() if absent else int("x")
+    return Unloadable(absent)
+
+
+class Unloadable(FakeTrainable):
+    """A worker cannot load it: its process fails before the task begins."""
+
+    def __init__(self, absent: bool) -> None:
+        super().__init__()
+        self.absent = absent
+
+    def __reduce__(self) -> Any:
+        return _load, (os.getpid(), self.absent)
+
+
+class Torn(FakeTrainable):
+    """Needs in its training what its machine lacks."""
+
+    def __call__(self, params: Mapping[str, Any], seed: int, out: Path, report: Any) -> dict[str, Any]:
+        _absent()
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "error", "told"),
+    [
+        (Unloadable(absent=True), MachineError, LACKING),
+        (Unloadable(absent=False), InputError, "the trials' processes do not start: ValueError: .*'x'"),
+        (Torn(), MachineError, LACKING),
+    ],
+)
+def test_what_a_machine_lacks_is_not_charged_to_the_trial(
+    trainable: FakeTrainable,
+    error: type[RaymcError],
+    told: str,
+    tmp_path: Path,
+    slots: Slots,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
+    queue = make_queue(tmp_path, new_study(), trials=2, top=1, fresh=(1000,))
+    with pytest.raises(error) as found:
+        _run(queue, trainable, slots)
+    assert re.fullmatch(told, str(found.value))
+    assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"

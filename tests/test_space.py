@@ -19,9 +19,9 @@ from raymc.former_keys import say_once
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
 from raymc.space import docs as space_docs
-from raymc.space.format import parse_yaml
 from raymc.space.seeds import remarks, seeds_from
 from raymc.space.space import Space, load_space, space_names
+from raymc.space.yaml_text import parse_yaml
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 SHIPPED = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
+import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import NDArray
 from torch import Tensor

@@ -6,7 +6,7 @@ Shapes: n points, d features, m coefficients kept of each code.
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
+import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import NDArray
 from torch import Tensor

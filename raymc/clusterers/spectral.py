@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
-import scipy.sparse.linalg
+import scipy  # its parts are loaded where they are first used
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -120,5 +118,7 @@ def _leading_eigenvectors(matrix: Any, k: int, seed: int) -> Array:
         start = np.random.default_rng(seed).uniform(0.5, 1.0, n)
         # To the last digit: with fewer, copies of an eigenvalue that several clusters share are missed.
         ncv = min(n - 1, max(2 * k + 1 if is_dense else 4 * k, 64))
-        _, vectors = scipy.sparse.linalg.eigsh(matrix, k, which="LA", v0=start, ncv=ncv)
+        from scipy.sparse.linalg import eigsh
+
+        _, vectors = eigsh(matrix, k, which="LA", v0=start, ncv=ncv)
     return np.asarray(vectors, dtype=np.float64)

@@ -7,7 +7,7 @@ it. Shapes: n points, d features, b points whose codes are computed at a time, m
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
+import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import NDArray
 from torch import Tensor

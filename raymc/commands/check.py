@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from raymc.cli import Parser, make_parser, results, storage_root
-from raymc.commands.matrix import matrix
-from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
-from raymc.methods.base import Facts
-from raymc.space.seeds import remarks
-from raymc.space.space import Space, load_space, space_names
+from raymc.space.names import checked_space, space_names
 from raymc.study.words import configured
-from raymc.training.features.data import Setting, load_data
-from raymc.training.smoke import one_step
+
+if TYPE_CHECKING:
+    from raymc.datasets import Dataset
+    from raymc.space.space import Space
 
 
 def parser() -> Parser:
@@ -42,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.matrix:
         if args.spaces:
             raise InputError("--matrix is of all methods and datasets; leave out the names of spaces")
-        return {"spaces": [], "matrix": matrix(args.data, out)}
+        return {"spaces": [], "matrix": _matrix(args.data, out)}
     names = args.spaces or space_names()
     width = max(map(len, names))
     found = []
@@ -55,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:{width}}  {word:7}  {words} ({time.monotonic() - begun:.1f} s)", file=out, flush=True)
         for remark in verdict["remarks"]:
             print(f"{'':{width}}  note     {remark}", file=out, flush=True)
-    result: dict[str, Any] = {"spaces": found} | ({} if args.spaces else {"matrix": matrix(args.data, out)})
+    result: dict[str, Any] = {"spaces": found} | ({} if args.spaces else {"matrix": _matrix(args.data, out)})
     wrong = [verdict["name"] for verdict in found if not verdict["valid"]]
     if wrong:
         error = InputError(f"{len(wrong)} of {len(found)} spaces are invalid: {', '.join(wrong)}")
@@ -64,13 +62,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _matrix(data: str | None, out: TextIO) -> list[dict[str, Any]]:
+    from raymc.commands.matrix import matrix
+
+    return matrix(data, out)
+
+
 def examine(name: str, data: str | None, storage: str) -> dict[str, Any]:
     """What there is to say of one space: `valid`, `stepped`, at which `points`, and `why` not."""
     verdict: dict[str, Any] = {"name": name, "valid": False, "stepped": False, "why": None, "points": [], "remarks": []}
     try:
+        checked_space(name)  # what is wrong here is said before torch is imported
+        from raymc.space.space import load_space
+
         space = load_space(name)
     except InputError as error:
         return verdict | {"why": str(error)}
+    from raymc.methods.base import Facts
+    from raymc.space.seeds import remarks
+    from raymc.training.features.data import Setting, load_data
+
     verdict |= {"name": space.name, "remarks": remarks(space)}
     try:
         # Of an encoder's features a few are enough for one step.
@@ -94,6 +105,8 @@ def take_steps(space: Space, dataset: Dataset) -> list[str]:
 
     Raises InputError or TrainingError that names the point.
     """
+    from raymc.training.smoke import one_step
+
     tried = []
     done = []
     for title, point in space.corners().items():

@@ -13,16 +13,8 @@ from typing import Any
 
 from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import parse_overrides
-from raymc.datasets import data_root
 from raymc.errors import InputError
-from raymc.methods import METHODS
-from raymc.space.names import word_of
-from raymc.space.sized import sized
-from raymc.space.space import load_space
-from raymc.training.checkpoints.export import export
-from raymc.training.checkpoints.model_card import lacking
-from raymc.training.features.data import Setting
-from raymc.training.stages import seeds_of
+from raymc.space.names import checked_space, word_of
 
 
 def parser() -> Parser:
@@ -40,7 +32,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the checkpoint, print where it is, and return what `--json` prints."""
     if args.smoke:
         raise InputError("--smoke: weights of a shortened training are no start for anyone; leave it out")
-    space = load_space(args.space).pinned(parse_overrides(args.overrides))
+    overrides = parse_overrides(args.overrides)
+    checked_space(args.space)  # what is wrong with it is said before torch is imported
+    from raymc.datasets import data_root
+    from raymc.methods import METHODS
+    from raymc.space.sized import sized
+    from raymc.space.space import load_space
+    from raymc.training.checkpoints.export import export
+    from raymc.training.checkpoints.model_card import lacking
+    from raymc.training.features.data import Setting
+    from raymc.training.stages import seeds_of
+
+    space = load_space(args.space).pinned(overrides)
     space = sized(space, str(data_root(args.data)), Setting(storage_root(args)))
     config = space.config({} if args.seed is None else {"seed": args.seed})
     trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]

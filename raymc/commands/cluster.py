@@ -9,7 +9,6 @@ from typing import Any
 
 from raymc.cli import Parser, make_parser, results, storage_root
 from raymc.config import BareKeys, parse_overrides
-from raymc.datasets import data_root
 from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.execution.address import check_address
 from raymc.program import same_command
@@ -42,7 +41,10 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the methods, write the files, print the choice, and return what `--json` prints."""
     clusters = number_of_clusters(args.clusters)
+    if (path := Path(args.source).expanduser()).suffix and not path.exists():
+        raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
     check_address(args.address)
+    from raymc.datasets import data_root
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raymc.cli import make_parser, results
-from raymc.datasets.base import data_root
-from raymc.datasets.catalogue import SOURCES, source_of
-from raymc.datasets.fetch import fetch
-from raymc.datasets.source import Source
 from raymc.errors import InputError
 from raymc.program import command_line
-from raymc.reporting.aligned import aligned
+
+if TYPE_CHECKING:
+    from raymc.datasets.source import Source
 
 HEAD = ("name", "samples", "classes", "shape", "present", "files belong in")
 
@@ -28,16 +26,19 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what `args` say; the answer in words goes to standard error where `--json` has standard output."""
+    if args.action == "list" and args.name is not None:
+        raise InputError(f"list takes no name; to look at one dataset: check {args.name}")
+    if args.action != "list" and args.name is None:
+        raise InputError(f"{args.action}: which dataset? ({command_line('data', ['list'])} lists them)")
+    from raymc.datasets.base import data_root
+    from raymc.datasets.catalogue import SOURCES, source_of
+
     root = data_root(args.data)
     out = results(args)
     if args.action == "list":
-        if args.name is not None:
-            raise InputError(f"list takes no name; to look at one dataset: check {args.name}")
         rows = [_row(source, root) for source in SOURCES.values()]
         print(_table(rows, root), file=out)
         return {"root": str(root), "datasets": rows}
-    if args.name is None:
-        raise InputError(f"{args.action}: which dataset? ({_line(root, 'list')} lists them)")
     source = source_of(args.name)
     result = _check(source, root) if args.action == "check" else _get(source, root)
     print(result.pop("words"), file=out)
@@ -60,6 +61,8 @@ def _row(source: Source, root: Path) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]], root: Path) -> str:
+    from raymc.reporting.aligned import aligned
+
     cells = [HEAD]
     for row in rows:
         size = " + ".join(map(str, row["samples"]))
@@ -88,6 +91,8 @@ def _check(source: Source, root: Path) -> dict[str, Any]:
 
 
 def _get(source: Source, root: Path) -> dict[str, Any]:
+    from raymc.datasets.fetch import fetch
+
     before = source.found(root)
     place = fetch(source, root)
     if place is None:

@@ -20,6 +20,9 @@ from raymc.study.records import Row
 if TYPE_CHECKING:
     from raymc.stability.request import StabilityRequest
 
+PLAIN = ("kmeans", "gmm", "spectral", "agglomerative", "hdbscan", "turtle")
+"""What `raymc.stability.configurations` knows by name, without importing it."""
+
 
 def parser() -> Parser:
     """The options of `stability`."""
@@ -32,7 +35,7 @@ def parser() -> Parser:
         default=[],
         metavar="SPACE|STUDY|PLAIN",
         help="run this one on the same seeds too and compare; may be given again. KEY=VALUE goes to all that know KEY. "
-        "A plain method by name, on the same samples: kmeans, gmm, spectral, agglomerative, hdbscan, turtle",
+        f"A plain method by name, on the same samples: {', '.join(PLAIN)}",
     )
     parser.add_argument("--table", metavar="NAME", help="run what is not yet run of a paper's table, e.g. gcml1")
     parser.add_argument(
@@ -67,6 +70,8 @@ def run(args: argparse.Namespace) -> Row:
     overrides, storage = parse_overrides(words if args.table else args.overrides), storage_root(args)
     if not args.table:
         check_target(args.target, storage)  # what is wrong with it is said before torch is imported
+        for other in args.vs:
+            check_target(other, storage, PLAIN)
         for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
             print(line, file=sys.stderr)
     check_address(args.address)

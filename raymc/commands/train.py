@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.cli import Parser, make_parser, storage_root
+from raymc.config import parse_overrides
 from raymc.execution.address import check_address
 from raymc.study.names import check_target, shadowed_space
 
@@ -30,9 +31,14 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, print where the results are, and return what `--json` prints."""
     storage = storage_root(args)
-    check_target(args.space, storage)  # what is wrong with it is said before torch is imported
+    is_study = check_target(args.space, storage)  # what is wrong with it is said before torch is imported
+    overrides = parse_overrides(args.overrides)
     if line := shadowed_space(args.space, storage):
         print(line, file=sys.stderr)
+    if not is_study:
+        from raymc.space.space import load_space
+
+        load_space(args.space).pinned(overrides)  # and what is wrong here before all that training takes
     check_address(args.address)
     from raymc.commands.training import train_one
 

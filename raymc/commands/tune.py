@@ -12,7 +12,7 @@ from raymc.config import parse_overrides
 from raymc.errors import InputError
 from raymc.execution.address import check_address
 from raymc.execution.room import check_workers
-from raymc.space.names import find_space
+from raymc.space.names import checked_space
 from raymc.space.pruner import PRUNERS
 from raymc.space.sampler import SAMPLERS
 from raymc.study.names import find_study, newest_study, study_names
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Search, print the outcome, and return what `--json` prints."""
     overrides, storage = parse_overrides(args.overrides), storage_root(args)
     if not args.resume:
-        find_space(args.space)
+        checked_space(args.space)
     resume = args.resume is True or (args.resume == "auto" and _begun(args.name, storage))
     if args.resume is True:  # what there is not is said as early
         find_study(storage, args.name) if args.name else newest_study(storage, Path(args.space).stem)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from raymc.errors import InputError
-from raymc.execution.ray_internals import START_TIMED_OUT, on_loopback, own_output
+from raymc.execution.ray_internals import START_TIMED_OUT, installed_first, on_loopback, own_output
+from raymc.execution.session_folder import plasma_folder, session_folder
 
 STARTS = 3
 """How often a start is tried: Ray gives its processes 30 seconds, which a busy machine may exceed."""
@@ -42,7 +43,7 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     Inside another such block it is that one's: Ray may end a process that stops it and starts it again.
     `dashboard` is needed where Ray Train runs under Tune (it frees the resources of stopped trials through it). A
     cluster's processes, which were started in environments of their own, get ENVIRONMENT as it is in this one.
-    Raises InputError when no cluster answers at `address`.
+    Raises InputError when no cluster answers at `address`, StorageError where Ray has no folder for its session.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -52,9 +53,13 @@ def ray_session(address: str | None, dashboard: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with nullcontext() if address else on_loopback(), own_output():
+    with (
+        nullcontext("") if address else session_folder() as folder,
+        nullcontext() if address else on_loopback(),
+        own_output(),
+    ):
         with _own_sigterm():
-            _join(address) if address else _start(dashboard)
+            _join(address) if address else _start(dashboard, folder)
         try:
             yield
         finally:
@@ -88,12 +93,18 @@ def _join(address: str) -> None:
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # `ray job submit` may name the same variables
     sent = {name: os.environ[name] for name in (*ENVIRONMENT, "DO_NOT_TRACK") if name in os.environ}
     try:
-        ray.init(address, runtime_env={"env_vars": sent}, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address,
+            runtime_env={"env_vars": sent},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            job_config=installed_first(),
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {error}") from error
 
 
-def _start(dashboard: bool) -> None:
+def _start(dashboard: bool, folder: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -106,6 +117,9 @@ def _start(dashboard: bool) -> None:
                 object_store_memory=OBJECT_STORE,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _temp_dir=folder,
+                _plasma_directory=plasma_folder(folder),
+                job_config=installed_first(),
             )
             return
         except Exception as error:

@@ -144,10 +144,15 @@ def quiet_environment() -> None:
     """Settings that Ray reads when it is imported or started, here and in its workers."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Not the working folder, which an empty part of it stands for: a torch.py there would take torch's place.
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", os.getcwd())]
     root = Path(raymc.__file__).parents[1]
     if root.name != "site-packages":  # not installed: Ray's workers must find this folder too
-        before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = f"{root}{os.pathsep}{before}" if before else str(root)
+        places.insert(0, str(root))
+    if places:
+        os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    else:
+        os.environ.pop("PYTHONPATH", None)
 
 
 def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
@@ -228,17 +233,22 @@ def _tune_function(trainings: Trainings) -> Callable[[Row], None]:
         import ray
         from ray import tune
 
-        import raymc
-
         address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         place = {"node": ray.get_runtime_context().get_node_id(), "machine": address}
-        if raymc.__version__ != version:
-            error = f"it has raymc {raymc.__version__}, and the driver has {version}"
-            tune.report({**place, "state": unfit, "error": error})
-            return
-        from raymc.execution.task import work_on
+        error = ""
+        try:
+            import raymc
 
-        work_on(payload, config, place)
+            if raymc.__version__ == version:
+                from raymc.execution.task import work_on
+            else:
+                error = f"it has raymc {raymc.__version__}, and the driver has {version}"
+        except ImportError as absent:
+            error = f"a package is missing or broken: {' '.join(str(absent).split())}"
+        if error:
+            tune.report({**place, "state": unfit, "error": error})
+        else:
+            work_on(payload, config, place)
 
     return raymc_task
 

@@ -7,7 +7,7 @@ bound of `ray` in pyproject.toml is moved (`make requirements`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,25 @@ def keep_here(names: Set[str]) -> None:
     from ray.tune.execution import class_cache
 
     class_cache.ENV_VARS_TO_PROPAGATE -= names
+
+
+class _SearchPath(list[str]):
+    """What Ray puts before the installed packages of workers: not the working folder, which may hold a `torch.py`.
+
+    A net of the user's is found there all the same (`raymc.nets.user_nets`).
+    """
+
+    def extend(self, folders: Iterable[str]) -> None:
+        super().extend(folder for folder in folders if folder != os.getcwd())
+
+
+def installed_first() -> Any:
+    """The settings of a job whose workers look for modules in the installed packages first."""
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job._py_driver_sys_path = _SearchPath()
+    return job
 
 
 @contextmanager

@@ -82,6 +82,11 @@ def check_version(version: str) -> None:
         raise MachineError(f"it has raymc {raymc.__version__}, and the driver has {version}")
 
 
+def lacking(error: ImportError) -> MachineError:
+    """What an import that went wrong says of this machine, in one line."""
+    return MachineError(f"a package is missing or broken: {' '.join(str(error).split())}")
+
+
 def check_space() -> None:
     """Raises MachineError where the folder for temporary files is nearly full."""
     folder = tempfile.gettempdir()

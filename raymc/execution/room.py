@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from raymc.errors import InputError
 from raymc.execution.ray_internals import cores
-from raymc.execution.worker import Needs
+
+if TYPE_CHECKING:  # it needs torch, a refusal does not
+    from raymc.execution.worker import Needs
 
 Row = Mapping[str, Any]
 

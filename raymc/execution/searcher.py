@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, NoReturn
 
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError
@@ -17,15 +18,22 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymc.errors import MachineError, StorageError, TrainingError
+from raymc.errors import InputError, MachineError, RaymcError, StorageError, TrainingError
 from raymc.execution.failures import Failures, alive_nodes
 from raymc.execution.live import Board
 from raymc.execution.nodes import others_than
 from raymc.execution.ray_internals import end_idle_processes
 from raymc.masking import masked
 from raymc.study.folder import LOCK, check_there
-from raymc.study.records import PLACED, REFUSED, UNFIT, Row, Task, task_of, task_row
+from raymc.study.records import BEGUN, PLACED, REFUSED, UNFIT, Row, Task, task_of, task_row
 from raymc.study.seed_queue import Work
+
+OF_ALL = f"{InputError.__module__}.{InputError.__name__}: "
+"""How a process's error begins that no other process would escape; what goes wrong in a training itself is recorded."""
+NOT_STARTED = "the trials' processes do not start: "
+ERROR = re.compile(r"[\w.]+(Error|Exception): ")
+"""A line of a trace that names an error; Ray ends it with words of its own."""
+FULL = re.compile(r"due to the node running low on memory.* was (\S+ used / \S+) limit")
 
 
 class TaskSearcher(Searcher):
@@ -48,7 +56,7 @@ class TaskSearcher(Searcher):
         unfit: by Ray's id of each machine that cannot train, its address and why.
     """
 
-    unable: TrainingError | None = None
+    unable: RaymcError | None = None
 
     def __init__(
         self,
@@ -88,7 +96,7 @@ class TaskSearcher(Searcher):
         if (task := self._tasks.get(trial_id)) is not None:
             self._rows[trial_id] = result
             self._attend(self.folders[task.configuration])
-            if result.get("state") not in (PLACED, UNFIT):  # they say nothing of a training
+            if result.get("state") not in (PLACED, BEGUN, UNFIT):  # they say nothing of a training
                 self.work.on_report(task, result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
@@ -100,17 +108,23 @@ class TaskSearcher(Searcher):
         else:
             self._end(task)
 
-    def failed(self, trial_id: str, error: Exception | None) -> None:
-        """A task's process failed: another one takes the task up, unless that happened too often."""
+    def failed(self, trial_id: str, error: Exception | None, reason: str) -> None:
+        """A task's process failed: another one takes the task up, unless that happened too often.
+
+        Then the task has failed, or, where its process does not even begin with it, the search ends.
+        """
         task, row = self._tasks.pop(trial_id, None), self._rows.pop(trial_id, {})
         if task is None:
             return
-        lines = str(error).strip().splitlines() if error else []
-        why = shorten(masked(lines[-1]), 160, placeholder=" …") if lines else "lost"
+        if reason.startswith(OF_ALL):
+            self.end(reason.removeprefix(OF_ALL))
+        why = shorten(reason, 160, placeholder=" …")
         failures = self._failures[f"{task.configuration} {task.name}"]
         if not (isinstance(error, RayActorError) and error.preempted):
             failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
         if failures.too_many(alive_nodes()):
+            if row.get("state", PLACED) == PLACED:
+                self.end(f"{NOT_STARTED}{why}")
             self._end(task, f"its process failed again and again: {why}")
         else:
             self.board.say(f"{task.name} goes on in another process: {why}")
@@ -160,6 +174,12 @@ class TaskSearcher(Searcher):
         """Whether a stage that several trials need is being trained, or waits for its place."""
         return any(task.stage for task in self._open())
 
+    def end(self, why: str) -> NoReturn:
+        """End the search for what no other trial would escape: none is charged, and the next session takes them up."""
+        self._tasks.clear()
+        self.unable = InputError(why)
+        raise self.unable
+
     # Nothing of a search lives in Tune's snapshots: a resume reads the study and the records.
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).write_bytes(b"")
@@ -204,17 +224,27 @@ class Watch(Callback):
         self.search.board.on_report(task_of(trial.config["task"]), result)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.search.failed(trial.trial_id, _error_of(trial))
+        # As Tune wrote it here; where `get_error` looks, it is copied later.
+        text = masked(Path(trial.error_file).read_text().strip()) if trial.error_file else ""
+        self.search.failed(trial.trial_id, _error_of(trial), reason_of(text))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.search.check_machines()
 
 
 def _error_of(trial: Trial) -> Exception | None:
-    """As Tune wrote it here; where `get_pickled_error` reads, it is copied later. None where it cannot be read."""
+    """As Tune wrote it here, too; None where it cannot be read."""
     if trial.pickled_error_file is None:
         return None
     with suppress(Exception):  # one of a library that this machine does not have
         error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         return error
     return None
+
+
+def reason_of(text: str) -> str:
+    """Why a process failed, in one line, of what Ray wrote on it: its last error, or that memory was full."""
+    if full := FULL.search(text):
+        return f"the memory of its machine is full ({full[1]}), and Ray ended it"
+    lines = text.splitlines() or ["lost"]
+    return next((line for line in reversed(lines) if ERROR.match(line)), lines[-1].strip())

@@ -9,11 +9,11 @@ from ray import cloudpickle, tune
 
 from raymc.errors import MachineError, StorageError
 from raymc.execution.remote import at_work
-from raymc.execution.requirements import check_space
+from raymc.execution.requirements import check_space, lacking
 from raymc.execution.trial import Plan, Trainable, WithWorkers, run_task
 from raymc.masking import masked
 from raymc.storage.shared_folder import require_folder
-from raymc.study.records import PLACED, REFUSED, UNFIT, Row, Task, task_of
+from raymc.study.records import BEGUN, PLACED, REFUSED, UNFIT, Row, Task, task_of
 
 
 def work_on(payload: bytes, config: Mapping[str, Any], place: Mapping[str, str]) -> None:
@@ -24,11 +24,13 @@ def work_on(payload: bytes, config: Mapping[str, Any], place: Mapping[str, str])
 
     report({"state": PLACED})
     task = task_of(config["task"])
-    plan, trainable = cloudpickle.loads(payload)[task.configuration]
-    if isinstance(trainable, WithWorkers):
-        trainable = trainable.on_nodes(config["nodes"])
     try:
+        plan, trainable = cloudpickle.loads(payload)[task.configuration]
+        if isinstance(trainable, WithWorkers):
+            trainable = trainable.on_nodes(config["nodes"])
         _run(plan, task, trainable, report)
+    except ImportError as error:
+        report({"state": UNFIT, "error": masked(lacking(error).message)})
     except MachineError as error:
         where = {"node": error.node, "machine": error.machine} if error.node else {}
         report({"state": UNFIT, "error": masked(error.message), **where})
@@ -40,6 +42,7 @@ def _run(plan: Plan, task: Task, trainable: Trainable, report: Any) -> None:
     try:
         with at_work(plan, task) as here:
             require_folder(here.folder)
+            report({"state": BEGUN})
             run_task(here, task, trainable, report)
     except StorageError:
         if plan.uri is not None:  # then its files are in a folder of this machine first

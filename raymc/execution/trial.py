@@ -106,7 +106,8 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
     `report` gets `{"state": "running", …}` rows, with `resource`, `running` (the score so far) and after a seed `value`
     (its own) where the pruner may judge, and one last row with the final state; all have the `seconds` of training so
     far. A trial that went wrong is no exception: the record names its state. Raises what says nothing of the trial:
-    StorageError where files cannot be written, MachineError where the machine cannot train, torch.AcceleratorError.
+    StorageError where files cannot be written, MachineError where the machine cannot train, ImportError where a package
+    is missing or broken, torch.AcceleratorError.
     """
     try:
         return _TaskRun(plan, task, trainable, report).run()
@@ -116,7 +117,7 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
         raise refused from error
 
 
-OF_THE_PLACE = (Pruned, MachineError, torch.AcceleratorError)
+OF_THE_PLACE = (Pruned, MachineError, ImportError, torch.AcceleratorError)
 """What ends a training and is no fault of its configuration. After an error of CUDA its process can compute no more."""
 
 

@@ -16,7 +16,7 @@ from raymc.config import Config
 from raymc.errors import MachineError, RaymcError
 from raymc.execution.failures import Failures, alive_nodes
 from raymc.execution.nodes import NODE
-from raymc.execution.requirements import Requirements, required
+from raymc.execution.requirements import Requirements, lacking, required
 from raymc.rng import Seed
 from raymc.storage.objects import is_uri
 from raymc.storage.shared_folder import require_folder
@@ -210,14 +210,15 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 @contextmanager
 def at_fault(node: str) -> Iterator[None]:
-    """A MachineError of the block says which machine it was: it is told in another process, on another one."""
+    """A MachineError of the block, or that of an import, says which machine it was: it is told on another one."""
     import ray
 
     try:
         yield
-    except MachineError as error:
+    except (MachineError, ImportError) as error:
+        found = lacking(error) if isinstance(error, ImportError) else error
         address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        raise MachineError(error.message, node, address) from error
+        raise MachineError(found.message, node, address) from error
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 Labels = Tensor | NDArray[Any] | Sequence[int]
@@ -61,6 +60,8 @@ def hungarian_match(counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64
 
     It has as many pairs as the smaller side; the rest of the larger side stays unmatched.
     """
+    from scipy.optimize import linear_sum_assignment  # which a refusal need not wait for
+
     rows, columns = linear_sum_assignment(counts, maximize=True)
     return rows.astype(np.int64), columns.astype(np.int64)
 

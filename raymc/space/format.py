@@ -9,7 +9,6 @@ import math
 from pathlib import PurePath
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Discriminator,
@@ -21,7 +20,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from yaml.constructor import ConstructorError
 
 from raymc.datasets import NAMES
 from raymc.encoders import check_name
@@ -250,17 +248,6 @@ class SpaceFile(Section):
         return self
 
 
-def parse_yaml(text: str) -> object:
-    """The content of a YAML text. Raises InputError where it is no YAML or a key stands twice."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise InputError(f"{line}{error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or tagged number that is none
-        raise InputError(f"not YAML: {error}") from error
-
-
 def parse_space(content: object) -> SpaceFile:
     """The sections of a space file. Raises InputError that names every key that is wrong."""
     if content is None:
@@ -299,20 +286,3 @@ def _in_words(error: ErrorDetails) -> str:
         place[:2] = [f"first, entry {int(place[1]) + 1}"]
     where = ".".join(str(part) for part in place)
     return f"{where}: {reason(error)}" if where else reason(error)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses what PyYAML passes over: a key that stands twice in one mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, list | dict):
-                raise ConstructorError(None, None, "a key is not a single word", key_node.start_mark)
-            if key in seen:
-                raise ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

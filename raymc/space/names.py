@@ -7,6 +7,7 @@ from pathlib import Path
 from raymc.config import nearest
 from raymc.errors import InputError
 from raymc.program import command_line
+from raymc.space.yaml_text import read_yaml
 
 DATA = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 """How files of data end."""
@@ -36,6 +37,11 @@ def find_space(name_or_path: str | Path) -> Path:
     known = space_names()
     near = nearest(name, known) or f" (known: {', '.join(known)})"
     raise InputError(f"unknown search space {name}{near}")
+
+
+def checked_space(name_or_path: str | Path) -> None:
+    """Raises InputError where `load_space` would for a name that is unknown or a file that is no YAML."""
+    read_yaml(find_space(name_or_path))
 
 
 def names_file(name: str) -> bool:

@@ -23,12 +23,13 @@ from raymc.methods.base import UNKNOWN, Facts, Preset, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
 from raymc.space import pruner, sampler
 from raymc.space.conditions import active, resolved
-from raymc.space.format import Choices, OwnFiles, Range, SpaceFile, parse_space, parse_yaml
+from raymc.space.format import Choices, OwnFiles, Range, SpaceFile, parse_space
 from raymc.space.names import find_space, names_data
 from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
 from raymc.space.parameter import Parameter, make_parameter
 from raymc.space.resources import Resources, check_stages
+from raymc.space.yaml_text import read_yaml
 from raymc.validation import Key, Value
 from raymc.values import written
 
@@ -129,13 +130,11 @@ def load_space(name_or_path: str | Path, methods: Mapping[str, Method] = METHODS
     Raises InputError, in one line that begins with the file, where it is unknown or invalid.
     """
     path = find_space(name_or_path)
+    content = read_yaml(path)
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
         return _build(path, content, parse_space(content), methods)
-    except (InputError, UnicodeDecodeError) as error:
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
 
 
 def make_space(

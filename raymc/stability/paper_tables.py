@@ -17,10 +17,11 @@ from raymc.config import Value, hint, nearest
 from raymc.datasets import NAMES
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.space.format import Scalar, in_words, parse_yaml
+from raymc.space.format import Scalar, in_words
 from raymc.space.resources import Resources
 from raymc.space.section import Section
 from raymc.space.space import Space, make_space
+from raymc.space.yaml_text import parse_yaml
 
 FEATURES = {"projection": "Proj", "pre_feature": "Pre-feature", "pool": "Pool"}
 PROBES = {"svm": "SVM", "knn": "k-NN", "nearest_subspace": "NearSub"}

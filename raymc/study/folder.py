@@ -28,8 +28,8 @@ from raymc.config import Value
 from raymc.errors import InputError, StorageLostError, unwritable_storage
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
-from raymc.space.format import parse_yaml
 from raymc.space.space import Space, load_space, make_space
+from raymc.space.yaml_text import parse_yaml
 from raymc.storage.mirror import mirror_of
 from raymc.storage.objects import is_uri
 from raymc.study import database

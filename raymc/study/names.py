@@ -9,7 +9,7 @@ from pathlib import Path
 
 from raymc.config import hint
 from raymc.errors import InputError
-from raymc.space.names import find_space, names_data, names_file, space_names
+from raymc.space.names import checked_space, find_space, names_data, names_file, space_names
 from raymc.storage.objects import START_SECONDS, filesystem, folders, home, is_uri, patiently
 from raymc.study.files import read_json
 from raymc.study.records import Row
@@ -141,4 +141,5 @@ def check_target(target: str, storage: str, others: Iterable[str] = ()) -> bool:
         raise InputError(
             f"no search space and no study in {storage.rstrip('/')}/studies is called {target}{meant}"
         ) from error
+    checked_space(target)
     return False

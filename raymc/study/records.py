@@ -26,6 +26,9 @@ ENDED = (FINISHED, *BAD)
 FINAL = (FINISHED, PRUNED, *BAD)
 """How a trial ends."""
 
+BEGUN = "begun"
+"""What a task reports, and never records, when its process has come so far that what goes wrong is the training's."""
+
 REFUSED = "refused"
 """What a task reports, and never records, that has stopped because the study's files cannot be written."""
 

@@ -33,8 +33,7 @@ class StageQueue:
 
     Attributes:
         ahead: so many tasks of the other queue are taken and have not ended. A search takes as many as run at a time,
-            so that its sampler is asked no earlier; where the order is free, more of them find one that waits for
-            nothing.
+            so that its sampler is asked no earlier; where the order is free, more of them find one that can begin.
     """
 
     def __init__(

@@ -25,6 +25,7 @@ def resolve(given: str | None, before: str | None = None) -> str:
     Nothing is contacted and nothing written. Raises InputError for a URI that MLflow would not understand, or a SQLite
     file that cannot be written.
     """
+    Path.home()  # MLflow asks for it when it is imported: what is wrong is said before anything is written
     uri = (given or os.environ.get("MLFLOW_TRACKING_URI") or before or default_uri()).strip()
     scheme, mark, _ = uri.partition("://")
     if not mark:

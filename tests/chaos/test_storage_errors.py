@@ -59,12 +59,29 @@ def test_other_errors_are_none(error: Exception) -> None:
     assert storage_error(error) is None
 
 
-def test_a_command_tells_it_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/reports/a.html"), "/reports/a.html: Read-only file system"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (RuntimeError("Could not determine home directory."), "no home folder: set HOME"),
+        (RuntimeError("could not determine the home directory for '~/.cache', set HOME"), "no home folder: set HOME"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "the working folder is gone"),
+    ],
+)
+def test_a_command_tells_it_in_one_line(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def run(args: argparse.Namespace) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", "/reports/a.html")
+        raise error
 
+    if "gone" in told:
+        (gone := tmp_path / "gone").mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
     assert execute(Parser(prog="x"), run, []) == 2
-    assert capsys.readouterr().err == "raymc: /reports/a.html: Read-only file system\n"
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"raymc: {told}") and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("writer", ["json", "store"])
