@@ -22,7 +22,7 @@ from raymc.execution.ray_internals import HEAD, keep_here
 from raymc.execution.room import check_cluster, check_workers, held
 from raymc.execution.trial import Plan, Trainable
 from raymc.execution.worker import Needs
-from raymc.study.records import UNFIT, Resources, Row, task_of
+from raymc.study.records import UNFIT, Resources, Row
 from raymc.study.seed_queue import Work
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
@@ -206,15 +206,17 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
 
 
 def _requests(slots: Slots) -> Callable[[Row], Any]:
-    """What Ray reserves for a trial by its `config`, see `_tune_function`."""
+    """What Ray reserves for a trial by its `config`; pickled with the function, see `_tune_function`."""
+    by_stage = {name: dict(one.reserved) for name, one in {"": slots, **slots.stages}.items()}
+    label, waiting = NODE, dict(WAITING)
 
     def request(config: Row) -> Any:
         from ray.tune import PlacementGroupFactory
 
-        reserved = dict(slots.of(task_of(config["task"]).stage).reserved)
-        if not config["nodes"] or reserved == WAITING:  # workers have places of their own
+        reserved = by_stage.get(config["task"]["stage"], by_stage[""])
+        if not config["nodes"] or reserved == waiting:  # workers have places of their own
             return PlacementGroupFactory([reserved])
-        return PlacementGroupFactory([reserved], bundle_label_selector=[{NODE: config["nodes"]}])
+        return PlacementGroupFactory([reserved], bundle_label_selector=[{label: config["nodes"]}])
 
     return request
 
