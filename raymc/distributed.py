@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -22,19 +23,39 @@ T = TypeVar("T")
 
 BUCKET_BYTES = 16 * 2**20
 
+LONGEST_WORK = timedelta(hours=12)
+"""How long the others wait while one worker is at work alone: it evaluates, or another process has its features."""
+
 
 @dataclass(frozen=True)
 class Workers:
-    """This worker's place among the data-parallel ones; the default is one process on its own."""
+    """This worker's place among the data-parallel ones; the default is one process on its own.
+
+    Attributes:
+        group: of all of them; a collective of it that takes long has met a worker that hangs.
+        patient: the same workers, who wait `LONGEST_WORK` for one that is at work alone; None: in `group` as well.
+    """
 
     rank: int = 0
     size: int = 1
     group: ProcessGroup | None = None
+    patient: ProcessGroup | None = None
+
+    def broadcast(self, obj: T) -> T:
+        """Worker 0's object on every worker, which it may have been at work on for hours; see `broadcast_object`."""
+        return broadcast_object(obj, self.patient or self.group)
+
+    def meet(self) -> None:
+        """Wait until every worker is here, for hours if one has more to do."""
+        barrier(self.patient or self.group)
 
 
 def all_workers(rank: int, size: int) -> Workers:
-    """The workers of this process's default group, of which it is number `rank`."""
-    return Workers(rank, size, dist.group.WORLD if size > 1 else None)
+    """The workers of this process's default group, of which it is number `rank`; all have to ask at the same time."""
+    if size == 1:
+        return Workers(rank, size)
+    patient = cast(ProcessGroup, dist.new_group(timeout=LONGEST_WORK))
+    return Workers(rank, size, dist.group.WORLD, patient)
 
 
 def world(group: ProcessGroup | None) -> tuple[int, int]:

@@ -57,6 +57,30 @@ class DeviceMemoryError(TrainingError):
     state = "out_of_memory"
 
 
+class MachineError(RaymcError):
+    """A machine cannot train: it has no data, other samples, no CUDA, another raymc, no space. Others may be able to.
+
+    `node` is Ray's id of the machine, and `machine` its address, where it is told on another one.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, node: str = "", machine: str = "") -> None:
+        super().__init__(message, node, machine)
+        self.message, self.node, self.machine = message, node, machine
+
+    def __str__(self) -> str:
+        return f"{self.machine}: {self.message}" if self.machine else self.message
+
+
+class StageHeld(RaymcError):
+    """Another process is computing the stage `key`, which several workers would have to wait for."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
 class Interrupted(RaymcError):
     """The user stopped a command; the message is the command line that goes on from there."""
 

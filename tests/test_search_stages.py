@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
+from raymc.execution.live import Board
+from raymc.execution.searcher import TaskSearcher
 from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan, run_task
 from raymc.execution.worker import Needs
@@ -18,7 +21,7 @@ from raymc.space.space import Space, make_space
 from raymc.study import files
 from raymc.study.manifest import load_data
 from raymc.study.objective import Objective
-from raymc.study.records import FINISHED, Record, Task
+from raymc.study.records import BEGUN, FINISHED, PLACED, UNFIT, Record, Task
 from raymc.study.stage_keys import Needed, StageKeys
 from raymc.study.stage_queue import StageQueue
 from tests.search_fakes import FakeTrainable, make_queue, new_study
@@ -252,3 +255,27 @@ def test_a_bad_section_of_resources_is_told_in_one_line(resources: dict[str, Any
     with pytest.raises(InputError) as error:
         own_resources(resources)
     assert str(error.value).startswith(told) and "\n" not in str(error.value)
+
+
+def test_a_machine_fails_a_stage_as_it_fails_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot train is kept out, a lost one costs nothing, and what fails on one that lives on is counted."""
+    monkeypatch.setattr("raymc.execution.searcher.alive_nodes", lambda: {"sick": {"CPU": 1.0}, "well": {"CPU": 1.0}})
+    monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
+    queue = stages(tmp_path, make_queue(tmp_path, new_study()), own=frozenset(["pretrain"]))
+    queue.ahead = 2
+    board = Board("test", "acc", queue.left, stream=io.StringIO())
+    search = TaskSearcher(queue, board, {"": tmp_path}, lambda nodes, stage: bool(nodes), 0.0)
+    first = search.suggest("0")
+    assert first["task"]["stage"] == "pretrain" and first["nodes"] == ""
+    search.on_trial_result("0", {"state": PLACED, "node": "sick"})
+    assert search.suggest("other") is None, "its process has begun, and its workers may still wait for their place"
+    search.on_trial_result("0", {"state": UNFIT, "node": "sick", "machine": "here", "error": "no data there"})
+    search.on_trial_complete("0")
+    nodes = ("gone", "lost", "well", "well")
+    for number, node in enumerate(nodes, 1):
+        assert search.stages and search.unable is None
+        assert search.suggest(str(number)) == {"task": first["task"], "nodes": "!in(sick)"}
+        search.on_trial_result(str(number), {"state": BEGUN, "node": node})
+        search.failed(str(number), None, "died")
+    with pytest.raises(TrainingError, match="^stage pretrain, which all trials need, failed: .* again and again: died"):
+        search.suggest("last")

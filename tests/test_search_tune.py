@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
-from raymc.errors import InputError, StorageLostError, TrainingError
+from raymc.errors import InputError, MachineError, RaymcError, StorageLostError, TrainingError
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
@@ -138,14 +138,14 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
     assert (seeds / "seed-0" / "pids").read_text() != (seeds / "seed-1" / "pids").read_text()
 
 
-def test_a_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
+def test_the_only_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
     study = new_study()
     queue = make_queue(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
     elsewhere = Plan(tmp_path / "elsewhere", Objective("acc"), "none")
-    with Board("test", "acc", queue.left, stream=io.StringIO()) as board, pytest.raises(InputError) as told:
+    with Board("test", "acc", queue.left, stream=io.StringIO()) as board, pytest.raises(MachineError) as told:
         run_work(queue, {"": (elsewhere, Watched())}, slots, board)
     assert re.fullmatch(
-        rf"{tmp_path}/elsewhere is not on [\d.]+: the storage must be a folder that .*", str(told.value)
+        rf"no machine is left .*: [\d.]+: {tmp_path}/elsewhere is not there: the storage must .*", str(told.value)
     )
     assert not (tmp_path / "elsewhere").exists()
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
@@ -227,21 +227,28 @@ def test_an_error_in_a_folder_that_is_there_stays_what_it_is(tmp_path: Path) -> 
         raise ValueError("other")
 
 
+LACKING = r"no machine is left that can train: [\d.]+: a package is missing or broken: libcudnn.*"
+
+
 def _absent() -> None:
     raise ImportError("libcudnn.so.9: cannot open shared object file")
 
 
-def _load(driver: int) -> FakeTrainable:
+def _load(driver: int, absent: bool) -> FakeTrainable:
     if os.getpid() != driver:
-        _absent()
-    return Unloadable()
+        _absent() if absent else int("x")
+    return Unloadable(absent)
 
 
 class Unloadable(FakeTrainable):
     """A worker cannot load it: its process fails before the task begins."""
 
+    def __init__(self, absent: bool) -> None:
+        super().__init__()
+        self.absent = absent
+
     def __reduce__(self) -> Any:
-        return _load, (os.getpid(),)
+        return _load, (os.getpid(), self.absent)
 
 
 class Torn(FakeTrainable):
@@ -253,17 +260,24 @@ class Torn(FakeTrainable):
 
 
 @pytest.mark.parametrize(
-    ("trainable", "told"),
+    ("trainable", "error", "told"),
     [
-        (Unloadable(), "the trials' processes do not start: ImportError: libcudnn.*"),
-        (Torn(), r"a package is missing or broken on [\d.]+: libcudnn.*"),
+        (Unloadable(absent=True), MachineError, LACKING),
+        (Unloadable(absent=False), InputError, "the trials' processes do not start: ValueError: .*'x'"),
+        (Torn(), MachineError, LACKING),
     ],
 )
 def test_what_a_machine_lacks_is_not_charged_to_the_trial(
-    trainable: FakeTrainable, told: str, tmp_path: Path, slots: Slots
+    trainable: FakeTrainable,
+    error: type[RaymcError],
+    told: str,
+    tmp_path: Path,
+    slots: Slots,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
     queue = make_queue(tmp_path, new_study(), trials=2, top=1, fresh=(1000,))
-    with pytest.raises(InputError) as error:
+    with pytest.raises(error) as found:
         _run(queue, trainable, slots)
-    assert re.fullmatch(told, str(error.value))
+    assert re.fullmatch(told, str(found.value))
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"

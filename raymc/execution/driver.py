@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -9,19 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import raymc
-from raymc.errors import InputError, StorageError, TrainingError
+from raymc.errors import InputError, TrainingError
 from raymc.execution.cluster import ENVIRONMENT, ray_session
+from raymc.execution.failures import alive_nodes
 from raymc.execution.live import Board
-from raymc.execution.nodes import check_shared
+from raymc.execution.nodes import NODE, check_shared
 from raymc.execution.ray_internals import HEAD, keep_here
-from raymc.execution.remote import at_work
 from raymc.execution.room import check_cluster, check_workers, held
-from raymc.execution.trial import Plan, Trainable, run_task
+from raymc.execution.trial import Plan, Trainable
 from raymc.execution.worker import Needs
-from raymc.storage.shared_folder import require_folder
-from raymc.study.records import BEGUN, REFUSED, Resources, Row, task_of
+from raymc.study.records import UNFIT, Resources, Row
 from raymc.study.seed_queue import Work
 
 Trainings = Mapping[str, tuple[Plan, Trainable]]
@@ -29,6 +30,9 @@ Trainings = Mapping[str, tuple[Plan, Trainable]]
 
 UNKNOWN = 8
 """Trainings at a time on a cluster of which no machine holds one yet."""
+
+WAIT_SECONDS = 120.0
+"""How long a search on a cluster waits for machines where none is left that can train; another may be coming up."""
 
 WAITING = {HEAD: 0.001}
 """What a trial takes that only waits for its workers: nothing that they need. It is the head
@@ -43,7 +47,8 @@ class Slots:
     """How many tasks run at a time, and what Ray reserves for each of them.
 
     `gpus_per_worker` and `cpus_per_worker` are what a worker gets; they can be less than was asked for. `assumed`
-    says that no machine holds a training yet. `stages` are those of stages that take something else.
+    says that no machine holds a training yet, `fixed` that no machine will come; `least` workers begin a training.
+    `stages` are those of stages that take something else.
     """
 
     count: int
@@ -51,7 +56,18 @@ class Slots:
     gpus_per_worker: float
     cpus_per_worker: float
     assumed: bool = False
+    fixed: bool = True
+    least: int = 1
     stages: Mapping[str, Slots] = field(default_factory=dict)
+
+    def of(self, stage: str) -> Slots:
+        """Those of a task that trains `stage` by itself; empty: of one that trains all."""
+        return self.stages.get(stage, self)
+
+    def hold(self, nodes: Sequence[Mapping[str, float]]) -> bool:
+        """Whether the machines with these resources can hold a training, if nothing else is on them."""
+        each = Needs(1, self.gpus_per_worker, self.cpus_per_worker).each
+        return sum(held(node, each) for node in nodes) >= self.least
 
     def resources(self, workers: int) -> Resources:
         """What a training of so many workers is given."""
@@ -80,6 +96,8 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
         needs.gpus_per_worker,
         needs.cpus_per_worker,
         assumed=not (concurrent or room),
+        fixed=fixed,
+        least=needs.least,
         stages=stages,
     )
 
@@ -140,8 +158,8 @@ def quiet_environment() -> None:
 def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     """Run all tasks of `work`. Ray must be initialised after `quiet_environment`.
 
-    Raises StorageError, or an error that came of it, when a file is refused; InputError where a machine does not have
-    the folder of a plan; RuntimeError when tasks stay unfinished although Tune says that it is done.
+    Raises StorageError, or an error that came of it, when a file is refused; MachineError where no machine is left that
+    can train; RuntimeError when tasks stay unfinished although Tune says that it is done.
     """
     if work.left:
         _fit(work, trainings, slots, board)
@@ -151,22 +169,22 @@ def run_work(work: Work, trainings: Trainings, slots: Slots, board: Board) -> No
 
 def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
     from ray import tune
-    from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 
     from raymc.execution.searcher import Scheduler, TaskSearcher, Watch
 
     keep_here(CLOUD_KEYS)
-    search = TaskSearcher(work, board, {name: plan.folder for name, (plan, _) in trainings.items()})
-    held = {name: resource_dict_to_pg_factory(dict(one.reserved)) for name, one in {"": slots, **slots.stages}.items()}
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists the trials whose tasks ran again
+    folders = {name: plan.folder for name, (plan, _) in trainings.items()}
+    search = TaskSearcher(
+        work, board, folders, lambda nodes, stage: slots.of(stage).hold(nodes), 0.0 if slots.fixed else WAIT_SECONDS
+    )
     with _folder() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(
-                _tune_function(trainings), lambda config: held.get(task_of(config["task"]).stage, held[""])
-            ),
+            tune.with_resources(_tune_function(trainings), _requests(slots)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=Scheduler(search),
-                num_samples=-1,  # the searcher says when there is no more
+                num_samples=-1,  # the searcher says when there is no more; what runs again is another trial of Tune
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -176,7 +194,7 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
                 storage_path=str(folder),
                 verbose=0,
                 callbacks=[Watch(search)],
-                failure_config=tune.FailureConfig(max_failures=3),
+                failure_config=tune.FailureConfig(max_failures=0),  # the searcher says what runs again
             ),
         )
         try:
@@ -187,27 +205,52 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
             raise
 
 
+def _requests(slots: Slots) -> Callable[[Row], Any]:
+    """What Ray reserves for a trial by its `config`; pickled with the function, see `_tune_function`."""
+    by_stage = {name: dict(one.reserved) for name, one in {"": slots, **slots.stages}.items()}
+    label, waiting = NODE, dict(WAITING)
+
+    def request(config: Row) -> Any:
+        from ray.tune import PlacementGroupFactory
+
+        reserved = by_stage.get(config["task"]["stage"], by_stage[""])
+        if not config["nodes"] or reserved == waiting:  # workers have places of their own
+            return PlacementGroupFactory([reserved])
+        return PlacementGroupFactory([reserved], bundle_label_selector=[{label: config["nodes"]}])
+
+    return request
+
+
 def _tune_function(trainings: Trainings) -> Callable[[Row], None]:
-    """The function that Tune runs for each task, in a process that it uses for one task after the other."""
+    """The function that Tune runs for each task, in a process that it uses for one task after the other.
+
+    It is pickled by value, and nothing of raymc is needed to unpickle it: the machine may have another version.
+    """
+    from ray import cloudpickle
+
+    payload = cloudpickle.dumps(dict(trainings))  # type: ignore[no-untyped-call]
+    version, unfit = raymc.__version__, UNFIT
 
     def raymc_task(config: Row) -> None:
-        from ray import tune, util
+        import ray
+        from ray import tune
 
-        def report(row: Row) -> None:
-            tune.report(row)
-
-        task = task_of(config["task"])
-        plan, trainable = trainings[task.configuration]
-        address = util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        place = {"node": ray.get_runtime_context().get_node_id(), "machine": address}
+        error = ""
         try:
-            with at_work(plan, task) as here:
-                require_folder(here.folder, address)
-                report({"state": BEGUN})
-                run_task(here, task, trainable, report)
-        except ImportError as error:
-            raise InputError(f"a package is missing or broken on {address}: {' '.join(str(error).split())}") from error
-        except StorageError as error:  # no other process would fare better: the search ends here
-            report({"state": REFUSED, "error": str(error)})
+            import raymc
+
+            if raymc.__version__ == version:
+                from raymc.execution.task import work_on
+            else:
+                error = f"it has raymc {raymc.__version__}, and the driver has {version}"
+        except ImportError as absent:
+            error = f"a package is missing or broken: {' '.join(str(absent).split())}"
+        if error:
+            tune.report({**place, "state": unfit, "error": error})
+        else:
+            work_on(payload, config, place)
 
     return raymc_task
 
@@ -236,6 +279,4 @@ def describe(slots: Slots, needs: Needs) -> str:
 
 def node_resources() -> list[dict[str, float]]:
     """CPUs, GPUs and the like of each machine of the Ray cluster that this process is in."""
-    import ray
-
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return list(alive_nodes().values())

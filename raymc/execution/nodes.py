@@ -1,8 +1,9 @@
-"""Whether the other machines of a Ray cluster see a folder of this one."""
+"""The machines of a Ray cluster: whether they see a folder of this one, and how those that cannot train are avoided."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from raymc.errors import InputError
 from raymc.storage.shared_folder import probe, turns_up
 
 ANSWER_SECONDS = 60.0
+
+NODE = "ray.io/node-id"
+"""The label that Ray gives each machine, with its id."""
 
 
 def check_shared(folder: Path) -> None:
@@ -26,6 +30,11 @@ def check_shared(folder: Path) -> None:
         blind = _without(others, file)
     if blind:
         raise InputError(f"{folder} is not shared: {', '.join(sorted(blind))} does not see what is written here")
+
+
+def others_than(nodes: Collection[str]) -> str:
+    """What the label `NODE` must be of a machine that is none of these; empty where there are none to avoid."""
+    return f"!in({','.join(sorted(nodes))})" if nodes else ""
 
 
 def _other_nodes() -> dict[str, str]:

@@ -8,14 +8,18 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from raymc.errors import StageHeld
 from raymc.execution.worker import Job, Needs, run_workers
+from raymc.storage.stage_store import Store
 from raymc.training.loop import Report, Row
 
 POLL_SECONDS = 0.2
 
 
-def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
+def run_and_report(job: Job, needs: Needs, report: Report, nodes: str = "") -> Row:
     """Train under Ray Train and report from here what rank 0 reports there; the content of `metrics.json`.
+
+    `nodes`: on which machines, see `TrainSeed.on_nodes`.
 
     Ray Train runs in a thread: on the main one it would take Ctrl-C for itself.
     """
@@ -23,7 +27,7 @@ def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
         events = Path(folder) / "events.jsonl"
         reported = 0
         pool = ThreadPoolExecutor(1)
-        training = pool.submit(run_workers, job, needs, [_relay(events)])
+        training = pool.submit(_train, job, needs, events, nodes)
         try:
             while not wait([training], POLL_SECONDS).done:
                 reported += _tell(events, reported, report)
@@ -31,6 +35,26 @@ def run_and_report(job: Job, needs: Needs, report: Report) -> Row:
             pool.shutdown(wait=False)
         _tell(events, reported, report)
         return training.result()
+
+
+def _train(job: Job, needs: Needs, events: Path, nodes: str) -> Row:
+    """Train; where another process has a stage in hand, the workers go, and come when it is there.
+
+    Nothing is held meanwhile, and a group of workers may take a collective that is slow for one that hangs.
+    """
+    while True:
+        try:
+            return run_workers(job, needs, [_relay(events)], nodes)
+        except StageHeld as held:
+            lease = Store(job.storage, wait=True).lease(held.key)
+            lease.acquire_unless(lambda: None)
+            lease.release()
+            _append(events, {"event": "held", "idle": lease.waited})
+
+
+def _append(events: Path, row: Row) -> None:
+    with events.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def _relay(events: Path) -> Any:
@@ -42,8 +66,8 @@ def _relay(events: Path) -> Any:
 
     class Relay(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Row], checkpoint: Any) -> None:
-            with events.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**metrics[0], "workers": len(metrics)}) + "\n")
+            row = {key: value for key, value in metrics[0].items() if key != "node"}
+            _append(events, {**row, "workers": len(metrics)})
 
     return Relay()
 

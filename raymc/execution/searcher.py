@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn
 
+from ray import cloudpickle
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymc.errors import InputError, RaymcError, StorageError, TrainingError
+from raymc.errors import InputError, MachineError, RaymcError, StorageError, TrainingError
+from raymc.execution.failures import Failures, alive_nodes
 from raymc.execution.live import Board
+from raymc.execution.nodes import others_than
 from raymc.execution.ray_internals import end_idle_processes
 from raymc.masking import masked
 from raymc.study.folder import LOCK, check_there
-from raymc.study.records import BEGUN, REFUSED, Row, Task, task_of, task_row
+from raymc.study.records import BEGUN, PLACED, REFUSED, UNFIT, Row, Task, task_of, task_row
 from raymc.study.seed_queue import Work
 
-OF_THE_MACHINE = f"{InputError.__module__}.{InputError.__name__}: "
-"""How a trial's error ends where its machine lacks something; what goes wrong in a training itself is recorded."""
+OF_ALL = f"{InputError.__module__}.{InputError.__name__}: "
+"""How a process's error begins that no other process would escape; what goes wrong in a training itself is recorded."""
 NOT_STARTED = "the trials' processes do not start: "
-IMPORTS = ("ImportError", "ModuleNotFoundError")
 ERROR = re.compile(r"[\w.]+(Error|Exception): ")
 """A line of a trace that names an error; Ray ends it with words of its own."""
 FULL = re.compile(r"due to the node running low on memory.* was (\S+ used / \S+) limit")
@@ -36,55 +43,120 @@ class TaskSearcher(Searcher):
     ever, draws from one stream of random numbers that a resume restarts, and knows no trial that goes on under its
     old number.
 
+    A task whose machine cannot train is handed out again, and that machine gets no more tasks. One whose process failed
+    is handed out again as well, as long as `Failures` allow it. That is so of trials and of stages alike.
+
     Args:
         folders: where the tasks of each configuration leave their results; one that is removed ends the search.
+        can_hold: whether machines with these resources can hold a training of that stage (empty: of all stages).
+        patience: the seconds that the search waits for a machine that can train, where none is left.
 
     Attributes:
         unable: why the search cannot go on, where it ended for that.
+        unfit: by Ray's id of each machine that cannot train, its address and why.
     """
 
     unable: RaymcError | None = None
 
-    def __init__(self, work: Work, board: Board, folders: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        board: Board,
+        folders: Mapping[str, Path],
+        can_hold: Callable[[list[dict[str, float]], str], bool],
+        patience: float,
+    ) -> None:
         super().__init__(metric="score", mode="max")
         self.work, self.board, self.folders = work, board, folders
+        self.can_hold, self.patience = can_hold, patience
+        self.unfit: dict[str, str] = {}
         self._tasks: dict[str, Task] = {}
-        self._reasons: dict[str, str] = {}
-        self._begun: set[str] = set()
+        self._again: deque[Task] = deque()
+        self._rows: dict[str, Row] = {}
+        self._failures: defaultdict[str, Failures] = defaultdict(Failures)
         self._locked: set[Path] = set()
+        self._able = self._looked = time.monotonic()
 
     def suggest(self, trial_id: str) -> Any:
         if self.unable is not None:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise self.unable
-        task = self.work.next()
+        task = self._again.popleft() if self._again else self.work.next()
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
         self._tasks[trial_id] = task
         self._attend(self.folders[task.configuration])
         self.board.started(task)
-        return {"task": task_row(task)}
+        return {"task": task_row(task), "nodes": others_than(self.unfit)}
 
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         if result.get("state") == REFUSED:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise StorageError(result["error"])
-        if result.get("state") == BEGUN:
-            self._begun.add(trial_id)
-        elif (task := self._tasks.get(trial_id)) is not None:
+        if (task := self._tasks.get(trial_id)) is not None:
+            self._rows[trial_id] = result
             self._attend(self.folders[task.configuration])
-            self.work.on_report(task, result)
+            if result.get("state") not in (PLACED, BEGUN, UNFIT):  # they say nothing of a training
+                self.work.on_report(task, result)
 
     def on_trial_complete(self, trial_id: str, result: Row | None = None, error: bool = False) -> None:
-        if error and trial_id in self._tasks and trial_id not in self._begun:
-            self.end(f"{NOT_STARTED}{self._reasons.get(trial_id, 'lost')}")
-        task = self._tasks.pop(trial_id, None)
-        if task is not None:
-            why = f"its process failed again and again: {self._reasons.get(trial_id, 'lost')}" if error else None
-            try:
-                self.board.ended(task, self.work.ended(task, why))
-            except TrainingError as error:  # Tune would log one that is raised here, and go on
-                self.unable = error
+        if error or trial_id not in self._tasks:  # of an error `failed` knows more
+            return
+        task, row = self._tasks.pop(trial_id), self._rows.pop(trial_id, {})
+        if row.get("state") == UNFIT:
+            self._keep_out(task, row)
+        else:
+            self._end(task)
+
+    def failed(self, trial_id: str, error: Exception | None, reason: str) -> None:
+        """A task's process failed: another one takes the task up, unless that happened too often.
+
+        Then the task has failed, or, where its process does not even begin with it, the search ends.
+        """
+        task, row = self._tasks.pop(trial_id, None), self._rows.pop(trial_id, {})
+        if task is None:
+            return
+        if reason.startswith(OF_ALL):
+            self.end(reason.removeprefix(OF_ALL))
+        why = shorten(reason, 160, placeholder=" …")
+        failures = self._failures[f"{task.configuration} {task.name}"]
+        if not (isinstance(error, RayActorError) and error.preempted):
+            failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
+        if failures.too_many(alive_nodes()):
+            if row.get("state", PLACED) == PLACED:
+                self.end(f"{NOT_STARTED}{why}")
+            self._end(task, f"its process failed again and again: {why}")
+        else:
+            self.board.say(f"{task.name} goes on in another process: {why}")
+            self._again.append(task)
+
+    def _end(self, task: Task, why: str | None = None) -> None:
+        try:
+            self.board.ended(task, self.work.ended(task, why))
+        except TrainingError as error:  # Tune would log one that is raised here, and go on
+            self.unable = error
+
+    def _keep_out(self, task: Task, row: Row) -> None:
+        node, machine = row["node"], row["machine"]
+        self._again.appendleft(task)
+        if node not in self.unfit:
+            self.unfit[node] = f"{machine}: {row['error']}"
+            self.board.say(
+                f"machine {machine} (node {node[:8]}) gets no more trials: {row['error']}; {task.name} goes to another"
+            )
+
+    def check_machines(self) -> None:
+        """Raises MachineError where none is left that can train, and has not been for a while."""
+        now = time.monotonic()
+        if now - self._looked < 1.0:
+            return
+        self._looked = now
+        left = [] if not self.unfit else [of for node, of in alive_nodes().items() if node not in self.unfit]
+        stages = {task.stage for task in self._open()} or {""}
+        if not self.unfit or any(self.can_hold(left, stage) for stage in stages):
+            self._able = now
+        elif now - self._able >= self.patience:
+            raise MachineError(f"no machine is left that can train: {'; '.join(dict.fromkeys(self.unfit.values()))}")
 
     def _attend(self, folder: Path) -> None:
         """Raises StorageLostError where a folder of ours is gone; a trial's process may have begun it anew by then."""
@@ -94,18 +166,13 @@ class TaskSearcher(Searcher):
             self._tasks.clear()
             check_there(folder)
 
-    def recovered(self, trial_id: str, reason: str) -> None:
-        """A task's process failed, and another one takes the task up."""
-        if trial_id not in self._begun and reason.startswith(IMPORTS):
-            self.end(f"{NOT_STARTED}{reason}")
-        self._reasons[trial_id] = reason
-        self._begun.discard(trial_id)
-        self.board.say(f"{self._tasks[trial_id].name} goes on in another process: {reason}")
+    def _open(self) -> list[Task]:
+        return [*self._tasks.values(), *self._again]
 
     @property
     def stages(self) -> bool:
         """Whether a stage that several trials need is being trained, or waits for its place."""
-        return any(task.stage for task in self._tasks.values())
+        return any(task.stage for task in self._open())
 
     def end(self, why: str) -> NoReturn:
         """End the search for what no other trial would escape: none is charged, and the next session takes them up."""
@@ -156,13 +223,23 @@ class Watch(Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Row, **info: Any) -> None:
         self.search.board.on_report(task_of(trial.config["task"]), result)
 
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # As Tune wrote it here; where `get_error` looks, it is copied later.
         text = masked(Path(trial.error_file).read_text().strip()) if trial.error_file else ""
-        last = text.splitlines()[-1].strip() if text else ""
-        if last.startswith(OF_THE_MACHINE):  # and not of the trial: the next ones would end there as well
-            self.search.end(last.removeprefix(OF_THE_MACHINE))
-        self.search.recovered(trial.trial_id, reason_of(text))
+        self.search.failed(trial.trial_id, _error_of(trial), reason_of(text))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.search.check_machines()
+
+
+def _error_of(trial: Trial) -> Exception | None:
+    """As Tune wrote it here, too; None where it cannot be read."""
+    if trial.pickled_error_file is None:
+        return None
+    with suppress(Exception):  # one of a library that this machine does not have
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return None
 
 
 def reason_of(text: str) -> str:

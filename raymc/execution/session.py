@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raymc.errors import Interrupted, StorageError, StorageLostError, TrainingError, storage_error
+from raymc.errors import Interrupted, MachineError, StorageError, StorageLostError, TrainingError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
 from raymc.execution.remote import driving, shared
+from raymc.execution.requirements import Requirements
 from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
 from raymc.masking import masked
@@ -59,7 +60,8 @@ def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> R
     """Run a new study, or go on with one; what `finish` returns, called while the study's run in MLflow is open.
 
     Raises InputError for what is wrong before anything is made; Interrupted, with the line that resumes, on
-    Ctrl-C, and StorageError, with that line too, when the disk is full; TrainingError when no trial finished.
+    Ctrl-C, and with that line too StorageError when the disk is full and MachineError when no machine can train;
+    TrainingError when no trial finished.
     """
     folder = existing_study(request) if request.resume else new_study(request, uri.resolve(request.tracking_uri))
     try:
@@ -75,6 +77,9 @@ def tune(request: Request, finish: Finish, on_trial: OnTrial | None = None) -> R
                     return _session(request, folder, manifest, space, mirror, finish, on_trial)
             except StorageLostError:
                 raise
+            except MachineError as error:
+                line = resume_line(request, folder.name)
+                raise MachineError(f"{error}; no trial is lost, and when one can train go on with: {line}") from error
             except Exception as error:
                 if (refused := storage_error(error, folder)) is None:
                     raise
@@ -149,10 +154,15 @@ def _run(
         queue.restart_clock,
     )
 
+    read, fingerprint = (request.storage, request.data), manifest["data"]["fingerprint"]
+    requirements = Requirements(space.config(), *read, fingerprint, manifest["smoke"])
+
     def trainings(slots: Slots) -> dict[str, tuple[Plan, TrainSeed]]:
         seeding = (manifest["seed"], manifest["seeds_from"], manifest["smoke"])
         keep = winner_kind(budget)
-        training = TrainSeed(space, request.storage, request.data, *seeding, keep_rows_of=keep).on(slots)
+        training = TrainSeed(
+            space, request.storage, request.data, *seeding, keep_rows_of=keep, requirements=requirements
+        ).on(slots)
         stages.ahead, keys.on_gpu = slots.count, slots.gpus_per_worker > 0
         own = {name: slots.stages[name].resources(of.workers) for name, of in needs.stages}
         return {"": (replace(plan, resources=slots.resources(needs.workers), stage_resources=own), training)}

@@ -12,6 +12,7 @@ import torch
 
 from raymc.config import Value
 from raymc.execution.relay import run_and_report
+from raymc.execution.requirements import Requirements, required
 from raymc.execution.trial import Report
 from raymc.execution.worker import Job, Needs
 from raymc.rng import Seed
@@ -37,6 +38,8 @@ class TrainSeed:
             winner to be taken from; empty: none.
         workers: data-parallel workers, each with `gpus` and `cpus`; `min_workers` of them will do (None: all).
         stages: the same for stages that are trained by themselves with other resources.
+        nodes: on which machines workers may be, see `on_nodes`; empty: on any.
+        requirements: what a machine must have; None: whatever it has.
     """
 
     space: Space
@@ -51,6 +54,8 @@ class TrainSeed:
     gpus: float = 0.0
     cpus: float = 1.0
     stages: Mapping[str, TrainSeed] = field(default_factory=dict)
+    nodes: str = ""
+    requirements: Requirements | None = None
 
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         return self._run(params, seed, out, report, None)
@@ -72,24 +77,27 @@ class TrainSeed:
             keep_model=keep,
             keep_rows=keep,
             until=until,
+            requirements=self.requirements,
         )
         if self.workers > 1:
-            return run_and_report(job, Needs(self.workers, self.gpus, self.cpus, self.min_workers), report)
+            needs = Needs(self.workers, self.gpus, self.cpus, self.min_workers)
+            return run_and_report(job, needs, report, self.nodes)
         torch.set_num_threads(max(1, int(self.cpus)))
         try:
-            return run(
-                config,
-                storage=job.storage,
-                data=job.data,
-                out=out,
-                stage_seeds=seeds,
-                report=report,
-                smoke=self.smoke,
-                keep_model=keep,
-                keep_rows=keep,
-                device="cpu" if self.gpus == 0 else None,
-                until=until,
-            )
+            with required(job.requirements, gpu=self.gpus > 0):
+                return run(
+                    config,
+                    storage=job.storage,
+                    data=job.data,
+                    out=out,
+                    stage_seeds=seeds,
+                    report=report,
+                    smoke=self.smoke,
+                    keep_model=keep,
+                    keep_rows=keep,
+                    device="cpu" if self.gpus == 0 else None,
+                    until=until,
+                )
         finally:
             # The process goes on with other trials, and others may share its GPU.
             gc.collect()
@@ -105,6 +113,11 @@ class TrainSeed:
     def _given(self, needs: Needs, slots: Slots) -> TrainSeed:
         gpus, cpus = slots.gpus_per_worker, slots.cpus_per_worker
         return replace(self, workers=needs.workers, min_workers=needs.min_workers, gpus=gpus, cpus=cpus)
+
+    def on_nodes(self, nodes: str) -> TrainSeed:
+        """The same with workers only on machines whose label of Ray's id is so."""
+        stages = {name: replace(own, nodes=nodes) for name, own in self.stages.items()}
+        return replace(self, nodes=nodes, stages=stages)
 
     def _seeds(self, seed: int) -> dict[str, Seed]:
         varies = self.space.config().varies

@@ -12,10 +12,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
+
+import torch
 
 from raymc.config import Value
-from raymc.errors import RaymcError, TrainingError, storage_error
+from raymc.errors import MachineError, RaymcError, TrainingError, storage_error
 from raymc.masking import masked
 from raymc.storage.mirror import Mirror
 from raymc.study import files, groups
@@ -63,6 +65,14 @@ class StageTrainable(Trainable, Protocol):
         """Train no further than that stage; its result is in the store then. Of what is returned `stages` are read."""
 
 
+@runtime_checkable
+class WithWorkers(Protocol):
+    """A `Trainable` whose workers are placed apart from its own process."""
+
+    def on_nodes(self, nodes: str) -> Trainable:
+        """The same with workers only on machines whose label of Ray's id is so."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all tasks of a study share: its folder, what they are scored by, and what a trial is stopped after.
@@ -95,8 +105,9 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
 
     `report` gets `{"state": "running", …}` rows, with `resource`, `running` (the score so far) and after a seed `value`
     (its own) where the pruner may judge, and one last row with the final state; all have the `seconds` of training so
-    far. A trial that went wrong is no exception: the record names its state. What says nothing of the trial is one:
-    StorageError where files cannot be written, ImportError where a package is missing or broken.
+    far. A trial that went wrong is no exception: the record names its state. Raises what says nothing of the trial:
+    StorageError where files cannot be written, MachineError where the machine cannot train, ImportError where a package
+    is missing or broken, torch.AcceleratorError.
     """
     try:
         return _TaskRun(plan, task, trainable, report).run()
@@ -106,16 +117,21 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
         raise refused from error
 
 
+OF_THE_PLACE = (Pruned, MachineError, ImportError, torch.AcceleratorError)
+"""What ends a training and is no fault of its configuration. After an error of CUDA its process can compute no more."""
+
+
 class Clock:
-    """The seconds of a training, and over them the mean number of its workers."""
+    """The seconds of a training, without those in which it had no workers, and the mean number of its workers."""
 
     def __init__(self) -> None:
+        self.idle = 0.0
         self._begun = self._noted = time.monotonic()
         self._worked = 0.0
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._begun - self.idle
 
     @property
     def workers(self) -> float | None:
@@ -178,6 +194,7 @@ class _TaskRun:
             def on_event(event: Row) -> None:
                 clock.note(event.pop("workers", None))
                 row["machine"] = event.pop("machine", row.get("machine"))
+                clock.idle += event.get("idle", 0.0)
                 log.append(event)
                 self._on_event(seed, event)
 
@@ -193,7 +210,7 @@ class _TaskRun:
             except TrainingError as error:
                 row |= {"state": error.state, "error": masked(str(error))}
             except Exception as error:
-                if isinstance(error, Pruned | ImportError) or storage_error(error) is not None:
+                if isinstance(error, OF_THE_PLACE) or storage_error(error) is not None:
                     raise
                 row |= {"state": FAILED, "error": _error_text(error)}
         self._clock = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,21 +13,27 @@ from typing import Any
 
 from raymc.atomic import write_bytes, write_json
 from raymc.config import Config
-from raymc.errors import RaymcError
+from raymc.errors import MachineError, RaymcError
+from raymc.execution.failures import Failures, alive_nodes
+from raymc.execution.nodes import NODE
+from raymc.execution.requirements import Requirements, lacking, required
 from raymc.rng import Seed
 from raymc.storage.objects import is_uri
 from raymc.storage.shared_folder import require_folder
 from raymc.training.checkpoints import find
 
-COLLECTIVE_TIMEOUT = timedelta(hours=12)  # a worker may wait while another process computes a shared stage
+COLLECTIVE_TIMEOUT = timedelta(minutes=20)
+"""After that a worker that hangs is replaced; what one worker does alone may take longer, see `Workers.patient`."""
 
-LOSSES = 3
-"""How often one training may lose a worker before it counts as failed; a machine that announces its end is free."""
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What no lost machine raises."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs; pickled to it. The fields are the arguments of `raymc.training.run.run`."""
+    """What every worker needs; pickled to it. The fields are the arguments of `raymc.training.run.run`, and what its
+    machine must have.
+    """
 
     config: Config
     storage: str
@@ -39,6 +45,7 @@ class Job:
     keep_model: bool = False
     keep_rows: bool = False
     until: str | None = None
+    requirements: Requirements | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,12 @@ class Needs:
         return "nccl" if self.gpus_per_worker >= 1 else "gloo"
 
 
-def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> dict[str, Any]:
+def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None, nodes: str = "") -> dict[str, Any]:
     """Train `job` on Ray workers, on one machine or several, and return the content of `metrics.json`.
 
     Ray must be initialised, with its dashboard: without its State API a stopped run leaks its workers. Callbacks
-    are Ray Train user callbacks; each worker reports the rows of `run` to them.
+    are Ray Train user callbacks; each worker reports the rows of `run` to them. `nodes`: on which machines, see
+    `TrainSeed.on_nodes`; empty: on any.
     Raises the error that `run` raised on a worker.
     """
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
@@ -91,6 +99,8 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> d
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Seconds that it waits for places for the workers before it counts the machines anew (default 60).
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
+    # Workers report together, and wait there for one that hangs (default: for ever).
+    os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", str(int(COLLECTIVE_TIMEOUT.total_seconds())))
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="raymc-", ignore_cleanup_errors=True) as notes:
         trainer: Any = TorchTrainer(  # mypy reads the types of Ray Train's old version
@@ -101,12 +111,13 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> d
                 num_workers=needs.workers if needs.least == needs.workers else (needs.least, needs.workers),  # type: ignore[arg-type]
                 use_gpu=needs.gpus_per_worker > 0,
                 resources_per_worker=needs.each,
+                label_selector={NODE: nodes} if nodes else None,  # type: ignore[call-arg]
             ),
             torch_config=TorchConfig(backend=needs.backend, timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
             run_config=RunConfig(
                 name="train",
                 storage_path=notes,  # of Train's controller, which runs on this machine; no checkpoint goes there
-                failure_config=FailureConfig(max_failures=LOSSES),
+                failure_config=FailureConfig(max_failures=-1),  # the mentor counts them
                 callbacks=[_mentor(), *(callbacks or [])],
             ),
         )
@@ -126,14 +137,28 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None) -> d
 
 
 def _mentor() -> Any:
-    """A Ray Train callback that ends the run, in its controller, with an error that no retry can mend."""
+    """A Ray Train callback that ends the run, in its controller, with an error that no retry can mend.
+
+    A worker's machine that was lost is none, however often.
+    """
     from ray.train import UserCallback
 
     class Mentor(UserCallback):
+        def __init__(self) -> None:
+            self.failures, self.nodes = Failures(), set[str]()
+
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            self.nodes = {row["node"] for row in metrics}
+
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
                 if isinstance(error, RaymcError):
                     raise error
+            # Others may be what a lost machine leaves behind: workers whose connection to it ended.
+            sure = any(isinstance(error, BUGS) for error in worker_exceptions.values())
+            self.failures.add(self.nodes, vague=not sure)
+            if self.failures.too_many(alive_nodes()):
+                raise next(iter(worker_exceptions.values()))
 
     return Mentor()
 
@@ -154,12 +179,17 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     # A worker's working folder is not that of the command, and its machine need not have the command's folders.
     find.take_over(settings["checkpoints"])
     apart = is_uri(job.storage)
-    if not apart:
-        require_folder(job.out, ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+    node = ray.get_runtime_context().get_node_id()
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(settings["cpus"])))
     rank, size = context.get_world_rank(), context.get_world_size()
-    with tempfile.TemporaryDirectory(prefix="raymc-") if apart else nullcontext(str(job.out)) as place:
+    with (
+        at_fault(node),
+        tempfile.TemporaryDirectory(prefix="raymc-") if apart else nullcontext(str(job.out)) as place,
+        required(job.requirements, ray.train.torch.get_device().type == "cuda"),
+    ):
+        if not apart:
+            require_folder(job.out)
         result = run(
             job.config,
             storage=job.storage,
@@ -168,7 +198,7 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
             stage_seeds=job.stage_seeds,
             workers=all_workers(rank, size),
             device=ray.train.torch.get_device(),
-            report=lambda row: ray.train.report(row),
+            report=lambda row: ray.train.report({**row, "node": node}),
             start_from=job.start_from,
             smoke=job.smoke,
             keep_model=job.keep_model,
@@ -176,6 +206,19 @@ def _work(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
             until=job.until,
         )
         return result, _contents(Path(place)) if apart and rank == 0 else {}
+
+
+@contextmanager
+def at_fault(node: str) -> Iterator[None]:
+    """A MachineError of the block, or that of an import, says which machine it was: it is told on another one."""
+    import ray
+
+    try:
+        yield
+    except (MachineError, ImportError) as error:
+        found = lacking(error) if isinstance(error, ImportError) else error
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        raise MachineError(found.message, node, address) from error
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

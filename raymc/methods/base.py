@@ -12,6 +12,7 @@ from torch.distributed import ProcessGroup
 
 from raymc.config import Config, StageConfig, Value
 from raymc.datasets import Dataset
+from raymc.distributed import Workers
 from raymc.errors import InputError
 
 
@@ -78,6 +79,10 @@ class Whole(Protocol):
     @property
     def group(self) -> ProcessGroup | None:
         """The workers over which `blocks` are sharded."""
+
+    @property
+    def workers(self) -> Workers:
+        """The same, who can also wait for one that is at work alone."""
 
     def __len__(self) -> int:
         """N, the samples of all workers."""

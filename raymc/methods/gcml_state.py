@@ -9,7 +9,7 @@ from torch.nn import functional
 from raymc.clusterers.kmeans import kmeans
 from raymc.clusterers.mixture import gaussian_mixture
 from raymc.clusterers.tsne import tsne
-from raymc.distributed import broadcast_object, leads, sum_over_workers
+from raymc.distributed import leads, sum_over_workers
 from raymc.methods.base import Whole
 from raymc.methods.gcml_settings import Finetune
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
@@ -89,7 +89,7 @@ def first_centers(model: nn.ModuleDict, whole: Whole, config: Finetune, seed: in
     centers = centers_of(model)
     # By one worker for all: threads may differ in the last bit.
     found = _found_centers(z, len(centers), config, seed) if leads(whole.group) else None
-    found = broadcast_object(found, whole.group)
+    found = whole.workers.broadcast(found)
     assert found is not None
     with torch.no_grad():
         centers.copy_(found[0].to(centers))

@@ -16,6 +16,7 @@ from raymc.atomic import write_json
 from raymc.config import parts_of
 from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
+from raymc.execution.requirements import Requirements
 from raymc.execution.room import check_workers
 from raymc.masking import masked
 from raymc.methods import METHODS
@@ -75,7 +76,10 @@ def run_configurations(
     whole = before or facts[""] | {"name": name}
     folder = make_folder(home(request.storage) / "stability" / name, new=before is None)
     _write(request.storage, folder, whole)
-    groups = tuple(_group(request, one, folder, dataset, facts.get(one.name, whole)) for one in found)
+    read, fingerprint = (request.storage, request.data), dataset.fingerprint
+    requirements = Requirements(found[0].config, *read, fingerprint, request.smoke)
+    labelled = dataset.train.y is not None
+    groups = tuple(_group(request, one, folder, facts.get(one.name, whole), labelled, requirements) for one in found)
     if before:
         print(f"stability: going on with {name}", file=sys.stderr)
     if any(seeds_missing(request, group) for group in groups):
@@ -117,7 +121,12 @@ def _title(names: list[str]) -> str:
 
 
 def _group(
-    request: StabilityRequest, configuration: Configuration, folder: Path, dataset: Dataset, facts: Row
+    request: StabilityRequest,
+    configuration: Configuration,
+    folder: Path,
+    facts: Row,
+    labelled: bool,
+    requirements: Requirements,
 ) -> SeedGroup:
     name = configuration.name if request.vs else ""
     seeds, place = tuple(facts["seeds"]), folder / name
@@ -127,8 +136,8 @@ def _group(
             write_json(place / FACTS, facts)
         return seeds
 
-    title, labelled = "-".join(filter(None, (folder.name, name))), dataset.train.y is not None
-    return SeedGroup(name, title, configuration, place, seeds, labelled, begin)
+    title = "-".join(filter(None, (folder.name, name)))
+    return SeedGroup(name, title, configuration, place, seeds, labelled, requirements, begin)
 
 
 def _facts(

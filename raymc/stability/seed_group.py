@@ -9,6 +9,7 @@ from pathlib import Path
 
 from raymc.errors import InputError, unwritable_storage
 from raymc.execution.driver import Slots
+from raymc.execution.requirements import Requirements
 from raymc.execution.train_seed import TrainSeed, needs_of
 from raymc.execution.trial import Plan
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
@@ -36,6 +37,7 @@ class SeedGroup:
     Args:
         name: of it among the others; empty where there are none.
         title: what MLflow calls it.
+        requirements: what every machine must have.
         begin: called when the folder is locked, before the first seed is handed out; returns all seeds of the folder's
             record. May raise Skipped.
     """
@@ -46,6 +48,7 @@ class SeedGroup:
     folder: Path
     seeds: tuple[int, ...]
     labelled: bool
+    requirements: Requirements
     begin: Callable[[], tuple[int, ...]]
 
     @property
@@ -97,6 +100,7 @@ class SeedGroup:
             own.seeds_from,
             own.smoke,
             keep_rows_of="stability" if request.keep_rows else "",
+            requirements=self.requirements,
         )
         return plan, training.on(slots)
 

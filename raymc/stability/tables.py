@@ -16,6 +16,7 @@ from raymc.config import NO_NUMBERS, nearest
 from raymc.datasets import Dataset, data_facts
 from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
+from raymc.execution.requirements import Requirements
 from raymc.methods import METHODS
 from raymc.space.seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
@@ -150,7 +151,9 @@ def _group(
         return seeds
 
     title = f"{table.name}-{cell.row.key}-{cell.dataset}-{folder.name}"
-    return SeedGroup(cell.name, title, cell.configuration, folder, wanted, labelled=True, begin=begin)
+    own = cell.configuration
+    requirements = Requirements(own.config, request.storage, request.data, None, own.smoke)
+    return SeedGroup(cell.name, title, own, folder, wanted, labelled=True, requirements=requirements, begin=begin)
 
 
 def _facts(table: PaperTable, cell: Cell, dataset: Dataset, seeds: Sequence[int], before: CellResult | None) -> Row:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import socket
 import threading
@@ -58,10 +59,15 @@ class Lease:
         """True if this process now holds the lease."""
         return patiently(self._try, self.fs, self.path)
 
-    def acquire_unless(self, find: Callable[[], T | None]) -> T | None:
-        """What `find` finds, asked again and again while another holds the lease; None once the lease is ours."""
+    def acquire_unless(self, find: Callable[[], T | None], patience: float = math.inf) -> T | None:
+        """What `find` finds, asked again and again while another holds the lease; None once the lease is ours.
+
+        Raises TimeoutError after `patience` seconds.
+        """
         begun = time.monotonic()
         while (found := find()) is None and not self.try_acquire():
+            if self.waited > patience:
+                raise TimeoutError(f"{self.path} is held by another process")
             time.sleep(POLL_SECONDS)
             self.waited = time.monotonic() - begun
         if found is None and (found := find()) is not None:  # published in between

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from raymc.errors import InputError
+from raymc.errors import MachineError
 
 PATIENCE_SECONDS = 5.0
 """A network file system may show a new file late."""
@@ -51,7 +51,7 @@ def turns_up(path: str) -> bool:
     return True
 
 
-def require_folder(folder: Path, machine: str) -> None:
-    """Raises InputError, naming this machine, where the folder that the driver made is not there."""
+def require_folder(folder: Path) -> None:
+    """Raises MachineError where the folder that the driver made is not on this machine."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is not on {machine}: the storage must be a folder that all machines share")
+        raise MachineError(f"{folder} is not there: the storage must be a folder that all machines share")

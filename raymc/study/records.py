@@ -32,6 +32,12 @@ BEGUN = "begun"
 REFUSED = "refused"
 """What a task reports, and never records, that has stopped because the study's files cannot be written."""
 
+PLACED = "placed"
+"""What a task reports, and never records, whose process has begun, on a machine that is known by it."""
+
+UNFIT = "unfit"
+"""What a task reports, and never records, whose machine cannot train: another machine takes the task up."""
+
 Row = dict[str, Any]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from raymc.config import Config, StageConfig
 from raymc.datasets import POLICIES, Dataset, Split, fingerprint
-from raymc.distributed import barrier, broadcast_object, gather_rows, rows_of
+from raymc.distributed import barrier, gather_rows, rows_of
 from raymc.errors import InputError
 from raymc.nets import architecture, backbone_width
 from raymc.ops.blocks import ROWS, in_blocks
@@ -89,7 +89,7 @@ class Bank:
         group = self._samples.workers.group
         stored: dict[str, Tensor] = {}
         lease = self._store.lease(self.key) if self._samples.workers.rank == 0 else None
-        missing = broadcast_object(self._missing(tuple(makers), stored, lease) if lease else [], group)
+        missing = self._samples.workers.broadcast(self._missing(tuple(makers), stored, lease) if lease else [])
         if missing:
             with lease or contextlib.nullcontext():
                 for name in missing:

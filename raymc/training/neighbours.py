@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from raymc.datasets import Dataset
-from raymc.distributed import Workers, barrier, broadcast_object, gather_rows, rows_of
+from raymc.distributed import Workers, barrier, gather_rows, rows_of
 from raymc.ops.neighbours import nearest
 from raymc.storage.stage_store import Store
 
@@ -58,7 +58,7 @@ class Neighbours:
         """
         group = self._workers.group
         lease = self._store.lease(self.key) if self._store and self._workers.rank == 0 else None
-        found = broadcast_object(lease.acquire_unless(self._stored) if lease else None, group)
+        found = self._workers.broadcast(lease.acquire_unless(self._stored) if lease else None)
         if found is None:
             with lease or contextlib.nullcontext():
                 found = self._search()

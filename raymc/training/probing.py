@@ -42,6 +42,7 @@ def probe_features(
     found = {}
     for title, count in {"plain": 0, f"average_{views}": views}.items() if views else (("plain", 0),):
         splits = (feed.samples, held_out.x)
+        feed.workers.meet()  # the first one finds clusters and classifies, which may take long
         train, test = (features(method, model, feed, x, count, feed.workers) for x in splits)
         if not leads(feed.group):
             continue

@@ -12,7 +12,7 @@ from torch import nn
 from raymc import provenance
 from raymc.config import Config
 from raymc.datasets import Dataset
-from raymc.distributed import Workers, broadcast_object
+from raymc.distributed import Workers
 from raymc.errors import CollapsedError, DeviceMemoryError
 from raymc.methods.base import Stage
 from raymc.rng import Seed
@@ -89,7 +89,7 @@ def _run(training: Training, out: Path, start_from: str | None, keep_model: bool
     started = time.monotonic()
     model, records, curve = _stages(training, start_from, None)
     result = finish(training, model, out, records, curve, keep_model, keep_rows)
-    result = broadcast_object(result, training.workers.group)
+    result = training.workers.broadcast(result)
     assert result is not None
     if result["metrics"]["clusters_used"] < 2 and not training.smoke:
         raise CollapsedError("all points fell into one cluster")

@@ -36,10 +36,11 @@ class Machines:
         """Ray's ids of the machines but the head."""
         return list(self._nodes)
 
-    def add(self) -> None:
-        """A new machine joins. Only in the main thread."""
-        node = self._cluster.add_node(num_cpus=1)
+    def add(self, **environment: str) -> str:
+        """A new machine joins, in whose environment is this too; Ray's id of it. Only in the main thread."""
+        node = self._cluster.add_node(num_cpus=1, env_vars=environment)
         self._nodes[node.node_id] = node
+        return str(node.node_id)
 
     def fill(self, count: int) -> None:
         """Bring the machines to `count`."""

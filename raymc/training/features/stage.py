@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raymc.distributed import Workers, barrier, broadcast_object
+from raymc.distributed import Workers, barrier
 from raymc.encoders import Encoder
 from raymc.errors import InputError
 from raymc.storage.stage_store import Store
@@ -84,11 +84,11 @@ class Features:
         """
         lease = self.store.lease(self.key) if workers.rank == 0 else None
         found = None if lease is None else self._complete() or lease.acquire_unless(self._complete)
-        found = broadcast_object(found, workers.group)
+        found = workers.broadcast(found)
         if found is None:
             with lease or nullcontext():
                 self._compute(workers, report)
-                barrier(workers.group)
+                workers.meet()  # one may find its share in the store, and another has to compute it
                 if lease is not None:
                     facts = {"n": len(self), "width": self._width_of(0), "encoder": self.encoder.name}
                     self.store.save(self.key, {}, {"stage": "features", **facts, "type": self.precision})

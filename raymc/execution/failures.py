@@ -1,0 +1,49 @@
+"""How often a training may fail: as often as its machine is lost, and a few times on machines that live on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+LIMIT = 3
+"""Failures on living machines after which another one is the last."""
+
+SETTLE_SECONDS = 30.0
+"""Ray notices within that time that a machine is gone; its processes are gone at once."""
+
+
+class Failure(NamedTuple):
+    """One that happened `at` a time of the monotonic clock, to processes on `nodes`.
+
+    `vague` says that the error is also what is seen when a machine vanishes.
+    """
+
+    nodes: Collection[str]
+    at: float
+    vague: bool
+
+
+class Failures:
+    """Those of one training."""
+
+    def __init__(self) -> None:
+        self._found: list[Failure] = []
+
+    def add(self, nodes: Collection[str], vague: bool) -> None:
+        """Its processes on the machines with these ids of Ray failed."""
+        self._found.append(Failure(nodes, time.monotonic(), vague))
+
+    def too_many(self, alive: Collection[str]) -> bool:
+        """Whether it has failed too often, where these machines are alive now. Lost ones cost nothing."""
+        settled = time.monotonic() - SETTLE_SECONDS
+        on_living = (one for one in self._found if not one.vague or one.at < settled)
+        return sum(all(node in alive for node in one.nodes) for one in on_living) > LIMIT
+
+
+def alive_nodes() -> dict[str, dict[str, float]]:
+    """The resources (`CPU`, `GPU`, …) of each machine that Ray believes alive, by Ray's id of it."""
+    import ray
+
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"]: dict(node["Resources"]) for node in nodes if node["Alive"]}
