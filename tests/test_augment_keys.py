@@ -104,8 +104,11 @@ def test_nothing_asked_is_the_policy_itself_bit_for_bit() -> None:
     data = vectors()
     for name in ("none", "noise_sphere"):
         assert build_policy(name, Augment(neighbours=3), data, CPU) is POLICIES[name]
+    grey, colour = limit(load("digits"), 9), Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), None)
+    coloured = stored("colour", colour, None, n_classes=2, split="all", source="drawn")
     assert all(
-        build_policy(name, Augment(), limit(load("digits"), 9), CPU) is policy for name, policy in IMAGES.items()
+        build_policy(name, Augment(), coloured if policy.mean else grey, CPU) is policy
+        for name, policy in IMAGES.items()
     )
     feed = feed_of(data, Augment())
     plain = Feed.build(data, "none", CPU, torch.float32, False, Workers())

@@ -141,6 +141,8 @@ def test_a_termination_is_as_orderly_as_ctrl_c(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, code: int) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
+
     class Finalized:
         def __del__(self) -> None:  # what is raised here Python prints and drops
             os.kill(os.getpid(), number)
@@ -150,7 +152,10 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, code: int) 
         Finalized()
         time.sleep(60)
 
-    assert cli.execute(cli.make_parser("train", "A command."), run, []) == code
+    try:
+        assert cli.execute(cli.make_parser("train", "A command."), run, []) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_line_to_paste_names_the_program_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,7 +275,7 @@ def test_what_predict_refuses(rows: Path, tmp_path: Path, capsys: pytest.Capture
         (model, "fewer.csv"): "has 3 columns; expected: 4, not fewer, the first of them c3",
         (model, "nan.csv"): "the first is in row 0, column c1",
         (model, "text.csv"): "no numbers in c1",
-        (model, "torn.csv"): "cannot be read",
+        (model, "torn.csv"): "torn.csv is empty; expected: ",
         (model, "images.npy"): "holds images of 8x8 grey; expected: rows of 4 numbers",
         (model, "absent.csv"): "is missing, and no known dataset is called so",
         (model, "digits"): "holds images of 8x8 grey; expected: rows of 4 numbers",

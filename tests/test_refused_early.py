@@ -62,7 +62,7 @@ def test_a_name_that_is_none_costs_no_large_import(tmp_path: Path) -> None:
         ("train", "mlc_digits", "heads.eta"): "heads.eta",
         ("cluster", "none.csv"): "none.csv is missing; expected: ",
         ("embed", "none.csv", "--encoder", "y"): "none.csv is missing; expected: ",
-        ("embed", "x", "--encoder", "y", "--out", "z.csv"): "--out z.csv: expected: ",
+        ("embed", "x", "--encoder", "y", "--out", "z.csv"): "z.csv: expected: ",
         ("embed", "x", "--encoder", "y", "--precision", "z"): "--precision: invalid choice",
         ("data", "get"): "get: which dataset?",
     }

@@ -120,7 +120,9 @@ def test_lines_that_resume_leave_the_password_to_be_put_in(monkeypatch: pytest.M
     out = Path(sys.argv[0])
     words = {"space": "nmce_digits", "overrides": [], "seed": 0, "out": out}
     mlflow = {"tracking_uri": None, "register": None}
-    args = SimpleNamespace(**words, workers=None, start_from=None, data=None, storage=None, smoke=False, **mlflow)
+    args = SimpleNamespace(
+        **words, workers=None, start_from=None, data=None, storage=None, smoke=False, address=None, **mlflow
+    )
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     with pytest.raises(Interrupted) as stopping:
         train.run(args)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ def test_servers_report_nothing(path: Path) -> None:
 
 def test_they_are_found() -> None:
     found = {path.name for path in TEXTS if commands(path)}
-    assert found >= {"Makefile", "aws.yaml", "gcp.yaml", "local.yaml", "head.sh", "slurm.sh", "cluster.md"}
+    assert found >= {"Makefile", "aws.yaml", "gcp.yaml", "local.yaml", "head.sh", "cluster.md"}
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

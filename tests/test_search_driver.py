@@ -127,7 +127,7 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[:3] == [
         "study s",
-        "trial 4 started: heads.weight_decay=0.001235, heads.epochs=3",
+        "trial 4 started: heads.weight_decay=0.00123456, heads.epochs=3",
         "trial 4: 1 of 2 seeds acc 0.8000",
     ]
     # The seconds of `record.json` and `trials.csv`: of training, however long the task's process took to start.

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 
 def test_sigterm_while_ray_starts_is_the_commands_and_not_rays(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(dashboard: bool) -> None:
+    def start(dashboard: bool, folder: str) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as `ray.init` does first of all
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
@@ -54,6 +54,7 @@ def test_no_cluster_at_the_address_is_one_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(address, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may share a cluster in this process
     door = importlib.import_module(f"raymc.commands.{word}")
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as closed:
         port, none = silent.getsockname()[1], closed.getsockname()[1]

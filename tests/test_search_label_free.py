@@ -44,7 +44,7 @@ def _searched(folder: Path, metric: str, y: np.ndarray[Any, Any] | None) -> dict
     space = load_space(folder / "s.yaml")
     budget = plan_budget(space, 0, None, None, smoke=False)
     manifest = make_manifest(
-        "study", space, {}, budget, load_data(space, "", "", False), seed=0, smoke=False, tracking_uri="", words=[]
+        "study", space, {}, budget, load_data(space, "", "", False), seed=0, smoke=False, tracking_uri=""
     )
     place = folder / "st" / "studies" / "study"
     studies.create_study(str(folder / "st"), place, manifest, space, compile_space(space.params))

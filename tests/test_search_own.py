@@ -78,7 +78,8 @@ def test_a_study_does_not_go_on_with_other_samples_or_labels(work: Path) -> None
             go_on(request, folder)
     manifest = study.read_manifest(folder)
     del manifest["data"]["labels"]  # as in a study of an earlier version
-    study.write_manifest(folder, manifest)
+    with study.locked(folder):
+        study.write_manifest(folder, manifest)
     go_on(request, folder)
 
 
@@ -103,7 +104,8 @@ def test_a_study_of_before_keeps_the_preset_that_was_the_default(
     fixed = {key: value for key, value in tuned.flat().items() if key in manifest["fixed"]}
     manifest |= {"preset": "paper", "fixed": fixed | {"packed_seeds": 1}}
     del manifest["data"]["shape"]
-    study.write_manifest(folder, manifest)
+    with study.locked(folder):
+        study.write_manifest(folder, manifest)
     found = study.read_space(folder, manifest)
     assert found.preset == "tuned" and found.config() == tuned
     go_on(request, folder)
@@ -114,7 +116,8 @@ def test_a_study_whose_preset_has_changed_does_not_go_on_and_can_be_read(work: P
     request, folder = begin(work)
     manifest = study.read_manifest(folder)
     manifest["fixed"]["pretrain.batch_size"] = 7
-    study.write_manifest(folder, manifest)
+    with study.locked(folder):
+        study.write_manifest(folder, manifest)
     study.read_space(folder, manifest)
     with pytest.raises(InputError, match=r"pretrain.batch_size: study s began with 7, and preset own has 32 now"):
         go_on(request, folder)

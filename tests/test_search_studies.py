@@ -168,7 +168,7 @@ def test_delete_tells_what_goes_and_takes_it(here: Path, door: Door) -> None:
     assert code == 2 and "s is running; stop it first" in told and Path("store/studies/s/study.json").is_file()
     database = f"sqlite:///{here}/mlflow.db"
     code, done, told = door(studies, "delete", "s", "--yes", "--mlflow", "--tracking-uri", database, *STORE)
-    assert code == 0 and done["deleted"] and done["mlflow_runs"] == 1 + (2 + 2 * 2) + (1 + 2), told
+    assert code == 0 and done["deleted"] and done["mlflow_runs"] == 1 + (1 + 1) + (2 + 2 * 2) + (1 + 2), told
     assert not Path("store/studies/s").exists() and not Path("reports/s").exists()
     found = MlflowClient(tracking_uri=database)
     assert not found.search_runs([one.experiment_id for one in found.search_experiments()])
