@@ -85,6 +85,13 @@ def test_without_min_workers_all_are_needed() -> None:
     assert [Needs(3, min_workers=least).least for least in (None, 1, 3, 5)] == [3, 1, 3, 3]
 
 
+def test_a_single_machine_takes_as_many_workers_as_it_holds_where_fewer_will_do() -> None:
+    needs = Needs(stages=(("pretrain", Needs(4, 1.0, 8.0, min_workers=1)),))
+    for gpus, cpus in ((1, 4), (4, 64), (0, 2)):
+        own = plan_slots(needs, [{"CPU": cpus, "GPU": gpus}], 16, fixed=True).stages["pretrain"]
+        assert (own.gpus_per_worker, own.cpus_per_worker) == (min(1, gpus), min(8, cpus)), "a whole GPU, not a part"
+
+
 def test_the_slots_are_told_in_words() -> None:
     needs = Needs(1, 0.25, 2)
     here = {"CPU": 4, "GPU": 1}

@@ -78,12 +78,13 @@ def plan_slots(needs: Needs, nodes: Sequence[Mapping[str, float]], concurrent: i
     """Slots of the machines with the resources `nodes` (`CPU`, `GPU`).
 
     `fixed` says that there is one machine and no other will come: then a training that asks for more than there is
-    gets what there is, and with `concurrent` that many share the machine. On a cluster missing machines are waited for;
-    while none is there for even one training, `UNKNOWN` of them wait, which is what makes an autoscaler start machines.
+    gets what there is, as few workers as will do, and with `concurrent` that many share the machine. On a cluster
+    missing machines are waited for; while none is there for even one training, `UNKNOWN` of them wait, which is what
+    makes an autoscaler start machines.
     """
     stages = {name: plan_slots(own, nodes, None, fixed) for name, own in needs.stages}
     if fixed:
-        share = (concurrent or 1) * needs.workers
+        share = (concurrent or 1) * needs.least
         gpus = min(needs.gpus_per_worker, nodes[0].get("GPU", 0.0) / share)
         needs = replace(
             needs, gpus_per_worker=gpus, cpus_per_worker=min(needs.cpus_per_worker, nodes[0]["CPU"] / share)
