@@ -15,11 +15,14 @@ import pytest
 from raymc.cli import Terminated, execute, on_sigterm
 from raymc.execution import address, cluster
 from raymc.execution.cluster import ray_session
+from tests import shared_ray
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 
 def test_sigterm_while_ray_starts_is_the_commands_and_not_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared_ray.end()
+
     def start(dashboard: bool, folder: str) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as `ray.init` does first of all
         os.kill(os.getpid(), signal.SIGTERM)
@@ -32,6 +35,7 @@ def test_sigterm_while_ray_starts_is_the_commands_and_not_rays(monkeypatch: pyte
 
 
 def test_what_rays_processes_say_of_their_end_is_not_among_the_results(capfd: pytest.CaptureFixture[str]) -> None:
+    shared_ray.end()
     with ray_session(None, dashboard=False):
         from ray._private import utils, worker
 

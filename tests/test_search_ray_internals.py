@@ -45,6 +45,7 @@ def test_rays_are_there_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
     name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # a Ray of other tests in this process
     with ray_internals.on_loopback():
         assert os.environ[name] == "0" and ray_constants.ENABLE_RAY_CLUSTER is False
     assert os.environ[name] == "1" and ray_constants.ENABLE_RAY_CLUSTER
