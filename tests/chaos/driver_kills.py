@@ -93,10 +93,15 @@ class Search:
         return max([0.0, *(path.stat().st_mtime for path in paths)])
 
     def table(self) -> list[Any]:
-        """What the study has found: every trial's parameters, scores, and the metrics of every seed."""
+        """What the study has found: every trial's parameters, scores, and the metrics of every seed.
+
+        A stage that trials share has a number of its own each time that it is begun: it is left out.
+        """
         rows = []
         for path in sorted(self.study.glob("*/*/record.json")):
             record = json.loads(path.read_text())
+            if record["kind"] == "stage":
+                continue
             row = {key: record[key] for key in ("trial", "kind", "state", "params", "scores", "metrics")}
             rows.append(row | {"seeds": [{k: s[k] for k in ("seed", "state", "metrics")} for s in record["per_seed"]]})
         return rows
@@ -111,6 +116,7 @@ class Search:
         assert set(found.values()) == {1}, "a metric is in MLflow twice"
         rows = {(run, key, step): value for run, key, step, value in found}
         assert len(rows) == len(found), "a metric has two values at one step"
+        rows = {at: value for at, value in rows.items() if not at[0].startswith("stage-")}
         kept = {at: value for at, value in rows.items() if not at[1].endswith((".seconds", ".cached"))}
         return {(run.replace(self.name, "study"), key, step): value for (run, key, step), value in kept.items()}
 

@@ -157,6 +157,8 @@ def table(study: Path) -> list[Any]:
     rows = []
     for path in sorted(study.glob("*/*/record.json")):
         record = json.loads(path.read_text())
+        if record["kind"] == "stage":  # it has a number of its own each time that it is begun
+            continue
         row = {key: record[key] for key in ("trial", "kind", "state", "params", "scores", "metrics")}
         rows.append(row | {"seeds": [{k: s[k] for k in ("seed", "state", "metrics")} for s in record["per_seed"]]})
     return rows
