@@ -56,6 +56,7 @@ class User:
         return subprocess.Popen(
             ["/bin/sh", "-c", line], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
         )  # fmt: skip
 
     def run(self, line: str, folder: Path | None = None, on_path: bool = True, **variables: str) -> dict[str, Any]:

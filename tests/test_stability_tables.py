@@ -302,6 +302,6 @@ def test_two_cells_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, com
     again = command(*words)
     assert again["cells"] == result["cells"] and "started" not in again["told"]
     told = command("report", *common)
-    assert told["cells"] == {"run": 2, "of": 4} and "(2, smoke)" in told["shown"]
+    assert told["cells"] == {"run": 2, "of": 4} and "(2, smoke)" in told["told"]
     mean = result["cells"][0]["acc"]["mean"]
     assert f"{mean:.4f} ± " in Path(told["report"]).read_text()

@@ -16,4 +16,4 @@ def test_three_kills(tmp_path: Path) -> None:
     found = driver_kills.run(tmp_path, kills=3, trials=3, seed=40)
     assert found["kills"] == 3 and 0 < found["while_starting"] < 3, "kills of both kinds are wanted"
     # The winner on two fresh seeds, and beside it the default, which is trial 0.
-    assert found["trainings"] == 3 * 2 + (2 if found["default_won"] else 4)
+    assert found["trainings"] == 1 + 3 * 2 + (2 if found["default_won"] else 4), "and the stage that they share"
