@@ -74,6 +74,7 @@ def test_a_name_that_is_none_costs_no_large_import(tmp_path: Path) -> None:
 
 
 def test_what_is_named_without_its_module_is_what_that_has() -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed: no search")
     from raymc.commands import embed
     from raymc.stability.configurations import PLAIN
     from raymc.training.features.stage import TYPES
