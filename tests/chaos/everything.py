@@ -33,8 +33,8 @@ method: nmce
 dataset: {{path: {path}}}
 fixed: {{n_clusters: 3, pretrain.epochs: 2, heads.epochs: 2, finetune.epochs: 1}}
 space:
-  heads.weight_decay: {{low: 1.0e-4, high: 0.1, log: true}}
-  heads.learning_rate: {{low: 0.01, high: 0.6}}
+  heads.weight_decay: {{low: 1.0e-6, high: 0.1, log: true}}
+  heads.learning_rate: {{low: 1.0e-4, high: 0.6, log: true}}
 sampler: random
 budget: {{trials: 5, seeds: 1, confirm: null}}
 """
