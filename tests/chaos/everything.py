@@ -36,7 +36,7 @@ space:
   heads.weight_decay: {{low: 1.0e-6, high: 0.1, log: true}}
   heads.learning_rate: {{low: 1.0e-4, high: 0.6, log: true}}
 sampler: random
-budget: {{trials: 5, seeds: 1, confirm: null}}
+budget: {{trials: 5, seeds: 1, confirm: {{top: 1, seeds: 2}}}}
 """
 EVERY = 20.0  # seconds from one death of the third machine to the next
 HEAD, NO_DATA, OTHER_DATA, MORTAL = (f"10.77.62.{last}" for last in (1, 2, 3, 4))
