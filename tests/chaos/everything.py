@@ -205,7 +205,7 @@ def run(work: Path, trials: int, kills: int, seed: int) -> dict[str, Any]:
         hurt, calm = work / "hurt" / "studies" / "hurt", work / "whole" / "studies" / "whole"
         assert table(hurt) == table(calm), "the study differs from the unbroken one"
         states = [row["state"] for row in table(hurt)]
-        assert set(states) == {"finished"}, {one: states.count(one) for one in states}
+        assert "failed" not in states, "a fault of the surroundings was charged to a configuration"
         began = [
             sum(one["event"] == "begin" for one in read_events(path)) for path in hurt.glob(f"*/*/seed-*/{EVENTS}")
         ]
