@@ -14,15 +14,8 @@ sockets=${PGHOST:-/var/run/postgresql}
 
 "$here/venv/bin/uv" pip install --quiet --python "$here/venv/bin/python" --no-deps -r "$here/dist/head.txt"
 
-# A machine that has just started runs apt itself; the lock's timeout does not cover its update.
-packages() {
-  local apt=(sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
-  for _ in {1..60}; do
-    "${apt[@]}" update && "${apt[@]}" -y install "$@" && return
-    sleep 10
-  done
-  echo "head.sh: apt-get could not install $*" >&2 && exit 1
-}
+# shellcheck source=/dev/null
+source "$here/clusters/packages.sh"
 command -v psql >/dev/null || packages postgresql
 as_postgres() { (cd / && sudo -u postgres "$@"); }
 known() { [[ $(as_postgres psql -h "$sockets" -tAc "$1") == 1 ]]; }

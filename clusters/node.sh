@@ -18,15 +18,8 @@ for pair in "$@"; do
 done
 [[ -n $STORAGE ]] || STORAGE=${BUCKET:-/shared}/raymc
 
-# A machine that has just started runs apt itself; the lock's timeout does not cover its update.
-packages() {
-  local apt=(sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
-  for _ in {1..60}; do
-    "${apt[@]}" update && "${apt[@]}" -y install "$@" && return
-    sleep 10
-  done
-  echo "node.sh: apt-get could not install $*" >&2 && exit 1
-}
+# shellcheck source=/dev/null
+source "$here/clusters/packages.sh"
 
 own_folder() {
   mkdir -p "$1" 2>/dev/null || { sudo mkdir -p "$1" && sudo chown "$(id -u):$(id -g)" "$1"; }

@@ -83,10 +83,10 @@ def test_apt_that_is_busy_is_asked_again(tmp_path: Path, name: str, busy: int, c
     for program, text in (("sudo", fake), ("sleep", "#!/bin/sh\n")):
         (tmp_path / program).write_text(text)
         (tmp_path / program).chmod(0o755)
-    function = re.search(r"^packages\(\) \{.*?^\}", (CLUSTERS / name).read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert function
+    line = re.search(r'^source "\$here/clusters/.*$', (CLUSTERS / name).read_text(), flags=re.MULTILINE)
+    assert line
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"{function[0]}\npackages tool"],
+        ["bash", "-euo", "pipefail", "-c", f"here={CLUSTERS.parent}\n{line[0]}\npackages tool"],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == code and len(done.stderr.splitlines()) == code, done.stderr

@@ -35,8 +35,7 @@ WAIT_SECONDS = 120.0
 """How long a search on a cluster waits for machines where none is left that can train; another may be coming up."""
 
 WAITING = {HEAD: 0.001}
-"""What a trial takes that only waits for its workers: nothing that they need. It is the head
-that outlives the other machines."""
+"""What a trial takes that only waits for its workers: nothing that they need. The head outlives the other machines."""
 
 CLOUD_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
 """Tune would send them to each trial. A machine has its own: a role, or what its Ray was started with."""

@@ -52,23 +52,21 @@ def creates_exclusively(fs: AbstractFileSystem, path: str) -> bool:
     """Whether of two requests to make the same file below `path` the second is refused."""
     probe = f"{path}/probe-{uuid.uuid4().hex}"
     try:
-        return create(fs, probe, b"") and not create(fs, probe, b"")
-    except NotImplementedError:
-        return False
+        return bool(create(fs, probe, b"")) and create(fs, probe, b"") is False
     finally:
         with contextlib.suppress(OSError):
             fs.rm_file(probe)
 
 
-def create(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
-    """Write a file where there is none; whether there was none.
+def create(fs: AbstractFileSystem, path: str, content: bytes) -> bool | None:
+    """Write a file where there is none; whether there was none; None where the store has no such request.
 
-    Raises NotImplementedError where the store has no such request, OSError where it does not answer.
+    Raises OSError where it does not answer.
     """
     scheme = SCHEMES.get(getattr(getattr(fs, "fs", None), "type_name", ""))
     if scheme is None:
         if "memory" not in fs.protocol:  # others look first and write then
-            raise NotImplementedError
+            return None
         try:
             fs.pipe_file(path, content, mode="create")
         except FileExistsError:
@@ -81,11 +79,11 @@ def create(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
         _store(f"{scheme}://{bucket}", getattr(fs.fs, "region", None)).put(key, content, mode="create")
     except AlreadyExistsError:
         return False
-    except NotSupportedError as error:
-        raise NotImplementedError from error
+    except NotSupportedError:
+        return None
     except BaseError as error:
         if "501 Not Implemented" in str(error):
-            raise NotImplementedError from error
+            return None
         raise OSError(str(error)) from error
     return True
 
