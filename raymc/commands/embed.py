@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError("DATA is empty; expected: a folder, a file, or the name of a known dataset")
     if (path := Path(args.path).expanduser()).suffix and not path.exists():
         raise InputError(f"{path} is missing; expected: a folder, a file, or the name of a known dataset")
-    from raymc.commands.embedding import embed
+    from raymc.encoders import check_name
+
+    check_name(args.encoder)
+    from raymc.commands.embedding import embed  # a second more
 
     return embed(args, out)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -60,9 +61,8 @@ def hungarian_match(counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64
 
     It has as many pairs as the smaller side; the rest of the larger side stays unmatched.
     """
-    from scipy.optimize import linear_sum_assignment  # which a refusal need not wait for
 
-    rows, columns = linear_sum_assignment(counts, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(counts, maximize=True)
     return rows.astype(np.int64), columns.astype(np.int64)
 
 

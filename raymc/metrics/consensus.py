@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import cut_tree, linkage
-from scipy.spatial.distance import pdist
 
 from raymc.metrics.clustering import Labels, as_labels, confusion, hungarian_match
 
@@ -67,8 +66,8 @@ def _numbered(labels: Sequence[Labels]) -> Ints:
 def _average_linkage(stack: Ints, n_clusters: int) -> Ints:
     if stack.shape[1] == 1:
         return np.zeros(1, np.int64)
-    tree = linkage(pdist(stack.T, "hamming"), "average")
-    return np.asarray(cut_tree(tree, n_clusters=n_clusters).ravel(), np.int64)
+    tree = scipy.cluster.hierarchy.linkage(scipy.spatial.distance.pdist(stack.T, "hamming"), "average")
+    return np.asarray(scipy.cluster.hierarchy.cut_tree(tree, n_clusters=n_clusters).ravel(), np.int64)
 
 
 def _together(stack: Ints, others: Ints, found: Ints) -> NDArray[np.float64]:

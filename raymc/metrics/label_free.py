@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata, spearmanr
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
@@ -133,7 +133,7 @@ def mean_rank(scores: Mapping[str, Sequence[float]]) -> list[float]:
     n = len(table[0])
     if n < 2:
         return [0.5] * n
-    means = np.mean([rankdata(values) for values in table], axis=0)  # exact, so that equal means stay equal
+    means = np.mean([scipy.stats.rankdata(values) for values in table], axis=0)  # exact, so that equal means stay equal
     return [float(value) for value in (means - 1) / (n - 1)]
 
 
@@ -148,7 +148,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     _paired(a, b)
     if len(a) < 3 or min(a) == max(a) or min(b) == max(b):
         return None
-    return float(spearmanr(a, b).statistic)
+    return float(scipy.stats.spearmanr(a, b).statistic)
 
 
 def rank_correlation_interval(rho: float, n: int) -> tuple[float, float] | None:
@@ -159,7 +159,7 @@ def rank_correlation_interval(rho: float, n: int) -> tuple[float, float] | None:
     """
     if n < LEAST_TRIALS or abs(rho) >= 1:
         return None
-    half = float(norm.ppf(0.975)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = float(scipy.stats.norm.ppf(0.975)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
 
 

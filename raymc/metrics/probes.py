@@ -8,7 +8,7 @@ the features' device.
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse.linalg
+import scipy  # its parts are loaded where they are first used
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -8,10 +8,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded where they are first used
 from numpy.typing import NDArray
-from scipy.special import expit, logit, ndtr
-from scipy.stats import bootstrap, trim_mean, wilcoxon
-from scipy.stats import t as student_t
 
 from raymc.metrics.clustering import Labels, adjusted_rand, confusion, hungarian_match
 
@@ -51,7 +49,7 @@ def summary(values: Sequence[float], within: tuple[float, float] | None = None) 
         "max": high,
         "median": float(np.median(values)),
         # Four of each value: the quarters are whole values then.
-        "iqm": low if equal else float(trim_mean(np.repeat(values, 4), 0.25)),
+        "iqm": low if equal else float(scipy.stats.trim_mean(np.repeat(values, 4), 0.25)),
         "ci95": _interval(values, mean, half, within),
         "ci95_bootstrap": bootstrap_interval(values),
     }
@@ -70,8 +68,8 @@ def logit_interval(mean: float, half: float, within: tuple[float, float]) -> lis
     """
     low, width = within[0], within[1] - within[0]
     place = (mean - low) / width
-    middle, reach = logit(place), half / width / (place * (1 - place))
-    return [low + width * float(expit(middle + end)) for end in (-reach, reach)]
+    middle, reach = scipy.special.logit(place), half / width / (place * (1 - place))
+    return [low + width * float(scipy.special.expit(middle + end)) for end in (-reach, reach)]
 
 
 def by_t_alone(found: Mapping[str, Any]) -> bool:
@@ -100,8 +98,8 @@ def bootstrap_interval(values: Sequence[float]) -> list[float]:
         raise ValueError("an interval needs a value")
     if found.min() == found.max():
         return [float(found[0])] * 2
-    tail = float(ndtr(math.sqrt(n / (n - 1)) * student_t.ppf(0.025, n - 1)))
-    interval = bootstrap(
+    tail = float(scipy.special.ndtr(math.sqrt(n / (n - 1)) * scipy.stats.t.ppf(0.025, n - 1)))
+    interval = scipy.stats.bootstrap(
         (found,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -251,7 +249,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
         )
     found = summary(gaps.tolist())
     moved = gaps[gaps != 0]  # Wilcoxon leaves out pairs without a difference
-    p = float(wilcoxon(moved).pvalue) if moved.size else 1.0
+    p = float(scipy.stats.wilcoxon(moved).pvalue) if moved.size else 1.0
     return {key: found[key] for key in ("n", "mean", "std", "ci95")} | {"p_wilcoxon": p, "p_t": _p_t(found)}
 
 
@@ -266,7 +264,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _half(std: float, n: int) -> float:
     """Half the width of t's 95 % interval of the mean."""
-    return float(student_t.ppf(0.975, n - 1)) * std / math.sqrt(n) if std else 0.0
+    return float(scipy.stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n) if std else 0.0
 
 
 def _interval(values: Sequence[float], mean: float, half: float, within: tuple[float, float] | None) -> list[float]:
@@ -286,7 +284,7 @@ def _p_t(gaps: dict[str, Any]) -> float:
     if not gaps["std"]:
         return 0.0 if gaps["mean"] else 1.0
     t = abs(gaps["mean"]) / (gaps["std"] / math.sqrt(gaps["n"]))
-    return 2 * float(student_t.sf(t, gaps["n"] - 1))
+    return 2 * float(scipy.stats.t.sf(t, gaps["n"] - 1))
 
 
 def _matrix(labels: Sequence[Labels], of: Callable[[Labels, Labels], float], diagonal: float) -> list[list[float]]:
