@@ -31,7 +31,7 @@ from raymc.config import Value
 from raymc.datasets import load
 from raymc.methods.mlc_presets import PRESETS
 
-WAYS = {"two views": "shared", "20 crops": "fast"}  # and the preset
+WAYS = {"two views": "shared", "20 crops": "emp_ssl"}  # and the preset
 FIGURES = ("knn_projection", "svm_projection", "knn_pool", "svm_pool", "acc", "nmi")
 CROPS, VIEWS = 20, 2
 FIRST_SEED = 500

@@ -5,7 +5,7 @@
   30; on eq. 5's own scale, a sum under rates without 1/2, that is 60/n.
 - `shared`: the same second stage after NMCE's stage 1 with NMCE's augmentation, so that both methods search from one
   stored result.
-- `fast`: the same after NMCE's `fast`, whose heads' bank it shares too.
+- `fast`, `emp_ssl`: the same after NMCE's of that name; of `fast` it shares the heads' bank too.
 The paper does not say how long stage 2 is: 100 epochs as in Table 6. Its heads are "a few affine layers" on the
 backbone: here the pre-feature layer of NMCE and a linear one; which of them the cluster head has of its own is
 `heads.cluster_net`. It has no rows for the digits; their settings are raymc's own.
@@ -58,7 +58,8 @@ def _images(nmce: str | None) -> dict[str, Preset]:
     if nmce is None:
         return {"paper": _IMAGES | _HEADS}
     presets = _with_nmce(_IMAGES, nmce_presets.KNOWN[nmce]["paper"], _HEADS)
-    return presets | {"fast": _stage1(nmce_presets.KNOWN[nmce]["fast"]) | _HEADS | {"heads.feature_bank": 20}}
+    many, fast = (_stage1(nmce_presets.KNOWN[nmce][name]) | _HEADS for name in ("emp_ssl", "fast"))
+    return presets | {"emp_ssl": many, "fast": fast | {"heads.feature_bank": 20}}
 
 
 _NMCE_DIGITS = nmce_presets.KNOWN["digits"]["paper"]
