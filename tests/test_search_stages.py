@@ -260,6 +260,8 @@ def test_a_bad_section_of_resources_is_told_in_one_line(resources: dict[str, Any
 def test_a_machine_fails_a_stage_as_it_fails_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that cannot train is kept out, a lost one costs nothing, and what fails on one that lives on is counted."""
     monkeypatch.setattr("raymc.execution.searcher.alive_nodes", lambda: {"sick": {"CPU": 1.0}, "well": {"CPU": 1.0}})
+    dead = {"before"}
+    monkeypatch.setattr("raymc.execution.searcher.dead_nodes", lambda: set(dead))
     monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
     queue = stages(tmp_path, make_queue(tmp_path, new_study()), own=frozenset(["pretrain"]))
     queue.ahead = 2
@@ -271,11 +273,14 @@ def test_a_machine_fails_a_stage_as_it_fails_a_trial(tmp_path: Path, monkeypatch
     assert search.suggest("other") is None, "its process has begun, and its workers may still wait for their place"
     search.on_trial_result("0", {"state": UNFIT, "node": "sick", "machine": "here", "error": "no data there"})
     search.on_trial_complete("0")
-    nodes = ("gone", "lost", "well", "well")
+    nodes = ("gone", "lost", None, None, None, "well", "well")
     for number, node in enumerate(nodes, 1):
         assert search.stages and search.unable is None
         assert search.suggest(str(number)) == {"task": first["task"], "nodes": "!in(sick)"}
-        search.on_trial_result(str(number), {"state": BEGUN, "node": node})
+        if node is None:  # its machine was lost before it began: Ray cancels it
+            dead.add(f"lost {number}")
+        else:
+            search.on_trial_result(str(number), {"state": BEGUN, "node": node})
         search.failed(str(number), None, "died")
     with pytest.raises(TrainingError, match="^stage pretrain, which all trials need, failed: .* again and again: died"):
         search.suggest("last")

@@ -41,6 +41,13 @@ class Failures:
         return sum(all(node in alive for node in one.nodes) for one in on_living) > LIMIT
 
 
+def dead_nodes() -> set[str]:
+    """Ray's ids of the machines that were in its cluster and are gone."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}  # type: ignore[no-untyped-call]
+
+
 def alive_nodes() -> dict[str, dict[str, float]]:
     """The resources (`CPU`, `GPU`, …) of each machine that Ray believes alive, by Ray's id of it."""
     import ray

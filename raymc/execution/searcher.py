@@ -19,7 +19,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raymc.errors import InputError, MachineError, RaymcError, StorageError, TrainingError
-from raymc.execution.failures import Failures, alive_nodes
+from raymc.execution.failures import Failures, alive_nodes, dead_nodes
 from raymc.execution.live import Board
 from raymc.execution.nodes import others_than
 from raymc.execution.ray_internals import end_idle_processes
@@ -73,6 +73,7 @@ class TaskSearcher(Searcher):
         self._tasks: dict[str, Task] = {}
         self._again: deque[Task] = deque()
         self._rows: dict[str, Row] = {}
+        self._gone: dict[str, set[str]] = {}  # the machines that were lost before the task was handed out
         self._failures: defaultdict[str, Failures] = defaultdict(Failures)
         self._locked: set[Path] = set()
         self._able = self._looked = time.monotonic()
@@ -84,7 +85,7 @@ class TaskSearcher(Searcher):
         task = self._again.popleft() if self._again else self.work.next()
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
-        self._tasks[trial_id] = task
+        self._tasks[trial_id], self._gone[trial_id] = task, dead_nodes()
         self._attend(self.folders[task.configuration])
         self.board.started(task)
         return {"task": task_row(task), "nodes": others_than(self.unfit)}
@@ -103,6 +104,7 @@ class TaskSearcher(Searcher):
         if error or trial_id not in self._tasks:  # of an error `failed` knows more
             return
         task, row = self._tasks.pop(trial_id), self._rows.pop(trial_id, {})
+        self._gone.pop(trial_id)
         if row.get("state") == UNFIT:
             self._keep_out(task, row)
         else:
@@ -114,6 +116,7 @@ class TaskSearcher(Searcher):
         Then the task has failed, or, where its process does not even begin with it, the search ends.
         """
         task, row = self._tasks.pop(trial_id, None), self._rows.pop(trial_id, {})
+        gone = dead_nodes() - self._gone.pop(trial_id, set())
         if task is None:
             return
         if reason.startswith(OF_ALL):
@@ -121,7 +124,8 @@ class TaskSearcher(Searcher):
         why = shorten(reason, 160, placeholder=" …")
         failures = self._failures[f"{task.configuration} {task.name}"]
         if not (isinstance(error, RayActorError) and error.preempted):
-            failures.add({row["node"]} if "node" in row else (), vague=isinstance(error, ActorUnavailableError))
+            # A process that never began says no machine: it is that of one that was lost meanwhile, if one was.
+            failures.add({row["node"]} if "node" in row else gone, vague=isinstance(error, ActorUnavailableError))
         if failures.too_many(alive_nodes()):
             if row.get("state", PLACED) == PLACED:
                 self.end(f"{NOT_STARTED}{why}")
