@@ -5,8 +5,8 @@
     python -m benchmarks.many_crops OUT --dataset coil20 --epochs 6            # COIL-20, 64 pixels
 
 EMP-SSL (Tong et al., arXiv 2304.03977) sees 20 crops of a quarter of the image in few epochs, NMCE two views in many.
-Both see an image equally often, 20 times `--epochs`, by as many steps, of 2,000 or 2,048 views, through a ResNet-10 of
-32 filters; learning rates are those of the presets. Behind each MLC's heads are trained on a bank of its plain
+Both see an image equally often, 20 times `--epochs`, by as many steps, of 2,000 or 2,048 views (COIL-20: 500 or 512),
+through a ResNet-10 of 32 filters; learning rates are those of the presets. Behind each MLC's heads are trained on a bank of its plain
 features. Of COIL-20 every fourth view of an object is held out for the probes. OUT keeps each training: the same
 command goes on where it stopped, and prints the table of what is there.
 """
@@ -32,6 +32,8 @@ from raymc.datasets import load
 from raymc.methods.mlc_presets import PRESETS
 
 WAYS = {"two views": "shared", "20 crops": "emp_ssl"}  # and the preset
+# One of 1,024 would be all of COIL-20, and an epoch a step.
+BATCHES = {"cifar20": {"two views": 1024, "20 crops": 100}, "coil20": {"two views": 256, "20 crops": 25}}
 FIGURES = ("knn_projection", "svm_projection", "knn_pool", "svm_pool", "acc", "nmi")
 CROPS, VIEWS = 20, 2
 FIRST_SEED = 500
@@ -50,7 +52,7 @@ def words(way: str, dataset: str, images: int, epochs: int) -> dict[str, Any]:
         "precision": "float32",
         "pretrain.epochs": epochs * longer,
         "pretrain.warmup_epochs": 0,
-        "pretrain.batch_size": 100 if way == "20 crops" else 1024,
+        "pretrain.batch_size": BATCHES[dataset][way],
         "heads.epochs": 20,
         "heads.batch_size": 512,
         "heads.feature_bank": 10,
