@@ -6,9 +6,9 @@
 
 EMP-SSL (Tong et al., arXiv 2304.03977) sees 20 crops of a quarter of the image in few epochs, NMCE two views in many.
 Both see an image equally often, 20 times `--epochs`, by as many steps, of 2,000 or 2,048 views (COIL-20: 500 or 512),
-through a ResNet-10 of 32 filters; learning rates are those of the presets. Behind each MLC's heads are trained on a bank of its plain
-features. Of COIL-20 every fourth view of an object is held out for the probes. OUT keeps each training: the same
-command goes on where it stopped, and prints the table of what is there.
+through a ResNet-10 of 32 filters; learning rates are those of the presets. Behind each MLC's heads are trained on a
+bank of its plain features. Of COIL-20 every fourth view of an object is held out for the probes. OUT keeps each
+training: the same command goes on where it stopped, and prints the table of what is there.
 """
 
 from __future__ import annotations
