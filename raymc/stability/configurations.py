@@ -38,6 +38,7 @@ class Configuration:
     """A point of a space, and how its seeds vary.
 
     `used` are the seeds by which it was chosen, `overrides` those of the command line that its method knows.
+    `n_clusters_by` names the configuration whose seeds found the number of clusters; empty: it was given.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Configuration:
     used: tuple[int, ...]
     overrides: Mapping[str, Value]
     smoke: bool = False
+    n_clusters_by: str = ""
 
     @property
     def config(self) -> Config:
