@@ -70,7 +70,7 @@ def test_a_plain_name_alone_and_an_unknown_one_are_one_line(rows: Path) -> None:
 
 
 def test_the_others_get_the_number_of_clusters_that_mlc_finds(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLC runs alone first, on the seeds of all; a number that was given stays, and without a finding a line says so."""
+    """MLC runs alone first, on the seeds of all; a number that was given stays; no finding is one line."""
     text = "method: mlc\ndataset: {path: rows.npz, name: blobs}\nfixed: {n_clusters: auto}\n"
     Path("auto.yaml").write_text(text)
     found: list[float | None] = [3.0, 7.0, None]

@@ -48,12 +48,8 @@ def _figures(run: StabilityResult) -> list[str]:
     lines = [aligned(by_seed(run.groups, run.result["seeds"], metric), "right")]
     for group in run.groups:
         lines += [f"{group.name}: {line}" for line in statistics_lines(group.result)]
-    return [
-        *lines,
-        *clusters_given(run),
-        *sharing_lines(run.result),
-        *chain.from_iterable(comparison_lines(run.result)),
-    ]
+    lines += [*clusters_given(run), *sharing_lines(run.result)]
+    return [*lines, *chain.from_iterable(comparison_lines(run.result))]
 
 
 def markdown(run: StabilityResult) -> str:
