@@ -27,7 +27,7 @@ from raymc.datasets import Dataset, Split
 from raymc.methods import METHODS
 from raymc.methods.base import Facts, confidence_of
 from raymc.methods.gcml_presets import own
-from raymc.metrics.seeds import ari_matrix, most_agreeing
+from raymc.metrics.labellings import ari_matrix, most_agreeing
 from raymc.space.again import same_again, write_config
 from raymc.space.space import Space, load_space
 from raymc.training import rows

@@ -7,9 +7,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from raymc.bare_keys import BareKeys
 from raymc.cli import Parser, add_running, make_parser, results
 from raymc.commands.stability import request_of
-from raymc.config import BareKeys, parse_overrides
+from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.execution.address import check_address
 from raymc.program import same_command

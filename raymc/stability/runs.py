@@ -13,7 +13,8 @@ from pathlib import Path
 
 from raymc import clusterers
 from raymc.atomic import write_json
-from raymc.config import cluster_range, parts_of
+from raymc.bare_keys import cluster_range
+from raymc.config import parts_of
 from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
 from raymc.execution.requirements import Requirements

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 import torch
 
-from raymc.config import Augment, Config, StageConfig
+from raymc.bare_keys import Augment
+from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split
 from raymc.distributed import Workers
 from raymc.methods import METHODS
