@@ -32,7 +32,8 @@ from torch.nn import functional
 
 from benchmarks.machine import facts
 from raymc.ops import affinity_rows, cluster_coding_rate, sinkhorn
-from raymc.ops.sinkhorn import CHECK_EVERY, TOLERANCE
+from raymc.ops.sinkhorn import TOLERANCE
+from raymc.ops.sinkhorn_gradient import CHECK_EVERY
 
 EPS_SQ, GAMMA = 0.1, 0.05
 DIMENSION, NOISE = 10, 0.1

@@ -31,7 +31,8 @@ from benchmarks.machine import facts
 from benchmarks.plain_loop import PlainLoop, Seconds
 from benchmarks.step_profile import profile, table
 from raymc import datasets
-from raymc.config import Augment, Config, Value, parse_overrides
+from raymc.bare_keys import Augment
+from raymc.config import Config, Value, parse_overrides
 from raymc.datasets import POLICIES, Dataset
 from raymc.datasets.augmentation import ImagePolicy
 from raymc.distributed import Workers

@@ -22,7 +22,7 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from benchmarks.machine import facts
-from raymc.distributed import average_gradients, rows_of, synchronise_batchnorm
+from raymc.distributed import GradientAverage, rows_of, synchronise_batchnorm
 from raymc.ops import gumbel_softmax, mlc_objective, nmce_objective, tcr_objective
 from tests.worker_pool import on_workers
 
@@ -43,7 +43,8 @@ def loss_and_gradients(
     out = net(views.flatten(0, 1)).unflatten(0, views.shape[:2])
     value = objective(loss, out, torch.as_tensor(shard["uniform"]).to(kind), group)
     value.backward()  # type: ignore[no-untyped-call]
-    average_gradients(net.parameters(), group)
+    with GradientAverage(net.parameters(), group):
+        pass
     gradients = [p.grad.double().numpy() for p in net.parameters() if p.grad is not None]
     return float(value.detach()), gradients
 

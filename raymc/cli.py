@@ -53,6 +53,13 @@ def add_common(parser: argparse.ArgumentParser, names: Iterable[str], **more: An
     parser.add_argument("--json", action="store_true", help=words, **more)
 
 
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands whose trainings run under Ray and are told to MLflow."""
+    parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
+    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
+    parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+
+
 def storage_root(args: argparse.Namespace) -> str:
     """Where studies and stages live, by `--storage`."""
     return storage_place(args.storage)

@@ -269,12 +269,6 @@ class GradientAverage:
             bucket.send(self._group)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], group: ProcessGroup | None) -> None:
-    """Replace each `.grad` by its mean over the workers, after the backward pass; see `GradientAverage`."""
-    with GradientAverage(parameters, group):
-        pass
-
-
 def _buckets(tensors: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Runs of tensors of one type and device, each of about BUCKET_BYTES."""
     bucket: list[nn.Parameter] = []

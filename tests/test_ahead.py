@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raymc.config import Augment
+from raymc.bare_keys import Augment
 from raymc.distributed import Workers
 from raymc.training.ahead import Ahead
 from raymc.training.feed import Feed

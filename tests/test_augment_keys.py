@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from raymc import ops
-from raymc.config import Augment, Config, Value, resolve
+from raymc.bare_keys import Augment
+from raymc.config import Config, Value, resolve
 from raymc.datasets import POLICIES, Dataset, load
 from raymc.datasets.augmentation import ImagePolicy
 from raymc.datasets.base import Split, stored

@@ -12,19 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from raymc import encoders
+from raymc import cli, encoders
+from raymc.commands import predict
 from raymc.datasets.frames import framed, framed_photo
 from raymc.distributed import Workers
 from raymc.encoders.base import Preprocessing
 from raymc.encoders.efficientnet_lite import SCALES, EfficientNetLite, SameConv
 from raymc.errors import InputError
+from raymc.estimators.model import load_model
+from raymc.space.space import make_space
 from raymc.storage.stage_store import Store
 from raymc.training.features.stage import Features
+from raymc.training.run import run
 from tests.small_encoder import Small, features_of, small
 from tests.worker_pool import on_workers
 
@@ -212,6 +217,46 @@ def test_sentences_are_means_of_words(sentences: Path) -> None:
     words = {word: encoder.encode([word])[0] for word in ("cats", "eat", "fish")}
     assert z.shape == (6, 6)
     torch.testing.assert_close(z[0], torch.stack(list(words.values())).mean(0))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_of_texts_labels_new_ones(
+    sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a table with the column, whatever else it has, of a frame and of a list."""
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"key": [f"n{i}" for i in range(24)], "note": TEXTS * 4, "kind": ["cat", "dog"] * 12})
+    table.to_csv("notes.csv", index=False)
+    table[["note"]].assign(more=1).to_csv("new.csv", index=False)
+    table[["key", "note"]].to_parquet("new.parquet")
+    table[["kind"]].to_csv("none.csv", index=False)
+    data = {"path": "notes.csv", "text": "note", "label": "kind", "id": "key", "weights": str(sentences)}
+    space = make_space(
+        tmp_path / "s.yaml", {"method": "plain", "dataset": data | {"encoder": "sentence_transformers:m"}}
+    )
+    run(
+        space.config(),
+        storage="store",
+        out=tmp_path / "out",
+        stage_seeds={"samples": 0},
+        keep_model=True,
+        keep_rows=True,
+    )
+    wanted = pd.read_csv("out/labels.csv")
+    rows = [str(row) for row in range(24)]
+    for name, names in (("notes.csv", list(table["key"])), ("new.parquet", list(table["key"])), ("new.csv", rows)):
+        words = ["out", name, "--out", "l.csv", "--weights", str(sentences)]
+        assert cli.execute(predict.parser(), predict.run, words) == 0, capsys.readouterr().err
+        found = pd.read_csv("l.csv", dtype={"sample": str})
+        assert found["sample"].tolist() == names and found["cluster"].tolist() == wanted["cluster"].tolist()
+    model = load_model(tmp_path / "out", encoder_weights=sentences)
+    for given in (table, table["note"], table["note"].tolist()):
+        assert model.predict(given).tolist() == wanted["cluster"].tolist()
+    with pytest.raises(InputError, match="X has no column note; expected: the texts, which"):
+        model.predict(table[["kind"]])
+    capsys.readouterr()
+    assert cli.execute(predict.parser(), predict.run, ["out", "none.csv", "--weights", str(sentences)]) == 2
+    assert "none.csv has no column note" in capsys.readouterr().err
 
 
 # Files of weights that are not what they should be.

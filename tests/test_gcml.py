@@ -276,8 +276,8 @@ def test_dec_has_no_decoder_and_idec_no_structure() -> None:
     for preset in ("dec", "idec"):
         given = {"pretrain__epochs": 1, "finetune__epochs": 2, "backbone": "dense_256", "feature_dim": M}
         model, feed, curve = train(config_of(preset=preset, **given), blobs())
-        labels, z = gcml.assign(model, feed.plain(feed.data.train.x))
-        assert z.shape == (48, M) and len(curve) == 2 and "clustering" in curve[1]
+        z, q = gcml.heads(model, feed.plain(feed.data.train.x))
+        assert z.shape == (48, M) and q is not None and len(curve) == 2 and "clustering" in curve[1]
 
 
 def test_what_has_no_weight_any_more_is_not_computed() -> None:
@@ -316,7 +316,8 @@ def test_duplicates_tiny_clusters_and_empty_ones_leave_numbers() -> None:
             model, feed, curve = train(short(finetune__epochs=4, **over), data, n_clusters=7)
             numbers = [v for row in curve for v in row.values() if isinstance(v, float)]
             assert all(map(math.isfinite, numbers))
-            labels, z = gcml.assign(model, feed.plain(data.train.x))
+            z, q = gcml.heads(model, feed.plain(data.train.x))
+            labels = q.argmax(1)
             assert bool(z.isfinite().all()) and bool(labels.ge(0).all() & labels.lt(7).all())
 
 
@@ -381,7 +382,7 @@ def test_more_clusters_than_classes_split_classes() -> None:
     config = short(finetune__epochs=10, pretrain__epochs=30, finetune__start_epoch=5, finetune__continuation_epochs=8)
     data = blobs(120)
     model, feed, _ = train(config, data, n_clusters=5)
-    labels, _ = gcml.assign(model, feed.plain(data.train.x))
+    labels = gcml.heads(model, feed.plain(data.train.x))[1].argmax(1)
     pure = sum(int(torch.bincount(data.train.y[labels == c]).max()) for c in torch.unique(labels))
     assert pure >= 0.95 * 120 and len(torch.unique(labels)) > C
 

@@ -13,7 +13,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    ("atomic", "config", "errors", "former_keys", "masking", "program", "provenance", "rng", "validation", "values"),
+    (
+        "atomic",
+        "bare_keys",
+        "config",
+        "errors",
+        "former_keys",
+        "masking",
+        "program",
+        "provenance",
+        "rng",
+        "validation",
+        "values",
+    ),
     ("distributed",),
     ("ops",),
     ("clusterers",),

@@ -14,7 +14,7 @@ from raymc.config import Config, Value, resolve
 from raymc.datasets import NAMES, POLICIES, load
 from raymc.distributed import Workers
 from raymc.methods import METHODS
-from raymc.methods.base import ASSIGNER, Method, preset_values
+from raymc.methods.base import ASSIGNER, Method, labels_of, preset_values
 from raymc.nets import BACKBONES
 from raymc.nets.autoencoder import AUTOENCODERS
 from raymc.training.feed import Feed
@@ -140,8 +140,9 @@ def test_new_points_are_assigned_one_by_one(name, dataset):
         model[ASSIGNER] = find(config, *known, CLUSTERS, 0).assigner.double()
     x = feed.plain(load(dataset).train.x[100:140])
     with torch.no_grad():
-        labels, z = method.assign(model, x)
-        again, part = method.assign(model, x[7:20])
+        z, c = method.heads(model, x)
+        part, own = method.heads(model, x[7:20])
+        labels, again = labels_of(model, z, c), labels_of(model, part, own)
         features = method.features(model, x)
     assert labels.shape == (40,) and labels.dtype == torch.int64
     assert 0 <= int(labels.min()) and int(labels.max()) < CLUSTERS

@@ -11,7 +11,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from raymc.metrics import adjusted_rand, cluster_shares, clustering_scores, confusion, hungarian_match
-from raymc.metrics.seeds import pairwise_ari, summary
+from raymc.metrics.labellings import pairwise_ari
+from raymc.metrics.seeds import summary
 
 
 def test_a_hand_counted_case() -> None:

@@ -17,20 +17,16 @@ from raymc.metrics.clustering import adjusted_rand, cluster_shares, clustering_s
 from raymc.metrics.downstream import downstream_accuracies
 from raymc.metrics.geometry import geometry_scores
 from raymc.metrics.label_free import label_free_scores
+from raymc.metrics.labellings import agreement, ari_matrix, certificate, matched_disagreement, pairwise_ari
 from raymc.metrics.names import BOUNDED, LABEL_METRICS, OBJECTIVES, bounds
 from raymc.metrics.seeds import (
-    agreement,
-    ari_matrix,
     bootstrap_interval,
     by_t_alone,
-    certificate,
     collapsed_share,
     holm,
     logit_interval,
-    matched_disagreement,
     p_better,
     paired,
-    pairwise_ari,
     summary,
 )
 from raymc.metrics.spectra import group_spectra

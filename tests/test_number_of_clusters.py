@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from raymc import clusterers
-from raymc.config import Config, Value, cluster_range, resolve
+from raymc.bare_keys import cluster_range
+from raymc.config import Config, Value, resolve
 from raymc.datasets import load
 from raymc.errors import InputError
 from raymc.methods import METHODS

@@ -14,7 +14,8 @@ from torch.nn import functional
 from raymc.errors import DivergedError
 from raymc.ops import affinity_rows, sinkhorn
 from raymc.ops.checks import Deferred
-from raymc.ops.sinkhorn import CHECK_EVERY, _symmetric, _symmetric_multipliers, sinkhorn_columns, symmetric_scaling
+from raymc.ops.sinkhorn import _symmetric, sinkhorn_columns, symmetric_scaling
+from raymc.ops.sinkhorn_gradient import CHECK_EVERY, _symmetric_multipliers
 
 ETAS = (0.05, 0.175, 1.0, 5.0)
 

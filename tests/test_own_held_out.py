@@ -39,6 +39,8 @@ def test_the_held_out_rows_are_scaled_and_numbered_by_the_training_rows(tmp_path
         assert data.test is not None and data.test.y is not None and len(data.test) == HALF
         assert torch.equal(data.test.x, fit(X[:HALF], how or "standardise")(X[HALF:]))
         assert [data.classes[i] for i in data.test.y] == [["rose", "lily"][i] for i in Y[HALF:] % 2]  # type: ignore[index]
+        named = read(tmp_path / "a.csv", how, label="kind", test=str(tmp_path / "b.csv"), id="c0")
+        assert named.test_samples is not None and [float(one) for one in named.test_samples] == X[HALF:, 0].tolist()
     assert data.source.endswith(f"; held out: 15 of {tmp_path / 'b.csv'}")
 
 
@@ -60,6 +62,7 @@ def test_held_out_photos_have_the_size_and_the_colours_of_the_others(tmp_path: P
     data = read(folder, test=str(test))
     assert data.test is not None and data.test.x.shape == (1, 3, 30, 30) and data.train.x.shape[1:] == (3, 30, 30)
     assert data.test.y is not None and data.test.y.tolist() == [1] and data.samples == ("a/x.png", "b/y.png")
+    assert data.test_samples == ("b/x.png",)
     grey = write_images(tmp_path / "grey", a__x=("L", (30, 30)), b__y=("L", (30, 30)))
     assert "holds images of 30x30 colour; expected: images of 30x30 grey" in complaint(grey, folder)
     unlabelled = write_images(tmp_path / "flat", x=("RGB", (30, 30)), y=("RGB", (30, 30)))

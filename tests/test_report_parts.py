@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raymc.config import BareKeys, known_keys, parse_overrides
+from raymc.bare_keys import BareKeys
+from raymc.config import known_keys, parse_overrides
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.metrics.seeds import detectable, summary

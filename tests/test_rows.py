@@ -27,7 +27,7 @@ from raymc.datasets import Dataset, Split
 from raymc.methods import METHODS
 from raymc.methods.base import Facts, confidence_of
 from raymc.methods.gcml_presets import own
-from raymc.metrics.seeds import ari_matrix, most_agreeing
+from raymc.metrics.labellings import ari_matrix, most_agreeing
 from raymc.space.again import same_again, write_config
 from raymc.space.space import Space, load_space
 from raymc.training import rows
@@ -69,9 +69,9 @@ def dataset(n: int = 6, classes: tuple[str, ...] | None = ("cat", "dog, old")) -
 def test_the_confusion_names_the_classes_and_what_is_left_of_before_goes(tmp_path: Path) -> None:
     arrays = {"labels": torch.tensor([4, 0, 4, 0, 0, 0]), "confidence": torch.ones(6)}
     both = arrays | {"test_labels": torch.tensor([1]), "test_confidence": torch.tensor([0.5])}
-    rows.write_rows(tmp_path, dataset(), both, torch.ones(6, 2))
+    rows.write_rows(tmp_path, replace(dataset(), test_samples=NAMES[1:2]), both, torch.ones(6, 2))
     assert read(tmp_path / rows.CONFUSION) == [["cluster", "cat", "dog, old"], ["0", "1", "3"], ["4", "2", "0"]]
-    assert read(tmp_path / rows.TEST_LABELS)[1:] == [["0", "1", "0.5"]]
+    assert read(tmp_path / rows.TEST_LABELS)[1:] == [[NAMES[1], "1", "0.5"]]
     rows.write_rows(tmp_path, replace(dataset(), classes=None), arrays, torch.ones(6, 2))
     assert read(tmp_path / rows.CONFUSION)[0] == ["cluster", "0", "1"] and not (tmp_path / rows.TEST_LABELS).exists()
 
@@ -79,6 +79,14 @@ def test_the_confusion_names_the_classes_and_what_is_left_of_before_goes(tmp_pat
 def test_samples_keep_their_names_where_only_some_are_taken() -> None:
     few = limit(replace(dataset(), train=Split(torch.arange(6.0)[:, None], None)), 4)
     assert few.samples == tuple(NAMES[int(x)] for x in few.train.x.squeeze(1))
+    held = replace(dataset(), test=few.train, test_samples=tuple("wxyz"))
+    cut = limit(held, 2)
+    assert (
+        cut.test is not None
+        and cut.test_samples is not None
+        and limit(held, 2, test=False).test_samples == tuple("wxyz")
+    )
+    assert torch.equal(few.train.x[["wxyz".index(name) for name in cut.test_samples]], cut.test.x)
     bare = limit(replace(dataset(), samples=None, train=Split(torch.arange(6.0)[:, None], None)), 4)
     assert bare.samples == tuple(str(int(x)) for x in bare.train.x.squeeze(1))
 

@@ -12,8 +12,7 @@ from sklearn.base import clone
 
 import raymc
 from raymc.errors import InputError
-from raymc.estimators.study import _content
-from raymc.estimators.study_data import data_section
+from raymc.estimators.study_data import _content, data_section
 from raymc.execution import session
 from raymc.study.request import Request
 from raymc.training.rows import read_samples

@@ -14,7 +14,7 @@ import torch
 
 from raymc.metrics.clustering import adjusted_rand
 from raymc.metrics.consensus import evidence_accumulation, renamed
-from raymc.metrics.seeds import ari_matrix
+from raymc.metrics.labellings import ari_matrix
 from raymc.space.space import load_space
 from raymc.study import baseline, files, groups
 from raymc.study import folder as study_folder

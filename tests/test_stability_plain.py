@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,11 @@ from raymc import datasets
 from raymc.errors import InputError
 from raymc.reporting.baseline import beside, sentence
 from raymc.reporting.stability.page import write_stability
+from raymc.reporting.stability.text import markdown, terminal_text
 from raymc.space.space import load_space
-from raymc.stability.configurations import configurations
+from raymc.stability import runs
+from raymc.stability.configurations import Configuration, configurations
+from raymc.stability.reader import read_stability
 from raymc.stability.request import StabilityRequest
 from raymc.study.baseline import FILE, keep_baseline, read_baseline
 from raymc.study.records import Record, SeedRun
@@ -64,6 +69,45 @@ def test_a_plain_name_alone_and_an_unknown_one_are_one_line(rows: Path) -> None:
         configurations(request("kmean"))
 
 
+def test_the_others_get_the_number_of_clusters_that_mlc_finds(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLC runs alone first, on the seeds of all; a number that was given stays; no finding is one line."""
+    text = "method: mlc\ndataset: {path: rows.npz, name: blobs}\nfixed: {n_clusters: auto}\n"
+    Path("auto.yaml").write_text(text)
+    found: list[float | None] = [3.0, 7.0, None]
+    asked: list[tuple[list[Configuration], StabilityRequest]] = []
+
+    def run(request: StabilityRequest, some: list[Configuration], title: str | None = None) -> Any:
+        asked.append((some, request))
+        return SimpleNamespace(groups=[SimpleNamespace(folder=rows)])
+
+    monkeypatch.setattr(runs, "run_configurations", run)
+    monkeypatch.setattr(runs, "ended_seeds", lambda folder: seeds_that_found(rows, *found))
+    runs.run_stability(request("kmeans", "mine.yaml", "gmm", target="auto.yaml"))
+    (alone, before), (arms, _) = asked
+    assert [one.name for one in alone] == ["auto"] and before.vs == () and before.first_seed == 0
+    assert [(one.name, one.config.n_clusters, one.n_clusters_by) for one in arms] == [
+        ("auto", "auto", ""), ("kmeans", 3, "auto"), ("mine", 3, ""), ("gmm", 3, "auto"),
+    ]  # fmt: skip
+    runs.run_stability(request(target="auto.yaml"))
+    assert len(asked) == 3, "nobody needs to be told"
+    found[:] = [None]
+    with pytest.raises(InputError, match="no seed of auto found a number of clusters; give one by n_clusters=K"):
+        runs.run_stability(request("kmeans", target="auto.yaml"))
+
+
+def test_who_found_the_number_of_clusters_is_said(tmp_path: Path) -> None:
+    run = fabricate_run(tmp_path, "mlc-stability-20261124-100000", {"mlc": [0.8, 0.81], "kmeans": [0.7, 0.7]})
+    place = run / "kmeans" / "stability.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"n_clusters_by": "mlc", "config": {"n_clusters": 3}}))
+    for seed, n in enumerate((3.0, 4.0)):
+        result = next((run / "mlc").glob(f"runs/0000/seed-{seed}/result.json"))
+        content = json.loads(result.read_text())
+        content["metrics"]["clusters_found"] = n
+        result.write_text(json.dumps(content))
+    said = "kmeans was given 3 clusters, the median of what the seeds of mlc found by coding length (3, 4)."
+    assert said in terminal_text(read_stability(run)) and said in markdown(read_stability(run))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Ray's and MLflow's own
 def test_plain_arms_for_real_and_k_means_beside_one_configuration(rows: Path, command: Any) -> None:
@@ -104,6 +148,15 @@ def test_k_means_is_kept_once_and_anew_for_other_seeds(rows: Path, capsys: pytes
     assert "no k-means beside it" in capsys.readouterr().err
 
 
+def seeds_that_found(folder: Path, *found: float | None) -> list[SeedRun]:
+    """Seeds that found so many clusters; None: one that failed."""
+    seen = [
+        {"state": "failed"} if one is None else {"state": "finished", "metrics": {"clusters_found": one}}
+        for one in found
+    ]
+    return [SeedRun.of({"seed": seed, **row}, folder) for seed, row in enumerate(seen)]
+
+
 def seeds(folder: Path, **metrics: list[float]) -> Record:
     """A record of seeds 0, 1, … with these values."""
     rows = [
@@ -117,22 +170,15 @@ def test_k_means_has_as_many_clusters_as_the_seeds_found(rows: Path) -> None:
     config = replace(load_space("mine.yaml").config(), method="mlc", clustering="membership", n_clusters="auto")
     data = datasets.load_once(config, None)
 
-    def runs(*found: float | None) -> list[SeedRun]:
-        """Seeds that found so many clusters; None: one that failed."""
-        seen = [
-            {"state": "failed"} if one is None else {"state": "finished", "metrics": {"clusters_found": one}}
-            for one in found
-        ]
-        return [SeedRun.of({"seed": seed, **row}, rows) for seed, row in enumerate(seen)]
-
-    keep_baseline(rows, config, data, (5, 6), False, runs(None))
+    found_by = partial(seeds_that_found, rows)
+    keep_baseline(rows, config, data, (5, 6), False, found_by(None))
     assert read_baseline(rows) is None, "two clusters, where the search begins, are nobody's finding"
-    for found, asked in ((runs(3.0, None, 2.0, 3.0), 3), (runs(4.0, 7.0), 4)):
+    for found, asked in ((found_by(3.0, None, 2.0, 3.0), 3), (found_by(4.0, 7.0), 4)):
         keep_baseline(rows, config, data, (5, 6), False, found)
         kept = read_baseline(rows)
         assert kept is not None and kept["n_clusters"] == asked
         assert (kept["pairwise_ari"]["mean"] == 1) == (asked == 3)
-    keep_baseline(rows, replace(config, n_clusters=5), data, (5, 6), False, runs())
+    keep_baseline(rows, replace(config, n_clusters=5), data, (5, 6), False, found_by())
     assert (read_baseline(rows) or {})["n_clusters"] == 5
 
 

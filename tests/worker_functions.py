@@ -16,7 +16,6 @@ from raymc.datasets.base import Split, stored
 from raymc.distributed import (
     GradientAverage,
     Workers,
-    average_gradients,
     barrier,
     broadcast_object,
     first_row,
@@ -105,7 +104,8 @@ def loss_and_gradients(
     pi = out[:, :, 6:].softmax(2)
     loss = objectives()[name](list(z), list(pi), group)
     loss.backward()
-    average_gradients(model.parameters(), group)
+    with GradientAverage(model.parameters(), group):
+        pass
     return float(loss.detach()), [p.grad.numpy() for p in model.parameters()]
 
 
@@ -128,7 +128,8 @@ def batch_norm(group: ProcessGroup | None, x: np.ndarray, momentum: float | None
     rows = torch.as_tensor(x).requires_grad_()
     out = model(rows)
     sum_over_workers((out.sin() * torch.linspace(0, 1, 3).view(-1, *[1] * (x.ndim - 2))).sum(), group).backward()
-    average_gradients(model.parameters(), group)
+    with GradientAverage(model.parameters(), group):
+        pass
     state = {key: value.numpy() for key, value in model.state_dict().items()}
     gradients = [p.grad.numpy() for p in model.parameters()]
     model.eval()
@@ -155,13 +156,14 @@ def gathered_labels(group: ProcessGroup | None, x: np.ndarray) -> np.ndarray:
 
 
 def averaged(group: ProcessGroup | None, values: np.ndarray) -> list[np.ndarray | None]:
-    """`average_gradients` of parameters of two types, of which one has no gradient."""
+    """`GradientAverage` of parameters of two types, of which one has no gradient."""
     parameters = [nn.Parameter(torch.zeros(len(values), dtype=t)) for t in (torch.float32, torch.float64)]
     parameters += [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3, 2))]
     for parameter in (parameters[0], parameters[1]):
         parameter.grad = torch.as_tensor(values).to(parameter.dtype)
     parameters[3].grad = torch.full((2, 3), float(values[0])).mT  # not contiguous
-    average_gradients(parameters, group)
+    with GradientAverage(parameters, group):
+        pass
     return [None if p.grad is None else p.grad.numpy() for p in parameters]
 
 
@@ -243,7 +245,8 @@ def gcml_losses(group: ProcessGroup | None, rows: np.ndarray, alternating: bool)
         settings = gcml_settings.Pretrain() if loss is gcml.denoising_loss else config
         value, _ = loss(model, batch, settings, group)
         value.backward()
-        average_gradients(model.parameters(), group)
+        with GradientAverage(model.parameters(), group):
+            pass
         found[loss.__name__] = (
             float(value.detach()),
             [p.grad.numpy().copy() for p in model.parameters() if p.grad is not None],

@@ -27,7 +27,7 @@ from benchmarks.drawn_bank import DrawnBank
 from raymc import distributed as dist
 from raymc.config import Config, StageConfig, resolve
 from raymc.datasets.base import Split, stored
-from raymc.distributed import Workers, average_gradients, synchronise_batchnorm
+from raymc.distributed import GradientAverage, Workers, synchronise_batchnorm
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, preset_values, trained_parameters
 from raymc.nets import backbone_width
@@ -287,7 +287,8 @@ def _tally(
         loss, _ = stage.step.loss(model, batch, settings, group)
         loss.backward()  # type: ignore[no-untyped-call]
     with tallied(workers) as gradients:
-        average_gradients(trained_parameters(model, stage.trained), group)
+        with GradientAverage(trained_parameters(model, stage.trained), group):
+            pass
     return losses, gradients
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from raymc.bare_keys import cluster_range
 from raymc.clusterers import agglomerative, ensc, hdbscan, kmeans, membership, mixture, spectral, ssc_omp
 from raymc.clusterers.base import Assigner, Clusters
 from raymc.clusterers.voting import NEIGHBOURS, NeighbourAssigner, PointAssigner
-from raymc.config import Config, cluster_range
+from raymc.config import Config
 from raymc.errors import CollapsedError, InputError
 from raymc.rng import generator
 

@@ -7,8 +7,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import Parser, make_parser, results, storage_root
-from raymc.config import BareKeys, parse_overrides
+from raymc.bare_keys import BareKeys
+from raymc.cli import Parser, add_running, make_parser, results
+from raymc.commands.stability import request_of
+from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.execution.address import check_address
 from raymc.program import same_command
@@ -32,9 +34,7 @@ def parser() -> Parser:
     parser.add_argument("--text", metavar="COLUMN", help="the column of texts that the encoder is given")
     parser.add_argument("--id", metavar="COLUMN", help="the column that names the samples")
     parser.add_argument("--out", type=Path, help="output folder (default: runs/cluster-<name>)")
-    parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
-    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
-    parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    add_running(parser)
     return parser
 
 
@@ -44,11 +44,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if (path := Path(args.source).expanduser()).suffix and not path.exists():
         raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
     check_address(args.address)
-    from raymc.datasets import data_root
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster
-    from raymc.stability.request import StabilityRequest
     from raymc.stability.side_by_side import DEFAULT_METHODS, Source, check_names
     from raymc.study.request import check_numbers
 
@@ -58,21 +56,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods is not None else DEFAULT_METHODS
     check_names(methods)
     out = (args.out or Path("runs") / f"cluster-{source.name}").expanduser().resolve()
-    request = StabilityRequest(
-        target="",
-        overrides={},
-        storage=storage_root(args),
-        data=str(data_root(args.data)),
-        seeds=args.seeds,
-        first_seed=args.seed,
-        concurrent=args.concurrent,
-        address=args.address,
-        tracking_uri=args.tracking_uri,
-        smoke=args.smoke,
-    )
     make_folder(out, source, default=args.out is None)
     try:
-        found = cluster(request, source, methods, clusters)
+        found = cluster(request_of(args, ""), source, methods, clusters)
     except KeyboardInterrupt as error:  # the same command goes on with what is missing
         raise Interrupted(same_command("cluster")) from error
     except RaymcError:

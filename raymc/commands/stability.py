@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from raymc.cli import Parser, make_parser, storage_root
-from raymc.config import parse_overrides
+from raymc.cli import Parser, add_running, make_parser, storage_root
+from raymc.config import Value, parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.execution.address import check_address
 from raymc.program import same_command
@@ -49,9 +50,7 @@ def parser() -> Parser:
     parser.add_argument("--seeds", type=int, help="how many (default: 10; of a table, as many as it says)")
     parser.add_argument("--seed", type=int, help="the first one (default: 0; for a study, one that it has not used)")
     parser.add_argument("--resume", action="store_true", help="go on with a run of the same words; begin none")
-    parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
-    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
-    parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    add_running(parser)
     return parser
 
 
@@ -75,28 +74,34 @@ def run(args: argparse.Namespace) -> Row:
         for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
             print(line, file=sys.stderr)
     check_address(args.address)
+    only = tuple(word for word in args.only if "=" not in word)
+    request = request_of(args, args.table or args.target, overrides, vs=tuple(args.vs), only=only, resume=args.resume)
+    try:
+        return table(request) if args.table else stability(request)
+    except KeyboardInterrupt as error:  # the same command goes on with what is missing
+        raise interrupted() from error
+
+
+def request_of(
+    args: argparse.Namespace, target: str, overrides: Mapping[str, Value] | None = None, **more: Any
+) -> StabilityRequest:
+    """What a command's options ask of `stability`; `more` are fields that other commands do not have."""
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
 
-    request = StabilityRequest(
-        target=args.table or args.target,
-        overrides=overrides,
-        storage=storage,
-        data=str(data_root(args.data)),
+    return StabilityRequest(
+        target=target,
+        overrides=overrides or {},
+        storage=storage_root(args),
+        data=str(data_root(getattr(args, "data", None))),
         seeds=args.seeds,
         first_seed=args.seed,
         concurrent=args.concurrent,
         address=args.address,
         tracking_uri=args.tracking_uri,
-        smoke=args.smoke,
-        vs=tuple(args.vs),
-        only=tuple(word for word in args.only if "=" not in word),
-        resume=args.resume,
+        smoke=getattr(args, "smoke", False),
+        **more,
     )
-    try:
-        return table(request) if args.table else stability(request)
-    except KeyboardInterrupt as error:  # the same command goes on with what is missing
-        raise interrupted() from error
 
 
 def interrupted() -> Interrupted:

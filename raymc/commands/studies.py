@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.cli import Parser, add_common, make_parser, results, storage_root
+from raymc.cli import Parser, add_common, add_running, make_parser, results, storage_root
 from raymc.errors import InputError, unwritable
 from raymc.study.names import check_run, find_study
 
@@ -39,9 +39,7 @@ def parser() -> Parser:
     compare.add_argument("names", metavar="NAME", nargs="+", help="two studies or more (also a search space)")
     compare.add_argument("--seeds", type=int, help="how many (default: 10)")
     compare.add_argument("--seed", type=int, help="the first one (default: one that no study has used)")
-    compare.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
-    compare.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
-    compare.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    add_running(compare)
     export = action("export", "a space file that trains the winner again")
     export.add_argument("name", metavar="NAME")
     export.add_argument("--out", type=Path, help="the file (default: NAME.yaml)")
@@ -111,25 +109,10 @@ def _show(args: argparse.Namespace) -> Row:
 def _compare(args: argparse.Namespace) -> Row:
     if len(args.names) < 2:
         raise InputError(f"compare: name two studies or more, not {args.names[0]} alone")
-    from raymc.commands.stability import stability
-    from raymc.datasets import data_root
-    from raymc.stability.request import StabilityRequest
+    from raymc.commands.stability import request_of, stability
 
     target, *others = args.names
-    request = StabilityRequest(
-        target=target,
-        overrides={},
-        storage=storage_root(args),
-        data=str(data_root(getattr(args, "data", None))),
-        seeds=args.seeds,
-        first_seed=args.seed,
-        concurrent=args.concurrent,
-        address=args.address,
-        tracking_uri=args.tracking_uri,
-        smoke=getattr(args, "smoke", False),
-        vs=tuple(others),
-    )
-    return stability(request)
+    return stability(request_of(args, target, vs=tuple(others)))
 
 
 def _export(args: argparse.Namespace) -> Row:

@@ -58,14 +58,14 @@ def train_one(args: argparse.Namespace) -> dict[str, Any]:
             space = sized(space, str(data_root(args.data)), setting, args.smoke)
         given: dict[str, Value] = {"seed": args.seed, "workers": args.workers}
         if won is not None:
-            given |= {"seed": won.seed if args.seed is None else args.seed, "seeds_from": won.seeds_from}
+            given |= {"seed": won.seed if args.seed is None else args.seed, "seeds_from": won.target.seeds_from}
         config = space.config({key: value for key, value in given.items() if value is not None})
         stages = tuple(space.stage_settings)
         trained = [s.name for s in METHODS[space.method].stages(config) if config.stages[s.name].epochs]
         if args.start_from is not None and args.start_from not in trained:
             raise InputError(f"--from: {args.start_from} is not one of the stages that train: {', '.join(trained)}")
         _check_registered(args.register, config)
-        base = won.base_seed if won else 0
+        base = won.target.base_seed if won else 0
         result = _train(config, stages, args, out, base)
         again, but = as_trained(space, config, config.seeds_from, base)
         write_config(out / CONFIG, space, again, but, args.smoke)
@@ -101,9 +101,10 @@ def _target(args: argparse.Namespace) -> tuple[Space, Winner | None]:
     from raymc.study.target import find_winner
 
     won = find_winner(storage, args.space, overrides)
-    words = f"trial {won.trial} of study {won.name}: {configured(won.params)}, seed {won.seed}"
+    target, trial, seed = won
+    words = f"trial {trial} of study {target.name}: {configured(target.params)}, seed {seed}"
     print(words if args.seed is None else f"{words} there, {args.seed} here", file=sys.stderr)
-    return won.space.pinned(won.params), won
+    return target.space.pinned(target.params), won
 
 
 def _check_workers(args: argparse.Namespace, space: Space) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raymc.cli import Parser, make_parser, storage_root
+from raymc.cli import Parser, add_running, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError
 from raymc.execution.address import check_address
@@ -34,15 +34,13 @@ def parser() -> Parser:
     parser.add_argument("--gpu-hours", type=float, help="GPU-hours of trials and shared stages after which none begins")
     parser.add_argument("--sampler", help=f"what draws trials: {', '.join(SAMPLERS)} (default: the space's, else tpe)")
     parser.add_argument("--pruner", help=f"what stops bad trials early: {', '.join(PRUNERS)} (default: the space's)")
-    parser.add_argument("--concurrent", type=int, help="trainings at a time (default: what fits)")
-    parser.add_argument("--address", help="a running Ray cluster, e.g. auto (default: Ray on this machine)")
+    add_running(parser)
     parser.add_argument("--name", help="name of the study (default: the space and the time)")
     parser.add_argument("--resume", action="store_true", help="go on with the study --name, or the space's newest")
     # An option of its own, so that `--resume` takes no value and may stand before SPACE.
     parser.add_argument(
         AUTO, dest="resume", action="store_const", const="auto", help="begin the study --name, or go on with it"
     )
-    parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
     parser.add_argument("--register", metavar="NAME", help="register the winner's model in MLflow under this name")
     parser.add_argument("--database", help="server for the trials (default: RAYMC_DATABASE, else a file of the study)")
     return parser

@@ -104,6 +104,7 @@ class Dataset:
         scaling: how vectors were scaled, and new ones must be; None: not at all.
         samples: what each row of `train` is called: a file's path below the data's folder, with "/", or the text of an
             id column; None: the number of the row is its name.
+        test_samples: the same of `test`.
         stored: the keys by which the stage store has the samples, where an encoder made them.
         classes: what the user calls the labels 0, 1, … of `train`; None: they are numbers, or there are none.
         columns: the names of the columns of vectors that a table gave; None: they have none.
@@ -122,6 +123,7 @@ class Dataset:
     source: str
     scaling: Scaling | None = None
     samples: tuple[str, ...] | None = None
+    test_samples: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     encoder: Mapping[str, Any] | None = None

@@ -144,11 +144,16 @@ def as_dataset(own: OwnData, found: Found, test: Found | None, scaling: str | No
         source=f"{own.path} ({columns}{words})"
         + ("" if test is None else f"; held out: {len(test.x)} of {own.test}{test.left_out}"),
         scaling=scale,
-        samples=None if found.samples is None else tuple(found.samples),
+        samples=_names(found),
+        test_samples=None if test is None else _names(test),
         classes=None if classes is None else classes.names,
         columns=tuple(found.columns) or None,
         remarks=remarks_on(found, scale, labels, classes and classes.names, not (own.encoder or own.features)),
     )
+
+
+def _names(found: Found) -> tuple[str, ...] | None:
+    return None if found.samples is None else tuple(found.samples)
 
 
 def _scaling(own: OwnData, found: Found, how: str | None) -> Scaling | None:

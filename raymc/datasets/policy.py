@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from raymc.config import Augment
+from raymc.bare_keys import Augment
 from raymc.datasets.augmentation import POLICIES, ImagePolicy, Policy
 from raymc.datasets.base import Dataset
 from raymc.datasets.scaling import column_figures

@@ -28,7 +28,9 @@ def for_encoder(trained: TrainedModel, given: Any) -> Inputs:
         return given
     text = trained.config.own.text if trained.config.own else None
     if trained.record["encoder"]["takes"] == "texts":
-        texts = given[text] if _is_frame(given) and text in list(given.columns) else given
+        if _is_frame(given) and text not in list(given.columns):
+            raise InputError(f"{X} has no column {text}; expected: the texts, which {_encoder(trained)} takes")
+        texts = given[text] if _is_frame(given) else given
         found = [texts] if isinstance(texts, str) else list(texts)
         if not all(isinstance(one, str) for one in found):
             raise InputError(f"{X} holds more than texts; expected: a list of texts, which {_encoder(trained)} takes")

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from raymc.cli import storage_place
 from raymc.config import Value
 from raymc.datasets import data_root
@@ -21,10 +19,9 @@ from raymc.estimators.base import ManifoldClusterer
 from raymc.estimators.gcml import GCML
 from raymc.estimators.mlc import MLC
 from raymc.estimators.nmce import NMCE
-from raymc.estimators.study_data import data_section, from_here
+from raymc.estimators.study_data import _space_file
 from raymc.reporting.search.page import notebook_page, write_report
 from raymc.reporting.search.trials_table import trial_rows
-from raymc.space.space import load_space
 from raymc.storage.mirror import fetched
 from raymc.study.names import find_study, study_names
 from raymc.study.reader import Study as StudyFolder
@@ -293,29 +290,3 @@ def _listener(callbacks: Sequence[Callback], storage: str) -> Callable[[str, Rec
         return study._stopped
 
     return ended
-
-
-def _space_file(space: str | Path | Mapping[str, Any], data: Any, labels: Any, storage: str, scratch: Path) -> str:
-    """A name or path that `tune` takes: a file of its own where the space or the data are given in Python."""
-    if data is None and not isinstance(space, Mapping):
-        return str(space)
-    content, stem = _content(space)
-    if data is not None:
-        content["dataset"] = data_section(data, labels, storage)
-    elif isinstance(content.get("dataset"), Mapping):
-        content["dataset"] = from_here(content["dataset"])
-    path = scratch / f"{stem}.yaml"
-    try:
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    except yaml.YAMLError as error:
-        raise InputError(f"space: it holds what a space file cannot ({' '.join(str(error).split())})") from error
-    return str(path)
-
-
-def _content(space: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The sections, and what the space is called."""
-    if not isinstance(space, Mapping):
-        found = load_space(space)
-        return dict(found.content), found.name
-    words = [str(space[key]) for key in ("method", "dataset") if str(space.get(key, "-")).isidentifier()]
-    return dict(space), "_".join(words) or "space"

@@ -1,4 +1,4 @@
-"""Data of a study that is run from Python, as the `dataset` section of a space file."""
+"""The space and the data of a study that is run from Python, as a space file and its `dataset` section."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from raymc.atomic import write_bytes
 from raymc.errors import InputError
+from raymc.space.space import load_space
 from raymc.stability.side_by_side import Source
 from raymc.storage.objects import is_uri
 
@@ -74,3 +76,29 @@ def _parquet(frame: Any, y: Any) -> bytes:
         raise InputError(f"labels: {len(y)} for {len(frame)} rows")
     frame = frame if y is None else frame.assign(**{LABEL: np.asarray(y)})
     return bytes(frame.rename(columns=str).to_parquet(None, index=False))
+
+
+def _space_file(space: str | Path | Mapping[str, Any], data: Any, labels: Any, storage: str, scratch: Path) -> str:
+    """A name or path that `tune` takes: a file of its own where the space or the data are given in Python."""
+    if data is None and not isinstance(space, Mapping):
+        return str(space)
+    content, stem = _content(space)
+    if data is not None:
+        content["dataset"] = data_section(data, labels, storage)
+    elif isinstance(content.get("dataset"), Mapping):
+        content["dataset"] = from_here(content["dataset"])
+    path = scratch / f"{stem}.yaml"
+    try:
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    except yaml.YAMLError as error:
+        raise InputError(f"space: it holds what a space file cannot ({' '.join(str(error).split())})") from error
+    return str(path)
+
+
+def _content(space: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The sections, and what the space is called."""
+    if not isinstance(space, Mapping):
+        found = load_space(space)
+        return dict(found.content), found.name
+    words = [str(space[key]) for key in ("method", "dataset") if str(space.get(key, "-")).isidentifier()]
+    return dict(space), "_".join(words) or "space"

@@ -1,4 +1,4 @@
-"""What a method is: stages as data, a way to build its model, presets and an assignment rule."""
+"""What a method is: stages as data, a way to build its model, presets, and what its model says of samples."""
 
 from __future__ import annotations
 
@@ -188,7 +188,6 @@ class Method:
         presets: `{dataset: {preset: values}}`; those of `own` are for the user's own data and for all known datasets.
         features: `(model, x [n, ...]) -> {name: [n, m]}`, the features that probes look at, without augmentation.
         heads: `(model, x [n, ...]) -> (embedding [n, d], the cluster head's output [n, …] or None)`.
-        assign: `(model, x [n, ...]) -> (labels [n], embedding [n, d])` for any points, old or new.
         probabilities: of the cluster head's output `[n, k]`, rows that sum to 1.
         unit_rows: whether the embedding is of directions (unit rows); else it is of points, whose distances count.
         autocasts: whether `precision: auto` is bfloat16 on a GPU that has it; else it is float32 on every device.
@@ -203,7 +202,6 @@ class Method:
     presets: Mapping[str, Mapping[str, Preset | Sized]]
     features: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]]
     heads: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor | None]]
-    assign: Callable[[nn.ModuleDict, Tensor], tuple[Tensor, Tensor]]
     probabilities: Callable[[Tensor], Tensor] = _softmax
     unit_rows: bool = True
     autocasts: bool = True

@@ -27,7 +27,7 @@ from raymc.clusterers import FOR_POINTS
 from raymc.config import Config, StageConfig
 from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers
 from raymc.errors import InputError
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.methods.base import Batch, Group, Method, Stage, Step
 from raymc.methods.gcml_presets import PRESETS
 from raymc.methods.gcml_settings import Finetune, Pretrain
 from raymc.methods.gcml_state import (
@@ -214,12 +214,6 @@ def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor | None]:
     return z, student_t_assignment(z, centers_of(model)) if "centers" in model else None
 
 
-def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The cluster `[n]` with the largest q and z `[n, m]` of samples `[n, ...]`, old or new."""
-    z, q = heads(model, x)
-    return labels_of(model, z, q), z
-
-
 def _divergence(z: Tensor, centers: Tensor, batch: Batch, config: Finetune, group: ProcessGroup | None) -> Tensor:
     target = batch.state["target"][batch.index.to(z.device)]
     divergence = assignment_divergence(target, student_t_assignment(z, centers), group)
@@ -291,7 +285,6 @@ METHOD = Method(
     presets=PRESETS,
     features=features,
     heads=heads,
-    assign=assign,
     probabilities=lambda q: q,  # Student's t has made them
     unit_rows=False,
     # On ten seeds of the digits ACC was .9405 in float32 and .9314 in bfloat16, where two seeds were near .90.

@@ -23,7 +23,7 @@ from torch.distributed import ProcessGroup
 from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
 from raymc.methods import nmce
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.methods.base import Batch, Group, Method, Stage, Step
 from raymc.methods.mlc_presets import PRESETS
 from raymc.methods.settings import Augmentations, ClusterHead, FeatureBank, check_views
 from raymc.ops import mlc_objective
@@ -129,12 +129,6 @@ def build_module(name: str, config: Config, input_shape: tuple[int, ...], n_clus
     return nmce.build_module(of, config, input_shape, n_clusters)
 
 
-def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels `[n]` by the assigner that was fitted to the model's clusters, and z `[n, d]`, for samples old or new."""
-    z, c = heads(model, x)
-    return labels_of(model, z, None if "assigner" not in model else c), z
-
-
 METHOD = Method(
     name="mlc",
     stages=stages,
@@ -143,5 +137,4 @@ METHOD = Method(
     presets=PRESETS,
     features=nmce.features,
     heads=heads,
-    assign=assign,
 )

@@ -21,7 +21,7 @@ from torch.distributed import ProcessGroup
 
 from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
-from raymc.methods.base import Batch, Group, Method, Stage, Step, labels_of
+from raymc.methods.base import Batch, Group, Method, Stage, Step
 from raymc.methods.nmce_presets import PRESETS
 from raymc.methods.settings import ClusterHead, CodingRate, FeatureBank, check_views
 from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
@@ -195,12 +195,6 @@ def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor | None]:
     return z, model["cluster"](h) if "cluster" in model else None
 
 
-def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Most likely cluster `[n]` (without Gumbel noise) and z `[n, d]` of samples `[n, ...]`, old or new."""
-    z, logits = heads(model, x)
-    return labels_of(model, z, logits), z
-
-
 def _pre_features(model: nn.ModuleDict, x: Tensor) -> Tensor:
     h: Tensor = model["pre_feature"](model["backbone"](x))
     return h
@@ -214,5 +208,4 @@ METHOD = Method(
     presets=PRESETS,
     features=features,
     heads=heads,
-    assign=assign,
 )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raymc.clusterers import FOR_POINTS
 from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
-from raymc.methods.base import Group, Method, Stage, Step, labels_of
+from raymc.methods.base import Group, Method, Stage, Step
 from raymc.nets.autoencoder import build_encoder
 from raymc.validation import STRICT
 
@@ -75,12 +75,6 @@ def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor | None]:
     return model["encoder"](x), None
 
 
-def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels `[n]` by the assigner of the clusters that were found, and the flat samples `[n, d]`, old or new."""
-    z, _ = heads(model, x)
-    return labels_of(model, z, None), z
-
-
 METHOD = Method(
     name="plain",
     stages=stages,
@@ -89,7 +83,6 @@ METHOD = Method(
     presets={"own": {name: of_samples(name) for name in FOR_POINTS}},
     features=features,
     heads=heads,
-    assign=assign,
     unit_rows=False,
     default_preset="kmeans",
 )

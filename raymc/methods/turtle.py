@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
 from raymc.methods import plain
-from raymc.methods.base import Batch, Facts, Group, Method, Preset, Stage, Step, labels_of
+from raymc.methods.base import Batch, Facts, Group, Method, Preset, Stage, Step
 from raymc.methods.settings import Augmentations
 from raymc.ops import turtle_objective
 from raymc.validation import STRICT, Whole
@@ -96,12 +96,6 @@ def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     return z, model["task"](z)
 
 
-def assign(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest label `[n]` and the flat samples `[n, d]`, old or new."""
-    z, logits = heads(model, x)
-    return labels_of(model, z, logits), z
-
-
 FAST: dict[str, Value] = {"task.learning_rate": 1e-2, "task.inner_learning_rate": 5e-2}
 """For few dimensions and few steps. Ten steps of 1e-3 move a classifier's logits by a hundredth of a sample's
 sum of |features| at most, which is little below some hundred of these. Chosen with labels on seeds 0 and 1 of the
@@ -128,7 +122,6 @@ METHOD = Method(
     presets={"own": {"own": own, "paper": paper}},
     features=plain.features,
     heads=heads,
-    assign=assign,
     unit_rows=False,
     default_preset="own",
 )

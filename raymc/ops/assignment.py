@@ -13,23 +13,20 @@ from raymc.distributed import sum_over_workers
 from raymc.ops.rates import at_least_float32
 
 
-def student_t_assignment(z: Tensor, centers: Tensor, group: ProcessGroup | None = None) -> Tensor:
-    """q `[n, k]`, GCML eq. 1: (1 + |z_i - mu_j|^2)^-1 over its sum in j, for points `[n, m]` and centres `[k, m]`.
-
-    A row depends on its point alone, so `group` changes nothing.
-    """
+def student_t_assignment(z: Tensor, centers: Tensor) -> Tensor:
+    """q `[n, k]`, GCML eq. 1: (1 + |z_i - mu_j|^2)^-1 over its sum in j, for points `[n, m]` and centres `[k, m]`."""
     dtype = at_least_float32(z.dtype)
     with torch.autocast(z.device.type, enabled=False):
         kernel = (z.to(dtype).unsqueeze(1) - centers.to(dtype)).square().sum(2).add(1).reciprocal()
         return kernel / kernel.sum(1, keepdim=True)
 
 
-def target_distribution(q: Tensor, group: ProcessGroup | None = None) -> Tensor:
-    """p `[n, k]`, GCML eq. 2: q_ij^2 / f_j over its sum in j, with f_j = sum_i q_ij over the points of all workers.
+def target_distribution(q: Tensor) -> Tensor:
+    """p `[n, k]`, GCML eq. 2: q_ij^2 / f_j over its sum in j, with f_j = sum_i q_ij over all points.
 
     A cluster without any mass stays without.
     """
-    mass = sum_over_workers(q.sum(0), group).clamp_min(torch.finfo(q.dtype).tiny)
+    mass = q.sum(0).clamp_min(torch.finfo(q.dtype).tiny)
     weight = q.square() / mass
     return weight / weight.sum(1, keepdim=True)
 

@@ -7,8 +7,7 @@ between two such passes the scaling goes on as products of the matrix with a vec
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -17,27 +16,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
-from raymc.distributed import first_row, gather_rows, row_counts, sum_over_workers, world
+from raymc.distributed import gather_rows, row_counts, sum_over_workers, world
 from raymc.errors import DivergedError
 from raymc.ops.checks import Deferred, Limit, deferred_on, passes
 from raymc.ops.rates import at_least_float32, check_positive
+from raymc.ops.sinkhorn_gradient import (
+    CHECK_EVERY,
+    MOST_ITERATIONS,
+    ROUNDS,
+    STEPS,
+    all_rows,
+    gradient,
+    own_rows,
+    plus_product,
+)
 
-CHECK_EVERY = 10
-MOST_ITERATIONS = 2000
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 """The largest deviation of a row's or a column's sum from 1."""
-
-ROUNDS = {torch.float32: 1, torch.float64: 2}
-"""Of CHECK_EVERY iterations, where nobody looks: |C C^T| was within TOLERANCE after four fifths of them at most."""
-
-
-def _chebyshev(degree: int) -> list[float]:
-    """Steps that together damp every error whose eigenvalue under I + Pi is in [1, 2] by 1 / T_degree(3)."""
-    return [2 / (3 + math.cos(math.pi * (2 * j + 1) / (2 * degree))) for j in range(degree)]
-
-
-STEPS = [*_chebyshev(4), *_chebyshev(4), *_chebyshev(2)]
-"""Of a round: Pi's eigenvalues are at most 1, and those of |C C^T|'s projection at least 0, or hardly below."""
 
 
 def sinkhorn(
@@ -142,11 +137,6 @@ def _over_workers(logs: Tensor, group: ProcessGroup | None) -> Tensor:
     return -mine if group is None else -gather_rows(mine[None], group, [1] * world(group)[1]).logsumexp(0)
 
 
-def _all_rows(x: Tensor, group: ProcessGroup | None, counts: list[int]) -> Tensor:
-    """All workers' `[v, m]`, side by side."""
-    return x if group is None else gather_rows(x.mT, group, counts).mT
-
-
 class _Projection(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -174,28 +164,8 @@ class _Projection(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (pi,) = ctx.saved_tensors
         with torch.autocast(pi.device.type, enabled=False):
-            slope = _gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts, ctx.exact)
+            slope = gradient(pi, grads[0], ctx.symmetric, ctx.group, ctx.counts, ctx.exact)
         return slope, None, None, None, None
-
-
-def _gradient(
-    pi: Tensor, upstream: Tensor, symmetric: bool, group: ProcessGroup | None, counts: list[int], exact: bool
-) -> Tensor:
-    """pi_ij (G_ij - x_i - y_j), where x and y make the gradient's rows and columns sum to 0."""
-    weighted = pi * upstream
-    rows, columns = weighted.sum(-1), sum_over_workers(weighted.sum(-2), group)
-    if symmetric:
-        y = _symmetric_multipliers(pi, (_all_rows(rows, group, counts) + columns) / 2, group, counts, exact)
-        x = y[:, _own(pi, group, counts)]
-    else:
-        x, y = _multipliers(pi, rows, columns, group)
-    return weighted.addcmul_(pi, x[..., None] + y[..., None, :], value=-1)
-
-
-def _own(rows: Tensor, group: ProcessGroup | None, counts: list[int]) -> slice:
-    """Where this worker's rows `[v, m, n]` are among all."""
-    start = first_row(counts, group)
-    return slice(start, start + rows.shape[1])
 
 
 def _symmetric(
@@ -206,20 +176,20 @@ def _symmetric(
     The u with u = K (1 / u) is approached in steps w: u + w (K (1 / u) - u). Near it an error e of log u becomes
     e - w (I + Pi) e, which STEPS make small.
     """
-    own = _own(log_kernel, group, counts)
+    own = own_rows(log_kernel, group, counts)
     rounds = MOST_ITERATIONS // CHECK_EVERY if deferred is None else ROUNDS[log_kernel.dtype]
     limit = _limit(eta, rounds * CHECK_EVERY, log_kernel.dtype)
     f, logs = log_kernel.new_zeros(()), log_kernel
     for done in range(1, rounds + 1):
-        f = (f - _all_rows(logs.logsumexp(-1), group, counts)) / 2
+        f = (f - all_rows(logs.logsumexp(-1), group, counts)) / 2
         pi = (log_kernel + f[:, own, None]).add_(f[:, None]).exp_()
         u = torch.ones_like(f)
         for step in STEPS:
-            u = _all_rows(_plus_product(u[:, own], pi, u.reciprocal(), 1 - step, step), group, counts)
+            u = all_rows(plus_product(u[:, own], pi, u.reciprocal(), 1 - step, step), group, counts)
         scale = u.reciprocal()
         pi.mul_(scale[:, own, None]).mul_(scale[:, None])
         f = f - u.log()
-        off = (_all_rows(pi.sum(-1), group, counts) - 1).abs().max()
+        off = (all_rows(pi.sum(-1), group, counts) - 1).abs().max()
         if passes(off, limit, deferred, expected=done == rounds):
             return f, pi
         logs = log_kernel + f[:, None]
@@ -263,13 +233,6 @@ def _alternating(
     raise DivergedError(limit.too_large)
 
 
-def _plus_product(x: Tensor, pi: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
-    """beta x + alpha Pi y `[v, m]` of x `[v, m]`, Pi `[v, m, n]` and y `[v, n]`."""
-    if pi.device.type == "cpu":  # products in a batch take it several times as long
-        return torch.stack([torch.addmv(*one, beta=beta, alpha=alpha) for one in zip(x, pi, y, strict=True)])
-    return torch.baddbmm(x[..., None], pi, y[..., None], beta=beta, alpha=alpha)[..., 0]
-
-
 def _limit(eta: float, iterations: int, dtype: torch.dtype) -> Limit:
     return Limit(
         TOLERANCE[dtype],
@@ -277,54 +240,3 @@ def _limit(eta: float, iterations: int, dtype: torch.dtype) -> Limit:
         f"eta {eta:g} is too small for these affinities",
         "the affinities that are to be projected are not finite",
     )
-
-
-def _symmetric_multipliers(
-    pi: Tensor, sums: Tensor, group: ProcessGroup | None, counts: list[int], exact: bool
-) -> Tensor:
-    """s `[v, n]` of (I + Pi) s = sums, on every worker, in the projection's own steps.
-
-    They damp the error here as they did there, so that as many do; with `exact` it goes on until only rounding is left.
-    """
-    own = _own(pi, group, counts)
-    enough = 100 * torch.finfo(pi.dtype).eps * sums.norm()
-    s = torch.zeros_like(sums)
-    rounds = MOST_ITERATIONS // CHECK_EVERY if exact else ROUNDS[pi.dtype]
-    for _ in range(rounds):
-        for step in STEPS:
-            s = _all_rows(_plus_product(s[:, own].lerp(sums[:, own], step), pi, s, 1, -step), group, counts)
-        if exact:
-            left = _plus_product(s[:, own] - sums[:, own], pi, s, 1, 1)
-            if bool(_all_rows(left, group, counts).norm() <= enough):
-                break
-    return s
-
-
-def _multipliers(pi: Tensor, rows: Tensor, columns: Tensor, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
-    """x `[m]` and y `[n]` of x + Pi y = rows, Pi^T x + y = columns.
-
-    They are unique up to a constant that moves from one to the other; the mean of y is set to 0.
-    """
-
-    def apply(v: Tensor) -> Tensor:
-        return v - sum_over_workers((pi @ v) @ pi, group) + v.mean()
-
-    y = _conjugate_gradients(apply, columns - sum_over_workers(rows @ pi, group))
-    return rows - pi @ y, y
-
-
-def _conjugate_gradients(apply: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
-    """x of apply(x) = target for a positive definite map."""
-    enough = (100 * torch.finfo(target.dtype).eps * target.norm()) ** 2
-    x, residual = torch.zeros_like(target), target.clone()
-    direction, size = residual.clone(), residual @ residual
-    for step in range(1, MOST_ITERATIONS + 1):
-        moved = apply(direction)
-        # Once there, stand still until it is looked at: what is left is rounding.
-        length = torch.where(size > enough, size / (direction @ moved), 0.0)
-        x, residual = x + length * direction, residual - length * moved
-        before, size = size, residual @ residual
-        direction = residual + torch.where(size > enough, size / before, 0.0) * direction
-        if step % CHECK_EVERY == 0 and bool(size <= enough):
-            break
-    return x

@@ -50,3 +50,8 @@ def _never(key: str, parameter: Parameter, params: Mapping[str, Parameter], fixe
         elif not other.contains(value):
             raise InputError(f"space.{key}.when: {name} is never {written(value)}: it is {other}")
     return None
+
+
+def existing(params: Mapping[str, Parameter], point: Mapping[str, Value]) -> set[str]:
+    """The keys that exist at a point."""
+    return {key for key, parameter in params.items() if parameter.exists(point)}

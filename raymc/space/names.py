@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from raymc.config import nearest
+from raymc.config import hint, nearest
 from raymc.errors import InputError
 from raymc.program import command_line
 from raymc.space.yaml_text import read_yaml
@@ -64,3 +65,11 @@ def _folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "search_spaces"
     return installed if installed.is_dir() else package.parent / "search_spaces"
+
+
+def known_name(what: str, name: str, known: Iterable[str]) -> str:
+    """The name itself. Raises InputError, with the nearest, where it is none of those that are `known`."""
+    known = list(known)
+    if name not in known:
+        raise InputError(f"unknown {what} {name}{hint(name, known)}")
+    return name

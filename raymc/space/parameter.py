@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raymc.errors import InputError
+from raymc.former_keys import with_names_of_now
 from raymc.space.format import Choices, Range, on_grid
+from raymc.space.names import known_name
 from raymc.validation import Key, Value
 from raymc.values import setting, written
 
@@ -110,3 +112,13 @@ def _number(key: str, value: float | None, known: Key) -> float | None:
     checked = None if value is None else known.check(f"space.{key}", value)
     assert checked is None or isinstance(checked, int | float)  # a number's field gives a number
     return checked
+
+
+def parameter_of(key: str, spec: Range | Choices, known: Mapping[str, Key]) -> Parameter:
+    """The parameter of a key, its conditions in the types of their keys. Raises InputError."""
+    parameter, place = make_parameter(key, spec, known[key]), f"space.{key}.when"
+    when = with_names_of_now(dict(parameter.when), known)
+    for name in when:
+        known_name(f"key in {place}:", name, known)
+    checked = tuple((name, known[name].check(f"{place}.{name}", value)) for name, value in when.items())
+    return replace(parameter, when=checked)

@@ -13,21 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.config import Config, OwnData, Stages, hint, known_keys, resolve
+from raymc.config import Config, OwnData, Stages, known_keys, resolve
 from raymc.datasets import NAMES
-from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
-from raymc.former_keys import say_once, with_names_of_now, without_retired
+from raymc.former_keys import with_names_of_now, without_retired
 from raymc.methods import METHODS, Method
-from raymc.methods.base import UNKNOWN, Facts, Preset, Sized, preset_values
+from raymc.methods.base import UNKNOWN, Facts, Sized, preset_values
 from raymc.metrics.names import STUDY_METRICS
 from raymc.space import pruner, sampler
-from raymc.space.conditions import active, resolved
-from raymc.space.format import Choices, OwnFiles, Range, SpaceFile, parse_space
-from raymc.space.names import find_space, names_data
+from raymc.space.conditions import active, existing, resolved
+from raymc.space.format import SpaceFile, parse_space
+from raymc.space.names import find_space, known_name, names_data
 from raymc.space.names import space_names as space_names
 from raymc.space.objective import Budget, Objective
-from raymc.space.parameter import Parameter, make_parameter
+from raymc.space.own_files import own_data
+from raymc.space.parameter import Parameter, parameter_of
+from raymc.space.presets import facts_of, preset_name, presets_of
 from raymc.space.resources import Resources, check_stages
 from raymc.space.yaml_text import read_yaml
 from raymc.validation import Key, Value
@@ -110,7 +111,7 @@ class Space:
         params = resolved(params, space.config().flat(), dropped=overrides)
         first = [{key: point[key] for key in params if key in point} for point in self.first] if params else []
         # A point without a key that exists now, since its condition is fixed, says nothing of it.
-        whole = [point for point in first if active(params, point).keys() == _existing(params, point)]
+        whole = [point for point in first if active(params, point).keys() == existing(params, point)]
         space = dataclasses.replace(space, params=params, first=tuple(_unique(whole)))
         return space if self.sizing is None else _resized(space, ranges=self.own is None or self.facts is not None)
 
@@ -152,16 +153,16 @@ def _build(
 ) -> Space:
     if file.method not in methods and file.method in METHODS["plain"].presets["own"]:
         raise InputError(f"unknown method {file.method}; write method: plain and preset: {file.method}")
-    method = methods[_known("method", file.method, methods)]
-    own = in_memory or _own(file.dataset, path)
+    method = methods[known_name("method", file.method, methods)]
+    own = in_memory or own_data(file.dataset, path)
     if not own and (str(file.dataset) not in NAMES and names_data(str(path.parent / str(file.dataset)))):
         raise InputError(f"dataset: a file of your own is named by its path: {{path: {file.dataset}}}")
-    dataset = own.name if own else _known("dataset", str(file.dataset), NAMES)
+    dataset = own.name if own else known_name("dataset", str(file.dataset), NAMES)
     if own and own is not in_memory:
         places = {key: value for key in ("path", "test", "weights") if (value := getattr(own, key)) is not None}
         content = dict(content) | {"dataset": dict(content["dataset"]) | places}
-    presets = _presets(method, dataset, own, methods)
-    preset = _preset(method, file.preset, presets, own, known=own is None and dataset in method.presets)
+    presets = presets_of(method, dataset, own, methods)
+    preset = preset_name(method, file.preset, presets, own, known=own is None and dataset in method.presets)
     values = presets[preset]
     known = known_keys(method.stage_settings)
     fixed = with_names_of_now(without_retired(file.fixed), known)
@@ -174,7 +175,7 @@ def _build(
     ]
     for section, keys in sections:
         for key in keys:
-            _known(f"key in {section}:", key, known)
+            known_name(f"key in {section}:", key, known)
     space = Space(
         name=path.stem,
         path=path,
@@ -186,7 +187,7 @@ def _build(
         stage_settings=method.stage_settings,
         preset_values=preset_values(values),
         fixed={key: known[key].check(f"fixed.{key}", value) for key, value in fixed.items()},
-        params={key: _parameter(key, spec, known) for key, spec in searched.items()},
+        params={key: parameter_of(key, spec, known) for key, spec in searched.items()},
         first=(),
         objective=file.objective,
         budget=file.budget,
@@ -205,30 +206,6 @@ def _build(
     return dataclasses.replace(space, first=_first(space, first, known))
 
 
-def _own(dataset: str | OwnFiles, path: Path) -> OwnData | None:
-    """The user's own data, with paths taken from where the space file `path` is; None for a known dataset."""
-    if isinstance(dataset, str):
-        return None
-
-    def absolute(name: str) -> Path:
-        return (path.parent / Path(name).expanduser()).resolve()
-
-    place = absolute(dataset.path)
-    known = dataset.encoder is not None and dataset.path in NAMES and not place.exists()
-    return OwnData(
-        name=dataset.called if dataset.encoder and place.stem in NAMES else dataset.name or place.stem,
-        path=dataset.path if known else str(place),
-        label=dataset.label,
-        side=dataset.side,
-        test=None if dataset.test is None else str(absolute(dataset.test)),
-        id=dataset.id,
-        text=dataset.text,
-        encoder=dataset.encoder,
-        weights=None if dataset.weights is None else str(absolute(dataset.weights)),
-        features=dataset.features,
-    )
-
-
 def _resized(space: Space, ranges: bool) -> Space:
     """The space with its preset made anew, and what is tried first where that is the preset. Raises InputError."""
     space = _with_preset(space)
@@ -242,46 +219,12 @@ def _with_preset(space: Space) -> Space:
     """The space with its preset made for what is known of its data."""
     if space.sizing is None:
         return space
-    facts = (space.facts or UNKNOWN) if space.own else _facts(space.dataset, space.fixed)
+    facts = (space.facts or UNKNOWN) if space.own else facts_of(space.dataset, space.fixed)
     given = space.fixed.get("n_clusters")
     if given is not None or "n_clusters" in space.params:
         # One that is looked for or searched is not known: that of the labels would be read from them.
         facts = dataclasses.replace(facts, clusters=given if isinstance(given, int) else None)
     return dataclasses.replace(space, preset_values=space.sizing(facts))
-
-
-def _facts(dataset: str, fixed: Params) -> Facts:
-    """What holds of a known dataset without reading it."""
-    source, most = source_of(dataset), fixed.get("n_samples")
-    n = source.samples[0]
-    return Facts(min(n, int(most)) if most else n, source.shape, source.classes)
-
-
-def _presets(
-    method: Method, dataset: str, own: OwnData | None, methods: Mapping[str, Method]
-) -> Mapping[str, Preset | Sized]:
-    """Those called `own`, which are for any data, and those of a known dataset. Raises InputError."""
-    found = dict(method.presets.get("own", {})) | ({} if own else dict(method.presets.get(dataset, {})))
-    if found:
-        return found
-    if own:
-        able = ", ".join(name for name, other in methods.items() if "own" in other.presets) or "none"
-        raise InputError(f"{method.name} has no presets for data of your own (methods that have: {able})")
-    raise InputError(f"{method.name} has no preset for {dataset} (it has: {', '.join(method.presets)})")
-
-
-def _preset(method: Method, asked: str | None, presets: Mapping[str, object], own: OwnData | None, known: bool) -> str:
-    """The name of the preset; by default the method's own for a dataset that it knows, `features` for an encoder's
-    features where the method has it, else `own`.
-
-    Raises InputError.
-    """
-    seen = own is not None and (own.encoder is not None or own.features) and "features" in presets
-    name = asked or (method.default_preset if known or "own" not in presets else "features" if seen else "own")
-    if name in method.renamed_presets:
-        name = method.renamed_presets[name]
-        say_once(f"{method.name}: the preset {asked} is called {name} now; the old name goes with the next version")
-    return _known("preset", name, presets)
 
 
 def _check_keys(space: Space, ranges: bool) -> None:
@@ -320,27 +263,13 @@ def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str
 
 def _check_whole(space: Space, place: str, point: Params) -> None:
     """Raises InputError where a point lacks a key that exists at it, or has one that does not."""
-    existing = _existing(space.params, point)
+    there = existing(space.params, point)
     for key, parameter in space.params.items():
-        if key in existing and key not in point:
+        if key in there and key not in point:
             raise InputError(f"{place}: {key} is missing (an entry names every searched key)")
-        if key in point and key not in existing:
+        if key in point and key not in there:
             when = " and ".join(f"{name} is {written(value)}" for name, value in parameter.when)
             raise InputError(f"{place}: {key} exists only where {when}; leave it out")
-
-
-def _existing(params: Mapping[str, Parameter], point: Params) -> set[str]:
-    return {key for key, parameter in params.items() if parameter.exists(point)}
-
-
-def _parameter(key: str, spec: Range | Choices, known: Mapping[str, Key]) -> Parameter:
-    """The parameter of a key, its conditions in the types of their keys. Raises InputError."""
-    parameter, place = make_parameter(key, spec, known[key]), f"space.{key}.when"
-    when = with_names_of_now(dict(parameter.when), known)
-    for name in when:
-        _known(f"key in {place}:", name, known)
-    checked = tuple((name, known[name].check(f"{place}.{name}", value)) for name, value in when.items())
-    return dataclasses.replace(parameter, when=checked)
 
 
 def _first_value(space: Space, place: str, key: str, value: Value, known: Mapping[str, Key]) -> Value:
@@ -350,13 +279,6 @@ def _first_value(space: Space, place: str, key: str, value: Value, known: Mappin
     if not space.params[key].contains(checked):
         raise InputError(f"{place}: {key} {written(checked)} is outside {space.params[key]}")
     return checked
-
-
-def _known(what: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    if name not in known:
-        raise InputError(f"unknown {what} {name}{hint(name, known)}")
-    return name
 
 
 def _unique(points: Iterable[Params]) -> list[Params]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymc.metrics.clustering import adjusted_rand, as_labels
-from raymc.metrics.seeds import most_agreeing, pairwise_ari
+from raymc.metrics.labellings import most_agreeing, pairwise_ari
 from raymc.study.groups import labels_of
 from raymc.study.records import SeedRun
 

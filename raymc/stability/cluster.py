@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from raymc.config import cluster_range
+from raymc.bare_keys import cluster_range
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.metrics.names import LABEL_METRICS
@@ -19,6 +18,7 @@ from raymc.stability.reader import ended_seeds, seed_statistics
 from raymc.stability.request import StabilityRequest
 from raymc.stability.runs import StabilityRun, run_configurations
 from raymc.stability.side_by_side import Fitting, Source, fitting, space_of
+from raymc.study.baseline import clusters_found
 from raymc.study.manifest import load_data
 from raymc.study.records import FINISHED, Row, SeedRun
 
@@ -126,10 +126,10 @@ def _count(request: StabilityRequest, source: Source, dataset: Dataset, clusters
         raise InputError(f"--clusters {clusters}: MLC, which finds how many, cannot take the data ({error})") from error
     run = _run(request, f"clusters-of-{source.name}", fits.configurations)
     ended = ended_seeds(run.groups[0].folder)
-    found = [int(one.metrics["clusters_found"]) for one in ended if one.state == FINISHED]
-    if not found:
+    n = clusters_found(ended)
+    if n is None:
         raise InputError(f"--clusters {clusters}: no seed of MLC came to an end; say how many clusters by --clusters K")
-    return Count(statistics.median_low(found), tuple(one for one in ended if one.state == FINISHED))
+    return Count(n, tuple(one for one in ended if one.state == FINISHED))
 
 
 def _row(name: str, runs: Sequence[SeedRun], scores: Mapping[str, float]) -> Row:

@@ -20,7 +20,7 @@ from raymc.stability.request import StabilityRequest
 from raymc.study.manifest import check_data, load_data
 from raymc.study.names import check_target
 from raymc.study.records import Row
-from raymc.study.target import find_winner
+from raymc.study.target import Target, find_winner
 from raymc.training.stages import BANK_NUMERICS, LOOP_NUMERICS, uses_bank
 
 PLAIN = {**{name: ("plain", name) for name in METHODS["plain"].presets["own"]}, "turtle": ("turtle", "own")}
@@ -34,20 +34,21 @@ OF_PLAIN = ("hdbscan_min_cluster_size", "precision")
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """A point of a space, and how its seeds vary.
+class Configuration(Target):
+    """What is put on seeds. `overrides` are those of the command line that its method knows.
 
-    `used` are the seeds by which it was chosen, `overrides` those of the command line that its method knows.
+    `n_clusters_by` names the configuration whose seeds found the number of clusters; empty: it was given.
     """
 
-    name: str
-    space: Space
-    params: Mapping[str, Value]
-    base_seed: int
-    seeds_from: str
-    used: tuple[int, ...]
     overrides: Mapping[str, Value]
     smoke: bool = False
+    n_clusters_by: str = ""
+
+    @classmethod
+    def of(cls, space: Space, overrides: Mapping[str, Value], name: str = "", smoke: bool = False) -> Configuration:
+        """The preset and `fixed` of a space; without a `name` it is called as that. Raises InputError."""
+        varied = seeds_from(space, space.config())
+        return cls(name or space.name, space, {}, 0, varied, (), overrides, smoke)
 
     @property
     def config(self) -> Config:
@@ -87,12 +88,10 @@ def configuration(
     A plain method is on the samples of the configuration `beside` it. Raises InputError.
     """
     if check_target(target, storage, PLAIN):
-        won = find_winner(storage, target, overrides)
-        return Configuration(won.name, won.space, won.params, won.base_seed, won.seeds_from, won.used, overrides)
+        return Configuration(**vars(find_winner(storage, target, overrides).target), overrides=overrides)
     if target in PLAIN:
         return _plain(target, overrides, beside)
-    space = load_space(target).pinned(overrides)
-    return Configuration(space.name, space, {}, 0, seeds_from(space, space.config()), (), overrides)
+    return Configuration.of(load_space(target).pinned(overrides), overrides)
 
 
 def _plain(name: str, overrides: Mapping[str, Value], beside: Configuration | None) -> Configuration:
@@ -107,8 +106,7 @@ def _plain(name: str, overrides: Mapping[str, Value], beside: Configuration | No
     file: dict[str, object] = {"method": method, "dataset": content["dataset"], "preset": preset, "fixed": same}
     space = make_space(Path(f"{name}.yaml"), file | ({"resources": resources} if resources else {}))
     own = {key: value for key, value in overrides.items() if "." in key or key in OF_PLAIN}
-    space = space.pinned(own)
-    return Configuration(name, space, {}, 0, seeds_from(space, space.config()), (), own)
+    return Configuration.of(space.pinned(own), own, name)
 
 
 def configurations(request: StabilityRequest) -> list[Configuration]:

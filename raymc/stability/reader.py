@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raymc.errors import InputError
+from raymc.metrics.labellings import agreement, ari_matrix, certificate
 from raymc.metrics.names import bounds
-from raymc.metrics.seeds import agreement, ari_matrix, certificate, collapsed_share, summary
+from raymc.metrics.seeds import collapsed_share, summary
 from raymc.stability.comparison import common_seeds, compare_groups, shared_stages
 from raymc.study.files import load_json, read_seeds, trial_folder
 from raymc.study.groups import consensus_of, labels_of, seed_values

@@ -7,12 +7,13 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from raymc import clusterers
 from raymc.atomic import write_json
+from raymc.bare_keys import cluster_range
 from raymc.config import parts_of
 from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
@@ -28,7 +29,7 @@ from raymc.stability.seed_group import SeedGroup, make_folder, seeds_missing
 from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
 from raymc.study import files
 from raymc.study.baseline import FILE as BASELINE
-from raymc.study.baseline import keep_baseline
+from raymc.study.baseline import clusters_found, keep_baseline
 from raymc.study.records import Row
 from raymc.study.request import check_numbers, check_storage, report_folder
 from raymc.tracking import uri
@@ -53,7 +54,32 @@ def run_stability(request: StabilityRequest) -> StabilityRun:
     Raises InputError for what is wrong before anything is made.
     """
     check_numbers(request.overrides, seeds=request.seeds, seed=request.first_seed, concurrent=request.concurrent)
-    return run_configurations(request, configurations(request))
+    return run_configurations(request, _with_clusters_found(request, configurations(request)))
+
+
+def _with_clusters_found(request: StabilityRequest, asked: list[Configuration]) -> list[Configuration]:
+    """Those that look for a number of clusters and cannot find it get the one that MLC finds on the same samples.
+
+    For that MLC runs alone first; its stages are then in the store. Raises InputError where no seed of it ends.
+    """
+    looking = [one for one in asked if cluster_range(one.config.n_clusters)]
+    able = [one for one in looking if one.config.clustering == "membership"]
+    if not able or len(able) == len(looking):
+        return asked
+    finder = able[0]
+    first = seeds_to_run(request, [seed for one in asked for seed in one.used])[0]
+    print(f"looking for the number of clusters: coding length, by {finder.name}", file=sys.stderr)
+    alone = run_configurations(replace(request, target=finder.name, vs=(), first_seed=first), [finder])
+    n = clusters_found(ended_seeds(alone.groups[0].folder))
+    if n is None:
+        raise InputError(f"no seed of {finder.name} found a number of clusters; give one by n_clusters=K")
+    pinned = {
+        one.name: replace(one, space=one.space.pinned({"n_clusters": n}), n_clusters_by=finder.name)
+        for one in looking
+        if one not in able
+    }
+    print(f"{', '.join(pinned)}: {n} clusters, as {finder.name} found", file=sys.stderr)
+    return [pinned.get(one.name, one) for one in asked]
 
 
 def run_configurations(
@@ -177,6 +203,7 @@ def _facts_of(configuration: Configuration, dataset: Dataset, seeds: tuple[int, 
         "seeds_from": configuration.seeds_from,
         "varies": ",".join(parts_of(config.varies)) if config.varies != "all" else "all",
         **({"chosen_by": {"metric": goal.metric, "uses_labels": goal.uses_labels}} if configuration.used else {}),
+        **({"n_clusters_by": configuration.n_clusters_by} if configuration.n_clusters_by else {}),
         "config": configuration.settings,
         "numerics": configuration.numerics,
         "overrides": dict(configuration.overrides),

@@ -12,7 +12,6 @@ from raymc.datasets import NAMES, Dataset
 from raymc.errors import InputError
 from raymc.methods import METHODS
 from raymc.methods.base import Facts
-from raymc.space.seeds import seeds_from
 from raymc.space.space import Space, make_space
 from raymc.stability.configurations import Configuration
 from raymc.study.manifest import check_data
@@ -86,8 +85,7 @@ def configuration_of(name: str, source: Source, n_clusters: Value, smoke: bool) 
     content = {"method": "plain" if plain else name, "dataset": source.dataset}
     content |= {"preset": name} if plain else {}
     content |= {"fixed": {"n_clusters": n_clusters}} if n_clusters is not None else {}
-    space = make_space(Path.cwd() / f"{name}.yaml", content)
-    return Configuration(name, space, {}, 0, seeds_from(space, space.config()), (), {}, smoke)
+    return Configuration.of(make_space(Path.cwd() / f"{name}.yaml", content), {}, name, smoke)
 
 
 @dataclass(frozen=True)

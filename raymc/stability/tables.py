@@ -18,7 +18,6 @@ from raymc.datasets.catalogue import source_of
 from raymc.errors import InputError
 from raymc.execution.requirements import Requirements
 from raymc.methods import METHODS
-from raymc.space.seeds import seeds_from
 from raymc.stability.cells import CellResult, read_cell, read_cells, tables_root
 from raymc.stability.configurations import Configuration, overrides_by_method, run_by
 from raymc.stability.paper_tables import PaperTable, TableRow
@@ -124,12 +123,11 @@ def make_cells(table: PaperTable, request: StabilityRequest) -> list[Cell]:
         overrides = known[row.method]
         space = table.space(row, dataset, overrides)
         try:
-            varied = seeds_from(space, space.config())
+            configuration = Configuration.of(space, overrides, f"{row.key}/{dataset}", request.smoke)
             METHODS[row.method].stages(space.config())
         except InputError as error:
             raise InputError(f"{row.key}/{dataset}: {error}; --only picks the cells that take it") from error
-        name = f"{row.key}/{dataset}"
-        cells.append(Cell(row, dataset, Configuration(name, space, {}, 0, varied, (), overrides, request.smoke)))
+        cells.append(Cell(row, dataset, configuration))
     return cells
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raymc.atomic import write_json
-from raymc.config import Config, cluster_range
+from raymc.bare_keys import cluster_range
+from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.errors import InputError
 from raymc.space.space import Space

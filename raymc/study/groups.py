@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from raymc.metrics.clustering import Labels, clustering_scores
 from raymc.metrics.consensus import evidence_accumulation, renamed
+from raymc.metrics.labellings import agreement
 from raymc.metrics.names import bounds
-from raymc.metrics.seeds import agreement, summary
+from raymc.metrics.seeds import summary
 from raymc.study import files
 from raymc.study.objective import Objective
 from raymc.study.records import BAD, FAILED, FINISHED, RUNNING, Record, Row, SeedRun, Task

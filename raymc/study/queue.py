@@ -7,10 +7,9 @@ record that is told now, or running: then it is taken up again under its own num
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,15 @@ from raymc.space import sampler
 from raymc.space.parameter import Parameter
 from raymc.study import files, groups
 from raymc.study.database import patient
-from raymc.study.distributions import Distributions, suggest
+from raymc.study.distributions import Distributions
+from raymc.study.draws import Draws, ranks_of
 from raymc.study.earlier import TAKEN
 from raymc.study.objective import Objective
 from raymc.study.optuna_internals import reopened, set_intermediate_value
 from raymc.study.pruner import judged
 from raymc.study.records import BAD, FAILED, FINAL, FINISHED, OUT_OF_MEMORY, PRUNED, Record, Task
 from raymc.study.remaining import AGAIN
-from raymc.study.sampler import forget, next_number, reseed
+from raymc.study.sampler import next_number
 from raymc.study.seed_queue import LOST, SeedQueue
 
 TPE = sampler.TPE()
@@ -83,11 +83,11 @@ class TrialQueue:
         retry: bool = False,
         over: Callable[[TrialQueue], str] = lambda queue: "",
     ) -> None:
-        self.folder, self.study, self.distributions = folder, study, dict(distributions)
-        self.params, self.sampler, self.pruner = params or {}, sampler, pruner
+        self.folder, self.study, self.pruner = folder, study, pruner
+        self._draws = Draws(study, distributions, params or {}, sampler, seed, objective.ranks)
         if pruner is not None:
             study.pruner = pruner  # hyperband's brackets are samplers' too
-        self.objective, self.trials, self.seeds, self.seed = objective, trials, tuple(seeds), seed
+        self.objective, self.trials, self.seeds = objective, trials, tuple(seeds)
         self.top, self.fresh, self.default = top, tuple(fresh), default
         self.ended_early = ""
         self._over, self._running = over, dict[int, float]()
@@ -101,13 +101,14 @@ class TrialQueue:
     def next(self) -> Task | None:
         if self._interrupted:
             return self._start(self._interrupted.popleft())
-        for trial in self._half_asked():
-            return self._start(self._task(self._completed(trial)))
+        asked = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        half_asked = next((trial for trial in asked if trial.number not in self._running), None)
+        if half_asked is not None:  # the database's answer to the question for it was lost
+            return self._start(self._task(self._draws.completed(half_asked)))
         self._close_if_over()
         if self._asked() < self.trials:
-            number = next_number(self.study)
-            self._reseed(number)
-            return self._start(self._task(self._drawn(self.study.ask())))
+            self._draws.reseed(next_number(self.study))
+            return self._start(self._task(self._draws.drawn(self.study.ask())))
         if self._running:
             return None
         return next((task for queue in self._confirm().values() if (task := queue.next()) is not None), None)
@@ -163,8 +164,8 @@ class TrialQueue:
     @patient
     def scores(self) -> list[float]:
         """Those of the trials that may win in the order of their numbers, of the first metric."""
-        done = [trial for trial in self._finished() if _feasible(trial)]
-        return _ranks(done) if self.objective.ranks else [trial.values[0] for trial in done]
+        done = self._eligible()
+        return ranks_of(done) if self.objective.ranks else [trial.values[0] for trial in done]
 
     @patient
     def counts(self) -> dict[str, int]:
@@ -179,7 +180,7 @@ class TrialQueue:
 
         With two metrics the Pareto front comes first, in the order of the first metric.
         """
-        done = [trial for trial in self._finished() if _feasible(trial)]
+        done = self._eligible()
         front = {trial.number for trial in self.study.best_trials} if self.objective.second else set()
         scores = self.scores()
         sign = -1 if self.objective.mode == "max" else 1
@@ -206,6 +207,10 @@ class TrialQueue:
 
     def _finished(self) -> list[FrozenTrial]:
         return [trial for trial in self._own() if trial.state == TrialState.COMPLETE]
+
+    def _eligible(self) -> list[FrozenTrial]:
+        """The finished trials that keep to the constraint, if there is one."""
+        return [trial for trial in self._finished() if all(one <= 0 for one in trial.constraints.values())]
 
     def _own(self) -> list[FrozenTrial]:
         """The trials of this study's budget: none of an earlier study, and of those that ran again the last ones."""
@@ -236,39 +241,8 @@ class TrialQueue:
             if record is not None and record.state in FINAL:
                 self._tell(trial.number, record)
             else:
-                interrupted.append(self._task(self._completed(trial)))
+                interrupted.append(self._task(self._draws.completed(trial)))
         return interrupted
-
-    def _completed(self, trial: FrozenTrial) -> optuna.trial.Trial:
-        """The running trial with all its parameters: a driver killed while asking may have left some out."""
-        again = reopened(self.study, trial)
-        if all(key in trial.params for key in self.distributions if self._exists(key, trial.params)):
-            return again  # to draw its keys together once more would overwrite what the sampler noted of them
-        self._reseed(trial.number)
-        forget(self.study, trial)
-        again = reopened(self.study, trial)
-        together = again.relative_params
-        return self._drawn(again, {key for key in trial.params if key not in together})
-
-    def _drawn(self, trial: optuna.trial.Trial, again: Collection[str] = ()) -> optuna.trial.Trial:
-        """The trial with a value of every key that exists at it; of `again` it has one by an earlier draw."""
-        for key, distribution in self.distributions.items():
-            if not self._exists(key, trial.params):
-                continue
-            if key in again:  # draw it once more, so that the next draw is the same
-                frozen = self._frozen(trial.number)
-                before = copy.copy(frozen)
-                before.params = {name: frozen.params[name] for name in self._before(key) if name in frozen.params}
-                self.study.sampler.sample_independent(self.study, before, key, distribution)
-            suggest(trial, key, distribution)
-        return trial
-
-    def _exists(self, key: str, params: Mapping[str, Value]) -> bool:
-        return key not in self.params or self.params[key].exists(params)
-
-    def _before(self, key: str) -> list[str]:
-        keys = list(self.distributions)
-        return keys[: keys.index(key)]
 
     @patient
     def _close_if_over(self) -> None:
@@ -277,26 +251,12 @@ class TrialQueue:
         if asked < self.trials and (why := self._over(self)):
             self.ended_early, self.trials = why, asked
 
-    def _reseed(self, number: int) -> None:
-        together = {
-            key: distribution
-            for key, distribution in self.distributions.items()
-            if key not in self.params or not self.params[key].when
-        }
-        reseed(self.study, self.seed, number, _ranks if self.objective.ranks else None, self.sampler, together)
-
     def _task(self, trial: optuna.trial.Trial) -> Task:
         return Task("search", trial.number, dict(trial.params), self.seeds, self.seeds)
 
     def _start(self, task: Task) -> Task:
         self._running[task.trial] = time.monotonic()
         return task
-
-    def _half_asked(self) -> Iterator[FrozenTrial]:
-        """Trials that the database has and nobody runs: its answer to the question for them was lost."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.number not in self._running:
-                yield trial
 
     def _asked(self) -> int:
         return sum(trial.state != TrialState.WAITING for trial in self._own()) - len(self._queued_again())
@@ -338,13 +298,3 @@ class TrialQueue:
             return [score for score in scores if score is not None]
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return rank_means([*(trial.user_attrs["metrics"] for trial in done), record.metrics])[-1:]
-
-
-def _feasible(trial: FrozenTrial) -> bool:
-    """Whether the trial keeps to the constraint, if there is one."""
-    return all(violation <= 0 for violation in trial.constraints.values())
-
-
-def _ranks(done: Sequence[FrozenTrial]) -> list[float]:
-    """What finished trials score among each other now, where ranks decide."""
-    return rank_means([trial.user_attrs["metrics"] for trial in done])

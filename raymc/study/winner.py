@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from raymc.atomic import copy_file
 from raymc.config import Config, Value
-from raymc.metrics.seeds import most_agreeing
+from raymc.metrics.labellings import most_agreeing
 from raymc.space.again import CONFIG, as_trained, write_config
 from raymc.space.space import Space
 from raymc.study.groups import consensus_of, labels_of

@@ -13,7 +13,7 @@ from raymc.clusterers.kmeans import CentreAssigner, kmeans
 from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.distributed import Workers
-from raymc.metrics.seeds import agreement
+from raymc.metrics.labellings import agreement
 from raymc.ops.blocks import in_blocks
 from raymc.training.evaluate import scores
 from raymc.training.feed import Feed

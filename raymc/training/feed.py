@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.profiler import record_function
 
-from raymc.config import Augment
+from raymc.bare_keys import Augment
 from raymc.datasets import Dataset
 from raymc.datasets.augmentation import Policy, compiled_apply
 from raymc.datasets.policy import build_policy

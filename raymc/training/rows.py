@@ -30,7 +30,7 @@ def write_rows(out: Path, data: Dataset, arrays: dict[str, Tensor], z: Tensor) -
         (out / name).unlink(missing_ok=True)
     write_labels(out / LABELS, data.samples, arrays["labels"], arrays["confidence"])
     if "test_labels" in arrays:
-        write_labels(out / TEST_LABELS, None, arrays["test_labels"], arrays["test_confidence"])
+        write_labels(out / TEST_LABELS, data.test_samples, arrays["test_labels"], arrays["test_confidence"])
     write_embedding(out / EMBEDDING, z)
     if data.train.y is not None:
         write_confusion(out / CONFUSION, data.train, data.classes, arrays["labels"])

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 import torch
 
-from raymc.config import Augment, Config, StageConfig
+from raymc.bare_keys import Augment
+from raymc.config import Config, StageConfig
 from raymc.datasets import Dataset, Split
 from raymc.distributed import Workers
 from raymc.methods import METHODS
@@ -55,19 +56,23 @@ def limit(dataset: Dataset, rows: int, test: bool = True) -> Dataset:
     Without `test` the held-out split stays whole.
     """
 
-    def drawn(split: Split) -> torch.Tensor:
-        return torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
+    def drawn(split: Split, names: tuple[str, ...] | None) -> tuple[Split, tuple[str, ...]]:
+        order = torch.randperm(len(split.x), generator=torch.Generator().manual_seed(0))[:rows]
+        return split.rows(order), tuple(str(row) if names is None else names[row] for row in order.tolist())
 
-    order = drawn(dataset.train)
-    train, names = dataset.train.rows(order), dataset.samples
+    train, names = drawn(dataset.train, dataset.samples)
+    held, test_names = dataset.test, dataset.test_samples
+    if test and held is not None:
+        held, test_names = drawn(held, test_names)
     return dataclasses.replace(
         dataset,
         train=train,
-        test=dataset.test.rows(drawn(dataset.test)) if test and dataset.test is not None else dataset.test,
+        test=held,
         split=f"{dataset.split}, cut to {len(train)}",
         fingerprint=f"{dataset.fingerprint}/{rows}",
         epoch_size=min(dataset.epoch_size, rows),
-        samples=tuple(str(row) if names is None else names[row] for row in order.tolist()),
+        samples=names,
+        test_samples=test_names,
     )
 
 

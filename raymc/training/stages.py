@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from raymc.config import Config, StageConfig, cluster_range, parts_of
+from raymc.bare_keys import cluster_range
+from raymc.config import Config, StageConfig, parts_of
 from raymc.datasets import Dataset
 from raymc.datasets.policy import check_augment
 from raymc.errors import InputError

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from raymc import datasets, provenance
-from raymc.config import Config, cluster_range
+from raymc.bare_keys import cluster_range
+from raymc.config import Config
 from raymc.datasets import Dataset
 from raymc.distributed import Workers, broadcast_object, synchronise_batchnorm
 from raymc.methods import METHODS

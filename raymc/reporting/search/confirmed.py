@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from raymc.metrics import seeds
+from raymc.metrics import labellings
 from raymc.metrics.names import LABEL_METRICS, STUDY_METRICS, bounds
 from raymc.metrics.seeds import summary
 from raymc.study.front import direction
@@ -53,7 +53,7 @@ def statistics(values: Sequence[float], within: tuple[float, float] | None = Non
 
 def agreement(runs: Sequence[SeedRun]) -> dict[str, float] | None:
     """Adjusted Rand index between the labellings of each two finished seeds; None where there is none."""
-    return seeds.agreement(list(labels_of(runs).values()))
+    return labellings.agreement(list(labels_of(runs).values()))
 
 
 def comparison(study: Study, best: Record | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from raymc.reporting.words import SMOKE, count, listing, score
 from raymc.rng import PARTS
 from raymc.stability.comparison import METRICS
 from raymc.stability.reader import GroupResult, StabilityResult
+from raymc.study.groups import seed_values
 from raymc.study.records import Row
 from raymc.study.words import configured
 
@@ -72,7 +73,9 @@ def may(run: StabilityResult) -> list[str]:
     each = [
         [*_mean(group), *_resolved(group, run.several), *_certified(group), *_together(group)] for group in run.groups
     ]
-    return [*_conclusions(run, apart=True), *_by_group(run, each)] or ["Nothing: no two seeds finished."]
+    return [*_conclusions(run, apart=True), *_by_group(run, each), *clusters_given(run)] or [
+        "Nothing: no two seeds finished."
+    ]
 
 
 def may_not(run: StabilityResult) -> list[str]:
@@ -109,6 +112,20 @@ def _by_group(run: StabilityResult, each: Sequence[Sequence[str]]) -> list[str]:
         if line not in shared
     ]
     return [f"{line[:1].upper()}{line[1:]}." for line in shared] + own
+
+
+def clusters_given(run: StabilityResult) -> list[str]:
+    """Of arms that were given the number of clusters that another one's seeds found."""
+    found = {group.name: seed_values(group.record.finished).get("clusters_found", []) for group in run.groups}
+    given: dict[tuple[str, int], list[str]] = {}
+    for group in run.groups:
+        if finder := group.result.get("n_clusters_by"):
+            given.setdefault((finder, group.result["config"]["n_clusters"]), []).append(group.name)
+    return [
+        f"{listing(names)} {'was' if len(names) == 1 else 'were'} given {n} clusters, the median of what the seeds of "
+        f"{finder} found by coding length ({', '.join(f'{value:.0f}' for value in found.get(finder, []))})."
+        for (finder, n), names in given.items()
+    ]
 
 
 def varied(group: GroupResult) -> str:

@@ -11,6 +11,7 @@ from raymc.reporting.stability.beside import beside_kmeans
 from raymc.reporting.stability.comparison_sentences import comparison_lines, sharing_lines
 from raymc.reporting.stability.sentences import (
     agreement_lines,
+    clusters_given,
     may,
     may_not,
     settings,
@@ -47,7 +48,8 @@ def _figures(run: StabilityResult) -> list[str]:
     lines = [aligned(by_seed(run.groups, run.result["seeds"], metric), "right")]
     for group in run.groups:
         lines += [f"{group.name}: {line}" for line in statistics_lines(group.result)]
-    return [*lines, *sharing_lines(run.result), *chain.from_iterable(comparison_lines(run.result))]
+    lines += [*clusters_given(run), *sharing_lines(run.result)]
+    return [*lines, *chain.from_iterable(comparison_lines(run.result))]
 
 
 def markdown(run: StabilityResult) -> str:

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from raymc import datasets, encoders
-from raymc.config import Config, OwnData, cluster_range
+from raymc.bare_keys import cluster_range
+from raymc.config import Config, OwnData
 from raymc.datasets import Dataset, Split, fingerprint
 from raymc.datasets.own import as_dataset, read_found, read_held_out, stamp
 from raymc.datasets.own_found import Found
