@@ -3,9 +3,9 @@
     python -m benchmarks.held_gpus --stages none trial own --minute 2 --out results.json
 
 Queue, Ray Tune, stage store and lease are the real ones; GPUs are resources that two raylets of this machine are told
-of, and a stage sleeps as long as it is modelled to take, a minute in `--minute` seconds. Of `--stages` `none` is how it was: each
-trial brings its stages itself, and those that wait for the first one's `pretrain` hold their part of a GPU. With
-`trial` it is trained before them on what a trial has, with `own` on whole GPUs (`resources.pretrain: {workers: 4,
+of, and a stage sleeps as long as it is modelled to take, a minute in `--minute` seconds. Of `--stages` `none` is how it
+was: each trial brings its stages itself, and those that wait for the first one's `pretrain` hold their part of a GPU.
+With `trial` it is trained before them on what a trial has, with `own` on whole GPUs (`resources.pretrain: {workers: 4,
 gpus_per_worker: 1}`). Held is what Ray had reserved, asked ten times a second; `by_records` is what trainings had from
 their beginning to their end, without the start of processes and what Tune takes between two.
 
@@ -138,16 +138,16 @@ def made_up(gpus: int, processes: int, machines: int) -> Iterator[None]:
     from ray.tune.execution import class_cache
 
     class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()  # else the processes are of no use
-    cluster = Cluster()  # type: ignore[no-untyped-call]
+    cluster = Cluster()
     for cpus, share in ((0, 0), *[(processes // machines + 1, gpus // machines)] * machines):
-        cluster.add_node(num_cpus=cpus, num_gpus=share, object_store_memory=2**27)  # type: ignore[no-untyped-call]
+        cluster.add_node(num_cpus=cpus, num_gpus=share, object_store_memory=2**27)
     ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         time.sleep(5.0 * processes)
         yield
     finally:
         ray.shutdown()
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.shutdown()
 
 
 def simulate(space: Space, stages: str, gpus: int, concurrent: int, minute: float, machines: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """`clusters/kuberay.yaml` and `kuberay-search.yaml` without a Kubernetes.
 
-`CRD` has the fields that the files use, with their types, as KubeRay declares them (ray-project/kuberay on GitHub, Apache
-License 2.0: ray-operator/apis/ray/v1/raycluster_types.go, of after 1.6, and rayjob_types.go, from which its CRDs are
-generated; those have 1.2 MB). What the operator refuses beyond them is in controllers/ray/utils/validation.go. Kubernetes'
-own objects are checked against its published schema where the package kubernetes-validate is installed.
+`CRD` has the fields that the files use, with their types, as KubeRay declares them (ray-project/kuberay on GitHub,
+Apache License 2.0: raycluster_types.go, of after 1.6, and rayjob_types.go in ray-operator/apis/ray/v1, from which its
+CRDs are generated; those have 1.2 MB). What the operator refuses beyond them is in its controllers/ray/utils/
+validation.go. Kubernetes' own objects are checked against its published schema where the package kubernetes-validate
+is installed.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def test_a_misspelt_field_is_found() -> None:
 
 
 def test_the_operator_refuses_nothing() -> None:
-    """Its checks of a RayCluster with a token and the autoscaler's version 2, and of a RayJob on a cluster that is there."""
+    """Its checks of a RayCluster with a token and the autoscaler's version 2, and of a RayJob on one that is there."""
     cluster, job = documents()["RayCluster"], documents()["RayJob"]
     for document in (cluster, job):
         name = document["metadata"]["name"]
