@@ -147,7 +147,7 @@ def made_up(gpus: int, processes: int, machines: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def simulate(space: Space, stages: str, gpus: int, concurrent: int, minute: float, machines: int) -> dict[str, Any]:
