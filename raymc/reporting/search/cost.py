@@ -55,11 +55,11 @@ def time_spent(study: Study) -> dict[str, Any]:
 def held(records: Iterable[Record], asked: Resources | None = None) -> dict[str, Any]:
     """Core- and GPU-hours of trainings; a fraction of a GPU counts as that fraction.
 
-    `core_hours` and `gpu_hours` are what they held while they trained, `waiting_core_hours` and `waiting_gpu_hours` what
-    they held in the `waited_seconds` for stages that other processes computed. Each by what a training had; `assumed`
-    of them do not say it, being of a time before it was noted, or stopped when no other seed had ended: those by what
-    was `asked` for, and where that is not known, they are in no hours. `by_machine` has the same four for each type of machine,
-    the empty name for trainings that do not say theirs.
+    `core_hours` and `gpu_hours` are what they held while they trained, `waiting_core_hours` and `waiting_gpu_hours`
+    what they held in the `waited_seconds` for stages that other processes computed. Each by what a training had;
+    `assumed` of them do not say it, being of a time before it was noted, or stopped when no other seed had ended: those
+    by what was `asked` for, and where that is not known, they are in no hours. `by_machine` has the same four for each
+    type of machine, the empty name for trainings that do not say theirs.
     """
     spent = [one for record in records for one in _spent(record)]
     counted = [replace(one, had=had) for one in spent if (had := one.had or asked) is not None]
