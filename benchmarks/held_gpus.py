@@ -36,8 +36,8 @@ import optuna
 
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.trial import Plan, run_task
-from raymc.execution.worker import Needs
 from raymc.provenance import versions
 from raymc.space.space import Space, load_space
 from raymc.storage.stage_store import Store

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     clusters = number_of_clusters(args.clusters)
     if (path := Path(args.source).expanduser()).suffix and not path.exists():
         raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
-    check_address(args.address)
+    machines = check_address(args.address)
     from raymc.datasets import data_root
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         address=args.address,
         tracking_uri=args.tracking_uri,
         smoke=args.smoke,
+        machines=machines,
     )
     make_folder(out, source, default=args.out is None)
     try:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> Row:
             check_target(other, storage, PLAIN)
         for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
             print(line, file=sys.stderr)
-    check_address(args.address)
+    machines = check_address(args.address)
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
 
@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> Row:
         vs=tuple(args.vs),
         only=tuple(word for word in args.only if "=" not in word),
         resume=args.resume,
+        machines=machines,
     )
     try:
         return table(request) if args.table else stability(request)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, add_common, make_parser, results, storage_root
 from raymc.errors import InputError, unwritable
+from raymc.execution.address import check_address
 from raymc.study.names import check_run, find_study
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def _show(args: argparse.Namespace) -> Row:
 def _compare(args: argparse.Namespace) -> Row:
     if len(args.names) < 2:
         raise InputError(f"compare: name two studies or more, not {args.names[0]} alone")
+    machines = check_address(args.address)
     from raymc.commands.stability import stability
     from raymc.datasets import data_root
     from raymc.stability.request import StabilityRequest
@@ -128,6 +130,7 @@ def _compare(args: argparse.Namespace) -> Row:
         tracking_uri=args.tracking_uri,
         smoke=getattr(args, "smoke", False),
         vs=tuple(others),
+        machines=machines,
     )
     return stability(request)
 
