@@ -2,10 +2,10 @@
 
     python -m benchmarks.held_gpus --stages none trial own --minute 2 --out results.json
 
-Queue, Ray Tune, stage store and lease are the real ones; GPUs are resources that this machine's Ray is told of, and a
-stage sleeps as long as it is modelled to take, a minute in `--minute` seconds. Of `--stages` `none` is how it was: each
-trial brings its stages itself, and those that wait for the first one's `pretrain` hold their part of a GPU. With
-`trial` it is trained before them on what a trial has, with `own` on whole GPUs (`resources.pretrain: {workers: 4,
+Queue, Ray Tune, stage store and lease are the real ones; GPUs are resources that two raylets of this machine are told
+of, and a stage sleeps as long as it is modelled to take, a minute in `--minute` seconds. Of `--stages` `none` is how it
+was: each trial brings its stages itself, and those that wait for the first one's `pretrain` hold their part of a GPU.
+With `trial` it is trained before them on what a trial has, with `own` on whole GPUs (`resources.pretrain: {workers: 4,
 gpus_per_worker: 1}`). Held is what Ray had reserved, asked ten times a second; `by_records` is what trainings had from
 their beginning to their end, without the start of processes and what Tune takes between two.
 
@@ -31,14 +31,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import optuna
 
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.trial import Plan, run_task
-from raymc.execution.worker import Needs
 from raymc.provenance import versions
 from raymc.space.space import Space, load_space
 from raymc.storage.stage_store import Store
@@ -130,28 +129,32 @@ class Meter(threading.Thread):
 
 
 @contextmanager
-def made_up(gpus: int, processes: int) -> Iterator[None]:
-    """Ray on this machine with so many GPUs, and with processes that have imported what a trial needs."""
+def made_up(gpus: int, processes: int, machines: int) -> Iterator[None]:
+    """A Ray cluster of so many raylets on this machine, beside a head that trains nothing. All `gpus` and `processes`
+    are spread over them; a raylet starts its processes, which import what a trial needs, before there is a trial.
+    """
     import ray
+    from ray.cluster_utils import Cluster
     from ray.tune.execution import class_cache
 
     class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()  # else the processes are of no use
-    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 2**28}
-    settings["logging_level"] = logging.ERROR
-    with mock.patch("multiprocessing.cpu_count", return_value=processes):  # by which Ray starts them
-        ray.init(address="local", num_cpus=4 * processes, num_gpus=gpus, **settings)
+    cluster = Cluster()
+    for cpus, share in ((0, 0), *[(processes // machines + 1, gpus // machines)] * machines):
+        cluster.add_node(num_cpus=cpus, num_gpus=share, object_store_memory=2**27)
+    ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         time.sleep(5.0 * processes)
         yield
     finally:
         ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def simulate(space: Space, stages: str, gpus: int, concurrent: int, minute: float) -> dict[str, Any]:
+def simulate(space: Space, stages: str, gpus: int, concurrent: int, minute: float, machines: int) -> dict[str, Any]:
     """GPU-hours held and hours from start to end, in modelled hours."""
     one = space.resources.gpus_per_worker
     assert gpus == concurrent * one and gpus > 1
-    with tempfile.TemporaryDirectory(prefix="raymc-") as place, made_up(gpus, concurrent + 1):
+    with tempfile.TemporaryDirectory(prefix="raymc-") as place, made_up(gpus, concurrent, machines):
         folder = Path(place) / "study"
         folder.mkdir()
         queue = _queue(space, folder)
@@ -252,17 +255,19 @@ def main() -> None:
     parser.add_argument("--space", default="nmce_cifar20")
     parser.add_argument("--gpus", type=int, default=4)
     parser.add_argument("--concurrent", type=int, default=16)
+    parser.add_argument("--machines", type=int, default=2, help="raylets that share the GPUs")
     parser.add_argument("--minute", type=float, default=2.0, help="seconds that a modelled minute takes")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_preload_python_modules": PRELOADED}
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # sleeping takes no memory; what else is on the machine may
     quiet_environment()
     rows = []
     for stages in args.stages:
         asked_of = (load_space(args.space), stages, args.gpus, args.concurrent)
-        rows.append(simulate(*asked_of, args.minute) if args.minute else reckon(*asked_of))
+        rows.append(simulate(*asked_of, args.minute, args.machines) if args.minute else reckon(*asked_of))
         print(json.dumps(rows[-1]), flush=True)
-    asked = {"space": args.space, "gpus": args.gpus, "concurrent": args.concurrent, "minute": args.minute}
+    asked = {name: getattr(args, name) for name in ("space", "gpus", "concurrent", "machines", "minute")}
     if args.out:
         args.out.write_text(json.dumps({**asked, "rows": rows, "versions": versions()}, indent=2))
 

@@ -22,8 +22,8 @@ from benchmarks.machine import facts
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import node_resources, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.trial import Plan, run_task
-from raymc.execution.worker import Needs
 from raymc.provenance import versions
 from raymc.study.objective import Objective
 from raymc.study.seed_queue import SeedQueue

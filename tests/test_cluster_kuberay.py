@@ -1,9 +1,10 @@
 """`clusters/kuberay.yaml` and `kuberay-search.yaml` without a Kubernetes.
 
-The schema of KubeRay's CRDs is not at hand offline: `CRD` is a hand-kept part of it, the fields that the file uses and
-their types, from the CRD reference of KubeRay 1.6. It finds a misspelt or misplaced field of RayCluster and RayJob, not
-every value that the operator would refuse. Kubernetes' own objects are checked against its published schema where the
-package kubernetes-validate is installed.
+`CRD` has the fields that the files use, with their types, as KubeRay declares them (ray-project/kuberay on GitHub,
+Apache License 2.0: raycluster_types.go, of after 1.6, and rayjob_types.go in ray-operator/apis/ray/v1, from which its
+CRDs are generated; those have 1.2 MB). What the operator refuses beyond them is in its controllers/ray/utils/
+validation.go. Kubernetes' own objects are checked against its published schema where the package kubernetes-validate
+is installed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import raymc
 
 ROOT = Path(__file__).parent.parent
 TEXT = {"type": "string"}
-COUNT = {"type": "integer", "minimum": 0}
+COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 WORDS = {"type": "object", "additionalProperties": TEXT}
 
 
@@ -35,7 +36,7 @@ HEAD = record(
     "template", serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, rayStartParams=WORDS, template=POD
 )
 WORKERS = record(
-    "groupName template",
+    "groupName minReplicas maxReplicas template",
     groupName=TEXT,
     replicas=COUNT,
     minReplicas=COUNT,
@@ -85,6 +86,23 @@ def test_a_misspelt_field_is_found() -> None:
     spec["workerGroupSpecs"][0]["maxReplica"] = 3
     with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
         jsonschema.validate(spec, CRD["RayCluster"])
+
+
+def test_the_operator_refuses_nothing() -> None:
+    """Its checks of a RayCluster with a token and the autoscaler's version 2, and of a RayJob on one that is there."""
+    cluster, job = documents()["RayCluster"], documents()["RayJob"]
+    for document in (cluster, job):
+        name = document["metadata"]["name"]
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) and len(name) <= 47
+    spec = cluster["spec"]
+    assert tuple(int(part) for part in spec["rayVersion"].split(".")) >= (2, 52, 0), "tokens need it"
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["containers"] and pod.get("restartPolicy", "Never") == "Never"
+        assert not {"labels", "redis-password", "redis-username"} & set(group["rayStartParams"])
+        set_there = {variable["name"] for variable in pod["containers"][0]["env"]}
+        assert not {"RAY_enable_autoscaler_v2", "RAY_REDIS_ADDRESS", "REDIS_USERNAME"} & set_there
+    assert set(job["spec"]) == {"clusterSelector", "entrypoint"}, "no suspend and no sidecar, which a selector excludes"
 
 
 def test_kubernetes_objects_by_kubernetes_schema() -> None:

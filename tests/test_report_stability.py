@@ -204,3 +204,24 @@ def test_report_writes_it_again_by_its_name(tmp_path: Path, monkeypatch: pytest.
     assert page == (tmp_path / "reports" / "n-stability-1" / "stability.html").resolve() and page.is_file()
     assert execute(report.parser(), report.run, ["n-stability-2", "--storage", "st"]) == 2
     assert "did you mean n-stability-1" in capsys.readouterr().err
+
+
+def test_hours_are_told_by_machine_with_those_of_shared_stages(tmp_path: Path) -> None:
+    """Two seeds of an hour on a quarter of an L4, one of which waited half of it; before them a stage on an H200."""
+    run = fabricate_run(tmp_path, "nmce-stability-20261124-100000", {"nmce": [0.9, 0.8, 0.7]})
+    assert "core-hours" not in page_of(run, tmp_path / "out"), "older runs say nothing of what they had"
+    quarter, whole = {"workers": 1, "gpus_per_worker": 0.25}, {"workers": 1, "gpus_per_worker": 1}
+    waiting = [{"name": "pretrain", "epochs": 5, "cached": True, "seconds": 1800.0, "waited": 1800.0, "key": "9"}]
+    for seed, stages in ((0, []), (1, waiting)):
+        path = run / "runs" / "0000" / f"seed-{seed}" / "result.json"
+        content = json.loads(path.read_text()) | {"seconds": 3600.0, "stages": stages}
+        write(path, content | {"resources": quarter, "machine": "L4"})
+    row = {"seed": 0, "state": "finished", "seconds": 7200.0, "resources": whole, "machine": "H200"}
+    write(
+        run / "stages" / "0000" / "record.json", {"trial": 0, "state": "finished", "seconds": 7200.0, "per_seed": [row]}
+    )
+    page = page_of(run, tmp_path / "out")
+    words = "by what each training had; 1 of 4 trainings do not say it, and are not counted"
+    assert f"That is 3.5 core-hours and 2.38 GPU-hours of training, {words}." in page
+    assert "A further 0.5 core-hours and 0.125 GPU-hours were held in 30 min 00 s of waiting" in page
+    assert "2 core-hours and 2 GPU-hours on H200 and 2 core-hours and 0.5 GPU-hours on L4." in page

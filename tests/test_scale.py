@@ -15,7 +15,8 @@ pytest.importorskip("ray")
 from raymc.config import Config, resolve  # noqa: E402
 from raymc.errors import DivergedError  # noqa: E402
 from raymc.execution import cluster, driver  # noqa: E402
-from raymc.execution.worker import Job, Needs, run_workers  # noqa: E402
+from raymc.execution.needs import Needs  # noqa: E402
+from raymc.execution.worker import Job, run_workers  # noqa: E402
 from raymc.methods import METHODS  # noqa: E402
 from raymc.training.run import run  # noqa: E402
 from raymc.training.stages import seeds_of  # noqa: E402

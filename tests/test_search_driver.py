@@ -10,7 +10,7 @@ from rich.console import Console
 
 from raymc.execution.driver import UNKNOWN, describe, plan_slots
 from raymc.execution.live import Board
-from raymc.execution.worker import Needs
+from raymc.execution.needs import Needs
 from raymc.study.records import Record, Resources, Task
 
 HEAD = {"node:__internal_head__": 0.001}

@@ -22,11 +22,11 @@ from raymc.errors import DivergedError, MachineError
 from raymc.execution.driver import WAITING, Slots, run_work
 from raymc.execution.failures import SETTLE_SECONDS, Failures
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.relay import run_and_report
 from raymc.execution.requirements import Requirements, required
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan, Trainable
-from raymc.execution.worker import Needs
 from raymc.space.space import Space, make_space
 from raymc.storage.stage_store import Store
 from raymc.study import files

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import yaml
 from raymc.execution.train_seed import TrainSeed
 from raymc.space.space import load_space
 from raymc.study import files
+from raymc.study.reader import read_study
+from raymc.study.records import Resources
 from tests.chaos import node_kills, stage_kills
 from tests.chaos.machines import PATIENCE, Machines, machines
 
@@ -59,10 +61,36 @@ def test_three_trials_of_two_workers_at_once_end_on_two_machines_of_one_core(clu
     study = tmp_path / "storage" / "studies" / "s"
     assert not list(study.glob(".probe-*")) and not list(study.glob("trials/*/seed-0/ray"))
     alone = TrainSeed(load_space(tmp_path / "small.yaml"), str(tmp_path / "alone"), "", 0, "heads")
-    for number in (0, 2):
+    as_alone(study, alone, (0, 2))
+
+
+def test_a_shared_stage_of_two_workers_is_trained_on_two_machines_and_its_trials_load_it(
+    cluster: Machines, tmp_path: Path
+) -> None:
+    """Once, by Ray Train, before trials of one worker; their losses are those of one process that trains all."""
+    cluster.fill(2)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SPACE | {"resources": {"pretrain": {"workers": 2}}}))
+    done = tune(tmp_path, "--name", "s", "--address", cluster.address)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["trials"] == {"finished": 3, "pruned": 0, "failed": 0}
+    study = tmp_path / "storage" / "studies" / "s"
+    (stage,) = read_study(study).stages
+    (run,) = stage.seeds
+    assert stage.state == "finished" and run.resources == Resources(2, 1.0, 0.0)
+    assert [(one.name, one.cached) for one in run.stages] == [("pretrain", False)]
+    for trial in read_study(study).trials:
+        first, *others = trial.seeds[0].stages
+        assert (first.name, first.cached, first.key) == ("pretrain", True, run.stages[0].key)
+        assert trial.seeds[0].resources == Resources(1, 1.0, 0.0) and not any(one.cached for one in others)
+    as_alone(study, TrainSeed(load_space(tmp_path / "small.yaml"), str(tmp_path / "alone"), "", 0, "heads"), (0, 1, 2))
+
+
+def as_alone(study: Path, alone: TrainSeed, numbers: Sequence[int]) -> None:
+    """The losses of these trials are those of a training in this process."""
+    for number in numbers:
         record = files.read_record(study, "search", number)
         assert record is not None
-        out = tmp_path / f"out-{number}"
+        out = study.parent / f"out-{number}"
         alone(record.params, 0, out, lambda row: None)
         found = node_kills.curve(files.seed_folder(study, "search", number, 0))
         assert node_kills.apart(found, node_kills.curve(out)) < 1e-9

@@ -12,10 +12,10 @@ import pytest
 from raymc.datasets import Dataset
 from raymc.errors import InputError, TrainingError
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs, needs_of
 from raymc.execution.searcher import TaskSearcher
-from raymc.execution.train_seed import TrainSeed, needs_of
+from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan, run_task
-from raymc.execution.worker import Needs
 from raymc.space.shared import shared_stages
 from raymc.space.space import Space, make_space
 from raymc.study import files

@@ -20,8 +20,8 @@ from raymc.errors import InputError, MachineError, RaymcError, StorageLostError,
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Slots, plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.trial import Plan
-from raymc.execution.worker import Needs
 from raymc.study import files
 from raymc.study.distributions import enqueue
 from raymc.study.folder import attended, locked, write_manifest

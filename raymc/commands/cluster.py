@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     clusters = number_of_clusters(args.clusters)
     if (path := Path(args.source).expanduser()).suffix and not path.exists():
         raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
-    check_address(args.address)
+    machines = check_address(args.address)
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = (args.out or Path("runs") / f"cluster-{source.name}").expanduser().resolve()
     make_folder(out, source, default=args.out is None)
     try:
-        found = cluster(request_of(args, ""), source, methods, clusters)
+        found = cluster(request_of(args, "", machines=machines), source, methods, clusters)
     except KeyboardInterrupt as error:  # the same command goes on with what is missing
         raise Interrupted(same_command("cluster")) from error
     except RaymcError:

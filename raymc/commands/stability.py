@@ -73,9 +73,10 @@ def run(args: argparse.Namespace) -> Row:
             check_target(other, storage, PLAIN)
         for line in filter(None, (shadowed_space(one, storage) for one in (args.target, *args.vs))):
             print(line, file=sys.stderr)
-    check_address(args.address)
+    machines = check_address(args.address)
     only = tuple(word for word in args.only if "=" not in word)
-    request = request_of(args, args.table or args.target, overrides, vs=tuple(args.vs), only=only, resume=args.resume)
+    more = {"vs": tuple(args.vs), "only": only, "resume": args.resume, "machines": machines}
+    request = request_of(args, args.table or args.target, overrides, **more)
     try:
         return table(request) if args.table else stability(request)
     except KeyboardInterrupt as error:  # the same command goes on with what is missing

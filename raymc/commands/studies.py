@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymc.cli import Parser, add_common, add_running, make_parser, results, storage_root
 from raymc.errors import InputError, unwritable
+from raymc.execution.address import check_address
 from raymc.study.names import check_run, find_study
 
 if TYPE_CHECKING:
@@ -109,10 +110,11 @@ def _show(args: argparse.Namespace) -> Row:
 def _compare(args: argparse.Namespace) -> Row:
     if len(args.names) < 2:
         raise InputError(f"compare: name two studies or more, not {args.names[0]} alone")
+    machines = check_address(args.address)
     from raymc.commands.stability import request_of, stability
 
     target, *others = args.names
-    return stability(request_of(args, target, vs=tuple(others)))
+    return stability(request_of(args, target, vs=tuple(others), machines=machines))
 
 
 def _export(args: argparse.Namespace) -> Row:

@@ -110,7 +110,8 @@ def _target(args: argparse.Namespace) -> tuple[Space, Winner | None]:
 def _check_workers(args: argparse.Namespace, space: Space) -> None:
     from raymc.execution.room import check_workers
 
-    check_workers(space.config().workers if args.workers is None else args.workers, args.address)
+    if args.address is None:
+        check_workers(space.config().workers if args.workers is None else args.workers)
 
 
 def _tracking(args: argparse.Namespace) -> str | None:
@@ -167,10 +168,11 @@ def _train(
             return train(config, report=report, **common)
     from raymc.execution.cluster import ray_session
     from raymc.execution.driver import node_resources, plan_slots, quiet_environment
-    from raymc.execution.nodes import check_shared
+    from raymc.execution.needs import Needs
+    from raymc.execution.nodes import check_shared, machines
     from raymc.execution.relay import run_and_report
-    from raymc.execution.room import check_cluster
-    from raymc.execution.worker import Job, Needs
+    from raymc.execution.room import check_room
+    from raymc.execution.worker import Job
 
     print(f"{config.workers} worker{'s' * (config.workers > 1)} under Ray Train", file=sys.stderr)
     quiet_environment()
@@ -181,7 +183,7 @@ def _train(
         gpus = float(any(node.get("GPU") for node in nodes))
         needs = Needs(config.workers, gpus, 1.0)
         if args.address is not None:
-            check_cluster(needs)
+            check_room(needs, machines())
         slots = plan_slots(needs, nodes, 1, fixed=args.address is None)
         job = Job(config=config, **common)
         return run_and_report(job, Needs(config.workers, slots.gpus_per_worker, slots.cpus_per_worker), report)

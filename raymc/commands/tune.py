@@ -11,7 +11,8 @@ from raymc.cli import Parser, add_running, make_parser, storage_root
 from raymc.config import parse_overrides
 from raymc.errors import InputError
 from raymc.execution.address import check_address
-from raymc.execution.room import check_workers
+from raymc.execution.needs import needs_of
+from raymc.execution.room import check_room
 from raymc.space.names import checked_space
 from raymc.space.pruner import PRUNERS
 from raymc.space.sampler import SAMPLERS
@@ -59,8 +60,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if not resume:
         space = load_space(args.space).pinned(overrides)  # what is wrong is said before Optuna and MLflow are imported
-        check_workers(space.config().workers, args.address)
-    check_address(args.address)
+        if args.address is None:
+            check_room(needs_of(space))
+    machines = check_address(args.address)
+    if machines is not None and not resume:
+        check_room(needs_of(space), machines)
     from raymc.execution.session import tune
     from raymc.reporting.search.outcome import finish
     from raymc.study.request import Request

@@ -236,6 +236,8 @@ def run_study(
         KeyboardInterrupt: by Ctrl-C; nothing that was finished is lost, and `resume=True` goes on.
     """
     from raymc.execution.address import check_address
+    from raymc.execution.needs import needs_of
+    from raymc.execution.room import check_room
     from raymc.execution.session import tune
     from raymc.reporting.search.outcome import finish
 
@@ -244,7 +246,7 @@ def run_study(
     if retry not in (None, "failed"):
         raise InputError(f"retry={retry!r}: 'failed' or None is needed")
     place = storage_place(storage)
-    check_address(address)
+    machines = check_address(address)
     going_on = resume is True or (resume == "auto" and name in study_names(place))
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         request = Request(
@@ -270,6 +272,8 @@ def run_study(
             resume=going_on,
             smoke=smoke,
         )
+        if not going_on:
+            check_room(needs_of(load_space(request.space).pinned(request.overrides)), machines)
         try:
             found = tune(request, partial(finish, register=register), _listener(callbacks, place))
         except Interrupted as error:

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+from typing import Any
 
 from raymc.errors import InputError
+from raymc.execution.nodes import machines
 from raymc.masking import masked
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 15.0
 
 ADDRESS = re.compile(r"(ray://)?(?P<host>\[[\da-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})")
 
-JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level=40)"
+JOIN = """import json, sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level=40)
+print(json.dumps([node for node in ray.nodes() if node["Alive"]], default=str))"""
 
 
-def check_address(address: str | None) -> None:
-    """Raises InputError, in less than half a minute, where no Ray cluster answers at `address`; None asks for none.
+def check_address(address: str | None) -> list[dict[str, Any]] | None:
+    """The machines of the Ray cluster at `address`, as `ray.nodes` gives them; of None, which asks for none, None.
+
+    Raises InputError, in less than half a minute, where no cluster answers.
 
     Ray would try for minutes, with lines of its own that only its process's end keeps back: so another one tries.
     """
     if address is None:
-        return
+        return None
     import ray
 
     if ray.is_initialized():
-        return
+        return machines()
     if address != "auto":
         _connect(address)
     environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
@@ -36,14 +43,15 @@ def check_address(address: str | None) -> None:
         joining = subprocess.run(
             [sys.executable, "-c", JOIN, address],
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=ANSWER_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         raise _nobody(address, _reason(error.stderr or b"nothing came of it in time")) from error
     if joining.returncode:
         raise _nobody(address, _reason(joining.stderr))
+    found: list[dict[str, Any]] = json.loads(joining.stdout.splitlines()[-1])
+    return found
 
 
 def _connect(address: str) -> None:

@@ -17,11 +17,11 @@ from raymc.errors import InputError, TrainingError
 from raymc.execution.cluster import ENVIRONMENT, ray_session
 from raymc.execution.failures import alive_nodes
 from raymc.execution.live import Board
-from raymc.execution.nodes import NODE, check_shared
+from raymc.execution.needs import Needs
+from raymc.execution.nodes import NODE, check_shared, machines
 from raymc.execution.ray_internals import HEAD, keep_here
-from raymc.execution.room import check_cluster, check_workers, held
+from raymc.execution.room import at_a_time, check_room, held
 from raymc.execution.trial import Plan, Trainable
-from raymc.execution.worker import Needs
 from raymc.study.records import UNFIT, Resources, Row
 from raymc.study.seed_queue import Work
 
@@ -122,13 +122,16 @@ def run_on_ray(
 
     `tick` is called whenever a task has ended.
     """
-    check_workers(place.needs.workers, place.address)
+    if place.address is None:
+        check_room(place.needs)
     quiet_environment()
     # Without the dashboard's State API, Ray leaks the workers of a stopped Train run.
     with ray_session(place.address, dashboard=place.needs.several):
-        if place.address is not None:
-            check_cluster(place.needs)
-        slots = plan_slots(place.needs, node_resources(), place.concurrent, fixed=place.address is None)
+        there = None if place.address is None else machines()
+        if there is not None:
+            check_room(place.needs, there)
+        concurrent = at_a_time(place.concurrent, place.needs, there)
+        slots = plan_slots(place.needs, node_resources(), concurrent, fixed=place.address is None)
         trainings = make_trainings(slots)
         plans = [plan for plan, _ in trainings.values()]
         if folders := [plan.folder for plan in plans if plan.uri is None]:

@@ -32,6 +32,14 @@ def check_shared(folder: Path) -> None:
         raise InputError(f"{folder} is not shared: {', '.join(sorted(blind))} does not see what is written here")
 
 
+def machines() -> list[dict[str, Any]]:
+    """Those of the cluster that this process is in, as Ray describes them."""
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
 def others_than(nodes: Collection[str]) -> str:
     """What the label `NODE` must be of a machine that is none of these; empty where there are none to avoid."""
     return f"!in({','.join(sorted(nodes))})" if nodes else ""
@@ -42,8 +50,9 @@ def _other_nodes() -> dict[str, str]:
     import ray
 
     here = ray.get_runtime_context().get_node_id()
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] != here}
+    return {
+        node["NodeID"]: node["NodeManagerAddress"] for node in machines() if node["Alive"] and node["NodeID"] != here
+    }
 
 
 def _without(nodes: dict[str, str], file: Path) -> set[str]:

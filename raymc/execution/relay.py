@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from raymc.errors import StageHeld
-from raymc.execution.worker import Job, Needs, run_workers
+from raymc.execution.needs import Needs
+from raymc.execution.worker import Job, run_workers
 from raymc.storage.stage_store import Store
 from raymc.training.loop import Report, Row
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from raymc.errors import Interrupted, MachineError, StorageError, StorageLostError, TrainingError, storage_error
 from raymc.execution.driver import Place, Slots, run_on_ray
+from raymc.execution.needs import needs_of
 from raymc.execution.remote import driving, shared
 from raymc.execution.requirements import Requirements
-from raymc.execution.train_seed import TrainSeed, needs_of
+from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan
 from raymc.masking import masked
 from raymc.space.settled import longest

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from raymc.config import Value
+from raymc.execution.needs import Needs, needs_of
 from raymc.execution.relay import run_and_report
 from raymc.execution.requirements import Requirements, required
 from raymc.execution.trial import Report
-from raymc.execution.worker import Job, Needs
+from raymc.execution.worker import Job
 from raymc.rng import Seed
 from raymc.space.settled import clustering_epochs
 from raymc.space.space import Space
@@ -125,12 +126,3 @@ class TrainSeed:
 
     def epochs(self, params: Mapping[str, Value]) -> dict[str, int]:
         return clustering_epochs(self.space, params, self.smoke)
-
-
-def needs_of(space: Space) -> Needs:
-    """What one training of the space takes."""
-    one = space.resources
-    needs = Needs(space.config().workers, one.gpus_per_worker, one.cpus_per_worker, one.min_workers)
-    own = {name: given.model_dump(exclude_none=True) for name, given in one.stages.items()}
-    stages = {name: replace(needs, **{"workers": 1, "min_workers": None, **given}) for name, given in own.items()}
-    return replace(needs, stages=tuple(stages.items()))

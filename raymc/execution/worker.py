@@ -15,6 +15,7 @@ from raymc.atomic import write_bytes, write_json
 from raymc.config import Config
 from raymc.errors import MachineError, RaymcError
 from raymc.execution.failures import Failures, alive_nodes
+from raymc.execution.needs import Needs
 from raymc.execution.nodes import NODE
 from raymc.execution.requirements import Requirements, lacking, required
 from raymc.rng import Seed
@@ -46,42 +47,6 @@ class Job:
     keep_rows: bool = False
     until: str | None = None
     requirements: Requirements | None = None
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one training takes.
-
-    `min_workers` below `workers` lets it start, and go on, with as few as that where machines are missing. Ray adds the
-    others within a minute or two of their return, from the last checkpoint. `stages` are what stages take that are
-    trained by themselves, before the trainings that share them, where that is something else.
-    """
-
-    workers: int = 1
-    gpus_per_worker: float = 0.0
-    cpus_per_worker: float = 1.0
-    min_workers: int | None = None
-    stages: tuple[tuple[str, Needs], ...] = ()
-
-    @property
-    def several(self) -> bool:
-        """Whether anything is trained by Ray Train."""
-        return self.workers > 1 or any(needs.several for _, needs in self.stages)
-
-    @property
-    def each(self) -> dict[str, float]:
-        """What Ray reserves for a worker."""
-        return {"CPU": self.cpus_per_worker} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
-
-    @property
-    def least(self) -> int:
-        """The workers that it takes to begin."""
-        return self.workers if self.min_workers is None else min(self.min_workers, self.workers)
-
-    @property
-    def backend(self) -> str:
-        """NCCL on whole GPUs; gloo on CPUs and where workers share a GPU, which NCCL refuses."""
-        return "nccl" if self.gpus_per_worker >= 1 else "gloo"
 
 
 def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None, nodes: str = "") -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any, Self
 
 from raymc.execution.cluster import ray_session
 from raymc.execution.driver import Place, Slots, Trainings, quiet_environment, run_on_ray
+from raymc.execution.needs import Needs, needs_of
 from raymc.execution.remote import driving, shared
-from raymc.execution.train_seed import needs_of
-from raymc.execution.worker import Needs
 from raymc.stability.reader import ended_seeds
 from raymc.stability.request import StabilityRequest
 from raymc.stability.seed_group import RETRIED, SeedGroup, Skipped, seeds_missing

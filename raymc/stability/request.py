@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raymc.config import Value
+from raymc.study.records import Row
 
 SEEDS = 10
 
@@ -16,7 +17,8 @@ class StabilityRequest:
 
     `target` is a space or a study, with `vs` beside it, or a table, of which `only` picks cells. `seeds` None: ten, of
     a table as many as it says; `first_seed` None: 0, with a study one that it has not used. `resume`: begin none anew.
-    `keep_rows`: every seed leaves `labels.csv`, its embedding and `model/`.
+    `keep_rows`: every seed leaves `labels.csv`, its embedding and `model/`. `machines`: those of the cluster at
+    `address`, by `check_address`; None without one.
     """
 
     target: str
@@ -33,6 +35,7 @@ class StabilityRequest:
     only: tuple[str, ...] = ()
     resume: bool = False
     keep_rows: bool = False
+    machines: Sequence[Row] | None = None
 
 
 def seeds_to_run(request: StabilityRequest, used: Iterable[int] = (), count: int = SEEDS) -> tuple[int, ...]:

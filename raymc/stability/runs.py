@@ -17,8 +17,9 @@ from raymc.bare_keys import cluster_range
 from raymc.config import parts_of
 from raymc.datasets import Dataset, data_facts
 from raymc.errors import InputError
+from raymc.execution.needs import needs_of
 from raymc.execution.requirements import Requirements
-from raymc.execution.room import check_workers
+from raymc.execution.room import check_room
 from raymc.masking import masked
 from raymc.methods import METHODS
 from raymc.stability.configurations import Configuration, configurations, on_common_data, run_by
@@ -88,7 +89,8 @@ def run_configurations(
     """As `run_stability`, of configurations that are there already; `title` None: their own names."""
     dataset, found = on_common_data(request, asked)
     for one in found:
-        check_workers(one.config.workers, request.address)
+        if request.address is None or request.machines is not None:
+            check_room(needs_of(one.space), request.machines)
     tracking_uri = uri.resolve(request.tracking_uri)
     seeds = seeds_to_run(request, [seed for one in found for seed in one.used])
     title = title or _title([one.name for one in found])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from raymc.errors import InputError, unwritable_storage
 from raymc.execution.driver import Slots
+from raymc.execution.needs import needs_of
 from raymc.execution.requirements import Requirements
-from raymc.execution.train_seed import TrainSeed, needs_of
+from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan
 from raymc.metrics.names import LABEL_FREE_METRICS, LABEL_METRICS
 from raymc.stability.configurations import Configuration

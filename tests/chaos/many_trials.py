@@ -19,8 +19,9 @@ from typing import Any
 import optuna
 
 from raymc.execution.cluster import ray_session
-from raymc.execution.driver import Needs, plan_slots, quiet_environment, run_work
+from raymc.execution.driver import plan_slots, quiet_environment, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.trial import Plan
 from raymc.space.space import load_space
 from raymc.study import files

@@ -27,9 +27,10 @@ from raymc.atomic import write_json
 from raymc.config import Config, Value, resolve
 from raymc.execution.driver import plan_slots, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.train_seed import TrainSeed
 from raymc.execution.trial import Plan, Report
-from raymc.execution.worker import Job, Needs, run_workers
+from raymc.execution.worker import Job, run_workers
 from raymc.methods import METHODS
 from raymc.provenance import versions
 from raymc.space.space import make_space

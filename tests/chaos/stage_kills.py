@@ -13,8 +13,8 @@ from typing import Any
 from raymc.config import Value
 from raymc.execution.driver import plan_slots, run_work
 from raymc.execution.live import Board
+from raymc.execution.needs import Needs
 from raymc.execution.trial import Plan, Report
-from raymc.execution.worker import Needs
 from raymc.study.objective import Objective
 from raymc.study.seed_queue import SeedQueue
 from raymc.study.stage_keys import Needed

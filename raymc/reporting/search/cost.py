@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raymc.study.reader import Study
@@ -36,30 +36,41 @@ def stage_use(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def time_spent(study: Study) -> dict[str, Any]:
-    """Seconds of wall clock over all sessions, and of trials and confirmations, which may overlap.
+    """Seconds of wall clock over all sessions, and of trials and confirmations, which may overlap; and what was `held`.
 
-    `core_hours` and `gpu_hours` are what the trainings held while they trained, `waiting_core_hours` and
-    `waiting_gpu_hours` what they held in the `waited_seconds` for stages that other processes computed; a fraction of a
-    GPU counts as that fraction. Each by what a training had; `assumed` of them do not say it, being of a time
-    before it was noted, or stopped when no other seed had ended: those by what the study asked for. `by_machine` has
-    the same four for each type of machine, the empty name for trainings that do not say theirs. The seconds of stages
-    that were trained before the trials are `stage_seconds`; their hours are in all the others.
+    What trainings do not say, they had by what the study asked for. The seconds of stages that were trained before the
+    trials are `stage_seconds`; their hours are in all the others.
     """
     sessions = [s for s in study.get("sittings") or () if isinstance(s, Mapping)]
-    asked = Resources.of(study.get("resources"))
-    spent = [one for record in (*study.stages, *study.records) for one in _spent(record)]
-    machines = dict.fromkeys(one.machine for one in spent)
     return {
-        **_hours(spent, asked),
-        "by_machine": {name: _hours([one for one in spent if one.machine == name], asked) for name in machines},
-        "waited_seconds": sum(one.waited for one in spent),
-        "trainings": len(spent),
-        "assumed": sum(one.had is None for one in spent),
+        **held((*study.stages, *study.records), Resources.of(study.get("resources"))),
         "wall_seconds": sum(number(s.get("seconds")) or 0.0 for s in sessions),
         "stage_seconds": sum(record.seconds for record in study.stages),
         "trial_seconds": sum(record.seconds for record in study.trials),
         "confirmation_seconds": sum(record.seconds for record in study.records if record.kind != "search"),
         "sittings": [{"started": s.get("started"), "seconds": number(s.get("seconds"))} for s in sessions],
+    }
+
+
+def held(records: Iterable[Record], asked: Resources | None = None) -> dict[str, Any]:
+    """Core- and GPU-hours of trainings; a fraction of a GPU counts as that fraction.
+
+    `core_hours` and `gpu_hours` are what they held while they trained, `waiting_core_hours` and `waiting_gpu_hours`
+    what they held in the `waited_seconds` for stages that other processes computed. Each by what a training had;
+    `assumed` of them do not say it, being of a time before it was noted, or stopped when no other seed had ended: those
+    by what was `asked` for, and where that is not known, they are in no hours. `by_machine` has the same four for each
+    type of machine, the empty name for trainings that do not say theirs.
+    """
+    spent = [one for record in records for one in _spent(record)]
+    counted = [replace(one, had=had) for one in spent if (had := one.had or asked) is not None]
+    machines = dict.fromkeys(one.machine for one in counted)
+    return {
+        **_hours(counted),
+        "by_machine": {name: _hours([one for one in counted if one.machine == name]) for name in machines},
+        "waited_seconds": sum(one.waited for one in counted),
+        "trainings": len(spent),
+        "assumed": sum(one.had is None for one in spent),
+        "asked": asked is not None,
     }
 
 
@@ -81,10 +92,10 @@ def _spent(record: Record) -> Iterator[_Spent]:
         yield _Spent(had, next((run.machine for run in record.seeds), ""), stopped, 0.0)
 
 
-def _hours(spent: Sequence[_Spent], asked: Resources) -> dict[str, float]:
+def _hours(spent: Sequence[_Spent]) -> dict[str, float]:
     found = dict.fromkeys(("core_hours", "gpu_hours", "waiting_core_hours", "waiting_gpu_hours"), 0.0)
     for one in spent:
-        had = one.had or asked
+        had = one.had or Resources()
         for name, seconds in (("", one.seconds - one.waited), ("waiting_", one.waited)):
             found[f"{name}core_hours"] += had.cores * seconds / 3600
             found[f"{name}gpu_hours"] += had.gpus * seconds / 3600

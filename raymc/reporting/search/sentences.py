@@ -161,19 +161,25 @@ def cost(facts: Facts) -> list[str]:
         f"confirmation {duration(time['confirmation_seconds'])}: "
         "from the start of each training to its end, so what ran at the same time counts in full."
     )
-    lines.append(f"That is {_hours(time['core_hours'], time['gpu_hours'])} of training, {_by_what(time)}.")
-    if time["waited_seconds"]:
-        held = _hours(time["waiting_core_hours"], time["waiting_gpu_hours"])
-        lines.append(
-            f"A further {held} were held in {duration(time['waited_seconds'])} of waiting for stages that other "
-            f"processes computed: {_share_of_waiting(time)} of all that was held."
-        )
-    if len(time["by_machine"]) > 1 or "" not in time["by_machine"]:
-        lines.append(f"Held, waiting included: {listing([_of_machine(*one) for one in time['by_machine'].items()])}.")
+    lines += held(time)
     if stages["reused"]:
         lines.append(f"{words.reused(stages)}, which saved {duration(stages['seconds_saved'])} of training.")
     elif stages["computed"]:
         lines.append(f"All {count(stages['computed'], 'stage')} were computed: none could be reused.")
+    return lines
+
+
+def held(time: Facts) -> list[str]:
+    """The hours of `raymc.reporting.search.cost.held`: of training, of waiting, and by type of machine."""
+    lines = [f"That is {_hours(time['core_hours'], time['gpu_hours'])} of training, {_by_what(time)}."]
+    if time["waited_seconds"]:
+        hours = _hours(time["waiting_core_hours"], time["waiting_gpu_hours"])
+        lines.append(
+            f"A further {hours} were held in {duration(time['waited_seconds'])} of waiting for stages that other "
+            f"processes computed: {_share_of_waiting(time)} of all that was held."
+        )
+    if len(time["by_machine"]) > 1 or "" not in time["by_machine"]:
+        lines.append(f"Held, waiting included: {listing([_of_machine(*one) for one in time['by_machine'].items()])}.")
     return lines
 
 
@@ -197,9 +203,11 @@ def _of_machine(name: str, hours: Facts) -> str:
 def _by_what(time: Facts) -> str:
     if not time["assumed"]:
         return "by what each training had"
+    some = f"{time['assumed']} of {count(time['trainings'], 'training')}"
+    if not time["asked"]:
+        return f"by what each training had; {some} do not say it, and are not counted"
     if time["assumed"] == time["trainings"]:
         return "by what was asked for: the trainings do not say what they had"
-    some = f"{time['assumed']} of {count(time['trainings'], 'training')}"
     return f"by what each training had, for {some} that do not say it by what was asked for"
 
 

@@ -12,7 +12,8 @@ from raymc.reporting import baseline, words
 from raymc.reporting.charts.coding_lengths import length_curves
 from raymc.reporting.charts.seed_curves import seed_curves
 from raymc.reporting.charts.seeds import difference_strips, heat_map, seed_strips
-from raymc.reporting.search.cost import stage_use
+from raymc.reporting.search.cost import held, stage_use
+from raymc.reporting.search.sentences import held as held_lines
 from raymc.reporting.search.trials_table import Cell, effort_cells, score_cell, state_cell
 from raymc.reporting.stability import sentences
 from raymc.reporting.stability.beside import beside_kmeans
@@ -146,6 +147,9 @@ def _cost(run: StabilityResult) -> list[str]:
         f"{shared}{words.count(seeds, 'training')} took {duration(spent)} in sum{waiting}; "
         "what ran at the same time counts in full."
     )
+    hours = held(_all_records(run))
+    if hours["assumed"] < hours["trainings"]:
+        lines += held_lines(hours)
     return [*lines, f"{words.reused(used)}."] if used["reused"] else lines
 
 
