@@ -31,6 +31,7 @@ from raymc.datasets.own_tables import (
     are_numbers,
     check_columns,
     check_header,
+    check_no_sample,
     columns_of,
     kind_of,
     texts_of,
@@ -77,9 +78,11 @@ def read_csv(own: OwnData) -> Found:
         with pd.read_csv(own.path, dtype=str, usecols=[name], **settings) as tables:
             yield from (value for table in tables for value in table[name])
 
+    for name in texts:
+        check_no_sample(names, own, name, by_name[name])
     lost = ""
     if own.text is None:
-        check_columns(x, kinds, own, cells)
+        check_columns(x, kinds, own, cells, names)
         _add_exact(wide, x, columns, cells)
         lost = _lost_zeros(own.path, [name for name, kind in kinds.items() if kind <= set("iu")], cells)
     else:
