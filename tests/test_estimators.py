@@ -156,7 +156,7 @@ def test_the_number_of_clusters_is_looked_for_and_rows_of_an_encoder_have_length
         ({"params": {"heads.eta": -1.0}}, X, "heads.eta"),
         ({"params": {"n_clusters": 3}}, X, "params: n_clusters does not belong here: it is an argument"),
         ({"params": {"seed": 3}}, X, "it is the argument random_state"),
-        ({"params": {"workers": 2}}, X, "raymc train takes several"),
+        ({"params": {"workers": 2}}, X, "a training from a space file takes several"),
         ({"preset": "owm"}, X, "unknown preset owm; did you mean own?"),
         ({"random_state": -1}, X, "seed: -1 is below 0"),
         ({"random_state": "a"}, X, "cannot be used to seed"),

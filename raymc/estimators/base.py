@@ -40,7 +40,7 @@ NAME = "X"  # what messages call the data
 ARGUMENTS = {
     "n_clusters": "it is an argument of its own",
     "seed": "it is the argument random_state",
-    "workers": "fit trains in one process; raymc train takes several",
+    "workers": "fit trains in one process; a training from a space file takes several",
 }
 """Keys that `params` may not have."""
 
