@@ -146,8 +146,8 @@ def check_columns(
         cell = next((str(cell) for cell in cells.values() if cell is not None), None)
         for name in texts[:LOOKED_AT]:
             check_no_sample(header, own, name, values(name))
-        told = "; besides, ".join(filter(None, (cell, _of_text(texts, own))))
-        raise InputError(f"{own.path}: {told}{like_sample(header, own)}")
+        message = "; besides, ".join(filter(None, (cell, _of_text(texts, own))))
+        raise InputError(f"{own.path}: {message}{like_sample(header, own)}")
     if not x.size:
         raise InputError(f"{own.path} holds {len(x)} rows of {x.shape[1]} columns; expected: numbers")
 
