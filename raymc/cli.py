@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from raymc import __version__
-from raymc.errors import InputError, Interrupted, RaymcError, storage_error, surroundings_error
+from raymc.errors import InputError, Interrupted, RaymcError, check_parent, storage_error, surroundings_error
 from raymc.masking import masked
 from raymc.program import SCRIPT, command_line, is_script
 
@@ -61,9 +61,16 @@ def storage_root(args: argparse.Namespace) -> str:
 
 
 def storage_place(given: str | None) -> str:
-    """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage."""
+    """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage.
+
+    Raises InputError for a folder in one that is not there, unless it is below the working folder.
+    """
     place = (given or os.environ.get("RAYMC_STORAGE") or "raymc-storage").removeprefix("file://")
-    return place if "://" in place else str(Path(place).expanduser().resolve())
+    if "://" in place:
+        return place
+    folder = Path(place).expanduser().resolve()
+    check_parent(folder, f"{'--storage' if given else 'RAYMC_STORAGE'} {place}")
+    return str(folder)
 
 
 def results(args: argparse.Namespace) -> TextIO:

@@ -21,6 +21,7 @@ import raymc
 from raymc import cli
 from raymc.__main__ import COMMANDS, main
 from raymc.atomic import folder_name
+from raymc.commands import data
 from raymc.encoders.files import elsewhere
 from raymc.errors import (
     CollapsedError,
@@ -263,6 +264,15 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAYMC_STORAGE", "elsewhere")
     assert cli.storage_root(asked) == str(tmp_path.resolve() / "elsewhere")
     assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
+    deep = argparse.Namespace(storage="new/and/deep")
+    assert cli.storage_root(deep) == str(tmp_path.resolve() / "new/and/deep"), "below the working folder"
+    with pytest.raises(InputError, match="^--storage /no/deep/dir: there is no folder /no/deep; make it, or name"):
+        cli.storage_root(argparse.Namespace(storage="/no/deep/dir"))
+    monkeypatch.setenv("RAYMC_STORAGE", "/no/deep/dir")
+    with pytest.raises(InputError, match="^RAYMC_STORAGE /no/deep/dir: there is no folder /no/deep"):
+        cli.storage_root(asked)
+    with pytest.raises(InputError, match="^--data /no/deep/dir: there is no folder /no/deep"):
+        data.run(data.parser().parse_args(["get", "mnist", "--data", "/no/deep/dir"]))
 
 
 @pytest.mark.parametrize("word", [word for word in COMMANDS if word != "completion"])
