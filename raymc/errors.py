@@ -102,6 +102,10 @@ def unwritable_storage(folder: object, error: OSError) -> InputError:
     )
 
 
+class DataWarning(UserWarning):
+    """What is odd about the data that `fit` was given, and no mistake: see `raymc.datasets.remarks`."""
+
+
 def check_parent(path: Path, given: str) -> None:
     """Raises InputError, that begins with `given`, where the folder that `path` is to be made in is a typing mistake.
 

@@ -27,6 +27,7 @@ from raymc.commands import train
 from raymc.estimators.base import ManifoldClusterer
 from tests.own_data import run
 
+pytestmark = pytest.mark.filterwarnings("ignore:about the data", "ignore:.*others are empty")
 SMALL = {"mlp_width": 16, "mlp_depth": 1, "pre_feature_dim": 16, "feature_dim": 8}
 QUICK: dict[str, dict[str, Any]] = {
     "NMCE": SMALL | {"pretrain.epochs": 4, "heads.epochs": 12, "finetune.epochs": 2},
