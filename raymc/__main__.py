@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def usage() -> str:
-    return f"usage: raymc {{{','.join(COMMANDS)}}} … (raymc COMMAND --help)"
+    return f"usage: raymc {{{','.join(COMMANDS)}}} … (each has --help)"
 
 
 def help_text() -> str:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from raymc import __version__
-from raymc.errors import InputError, Interrupted, RaymcError, storage_error, surroundings_error
+from raymc.errors import InputError, Interrupted, RaymcError, check_parent, storage_error, surroundings_error
 from raymc.masking import masked
-from raymc.program import is_script
+from raymc.program import SCRIPT, command_line, is_script
 
+MODULE = f"python -m {SCRIPT}."
 Run = Callable[[argparse.Namespace], Mapping[str, Any] | None]
 
 
@@ -26,7 +27,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are `InputError`s: one line, exit code 2."""
 
     def error(self, message: str) -> Any:
-        raise InputError(f"{message} ({self.prog} --help lists the options)")
+        command, *action = self.prog.removeprefix(MODULE).removeprefix(f"{SCRIPT} ").split()
+        raise InputError(f"{message} ({command_line(command, [*action, '--help'])} lists the options)")
 
 
 COMMON: Mapping[str, Mapping[str, Any]] = {
@@ -39,7 +41,7 @@ COMMON: Mapping[str, Mapping[str, Any]] = {
 
 def make_parser(word: str, text: str, common: Iterable[str] = tuple(COMMON)) -> Parser:
     """The parser of one command, with the options of `COMMON` that it reads, `--json` and `--version`."""
-    parser = Parser(prog=f"raymc {word}" if is_script() else f"python -m raymc.{word}", description=text)
+    parser = Parser(prog=f"{SCRIPT} {word}" if is_script() else f"{MODULE}{word}", description=text)
     parser.add_argument("--version", action="version", version=f"raymc {__version__}")
     add_common(parser, common)
     return parser
@@ -66,9 +68,16 @@ def storage_root(args: argparse.Namespace) -> str:
 
 
 def storage_place(given: str | None) -> str:
-    """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage."""
+    """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage.
+
+    Raises InputError for a folder in one that is not there, unless it is below the working folder.
+    """
     place = (given or os.environ.get("RAYMC_STORAGE") or "raymc-storage").removeprefix("file://")
-    return place if "://" in place else str(Path(place).expanduser().resolve())
+    if "://" in place:
+        return place
+    folder = Path(place).expanduser().resolve()
+    check_parent(folder, f"{'--storage' if given else 'RAYMC_STORAGE'} {place}")
+    return str(folder)
 
 
 def results(args: argparse.Namespace) -> TextIO:

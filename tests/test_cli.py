@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -19,6 +21,8 @@ import raymc
 from raymc import cli
 from raymc.__main__ import COMMANDS, main
 from raymc.atomic import folder_name
+from raymc.commands import data
+from raymc.encoders.files import elsewhere
 from raymc.errors import (
     CollapsedError,
     DeviceMemoryError,
@@ -198,6 +202,36 @@ def test_the_own_command_is_for_any_shell(tmp_path: Path, monkeypatch: pytest.Mo
         assert own_command() == (expected and f"cd {tmp_path} && RAYMC_STORAGE='a b' {expected}")
 
 
+PORTABLE = {  # pages that go to others, and the names of commands in usage lines
+    "raymc/training/cards.py",
+    "raymc/commands/checkpoint.py",
+    "raymc/commands/completion.py",
+}
+
+
+def test_no_command_is_printed_but_by_the_program_that_was_started() -> None:
+    """No text of the source or of a page's template spells a command out: `raymc.program` does."""
+    spelled = re.compile(rf"\b(?:python -m raymc|raymc[ .](?:{'|'.join(COMMANDS)})(?![\w.]))")
+    found = []
+    for path in sorted(Path(raymc.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        doc = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in doc)
+        found += [path for node in texts if isinstance(node.value, str) and spelled.search(node.value)]
+    pages = Path(raymc.__file__).parent.glob("reporting/templates/*")
+    lines = [(path, line) for path in pages for line in path.read_text().splitlines()]
+    found += [path for path, line in lines if spelled.search(line) and not re.search("block title|eyebrow", line)]
+    assert {path.relative_to(Path(raymc.__file__).parents[1]).as_posix() for path in found} == PORTABLE
+
+
+def test_a_hint_names_the_program_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-m", "raymc.embed", "a"])
+    start = f"{sys.executable} -m raymc"
+    assert elsewhere("timm:a").endswith(f": {start}.embed DATA --encoder timm:a --download")
+    with pytest.raises(InputError, match=re.escape(f"({start}.data --help lists the options)")):
+        cli.make_parser("data", "").parse_args(["--nope"])
+
+
 def test_completion_knows_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab")
     monkeypatch.setattr(sys, "argv", ["raymc", "completion", "bash"])
@@ -230,6 +264,15 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAYMC_STORAGE", "elsewhere")
     assert cli.storage_root(asked) == str(tmp_path.resolve() / "elsewhere")
     assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
+    deep = argparse.Namespace(storage="new/and/deep")
+    assert cli.storage_root(deep) == str(tmp_path.resolve() / "new/and/deep"), "below the working folder"
+    with pytest.raises(InputError, match="^--storage /no/deep/dir: there is no folder /no/deep; make it, or name"):
+        cli.storage_root(argparse.Namespace(storage="/no/deep/dir"))
+    monkeypatch.setenv("RAYMC_STORAGE", "/no/deep/dir")
+    with pytest.raises(InputError, match="^RAYMC_STORAGE /no/deep/dir: there is no folder /no/deep"):
+        cli.storage_root(asked)
+    with pytest.raises(InputError, match="^--data /no/deep/dir: there is no folder /no/deep"):
+        data.run(data.parser().parse_args(["get", "mnist", "--data", "/no/deep/dir"]))
 
 
 @pytest.mark.parametrize("word", [word for word in COMMANDS if word != "completion"])

@@ -27,6 +27,7 @@ from raymc.commands import train
 from raymc.estimators.base import ManifoldClusterer
 from tests.own_data import run
 
+pytestmark = pytest.mark.filterwarnings("ignore:about the data", "ignore:.*others are empty")
 SMALL = {"mlp_width": 16, "mlp_depth": 1, "pre_feature_dim": 16, "feature_dim": 8}
 QUICK: dict[str, dict[str, Any]] = {
     "NMCE": SMALL | {"pretrain.epochs": 4, "heads.epochs": 12, "finetune.epochs": 2},
@@ -156,7 +157,7 @@ def test_the_number_of_clusters_is_looked_for_and_rows_of_an_encoder_have_length
         ({"params": {"heads.eta": -1.0}}, X, "heads.eta"),
         ({"params": {"n_clusters": 3}}, X, "params: n_clusters does not belong here: it is an argument"),
         ({"params": {"seed": 3}}, X, "it is the argument random_state"),
-        ({"params": {"workers": 2}}, X, "raymc train takes several"),
+        ({"params": {"workers": 2}}, X, "a training from a space file takes several"),
         ({"preset": "owm"}, X, "unknown preset owm; did you mean own?"),
         ({"random_state": -1}, X, "seed: -1 is below 0"),
         ({"random_state": "a"}, X, "cannot be used to seed"),

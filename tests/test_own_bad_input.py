@@ -55,9 +55,8 @@ WRONG: list[tuple[str, Write, str, str]] = [
         "a column of text",
         csv(title=TEXTS),
         "path: rows.csv",
-        "no numbers in title; the column of the labels is named by label: in the space file; the column of the "
-        "samples' names is named by id: in the space file; a column of text is named by text:, and embedded by "
-        "encoder: sentence_transformers:ID",
+        "no numbers in title; a column of text is named by label: (its classes), id: (the samples' names), "
+        "text: (embedded by encoder: sentence_transformers:ID), or left out",
     ),
     ("no number", csv(x=bad(X, 7, 2, np.nan)), "path: rows.csv", "the first is in row 7, column c2 (counted from 0)"),
     (

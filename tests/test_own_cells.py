@@ -71,14 +71,14 @@ def test_one_bad_cell_among_numbers_is_named(tmp_path: Path, text: str, form: st
 
 def test_a_column_of_texts_is_still_one(tmp_path: Path) -> None:
     """Also where its first cell is a number or a word for a missing value; beside a bad cell both are told."""
-    hint = "no numbers in kind; the column of the labels is named by label: in the space file"
+    hint = "no numbers in kind; a column of text is named by label: (its classes), id: (the samples' names), text: ("
     for first in ("3", "?", "unknown", "iris"):
         frame(kind=[first, *TEXTS[1:]]).to_csv(tmp_path / "rows.csv", index=False)
         told = complaint(tmp_path / "rows.csv")
         assert told.startswith(f"{tmp_path / 'rows.csv'}: {hint}")
     frame(c1=["?", *X[1:, 1]], kind=TEXTS).to_csv(tmp_path / "rows.csv", index=False)
     told = complaint(tmp_path / "rows.csv")
-    assert "row 0 (counted from 0), column c1 holds '?'" in told and f"; and {hint}" in told
+    assert "row 0 (counted from 0), column c1 holds '?'" in told and f"; besides, {hint}" in told
     assert "holds '?'" in complaint(tmp_path / "rows.csv", label="kind")
 
 

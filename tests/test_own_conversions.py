@@ -61,6 +61,32 @@ def test_what_a_csv_writes_as_a_real_number_or_a_code_is_looked_at(tmp_path: Pat
     assert read(path).split.endswith("; without the zeros in front of the numbers in zip")
 
 
+def test_numbers_that_are_too_small_or_large_for_a_float_are_said_or_refused(tmp_path: Path) -> None:
+    path, lines = tmp_path / "rows.csv", [["1", "2.5", "0", "0e-400"][i % 4] for i in range(N)]
+
+    def told(cells: list[str]) -> str:
+        path.write_text("a,b\n" + "".join(f"{i % 7},{cell}\n" for i, cell in enumerate(cells)))
+        return read(path).split
+
+    assert "in place" not in told(lines)
+    assert told([*lines[:-2], "1e-330", "-2E-0400"]).endswith("; 0 in place of numbers below 1e-323 (2 in b)")
+    with pytest.raises(InputError, match=r"column b holds only numbers that are too small for a float"):
+        told([f"{i}e-400" for i in range(N)])
+    with pytest.raises(InputError, match="beyond float32; the first is in row 0, column b"):
+        told(["1e400", *lines[1:]])
+
+
+@pytest.mark.parametrize("power", [-60, -160, -200, -300])
+def test_small_columns_are_scaled_as_others_are(tmp_path: Path, power: int) -> None:
+    """Also those whose squares a float64 does not hold; unscaled they are 0 in float32, which is said."""
+    small = npz(tmp_path / "rows.npz", np.c_[X, X[:, 1] * 10.0**power])
+    for how in ("standardise", "minmax"):
+        data = read(small, how)
+        assert torch.allclose(data.train.x[:, 4], data.train.x[:, 1], rtol=1e-5, atol=1e-6) and data.remarks == ()
+    said = "column 4 (counted from 0): too small for float32, which has no digits below 1e-38"
+    assert said in read(small, "none").remarks
+
+
 def test_an_array_in_memory_is_looked_at_as_well() -> None:
     with pytest.raises(InputError, match=r"column 1 \(counted from 0\) holds whole numbers from"):
         of_array(own(Path("x")), np.stack([np.arange(9), 2**60 + np.arange(9)], 1))

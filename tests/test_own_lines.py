@@ -80,6 +80,33 @@ def test_what_is_no_table_is_told_with_its_line(tmp_path: Path, text: str | byte
     assert not any(word in found for word in ("codec", "tokenizing", "header or names", "index_col", "C error"))
 
 
+@pytest.mark.parametrize(
+    ("names", "keys", "told"),
+    [
+        ("5.1,3.5,1.4,x", {}, "the first line (5.1,3.5,1.4,x) is a sample: x is among the values of its column too"),
+        ("5.1,3.5,1.4,x", {"label": "x"}, "is a sample: x is among the values of its column too; expected: the names"),
+        ("5.1,3.5,1.4,x", {"label": "kind"}, "has no column kind; is the first line (5.1,3.5,1.4,x) a sample?"),
+        ("5.1,3.5,1.4,s7", {}, "or left out; is the first line (5.1,3.5,1.4,s7) a sample? Then write the names of the"),
+        ("5.1,5.1,1.4,x", {}, "a name of its own for each; is the first line (5.1,5.1,1.4,x) a sample?"),
+        ("5.1,,1.4,x", {}, "column 1 (counted from 0) has no name; is the first line (5.1,,1.4,x) a sample?"),
+        ("400,410,420,kind", {}, "or left out"),
+        ("400,410,420,kind", {"label": "kind"}, ""),
+        ("400.1,407.3,419.9,kind", {"label": "kind"}, ""),
+        ("0,1,2,kind", {"label": "kin"}, "has no column kin; did you mean kind?"),
+    ],
+)
+def test_a_first_line_that_is_a_sample_is_told_and_wavelengths_are_names(
+    tmp_path: Path, names: str, keys: dict[str, str], told: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{names}\n" + "".join(f"{i},{i * i},{i % 5},{'xyz'[i % 3]}\n" for i in range(9)))
+    if told:
+        found = complaint(path, **keys)
+        assert told in found and ("sample" in told) == ("a sample" in found)
+    else:
+        assert read(path, **keys).columns == tuple(names.split(",")[:3])
+
+
 def test_other_line_ends_and_marks_are_read(tmp_path: Path) -> None:
     for text in (GOOD.replace("\n", "\r"), GOOD.replace("\n", "\r\n"), GOOD.replace("a,", "#a,", 1)):
         (tmp_path / "rows.csv").write_bytes(text.encode())

@@ -81,12 +81,12 @@ GOOD = "a,b,kind\n1,2,x\n3,5,y\n4,4,x\n"
     ("text", "label", "told"),
     [
         (GOOD, "kin", "has no column kin; did you mean kind?"),
-        (GOOD, None, "no numbers in kind; the column of the labels is named by label: in the space file"),
+        (GOOD, None, "no numbers in kind; a column of text is named by label: (its classes), "),
         (GOOD.replace(",2,", ",two,"), "kind", "row 0 (counted from 0), column b holds 'two'; expected: a number"),
         (
             GOOD.replace("b,kind", "site,kind").replace(",2,", ",two,"),
             None,
-            "holds 'two'; expected: a number; and no numbers in kind; the",
+            "holds 'two'; expected: a number; besides, no numbers in kind; a",
         ),
         (GOOD.replace(",2,", ",,"), "kind", "holds 1 values that are missing"),
         (GOOD.replace(",2,", ",NA,").replace(",4,", ",inf,"), "kind", "holds 2 values"),

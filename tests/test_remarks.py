@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.exceptions import ConvergenceWarning
 
+import raymc
 from raymc.commands import predict, train
+from raymc.errors import DataWarning
 from tests.own_data import frame, npz, read, run, space
 
 N = 200
@@ -100,6 +104,21 @@ def test_features_and_images_are_looked_at_for_what_holds_of_them(tmp_path: Path
         (tmp_path / "all" / f"{at % 2}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((9, 9), at % 3, np.uint8)).save(tmp_path / "all" / f"{at % 2}" / f"{at}.png")
     assert read(tmp_path / "all").remarks == ("27 of 30 images repeat another one",)
+
+
+def test_fit_warns_of_it() -> None:
+    """In Python: of the data by a category of their own, of empty clusters as scikit-learn's k-means does."""
+    params = {"pretrain.epochs": 1, "finetune.epochs": 1, "finetune.centers_by": "kmeans", "backbone": "dense_256"}
+    three = np.repeat(X[:3], 20, 0)
+    with pytest.warns(UserWarning) as caught:
+        model = raymc.GCML(5, params=params | {"finetune.epochs": 0, "clustering": "kmeans"}, random_state=0).fit(three)
+    said = {warning.category: str(warning.message) for warning in caught}
+    assert said[DataWarning] == "about the data: 57 of 60 rows repeat another one"
+    assert said[ConvergenceWarning] == "3 of 5 clusters have samples, the others are empty"
+    assert all(warning.filename == __file__ for warning in caught) and len(set(model.labels_)) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        raymc.GCML(2, params=params, random_state=0).fit(X)
 
 
 def test_train_says_it_with_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.cli import make_parser, results
-from raymc.errors import InputError
+from raymc.errors import InputError, check_parent
 from raymc.program import command_line
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(_table(rows, root), file=out)
         return {"root": str(root), "datasets": rows}
     source = source_of(args.name)
+    if args.action == "get" and (given := args.data or os.environ.get("RAYMC_DATA")):
+        check_parent(root, f"{'--data' if args.data else 'RAYMC_DATA'} {given}")
     result = _check(source, root) if args.action == "check" else _get(source, root)
     print(result.pop("words"), file=out)
     return result

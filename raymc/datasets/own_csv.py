@@ -31,6 +31,7 @@ from raymc.datasets.own_tables import (
     are_numbers,
     check_columns,
     check_header,
+    check_no_sample,
     columns_of,
     kind_of,
     texts_of,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 
 ZEROS_IN_FRONT = re.compile(rb"""[,"\r\n ]0\d+[,"\r\n ]""")
+NEAR_ZERO = re.compile(rb"[eE]-0*(?:[3-9]\d\d|[1-9]\d{3})")  # exponents with which numbers may be 0 as a float64
+NOT_ZERO = re.compile(r"[^eE]*[1-9]")
 
 
 def read_csv(own: OwnData) -> Found:
@@ -77,11 +80,14 @@ def read_csv(own: OwnData) -> Found:
         with pd.read_csv(own.path, dtype=str, usecols=[name], **settings) as tables:
             yield from (value for table in tables for value in table[name])
 
+    for name in texts:
+        check_no_sample(names, own, name, by_name[name])
     lost = ""
     if own.text is None:
-        check_columns(x, kinds, own, cells)
+        check_columns(x, kinds, own, cells, names)
         _add_exact(wide, x, columns, cells)
         lost = _lost_zeros(own.path, [name for name, kind in kinds.items() if kind <= set("iu")], cells)
+        lost += _read_as_zero(own.path, x, columns, cells)
     else:
         x = texts_of(by_name[own.text], own)
     written, samples = (None if name is None else by_name[name] for name in (own.label, own.id))
@@ -104,11 +110,28 @@ def _add_exact(wide: Wide, x: Array, columns: Sequence[str], cells: Cells) -> No
             wide[at] = min(exact), max(exact)
 
 
+def _holds(path: str, pattern: re.Pattern[bytes]) -> bool:
+    with open(path, "rb") as file:
+        return any(pattern.search(part) for part in iter(lambda: file.read(CHUNK), b""))
+
+
+def _read_as_zero(path: str, x: Array, columns: Sequence[str], cells: Cells) -> str:
+    """ "; " and words for numbers that are too small for a float64. Raises InputError where a column has no others."""
+    words = []
+    for at in np.flatnonzero((x == 0).any(0)) if _holds(path, NEAR_ZERO) else ():
+        written = zip(cells(columns[at]), x[:, at] == 0, strict=True)
+        lost = sum(bool(NOT_ZERO.match(str(cell))) for cell, zero in written if zero)
+        if lost and not x[:, at].any():
+            why = f"column {columns[at]} holds only numbers that are too small for a float (below 1e-323)"
+            raise InputError(f"{path}: {why}; multiply them, or write their logarithms")
+        words += [f"{lost} in {columns[at]}"] if lost else []
+    return f"; 0 in place of numbers below 1e-323 ({some(words)})" if words else ""
+
+
 def _lost_zeros(path: str, whole: Sequence[str], cells: Cells) -> str:
     """ "; " and words for columns of `whole` numbers that are written with zeros in front, as codes are."""
-    with open(path, "rb") as file:
-        if not whole or not any(ZEROS_IN_FRONT.search(part) for part in iter(lambda: file.read(CHUNK), b"")):
-            return ""
+    if not whole or not _holds(path, ZEROS_IN_FRONT):
+        return ""
     lost = [name for name in whole if any(ZEROS.match(str(cell).strip()) for cell in cells(name))]
     return f"; without the zeros in front of the numbers in {some(lost)}" if lost else ""
 

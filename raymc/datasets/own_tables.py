@@ -11,7 +11,7 @@ import numpy as np
 
 from raymc.config import OwnData, hint
 from raymc.datasets.own_cells import first_wrong
-from raymc.datasets.own_found import ABSENT, EXACT, Array, is_number, some, text_labels
+from raymc.datasets.own_found import ABSENT, EXACT, SHOWN, Array, is_number, some, text_labels
 from raymc.datasets.own_lines import encoding_of
 from raymc.errors import InputError
 
@@ -50,15 +50,16 @@ def check_header(names: Sequence[str], own: OwnData) -> None:
         raise InputError(f"{own.path}: the first line holds numbers; expected: the names of the columns")
     unnamed = [i for i, name in enumerate(names) if not name or name.startswith("Unnamed: ")]
     if len(unnamed) > 1:
+        cause = like_sample(names, own) or " (is it a title, or do lines end with commas?)"
         raise InputError(
             f"{own.path}: {len(unnamed)} of {len(names)} columns have no name; expected: the names of the columns in "
-            "the first line (is it a title, or do lines end with commas?)"
+            f"the first line{cause}"
         )
     if unnamed:
-        raise InputError(
-            f"{own.path}: column {unnamed[0]} (counted from 0) has no name; numbers of rows would be taken for data: "
-            "leave them out, or name the column"
+        cause = like_sample(names, own) or (
+            "; numbers of rows would be taken for data: leave them out, or name the column"
         )
+        raise InputError(f"{own.path}: column {unnamed[0]} (counted from 0) has no name{cause}")
     check_once(names, own)
 
 
@@ -66,14 +67,49 @@ def check_once(names: Sequence[str], own: OwnData) -> None:
     """Raises InputError where a name stands twice: the second column of the labels would be data."""
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise InputError(f"{own.path}: several columns are called {some(twice)}; expected: a name of its own for each")
+        raise InputError(
+            f"{own.path}: several columns are called {some(twice)}; expected: a name of its own for each"
+            f"{like_sample(names, own)}"
+        )
+
+
+def like_sample(names: Sequence[str], own: OwnData) -> str:
+    """ "; " and a doubt, for a refusal, where half of a .csv's names are numbers: the first line may be a sample.
+
+    Numbers in equal steps are no sample: they count columns, or are wavelengths.
+    """
+    numbers = [float(name) for name in names if is_number(name)]
+    steps = np.diff(numbers)
+    if 2 * len(numbers) < len(names) or not numbers or not own.path.lower().endswith(".csv"):
+        return ""
+    if len(steps) > 1 and steps[0] and np.allclose(steps, steps[0]):
+        return ""
+    return f"; is the first line ({_line(names)}) a sample? Then write the names of the columns above it"
+
+
+def check_no_sample(names: Sequence[str], own: OwnData, name: str, values: Iterable[object]) -> None:
+    """Raises InputError where the column `name`, of texts, has its own name among its `values`.
+
+    Among names that are numbers that is a sample that stands in the first line, and would be lost.
+    """
+    doubt = like_sample(names, own)
+    if doubt and any(str(value).strip() == name for value in values):
+        raise InputError(
+            f"{own.path}: the first line ({_line(names)}) is a sample: {name} is among the values of its column too; "
+            "expected: the names of the columns; write them above it"
+        )
+
+
+def _line(names: Sequence[str]) -> str:
+    return ",".join(names[:SHOWN]) + (",…" if len(names) > SHOWN else "")
 
 
 def columns_of(names: Sequence[str], own: OwnData) -> list[str]:
     """The names of the columns that are data. Raises InputError where that of the labels or names is not there."""
     for asked in (own.label, own.id, own.text):
         if asked is not None and asked not in names:
-            raise InputError(f"{own.path} has no column {asked}{hint(asked, names)}")
+            doubt = like_sample(names, own)
+            raise InputError(f"{own.path} has no column {asked}{doubt or hint(asked, names)}")
     return [] if own.text else [name for name in names if name not in (own.label, own.id, *own.unread)]
 
 
@@ -96,17 +132,22 @@ def add_wide(wide: Wide, column: int, values: Any) -> None:
             wide[column] = min(low, before[0]), max(high, before[1])
 
 
-def check_columns(x: Array, kinds: Kinds, own: OwnData, values: Callable[[str], Iterable[object]]) -> None:
+def check_columns(
+    x: Array, kinds: Kinds, own: OwnData, values: Callable[[str], Iterable[object]], header: Sequence[str] = ()
+) -> None:
     """Raises InputError for columns that hold no numbers, and where there are none at all.
 
-    `values` gives the cells of a column as they stand in the table.
+    `values` gives the cells of a column as they stand in the table, `header` is a .csv's first line.
     """
     wrong = [name for name, found in kinds.items() if not are_numbers(found)]
     if len(x) and wrong:
         cells = {name: first_wrong(name, values(name)) for name in wrong[:LOOKED_AT]}
         texts = [name for name in wrong if cells.get(name) is None]
         cell = next((str(cell) for cell in cells.values() if cell is not None), None)
-        raise InputError(f"{own.path}: {'; and '.join(filter(None, (cell, _of_text(texts, own))))}")
+        for name in texts[:LOOKED_AT]:
+            check_no_sample(header, own, name, values(name))
+        message = "; besides, ".join(filter(None, (cell, _of_text(texts, own))))
+        raise InputError(f"{own.path}: {message}{like_sample(header, own)}")
     if not x.size:
         raise InputError(f"{own.path} holds {len(x)} rows of {x.shape[1]} columns; expected: numbers")
 
@@ -115,11 +156,10 @@ def _of_text(names: Sequence[str], own: OwnData) -> str:
     """That these columns hold texts, and how a column of texts is used."""
     if not names:
         return ""
-    roles = {"label": (own.label, "of the labels"), "id": (own.id, "of the samples' names")}
-    unsaid = [f"the column {what} is named by {key}:" for key, (given, what) in roles.items() if given is None]
-    hint = "".join(f"; {words} in the space file" for words in unsaid)
-    text = "; a column of text is named by text:, and embedded by encoder: sentence_transformers:ID"
-    return f"no numbers in {some(names)}{hint}{text}"
+    roles = {"label: (its classes), ": own.label, "id: (the samples' names), ": own.id}
+    ways = "".join(way for way, given in roles.items() if given is None)
+    text = "text: (embedded by encoder: sentence_transformers:ID)"
+    return f"no numbers in {some(names)}; a column of text is named by {ways}{text}, or left out"
 
 
 def texts_of(values: Sequence[str], own: OwnData) -> Array:

@@ -20,6 +20,7 @@ TRANSPOSED = 10  # columns for each row
 FEWEST = 10  # rows below which nothing is said of columns
 SAMPLE = 100_000  # numbers by which the loss of digits is measured, or as many as 100 rows have
 LOSS = 0.01  # of the middle half's range
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def remarks_on(
@@ -71,8 +72,12 @@ class _Columns:
         said += self._codes()
         said += self._wide([at for at in self.varied if at not in set(ids)])
         lost = self._lost()
-        if lost:
-            said.append(f"{self.called(lost)}: few far values leave float32 no digits for the others")
+        small = [at for at in lost if max(-self.low[at], self.high[at]) < SMALLEST]
+        far = [at for at in lost if at not in small]
+        if far:
+            said.append(f"{self.called(far)}: few far values leave float32 no digits for the others")
+        if small:
+            said.append(f"{self.called(small)}: too small for float32, which has no digits below {SMALLEST:.0e}")
         constant = d - len(self.varied)
         return [*said, f"{constant:,} of {d:,} columns are constant"] if constant else said
 

@@ -22,6 +22,7 @@ WORDS = {
     "none": "columns as they are",
 }
 COARSE = 1e-4  # of a column's deviation
+TINY = 1e-140  # whose square has few digits as a float64
 
 
 def fit(x: NDArray[Any], how: str) -> Scaling:
@@ -46,7 +47,7 @@ def fit(x: NDArray[Any], how: str) -> Scaling:
     shift, width = (low, high - low) if how == "minmax" else _moments(x, rounded)
     if how == "unit":
         return Scaling(how, np.where(low == high, low, shift), np.ones_like(low), exact)
-    constant = (low == high) | (width == 0)  # the latter where the squares of the deviations are too small
+    constant = (low == high) | (width == 0)
     return Scaling(how, np.where(constant, low, shift), np.where(constant, 1.0, width), exact)
 
 
@@ -63,7 +64,16 @@ def _moments(x: NDArray[Any], read: Read) -> tuple[NDArray[np.float64], NDArray[
     """Mean and population deviation of the columns of `x` `[n, d]`: `mean(0)` and `std(0)` to the last bit."""
     mean = _sums(x, read) / len(x)
     squares = _sums(x, lambda block, columns: (read(block, columns) - mean[columns]) ** 2)
-    return mean, np.sqrt(squares / len(x))
+    deviation = np.sqrt(squares / len(x))
+    for at in np.flatnonzero(deviation < TINY):
+        deviation[at] = _small_deviation(read(x[:, at : at + 1], slice(at, at + 1)) - mean[at])
+    return mean, deviation
+
+
+def _small_deviation(centred: NDArray[np.float64]) -> float:
+    """The deviation of numbers whose squares are too small for a float64."""
+    largest = float(np.abs(centred).max())
+    return largest * float(np.sqrt(np.mean((centred / largest) ** 2))) if largest else 0.0
 
 
 def _sums(x: NDArray[Any], read: Read) -> NDArray[np.float64]:

@@ -11,11 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from raymc.errors import InputError
+from raymc.program import command_line
 
 WRAPPERS = ("state_dict", "model", "model_state", "net")  # under which training scripts keep their weights
-ELSEWHERE = "name a file by weights, or fetch it once with raymc embed --download"
 
 State = Mapping[str, Tensor]
+
+
+def elsewhere(name: str) -> str:
+    """How the weights of the encoder `name` come to be here, in words."""
+    fetch = command_line("embed", ["DATA", "--encoder", name, "--download"])
+    return f"name a file by weights, or fetch it once: {fetch}"
 
 
 def read_state(path: Path) -> State:
@@ -81,7 +87,7 @@ def hub_file(name: str, repository: str, files: Sequence[str], download: bool) -
         except Exception as error:  # offline, no such file, no permission: each library below has its own
             reason = f" and could not be fetched ({str(error).splitlines()[0]})"
     place = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    raise InputError(f"encoder {name}: {' or '.join(files)} is not in {place}{reason}; {ELSEWHERE}")
+    raise InputError(f"encoder {name}: {' or '.join(files)} is not in {place}{reason}; {elsewhere(name)}")
 
 
 @contextmanager
@@ -102,7 +108,7 @@ def offline(name: str) -> Iterator[None]:
         raise
     except (ConnectionError, OSError) as error:  # what huggingface_hub raises for a file that its cache lacks
         place = constants.HF_HUB_CACHE
-        raise InputError(f"encoder {name}: a file of it is not in {place}; {ELSEWHERE}") from error
+        raise InputError(f"encoder {name}: a file of it is not in {place}; {elsewhere(name)}") from error
     finally:
         constants.HF_HUB_OFFLINE = before
 
@@ -120,7 +126,7 @@ def url_file(name: str, url: str, folder: Path, download: bool) -> Path:
             return path
         except (OSError, RuntimeError) as error:
             reason = f" and could not be fetched ({error})"
-    raise InputError(f"encoder {name}: {path} is missing{reason}; {ELSEWHERE}")
+    raise InputError(f"encoder {name}: {path} is missing{reason}; {elsewhere(name)}")
 
 
 def _hash_in(file: str) -> str | None:

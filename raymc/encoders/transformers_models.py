@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from raymc.encoders.base import Asked, Encoder, Preprocessing
-from raymc.encoders.files import ELSEWHERE
+from raymc.encoders.files import elsewhere
 from raymc.errors import InputError
 
 
@@ -79,4 +79,4 @@ def absent(asked: Asked, place: str, error: Exception) -> InputError:
 
     reason = " ".join(str(error).split())[:160]
     where = f"{place}" if asked.weights else f"{place} (in the cache {HF_HUB_CACHE})"
-    return InputError(f"encoder {asked.name}: {where} could not be loaded: {reason}; {ELSEWHERE}")
+    return InputError(f"encoder {asked.name}: {where} could not be loaded: {reason}; {elsewhere(asked.name)}")

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from raymc.config import OwnData, Value
 from raymc.datasets.own import of_array
 from raymc.datasets.own_tensors import array_of
-from raymc.errors import InputError
+from raymc.errors import DataWarning, InputError
 from raymc.estimators.bars import bars
 from raymc.estimators.model import Model, load_model
 from raymc.space.sized import sized_for
@@ -40,7 +40,7 @@ NAME = "X"  # what messages call the data
 ARGUMENTS = {
     "n_clusters": "it is an argument of its own",
     "seed": "it is the argument random_state",
-    "workers": "fit trains in one process; raymc train takes several",
+    "workers": "fit trains in one process; a training from a space file takes several",
 }
 """Keys that `params` may not have."""
 
@@ -103,12 +103,26 @@ class ManifoldClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clust
             For data or parameters that are wrong.
         raymc.errors.TrainingError
             Where the training diverged, or all samples fell into one cluster.
+
+        Warns
+        -----
+        raymc.errors.DataWarning
+            What is odd about the data and no mistake: a column of ids, codes for missing values, repeated rows, …
+        ConvergenceWarning
+            Where clusters are empty, and after Ctrl-C.
         """
         if hasattr(self, "model_"):
             del self.model_  # a fit that fails leaves an estimator that is not fitted
         with as_value_errors(), TemporaryDirectory(prefix="raymc-") as folder, bars(bool(self.verbose)) as report:
             x = self._samples(X, reset=True)
-            self._keep(self._train(x, Path(folder), report), Path(folder) / "out")
+            result = self._train(x, Path(folder), report)
+            self._keep(result, Path(folder) / "out")
+        if remarks := result.get("remarks"):
+            warnings.warn(f"about the data: {'; '.join(remarks)}", DataWarning, stacklevel=2)
+        used = int(self.metrics_["clusters_used"])
+        if used < self.n_clusters_:
+            some = f"{used} of {self.n_clusters_} clusters have samples, the others are empty"
+            warnings.warn(some, ConvergenceWarning, stacklevel=2)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64]:

@@ -255,7 +255,7 @@ class Model:
                 what = "weights of sha256" if key == "sha256" else key
                 raise InputError(
                     f"encoder {known['name']} has {what} {value} here; the model's had {known[key]} (give its weights: "
-                    "load_model(path, encoder_weights=FILE), raymc predict --weights FILE)"
+                    "load_model(path, encoder_weights=FILE), or --weights FILE)"
                 )
         return encoder
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from raymc.errors import InputError
+from raymc.errors import InputError, check_parent
 from raymc.masking import DATABASES, HIDDEN, masked
 
 _EXAMPLES = "sqlite:///mlflow.db, http://host:5000, postgresql+psycopg2://user@host/mlflow"
@@ -73,8 +73,8 @@ def _checked_sqlite(uri: str, asked: bool) -> str:
     if set("?%") & set(str(file)):
         raise InputError(f"tracking URI {uri}: MLflow opens no database whose path has a ? or %")
     _check_writable(file)
-    if asked and not file.parent.exists() and not file.is_relative_to(Path.cwd()):
-        raise InputError(f"tracking URI {uri}: there is no folder {file.parent}; make it, or name another")
+    if asked:
+        check_parent(file, f"tracking URI {uri}")
     return f"sqlite:///{file}"
 
 

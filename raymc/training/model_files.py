@@ -195,7 +195,7 @@ def read_record(folder: Path) -> Record:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is torn or no JSON; expected: the folder of a model") from error
     if not isinstance(record, dict) or not isinstance(record.get("format"), int) or "modules" not in record:
-        raise InputError(f"{path} is not that of a model; expected: a folder that `raymc train` leaves as {FOLDER}/")
+        raise InputError(f"{path} is not that of a model; expected: a folder that a training leaves as {FOLDER}/")
     if record["format"] != FORMAT:
         raise InputError(f"{path} is of format {record['format']}, this raymc reads {FORMAT}")
     return record
@@ -232,7 +232,7 @@ def _built(folder: Path, record: Record, allow_code: bool) -> TrainedModel:
 
 def check_names(backbone: str, encoder: str | None) -> None:
     """Raises InputError where what a model names would run code, or fetch or read something from elsewhere."""
-    allowed = "only where you allow it: load_model(path, allow_code=True), raymc predict --allow-code"
+    allowed = "only where you allow it: load_model(path, allow_code=True), or --allow-code"
     if is_named(backbone) and not backbone.startswith(TIMM):
         raise InputError(f"its backbone {backbone} is code, which is run {allowed}")
     if {":", "/", "\\"} & set(backbone.removeprefix(TIMM)):

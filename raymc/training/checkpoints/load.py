@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from raymc.errors import InputError
+from raymc.program import command_line
 from raymc.storage.stage_store import Entry
 from raymc.training.checkpoints.find import CARD, find
 from raymc.training.checkpoints.weights import read
@@ -39,7 +40,7 @@ def load(key: str, expected: Weights, reads: Mapping[str, nn.Module]) -> Entry |
 
 def _check(card: Mapping[str, Any]) -> None:
     if card["format"] != FORMAT:
-        again = ": write it again with raymc checkpoint" if card["format"] < FORMAT else ""
+        again = f": write it again with {command_line('checkpoint', [])}" if card["format"] < FORMAT else ""
         raise InputError(f"its format is {card['format']}, this raymc reads {FORMAT}{again}")
     if key_of(card["facts"]) != card["key"]:
         raise InputError(f"the key in its {CARD} is not that of the facts in it")
