@@ -20,7 +20,7 @@ CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs
 export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tune ui test test-slow test-floor servers lint docs bench wheel requirements clean python312
+.PHONY: help setup tune ui test test-slow test-floor servers lint docs docs-tools bench wheel requirements clean python312
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -82,9 +82,13 @@ lint: $(READY) ## ruff and mypy
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy" --strict raymc benchmarks
 
-docs: $(READY) ## the documentation as a site, in site/; a broken link or a page outside the navigation fails
-	@"$(BIN)/mkdocs" --version >/dev/null 2>&1 && [ "$(VENV)/.docs" -nt docs/requirements.txt ] || \
-	  { "$(UV)" pip install --quiet --python "$(BIN)/python" -r docs/requirements.txt && touch "$(VENV)/.docs"; }
+docs-tools: $(VENV)/.docs
+
+$(VENV)/.docs: docs/requirements.txt | $(READY)
+	@"$(UV)" pip install --quiet --python "$(BIN)/python" -r docs/requirements.txt
+	@touch "$@"
+
+docs: $(VENV)/.docs ## the documentation as a site, in site/; a broken link or a page outside the navigation fails
 	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --strict
 
 bench: $(READY) ## the benchmarks, or one of them: make bench BENCH=losses ARGS="--device cuda"

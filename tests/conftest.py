@@ -41,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m slow` imports the files with slow tests alone: each process would take twice as long for all of them."""
+    if config.option.markexpr != "slow" or collection_path.suffix != ".py":
+        return None
+    return None if "slow" in collection_path.read_text() else True
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now is never garbage; the `gc.collect()` at a training's end need not look through it."""
     gc.collect()

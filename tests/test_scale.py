@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import ProcessGroup
 
 pytest.importorskip("ray")
 
 from raymc.config import Config, resolve  # noqa: E402
+from raymc.distributed import Workers, world  # noqa: E402
 from raymc.errors import DivergedError  # noqa: E402
 from raymc.execution import cluster, driver  # noqa: E402
 from raymc.execution.needs import Needs  # noqa: E402
@@ -21,6 +23,7 @@ from raymc.methods import METHODS  # noqa: E402
 from raymc.training.run import run  # noqa: E402
 from raymc.training.stages import seeds_of  # noqa: E402
 from tests.test_checkpoint import WORDS  # noqa: E402
+from tests.worker_pool import on_workers  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own
 
@@ -46,26 +49,42 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "config",
-    [_config(), _config("mlc"), _config("mlc", heads__cluster_net="pre_feature", heads__projection_iterations=5)],
-    ids=["nmce", "mlc", "mlc-published-projection"],
-)
-def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(
-    config: Config, tmp_path: Path, ray_here: None
-) -> None:
-    job = _job(config, tmp_path / "one")
-    one = run(config, storage=job.storage, out=job.out, stage_seeds=job.stage_seeds)
-    two = run_workers(_job(config, tmp_path / "two"), Needs(2, 0.0, 0.5))
-    left, right = _curve(tmp_path / "one"), _curve(tmp_path / "two")
-    assert len(left) == len(right) == 2 * len(config.stages)
-    for a, b in zip(left, right, strict=True):
+def _assert_same(one: dict[str, Any], several: dict[str, Any], left: Path, right: Path, stages: int) -> None:
+    """Losses, metrics and stage keys of two trainings; `left` and `right` are their folders."""
+    for a, b in zip(_curve(left), _curve(right), strict=True):
         assert a.keys() == b.keys()
         for key, value in a.items():
             expected = b[key] if isinstance(value, str) else pytest.approx(b[key], rel=1e-9, abs=1e-9)
             assert value == expected, (key, a, b)
-    assert one["metrics"] == pytest.approx(two["metrics"], rel=1e-9)
-    assert [s["key"] for s in one["stages"]] == [s["key"] for s in two["stages"]]
+    assert len(_curve(left)) == 2 * stages
+    assert one["metrics"] == pytest.approx(several["metrics"], rel=1e-9)
+    assert [s["key"] for s in one["stages"]] == [s["key"] for s in several["stages"]]
+
+
+def _trained(group: ProcessGroup | None, folder: str, config: Config) -> dict[str, Any]:
+    rank, size = world(group)
+    job = _job(config, Path(folder))
+    return run(
+        config, storage=job.storage, out=job.out, stage_seeds=job.stage_seeds, workers=Workers(rank, size, group)
+    )
+
+
+def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(tmp_path: Path, ray_here: None) -> None:
+    config = _config()
+    one = _trained(None, str(tmp_path / "one"), config)
+    two = run_workers(_job(config, tmp_path / "two"), Needs(2, 0.0, 0.5))
+    _assert_same(one, two, tmp_path / "one", tmp_path / "two", len(config.stages))
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"heads__cluster_net": "pre_feature", "heads__projection_iterations": 5}], ids=["exact", "published"]
+)
+def test_two_workers_of_a_group_give_what_one_gives_by_mlc(more: dict[str, Any], tmp_path: Path) -> None:
+    """Under Ray Train workers are such a group; also with the projection that was published."""
+    config = _config("mlc", **more)
+    one = _trained(None, str(tmp_path / "one"), config)
+    for found in on_workers(_trained, [str(tmp_path / "two")] * 2, config=config):
+        _assert_same(one, found, tmp_path / "one", tmp_path / "two", len(config.stages))
 
 
 def test_a_divergence_on_a_worker_is_a_divergence_here(tmp_path: Path, ray_here: None) -> None:

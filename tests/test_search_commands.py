@@ -96,7 +96,7 @@ def user(tmp_path_factory: pytest.TempPathFactory, installed: Path) -> User:
 @pytest.mark.slow
 def test_what_a_search_prints_goes_on_and_reproduces(user: User) -> None:
     words = f"raymc tune mine.yaml --name mine --storage {shlex.quote(STORE)} --concurrent 1"
-    line = user.interrupted(words, "trial 0 finished")
+    line = user.interrupted(words, "trial 0 started")
     assert line.startswith("cd ") and " && raymc tune " in line
     done = user.run(line)
     assert done["trials"]["finished"] == 2

@@ -15,7 +15,7 @@ import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,12 +65,21 @@ class Search:
         self._temporary = temporary
         (work / "small.yaml").write_text(SPACE)
 
-    def command(self, before: Sequence[str] = (), log: Path | None = None, **settings: str) -> Command:
+    def words(self) -> list[str]:
+        """What follows `raymc tune`, in the folder `work`."""
         words = ["small.yaml", "--name", self.name, "--storage", str(self.storage), "--concurrent", "1", "--json"]
         words += ["--tracking-uri", f"sqlite:///{self.database}", "--trials", str(self.trials)]
-        words += ["--resume"] if self.study.exists() else []
+        return words + (["--resume"] if self.study.exists() else [])
+
+    def command(self, before: Sequence[str] = (), log: Path | None = None, **settings: str) -> Command:
         settings |= {"TMPDIR": str(self._temporary), "RAY_TMPDIR": str(self._temporary)}
-        return Command(self.work, words, settings, before, log)
+        return Command(self.work, self.words(), settings, before, log)
+
+    def to_its_end(self) -> dict[str, Any]:
+        """What a command that nobody disturbs ends with."""
+        command = self.command()
+        assert command.wait() == 0, command.said
+        return command.result()
 
     def finished(self) -> dict[str, tuple[int, str, int]]:
         """The seeds with a result: when it was written, its content, and how often a training of the seed began."""
@@ -187,8 +196,13 @@ def _killed(search: Search, command: Command, kill: Kill) -> Kill:
     return kill
 
 
-def run(work: Path, kills: int, trials: int, seed: int) -> dict[str, Any]:
-    """The killed search and the unbroken one, compared; what is to be reported. AssertionError where one is wrong."""
+def run(
+    work: Path, kills: int, trials: int, seed: int, unbroken: Callable[[Search], dict[str, Any]] = Search.to_its_end
+) -> dict[str, Any]:
+    """The killed search and the unbroken one, compared; what is to be reported. AssertionError where one is wrong.
+
+    `unbroken` runs a search to its end; its result.
+    """
     dice, told, held, orphans = random.Random(seed), [], {}, Orphans()
     begun = time.monotonic()
     with short_folder() as temporary:
@@ -202,18 +216,16 @@ def run(work: Path, kills: int, trials: int, seed: int) -> dict[str, Any]:
             if kill.alone:
                 orphans.add(command)
             held = check_kept(held, search.finished())
-        last = search.command()
-        assert last.wait() == 0, last.said
+        last = search.to_its_end()
         took = time.monotonic() - begun
         orphans.look()
-        undisturbed = whole.command()
-        assert undisturbed.wait() == 0, undisturbed.said
+        expected = unbroken(whole)
         orphans.look()
         orphans.end()
         check_kept(held, search.finished())
-        check_same(search, whole, len(told), last.result(), undisturbed.result())
+        check_same(search, whole, len(told), last, expected)
         took = {"killed": round(took, 1), "unbroken": round(time.monotonic() - begun - took, 1)}
-        default_won = last.result()["confirm"]["trial"] == 0
+        default_won = last["confirm"]["trial"] == 0
         return report(search, told, orphans) | {"default_won": default_won, "seed": seed, "seconds": took}
 
 
