@@ -70,7 +70,7 @@ def storage_root(args: argparse.Namespace) -> str:
 def storage_place(given: str | None) -> str:
     """Where studies and stages live, an absolute path or a URI: as given, else RAYMC_STORAGE, else ./raymc-storage.
 
-    Raises InputError for a folder in one that is not there, unless it is below the working folder.
+    Raises InputError for a path of which nothing is there but the root.
     """
     place = (given or os.environ.get("RAYMC_STORAGE") or "raymc-storage").removeprefix("file://")
     if "://" in place:

@@ -109,10 +109,11 @@ class DataWarning(UserWarning):
 def check_parent(path: Path, given: str) -> None:
     """Raises InputError, that begins with `given`, where the folder that `path` is to be made in is a typing mistake.
 
-    It is not there then; below the working folder all are made.
+    Of its path nothing is there but the root; else folders are made, as `mkdir -p` does.
     """
-    if not path.parent.exists() and not path.is_relative_to(Path.cwd()):
-        raise InputError(f"{given}: there is no folder {path.parent}; make it, or name another")
+    first = Path(*path.parts[:2])
+    if not first.exists() and path != first:
+        raise InputError(f"{given}: there is no folder {first}; make it, or name another")
 
 
 REFUSALS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE EMFILE ENFILE".split()}

@@ -266,12 +266,12 @@ def test_storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cli.storage_root(argparse.Namespace(storage="s3://bucket/place")) == "s3://bucket/place"
     deep = argparse.Namespace(storage="new/and/deep")
     assert cli.storage_root(deep) == str(tmp_path.resolve() / "new/and/deep"), "below the working folder"
-    with pytest.raises(InputError, match="^--storage /no/deep/dir: there is no folder /no/deep; make it, or name"):
+    with pytest.raises(InputError, match="^--storage /no/deep/dir: there is no folder /no; make it, or name"):
         cli.storage_root(argparse.Namespace(storage="/no/deep/dir"))
     monkeypatch.setenv("RAYMC_STORAGE", "/no/deep/dir")
-    with pytest.raises(InputError, match="^RAYMC_STORAGE /no/deep/dir: there is no folder /no/deep"):
+    with pytest.raises(InputError, match="^RAYMC_STORAGE /no/deep/dir: there is no folder /no"):
         cli.storage_root(asked)
-    with pytest.raises(InputError, match="^--data /no/deep/dir: there is no folder /no/deep"):
+    with pytest.raises(InputError, match="^--data /no/deep/dir: there is no folder /no"):
         data.run(data.parser().parse_args(["get", "mnist", "--data", "/no/deep/dir"]))
 
 
