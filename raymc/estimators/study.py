@@ -22,6 +22,7 @@ from raymc.estimators.nmce import NMCE
 from raymc.estimators.study_data import _space_file
 from raymc.reporting.search.page import notebook_page, write_report
 from raymc.reporting.search.trials_table import trial_rows
+from raymc.space.space import load_space
 from raymc.storage.mirror import fetched
 from raymc.study.names import find_study, study_names
 from raymc.study.reader import Study as StudyFolder
