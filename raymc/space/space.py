@@ -87,7 +87,7 @@ class Space:
     def config(self, overrides: Params | None = None, params: Params | None = None) -> Config:
         """The configuration of preset, `fixed`, a point `params` of the space and `overrides`; the last wins.
 
-        Raises InputError for an unknown key or a bad value.
+        Without the last two it is what `train` runs. Raises InputError for an unknown key or a bad value.
         """
         workers = {"workers": self.resources.workers}
         layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
@@ -96,10 +96,6 @@ class Space:
     def of_preset(self) -> Config:
         """The configuration of the preset alone."""
         return resolve(self.method, self.dataset, self.preset, self.stage_settings, self.preset_values, own=self.own)
-
-    def default_config(self) -> Config:
-        """What `train` runs: the preset and `fixed`."""
-        return self.config()
 
     def pinned(self, overrides: Params) -> Space:
         """This space with the keys of `overrides` fixed, and no longer searched where they were."""
@@ -202,7 +198,7 @@ def _build(
     space = _with_preset(space)
     space = dataclasses.replace(space, params=resolved(space.params, space.config().flat()))
     _check_keys(space, ranges=own is None or space.sizing is None)
-    check_stages(space.resources, method, space.default_config())
+    check_stages(space.resources, method, space.config())
     return dataclasses.replace(space, first=_first(space, first, known))
 
 
