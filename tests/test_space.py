@@ -295,6 +295,18 @@ def test_what_is_tried_first(tmp_path: Path) -> None:
     assert twice.first == ({"heads.eps_sq": 1.0},), "the same point again says nothing new"
 
 
+def test_a_null_of_the_default_is_the_value_that_it_stands_for(tmp_path: Path) -> None:
+    """So that a trial which is the default is known to be."""
+    digits = load_space("nmce_digits")
+    assert digits.config().flat()["heads.cluster_weight_decay"] is None
+    assert digits.default_point() == digits.first[0]
+    decay = "space: {heads.cluster_weight_decay: {low: 1.0e-5, high: 0.1}}\nfixed: {heads.weight_decay: 0.003}"
+    assert load(tmp_path, decay).first == ({"heads.cluster_weight_decay": 0.003},)
+    rate = "space: {finetune.whole_learning_rate: {low: 1.0e-5, high: 0.1}}\nfixed: {finetune.learning_rate: 0.002}"
+    gcml = load(tmp_path, rate, "method: gcml\ndataset: usps\npreset: published\n")
+    assert gcml.default_point() == {"finetune.whole_learning_rate": 0.002}
+
+
 def test_layers_of_a_configuration(tmp_path: Path) -> None:
     space = load(tmp_path, f"{EPS}\nfixed: {{heads.epochs: 3, heads.temperature: 2}}\nresources: {{workers: 2}}")
     config = space.config({"heads.epochs": 5, "workers": 3}, {"heads.eps_sq": 0.5})

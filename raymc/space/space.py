@@ -93,6 +93,16 @@ class Space:
         layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
         return resolve(self.method, self.dataset, self.preset, self.stage_settings, *layers, own=self.own)
 
+    def default_point(self) -> dict[str, Value]:
+        """The values of the searched keys in the default configuration; in place of null what it stands for."""
+        config = self.config()
+        values = config.flat()
+        for stage, settings in config.stages.items():
+            for name, other in settings.NULL_MEANS.items():
+                if values[f"{stage}.{name}"] is None:
+                    values[f"{stage}.{name}"] = values[f"{stage}.{other}"]
+        return active(self.params, {key: values[key] for key in self.params})
+
     def of_preset(self) -> Config:
         """The configuration of the preset alone."""
         return resolve(self.method, self.dataset, self.preset, self.stage_settings, self.preset_values, own=self.own)
@@ -244,8 +254,7 @@ def _check_keys(space: Space, ranges: bool) -> None:
 
 def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
     if points is None:
-        values = space.config().flat()
-        default = active(space.params, {key: values[key] for key in space.params})
+        default = space.default_point()
         inside = all(space.params[key].contains(value) for key, value in default.items())
         return (default,) if default and inside else ()
     checked = []
