@@ -8,9 +8,10 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 LONGEST = 200
 """Bytes of a name that still has one beside it for what is half written: file systems take 255."""
@@ -29,6 +30,15 @@ def folder_name(text: str, longest: int = 60) -> str:
 def write_json(path: Path, content: object) -> None:
     """Write strict JSON (no NaN)."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def json_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of lines; what is none is passed over, such as the last line of a killed process."""
+    for line in lines:
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row
 
 
 def write_text(path: Path, text: str) -> None:

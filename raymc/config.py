@@ -40,10 +40,12 @@ class StageConfig:
     Attributes:
         KEYED_IF_CHANGED: fields that came into the keys later, with their defaults of before: in a key only where they
             differ from these, so that results stored before are found.
+        NULL_MEANS: fields whose null stands for the value of another field.
         SETTABLE: whether its fields are keys that a user may set; a stage that trains nothing has none.
     """
 
     KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {"adam_beta2": 0.99, "augmentations": 2}
+    NULL_MEANS: ClassVar[Mapping[str, str]] = {}
     SETTABLE: ClassVar[bool] = True
 
     epochs: Whole = Field(

@@ -436,7 +436,7 @@ def test_keys_are_searched_fixed_and_overridden(tmp_path: Path) -> None:
     )
     space = load_space(path)
     assert space.first == ({"augment.strength": 1.0, "heads.eps_sq": 0.2},) and not remarks(space)
-    assert seeds_from(space, space.default_config()) == "pretrain"
+    assert seeds_from(space, space.config()) == "pretrain"
     config = space.config(params={"augment.strength": 0.5})
     assert config.augment.strength == 0.5 and config.flat()["augment.strength"] == 0.5
     assert config.stages["pretrain"].augmentations == 3

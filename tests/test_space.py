@@ -73,7 +73,7 @@ def test_a_shipped_space(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for point in space.corners().values():
         flat = space.config(params=point).flat(space.stage_settings)
         assert {key: flat[key] for key in point} == point
-    default = space.default_config().flat(space.stage_settings)
+    default = space.config().flat(space.stage_settings)
     set_values = {key: default[key] for key in space.params if default[key] is not None}
     assert space.first[0] | set_values == space.first[0], "the preset's values come first"
     content = yaml.safe_load((SPACES / f"{name}.yaml").read_text())
@@ -97,7 +97,7 @@ def test_two_lines_are_enough(tmp_path: Path) -> None:
     space = load(tmp_path, "")
     assert (space.name, space.preset, space.params, space.first) == ("mine", "paper", {}, ())
     assert space.objective.metric == "acc" and space.objective.uses_labels is True
-    assert space.default_config() == space.config()
+    assert space.config() == space.config()
     assert list(space.corners()) == ["preset"]
 
 
@@ -295,12 +295,24 @@ def test_what_is_tried_first(tmp_path: Path) -> None:
     assert twice.first == ({"heads.eps_sq": 1.0},), "the same point again says nothing new"
 
 
+def test_a_null_of_the_default_is_the_value_that_it_stands_for(tmp_path: Path) -> None:
+    """So that a trial which is the default is known to be."""
+    digits = load_space("nmce_digits")
+    assert digits.config().flat()["heads.cluster_weight_decay"] is None
+    assert digits.default_point() == digits.first[0]
+    decay = "space: {heads.cluster_weight_decay: {low: 1.0e-5, high: 0.1}}\nfixed: {heads.weight_decay: 0.003}"
+    assert load(tmp_path, decay).first == ({"heads.cluster_weight_decay": 0.003},)
+    rate = "space: {finetune.whole_learning_rate: {low: 1.0e-5, high: 0.1}}\nfixed: {finetune.learning_rate: 0.002}"
+    gcml = load(tmp_path, rate, "method: gcml\ndataset: usps\npreset: published\n")
+    assert gcml.default_point() == {"finetune.whole_learning_rate": 0.002}
+
+
 def test_layers_of_a_configuration(tmp_path: Path) -> None:
     space = load(tmp_path, f"{EPS}\nfixed: {{heads.epochs: 3, heads.temperature: 2}}\nresources: {{workers: 2}}")
     config = space.config({"heads.epochs": 5, "workers": 3}, {"heads.eps_sq": 0.5})
     heads = config.stages["heads"]
     assert (heads.epochs, heads.temperature, heads.eps_sq, config.workers) == (5, 2.0, 0.5, 3)
-    assert space.default_config().workers == 2
+    assert space.config().workers == 2
     with pytest.raises(InputError, match=r"unknown key heads\.eps of nmce; did you mean heads\.eps_sq"):
         space.config({"heads.eps": 1})
 
@@ -312,7 +324,7 @@ def test_a_key_given_on_the_command_line_is_no_longer_searched(tmp_path: Path) -
     assert list(space.params) == ["heads.temperature"]
     assert space.first == ({"heads.temperature": 1.0},)
     assert space.fixed["heads.eps_sq"] == 7.0
-    assert space.default_config().stages["heads"].epochs == 3
+    assert space.config().stages["heads"].epochs == 3
     assert space.pinned({"heads.temperature": 1.0}).first == ()
     with pytest.raises(InputError, match="did you mean"):
         space.pinned({"heads.epoch": 3})
@@ -352,7 +364,7 @@ def test_where_seeds_begin_to_differ(keys: list[str], fixed: str, stage: str, tm
     searched += "".join(f"\n  {key}: {{low: 2, high: 10000}}" for key in keys if "." not in key)
     text = (f"space:{searched}\n" if keys else "") + (f"fixed: {{seeds_from: {fixed}}}" if fixed else "")
     space = load(tmp_path, text)
-    assert seeds_from(space, space.default_config()) == stage
+    assert seeds_from(space, space.config()) == stage
     late = fixed == "finetune"
     assert len(remarks(space)) == late and all("one seed only" in remark for remark in remarks(space))
 
@@ -443,7 +455,7 @@ def test_gcml_s_preset_has_a_new_name_and_the_old_one_means_it(
     found = [load(tmp_path, "", f"method: gcml\ndataset: digits\n{line}") for line in ("", "preset: tuned")]
     assert not capsys.readouterr().err
     found += [load(tmp_path, "", "method: gcml\ndataset: digits\npreset: paper") for _ in range(2)]
-    assert {space.preset for space in found} == {"tuned"} and len({str(space.default_config()) for space in found}) == 1
+    assert {space.preset for space in found} == {"tuned"} and len({str(space.config()) for space in found}) == 1
     told = capsys.readouterr().err
     assert told == "gcml: the preset paper is called tuned now; the old name goes with the next version\n"
     assert load(tmp_path, "", "method: nmce\ndataset: digits\npreset: paper").preset == "paper"

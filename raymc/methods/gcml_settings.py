@@ -37,6 +37,8 @@ class Pretrain(Autoencoder):
 class Finetune(Autoencoder):
     """Settings of eq. 9 and eq. 10."""
 
+    NULL_MEANS: ClassVar[Mapping[str, str]] = {"whole_learning_rate": "learning_rate"}
+
     alpha: float = Field(default=0.1, ge=0, description="weight of the clustering loss (GCML), which decays to 0")
     beta: float = Field(default=1.0, ge=0, description="weight of the isometry loss (GCML), which rises to this")
     kappa: float = Field(default=3.0, gt=0, description="distances between the centres, over those in the input (GCML)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -37,6 +38,8 @@ class CodingRate(StageConfig):
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClusterHead(CodingRate):
     """A cluster head with an optimiser of its own, beside modules that may be frozen."""
+
+    NULL_MEANS: ClassVar[Mapping[str, str]] = {"cluster_weight_decay": "weight_decay"}
 
     cluster_learning_rate: float = Field(default=0.5, gt=0, description="of the cluster head's own SGD, constant")
     cluster_weight_decay: float | None = Field(

@@ -36,7 +36,7 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
 
 def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
     """What is allowed but probably not meant, one line each."""
-    config = space.default_config()
+    config = space.config()
     stages = methods[space.method].stages(config)
     trained = {stage.name: config.stages[stage.name] for stage in stages if config.stages[stage.name].epochs}
     read = {f"{name}.{key}" for name, one in trained.items() for key in vars(one).keys() - one.unread()}

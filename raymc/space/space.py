@@ -87,19 +87,25 @@ class Space:
     def config(self, overrides: Params | None = None, params: Params | None = None) -> Config:
         """The configuration of preset, `fixed`, a point `params` of the space and `overrides`; the last wins.
 
-        Raises InputError for an unknown key or a bad value.
+        Without the last two it is what `train` runs. Raises InputError for an unknown key or a bad value.
         """
         workers = {"workers": self.resources.workers}
         layers = (self.preset_values, workers, self.fixed, params or {}, overrides or {})
         return resolve(self.method, self.dataset, self.preset, self.stage_settings, *layers, own=self.own)
 
+    def default_point(self) -> dict[str, Value]:
+        """The values of the searched keys in the default configuration; in place of null what it stands for."""
+        config = self.config()
+        values = config.flat()
+        for stage, settings in config.stages.items():
+            for name, other in settings.NULL_MEANS.items():
+                if values[f"{stage}.{name}"] is None:
+                    values[f"{stage}.{name}"] = values[f"{stage}.{other}"]
+        return active(self.params, {key: values[key] for key in self.params})
+
     def of_preset(self) -> Config:
         """The configuration of the preset alone."""
         return resolve(self.method, self.dataset, self.preset, self.stage_settings, self.preset_values, own=self.own)
-
-    def default_config(self) -> Config:
-        """What `train` runs: the preset and `fixed`."""
-        return self.config()
 
     def pinned(self, overrides: Params) -> Space:
         """This space with the keys of `overrides` fixed, and no longer searched where they were."""
@@ -202,7 +208,7 @@ def _build(
     space = _with_preset(space)
     space = dataclasses.replace(space, params=resolved(space.params, space.config().flat()))
     _check_keys(space, ranges=own is None or space.sizing is None)
-    check_stages(space.resources, method, space.default_config())
+    check_stages(space.resources, method, space.config())
     return dataclasses.replace(space, first=_first(space, first, known))
 
 
@@ -248,8 +254,7 @@ def _check_keys(space: Space, ranges: bool) -> None:
 
 def _first(space: Space, points: list[dict[str, Any]] | None, known: Mapping[str, Key]) -> tuple[Params, ...]:
     if points is None:
-        values = space.config().flat()
-        default = active(space.params, {key: values[key] for key in space.params})
+        default = space.default_point()
         inside = all(space.params[key].contains(value) for key, value in default.items())
         return (default,) if default and inside else ()
     checked = []

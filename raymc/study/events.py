@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from raymc.atomic import json_rows
 from raymc.errors import InputError, StorageError
 
 EVENTS = "events.jsonl"
@@ -112,18 +113,9 @@ def read_events(path: Path) -> list[Event]:
 def read_lines(path: Path) -> list[Event]:
     """The JSON objects of a file's lines; what is torn, or no object, is passed over."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        return list(json_rows(path.read_bytes().split(b"\n")))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = []
-    for line in filter(None, lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-    return found
 
 
 def is_event(row: Event) -> bool:

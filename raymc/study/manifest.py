@@ -17,7 +17,6 @@ from raymc.methods import METHODS
 from raymc.metrics.names import LABEL_METRICS
 from raymc.program import own_command
 from raymc.space import pruner, sampler
-from raymc.space.conditions import active
 from raymc.space.names import word_of
 from raymc.space.objective import several_seeds
 from raymc.space.seeds import seeds_from
@@ -181,7 +180,7 @@ def make_manifest(
         "overrides": dict(overrides),
         "fixed": {key: value for key, value in flat.items() if key not in space.params and key != "seed"},
         "searched": {key: parameter.as_dict() for key, parameter in space.params.items()},
-        "default": active(space.params, {key: flat[key] for key in space.params}),
+        "default": space.default_point(),
         "first": [dict(point) for point in space.first],
         "seed": seed,
         "seeds": list(budget.seeds),

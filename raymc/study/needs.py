@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fsspec import AbstractFileSystem
 
+from raymc.atomic import json_rows
 from raymc.storage.cleaning import Needs
 from raymc.storage.mirror import AT_ONCE
 from raymc.storage.objects import filesystem, folders, is_local, listing_of_runs, patiently
@@ -132,14 +133,8 @@ def _seed(fs: AbstractFileSystem, storage: str, folder: str, names: set[str]) ->
 
 
 def _events(content: bytes) -> Iterator[Row]:
-    for line in content.split(b"\n"):
-        if b'"event":"stage' in line:  # also stage_begin; epochs are many and say nothing of keys
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+    # Also stage_begin; epochs are many and say nothing of keys.
+    return json_rows(line for line in content.split(b"\n") if b'"event":"stage' in line)
 
 
 def _read(fs: AbstractFileSystem, storage: str, path: str) -> Row:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raymc.atomic import replaced, write_text
+from raymc.atomic import json_rows, replaced, write_text
 
 GALLERY_COMPONENTS = 6
 GALLERY_IMAGES = 8
@@ -120,18 +120,10 @@ def _reduced(images: Tensor) -> Tensor:
 def read_curve(folder: Path) -> list[dict[str, Any]]:
     """The epoch events of one training. A torn line, the last one of a killed process, is dropped."""
     try:
-        text = (folder / "curve.jsonl").read_text(encoding="utf-8", errors="replace")
+        lines = (folder / "curve.jsonl").read_bytes().split(b"\n")
     except OSError:
         return []
-    events = []
-    for line in text.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "stage" in event and isinstance(event.get("epoch"), int):
-            events.append(event)
-    return events
+    return [event for event in json_rows(lines) if "stage" in event and isinstance(event.get("epoch"), int)]
 
 
 def read_labels(folder: Path) -> Arrays:
