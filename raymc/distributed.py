@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -19,12 +18,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from raymc.pulse import Pulse
+
 T = TypeVar("T")
 
 BUCKET_BYTES = 16 * 2**20
-
-LONGEST_WORK = timedelta(hours=12)
-"""How long the others wait while one worker is at work alone: it evaluates, or another process has its features."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +31,34 @@ class Workers:
 
     Attributes:
         group: of all of them; a collective of it that takes long has met a worker that hangs.
-        patient: the same workers, who wait `LONGEST_WORK` for one that is at work alone; None: in `group` as well.
+        pulse: by which they wait for one that is at work alone, as long as it is; None: they wait in `group`.
     """
 
     rank: int = 0
     size: int = 1
     group: ProcessGroup | None = None
-    patient: ProcessGroup | None = None
+    pulse: Pulse | None = None
 
     def broadcast(self, obj: T) -> T:
         """Worker 0's object on every worker, which it may have been at work on for hours; see `broadcast_object`."""
-        return broadcast_object(obj, self.patient or self.group)
+        if self.pulse is not None:
+            self.pulse.meet()
+        return broadcast_object(obj, self.group)
 
     def meet(self) -> None:
-        """Wait until every worker is here, for hours if one has more to do."""
-        barrier(self.patient or self.group)
+        """Wait until every worker is here, for hours if one has more to do. Raises RuntimeError for one that hangs."""
+        if self.pulse is None:
+            barrier(self.group)
+        else:
+            self.pulse.meet()
 
 
 def all_workers(rank: int, size: int) -> Workers:
     """The workers of this process's default group, of which it is number `rank`; all have to ask at the same time."""
     if size == 1:
         return Workers(rank, size)
-    patient = cast(ProcessGroup, dist.new_group(timeout=LONGEST_WORK))
-    return Workers(rank, size, dist.group.WORLD, patient)
+    store = dist.distributed_c10d._get_default_store().clone()  # of its own, for two threads
+    return Workers(rank, size, dist.group.WORLD, Pulse(store, rank, size))
 
 
 def world(group: ProcessGroup | None) -> tuple[int, int]:

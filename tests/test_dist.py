@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -178,3 +180,11 @@ def test_one_process_needs_no_group() -> None:
 
 def test_objects_reach_every_worker() -> None:
     assert on_workers(work.agreed, [1, 2, 3]) == [("said by 1", rank, 3) for rank in range(3)]
+
+
+@pytest.mark.parametrize(("how", "found"), [("computes", "there"), ("asks", "there"), ("blocked", "worker 0 hangs: ")])
+def test_a_worker_that_is_blocked_is_found_and_one_that_computes_for_long_is_waited_for(
+    how: str, found: str, tmp_path: Path
+) -> None:
+    told = on_workers(work.waiting, [how] * 3, store=str(tmp_path / "store"))
+    assert told[0] == "there" and all(one.startswith(found) for one in told[1:]), told

@@ -13,19 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "raymc"
 
 FLOORS = (
-    (
-        "atomic",
-        "bare_keys",
-        "config",
-        "errors",
-        "former_keys",
-        "masking",
-        "program",
-        "provenance",
-        "rng",
-        "validation",
-        "values",
-    ),
+    tuple("atomic bare_keys config errors former_keys masking program provenance pulse rng validation values".split()),
     ("distributed",),
     ("ops",),
     ("clusterers",),

@@ -251,33 +251,46 @@ def test_what_a_machine_lacks_is_said_before_a_training_and_after_one_that_went_
 
 
 class Troubled(Requirements):
-    """Patches its process: a held stage is waited for 1 s, a worker hangs once after its stage, evaluation is slow."""
+    """Patches its process: a held stage is waited for 1 s, a worker hangs once after its stage, then the first one once
+    in its evaluation, which takes long.
+    """
 
     def check(self, gpu: bool) -> None:
         import torch.distributed as dist
 
+        from raymc import pulse
         from raymc.training import evaluate, obtain, run
 
-        trained, evaluated, flag = run.obtain, evaluate.final_metrics, Path(self.storage) / "hung"
+        trained, evaluated = run.obtain, evaluate.final_metrics
+
+        def once(name: str) -> bool:
+            flag = Path(self.storage) / name
+            there = flag.exists()
+            flag.touch()
+            return not there
 
         def hangs_once(*args: Any, **settings: Any) -> Any:
             found = trained(*args, **settings)
-            if dist.get_rank() == 1 and not flag.exists():
-                flag.touch()
+            if dist.get_rank() == 1 and once("hung"):
                 time.sleep(3600)
             return found
 
         def slow(*args: Any, **settings: Any) -> Any:
-            time.sleep(1.5 * HANGS)
+            if once("hung alone"):
+                time.sleep(3600)
+            end = time.monotonic() + 1.5 * HANGS
+            while time.monotonic() < end:  # at work
+                pass
             return evaluated(*args, **settings)
 
         obtain.HELD_SECONDS, run.obtain, evaluate.final_metrics = 1.0, hangs_once, slow
+        pulse.BEAT, pulse.SILENT = timedelta(seconds=1), timedelta(seconds=HANGS)
 
 
 def test_workers_that_hang_are_replaced_and_those_that_wait_are_not(
     cluster: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stage of two workers is in another process's hands; then one hangs; then one evaluates alone, for long."""
+    """A stage of two workers is in another process's hands; one hangs; the first hangs alone; it evaluates for long."""
     monkeypatch.setattr("raymc.execution.worker.COLLECTIVE_TIMEOUT", timedelta(seconds=HANGS))
     monkeypatch.setenv("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", str(HANGS))
     cluster.fill(2)
@@ -297,6 +310,6 @@ def test_workers_that_hang_are_replaced_and_those_that_wait_are_not(
         lease.__exit__()
         result = running.result(PATIENCE)
     held = [row for row in told if row["event"] == "held"]
-    assert held and held[0]["idle"] > 0 and (Path(job.storage) / "hung").exists()
+    assert held and held[0]["idle"] > 0 and (Path(job.storage) / "hung alone").exists()
     assert result["metrics"]["acc"] == pytest.approx(expected["metrics"]["acc"])
     assert node_kills.apart(node_kills.curve(job.out), node_kills.curve(alone.out)) < 1e-9

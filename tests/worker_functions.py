@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
+from torch.distributed import FileStore, ProcessGroup
 from torch.nn import functional
 
-from raymc import ops
+from raymc import ops, pulse
 from raymc.datasets.base import Split, stored
 from raymc.distributed import (
     GradientAverage,
@@ -219,6 +222,25 @@ def agreed(group: ProcessGroup, n: int) -> tuple[str, int, int]:
     """Worker 0's word, and this worker's place."""
     barrier(group)
     return broadcast_object(f"said by {n}", group), *world(group)
+
+
+def waiting(group: ProcessGroup, how: str, store: str) -> str:
+    """Worker 0 is at work alone for longer than one may be silent: it computes, asks, or is blocked."""
+    rank, size = world(group)
+    pulse.BEAT, pulse.SILENT = timedelta(seconds=0.05), timedelta(seconds=1.5)
+    own = pulse.Pulse(FileStore(f"{store}-{how}", size), rank, size)
+    own.meet()
+    begun = time.monotonic()
+    while rank == 0 and time.monotonic() - begun < 4.0:
+        if how == "blocked":
+            threading.Event().wait(4.0)
+        elif how == "asks":
+            time.sleep(0.05)
+    try:
+        own.meet()
+    except RuntimeError as error:
+        return str(error)
+    return "there"
 
 
 def gcml_losses(group: ProcessGroup | None, rows: np.ndarray, alternating: bool) -> dict[str, Result]:

@@ -24,7 +24,7 @@ from raymc.storage.shared_folder import require_folder
 from raymc.training.checkpoints import find
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=20)
-"""After that a worker that hangs is replaced; what one worker does alone may take longer, see `Workers.patient`."""
+"""After that a worker that hangs is replaced; what one worker does alone may take longer, see `Workers.pulse`."""
 
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What no lost machine raises."""
