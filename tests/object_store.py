@@ -11,10 +11,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.server_process import ServerProcess, free_port
 
-KEY, SECRET = "raymc", "a-secret-of-the-test"
+if TYPE_CHECKING:
+    from pyarrow.fs import S3FileSystem
+
+KEY, OWNER, SECRET = "raymc", "owner", "a-secret-of-the-test"
 BUCKET = "raymc-test"
 
 
@@ -30,11 +34,15 @@ class ObjectStore:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         self._ports = [free_port() for _ in range(7)]
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        identity = {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": actions}
+        actions = ["Read", "Write", "List", "Tagging"]  # whoever is Admin makes a bucket anew by writing into it
+        rights = {KEY: actions, OWNER: [*actions, "Admin"]}
+        identities = [
+            {"name": name, "credentials": [{"accessKey": name, "secretKey": SECRET}], "actions": may}
+            for name, may in rights.items()
+        ]
         folder.mkdir(parents=True, exist_ok=True)
         self._process = ServerProcess(folder / "log")
-        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        (folder / "s3.json").write_text(json.dumps({"identities": identities}))
         self.start()
         self._make_bucket()
 
@@ -85,19 +93,26 @@ class ObjectStore:
             return False
         return True
 
-    def _make_bucket(self) -> None:
+    def remove_bucket(self) -> None:
+        """Delete the bucket with all that is in it."""
+        self._as_owner().delete_dir(BUCKET)
+
+    def _as_owner(self) -> S3FileSystem:
         from pyarrow.fs import S3FileSystem
 
-        fs = S3FileSystem(
-            access_key=KEY,
+        return S3FileSystem(
+            access_key=OWNER,
             secret_key=SECRET,
             endpoint_override=f"http://127.0.0.1:{self.port}",
             region="us-east-1",
             allow_bucket_creation=True,
+            allow_bucket_deletion=True,
         )
+
+    def _make_bucket(self) -> None:
         for attempt in range(20):
             try:
-                fs.create_dir(BUCKET)
+                self._as_owner().create_dir(BUCKET)
                 return
             except OSError:  # it answers before all of it is up
                 if attempt == 19:

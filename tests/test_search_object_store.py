@@ -152,6 +152,25 @@ def test_a_study_in_an_object_store_goes_on_on_another_machine_while_the_store_i
     assert again.returncode == 2 and "study one exists" in again.stderr
 
 
+def test_a_bucket_that_is_deleted_while_a_search_runs_ends_it_with_a_line(tmp_path: Path) -> None:
+    if program() is None:
+        pytest.skip("SeaweedFS (weed) is not installed: make servers")
+    with object_store(tmp_path / "s3") as server:
+        machine = Machine(tmp_path / "one", f"s3://{BUCKET}/study", server.env)
+        process = machine.start()
+        wait_for(lambda: "trial 0 finished" in machine.log() or process.poll() is not None, PATIENCE, "a trial")
+        server.remove_bucket()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1, machine.log()
+        told = machine.log()
+        assert "Traceback" not in told and "its bucket is not there; if it was deleted" in told.splitlines()[-1]
+        more = subprocess.run(
+            [sys.executable, "-m", "raymc.tune", "tiny.yaml", "--resume", "--name=one", "--storage", machine.storage],
+            cwd=machine.folder, env=machine.env, text=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert more.returncode in (1, 2) and more.stderr.count("\n") == 1, more.stderr
+
+
 @pytest.fixture
 def mlflow(tmp_path: Path, server: Postgres) -> Iterator[Server]:
     """MLflow's server on the same PostgreSQL, in a database of its own."""

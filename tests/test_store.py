@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fsspec import AbstractFileSystem
+from fsspec.implementations.arrow import ArrowFSWrapper
+from pyarrow import fs as pa_fs
 
-from raymc.errors import InputError
+from raymc.errors import InputError, StorageLostError
 from raymc.storage import lease as lease_module
-from raymc.storage import stage_store
+from raymc.storage import objects, stage_store
 from raymc.storage.objects import write
 from raymc.storage.stage_store import Store
 
@@ -127,3 +130,20 @@ def test_what_is_published_while_it_is_swept_away_comes_back(root: str, monkeypa
     monkeypatch.setattr(sweeper, "_published", lambda *words: next(seen, store._published(*words)))
     _take_over(sweeper)
     assert next(seen, "asked") == "asked" and store.load(KEY) is not None
+
+
+def test_a_store_that_refuses_without_its_bucket_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyarrow says of a bucket that is gone what it says of a store that is away: an OSError."""
+    inner, tries = pa_fs._MockFileSystem(), list[int]()
+
+    def refused() -> None:
+        tries.append(1)
+        raise OSError("AWS Error ACCESS_DENIED during CreateMultipartUpload operation")
+
+    fs = ArrowFSWrapper(inner, skip_instance_cache=True)
+    monkeypatch.setattr(objects, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: inner.delete_dir("b")))
+    inner.create_dir("b")  # it is waited for while it has its bucket, here for one pause
+    for storage in ("s3://b/study", "b/study/stages"):
+        with pytest.raises(StorageLostError, match=f"^{storage}: its bucket is not there"):
+            objects.patiently(refused, fs, storage)
+    assert len(tries) == 3

@@ -14,6 +14,7 @@ from raymc.config import parse_overrides
 from raymc.errors import InputError, Interrupted, RaymcError
 from raymc.execution.address import check_address
 from raymc.program import same_command
+from raymc.study.counts import check_numbers
 from raymc.validation import Key
 
 SEEDS = 3
@@ -43,14 +44,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     clusters = number_of_clusters(args.clusters)
     if (path := Path(args.source).expanduser()).suffix and not path.exists():
         raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
+    check_numbers({}, seeds=args.seeds, seed=args.seed, concurrent=args.concurrent)
     machines = check_address(args.address)
     from raymc.reporting.cluster.page import make_folder, write_clustering
     from raymc.reporting.cluster.text import terminal_text
     from raymc.stability.cluster import cluster
     from raymc.stability.side_by_side import DEFAULT_METHODS, Source, check_names
-    from raymc.study.request import check_numbers
 
-    check_numbers({}, seeds=args.seeds, seed=args.seed, concurrent=args.concurrent)
     keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id", "text")}
     source = Source.of(args.source, **keys)
     methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods is not None else DEFAULT_METHODS

@@ -15,6 +15,7 @@ from raymc.config import Value, parse_overrides
 from raymc.errors import InputError, Interrupted, TrainingError
 from raymc.execution.address import check_address
 from raymc.program import same_command
+from raymc.study.counts import check_numbers
 from raymc.study.names import check_target, shadowed_space
 from raymc.study.records import Row
 
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> Row:
     if not args.table and args.only:
         raise InputError("--only picks cells of a table: name it by --table")
     overrides, storage = parse_overrides(words if args.table else args.overrides), storage_root(args)
+    check_numbers(overrides, seeds=args.seeds, seed=args.seed, concurrent=args.concurrent)
     if not args.table:
         check_target(args.target, storage)  # what is wrong with it is said before torch is imported
         for other in args.vs:

@@ -16,6 +16,7 @@ from raymc.execution.room import check_room
 from raymc.space.names import checked_space
 from raymc.space.pruner import PRUNERS
 from raymc.space.sampler import SAMPLERS
+from raymc.study.counts import check_numbers
 from raymc.study.names import find_study, newest_study, study_names
 
 AUTO = "--resume=auto"
@@ -50,6 +51,8 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Search, print the outcome, and return what `--json` prints."""
     overrides, storage = parse_overrides(args.overrides), storage_root(args)
+    counts = {"trials": args.trials, "seeds": args.seeds, "concurrent": args.concurrent}
+    check_numbers(overrides, **counts, seed=args.seed)
     if not args.resume:
         checked_space(args.space)
     resume = args.resume is True or (args.resume == "auto" and _begun(args.name, storage))

@@ -104,11 +104,19 @@ def driving(storage: str, folder: Path) -> Iterator[Mirror | None]:
         mirror.is_lost = lambda: not lease.is_ours()
         try:
             yield mirror
-        finally:
-            try:
-                mirror.push()
-            except (InputError, StorageLostError) as error:
-                print(masked(f"raymc: {error}; what the driver decided last is not there"), file=sys.stderr)
+        except StorageLostError:  # there is no place for what was decided
+            raise
+        except BaseException:
+            _push_last(mirror)
+            raise
+        _push_last(mirror)
+
+
+def _push_last(mirror: Mirror) -> None:
+    try:
+        mirror.push()
+    except (InputError, StorageLostError) as error:
+        print(masked(f"raymc: {error}; what the driver decided last is not there"), file=sys.stderr)
 
 
 def _clear(folder: Path) -> None:

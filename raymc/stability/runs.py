@@ -31,8 +31,9 @@ from raymc.storage.objects import filesystem, folders, home, is_uri, patiently
 from raymc.study import files
 from raymc.study.baseline import FILE as BASELINE
 from raymc.study.baseline import clusters_found, keep_baseline
+from raymc.study.counts import check_numbers
 from raymc.study.records import Row
-from raymc.study.request import check_numbers, check_storage, report_folder
+from raymc.study.request import check_storage, report_folder
 from raymc.tracking import uri
 
 SAME = ("arms", "space", "method", "dataset", "params", "seeds", "seeds_from", "varies", "smoke", "overrides")

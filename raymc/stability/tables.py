@@ -25,9 +25,9 @@ from raymc.stability.queue import run_groups
 from raymc.stability.request import StabilityRequest, seeds_to_run
 from raymc.stability.seed_group import SeedGroup, Skipped, make_folder
 from raymc.study import files
+from raymc.study.counts import check_numbers
 from raymc.study.manifest import check_data, load_data
 from raymc.study.records import Row
-from raymc.study.request import check_numbers
 from raymc.tracking import uri
 
 

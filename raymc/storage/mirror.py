@@ -19,7 +19,7 @@ from pathlib import Path
 
 from raymc.atomic import replaced
 from raymc.errors import StorageError, StorageLostError
-from raymc.storage.objects import filesystem, home, is_uri, listing, mark, patiently
+from raymc.storage.objects import bucket_lost, filesystem, home, is_uri, listing, mark, patiently
 
 LAST = ("result.json", "record.json", "study.json")
 OWN = ("driver.lock", "driver.lease", "sent", "ray")
@@ -159,7 +159,7 @@ class Mirror:
         try:
             self._fs.pipe_file(f"{self._root}/{name}", content)
         except FileNotFoundError as error:  # an object needs no folder
-            raise StorageLostError(f"{self.uri}: its bucket is no longer there, and with it what was stored") from error
+            raise bucket_lost(self.uri) from error
         self._given[name] = time.monotonic()
         self._there[name] = mark(self._fs, f"{self._root}/{name}")
         if stamp:

@@ -20,7 +20,7 @@ import platformdirs
 from fsspec import AbstractFileSystem
 
 from raymc.atomic import write_bytes
-from raymc.errors import InputError, StorageError
+from raymc.errors import InputError, StorageError, StorageLostError
 
 BY_ARROW = ("s3", "gs")
 PATIENCE_SECONDS = 120.0
@@ -57,7 +57,8 @@ def is_local(fs: AbstractFileSystem) -> bool:
 def patiently(do: Callable[[], T], fs: AbstractFileSystem, storage: str, seconds: float | None = None) -> T:
     """`do()`, called again while the object store at `storage` does not answer; a folder is not waited for.
 
-    Raises StorageError, naming it, after `seconds` (None: PATIENCE_SECONDS); FileNotFoundError at once.
+    Raises StorageError, naming it, after `seconds` (None: PATIENCE_SECONDS); at once StorageLostError where its bucket
+    is not there, and FileNotFoundError.
     """
     patience = PATIENCE_SECONDS if seconds is None else seconds
     began, pause = time.monotonic(), 0.5
@@ -67,10 +68,27 @@ def patiently(do: Callable[[], T], fs: AbstractFileSystem, storage: str, seconds
         except OSError as error:
             if is_local(fs) or isinstance(error, FileNotFoundError):
                 raise
+            if _lacks_bucket(fs, storage):
+                raise bucket_lost(storage) from error
             if time.monotonic() - began > patience:
                 raise StorageError(f"storage {storage} does not answer: {reason(error)}") from error
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
+
+
+def bucket_lost(storage: str) -> StorageLostError:
+    """What is said of a storage without its bucket."""
+    return StorageLostError(f"{storage}: its bucket is not there; if it was deleted, what was stored in it is lost")
+
+
+def _lacks_bucket(fs: AbstractFileSystem, storage: str) -> bool:
+    """Whether the object store answers, and says that it has no such bucket; what fails in it may say anything."""
+    from pyarrow.fs import FileType
+
+    bucket = storage.rpartition("://")[2].partition("/")[0]
+    with contextlib.suppress(OSError):
+        return hasattr(fs, "fs") and bool(fs.fs.get_file_info(bucket).type == FileType.NotFound)
+    return False
 
 
 def reason(error: OSError) -> str:

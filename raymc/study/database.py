@@ -16,7 +16,6 @@ from typing import ParamSpec, TypeVar
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from raymc.errors import InputError, StorageError
 from raymc.masking import DATABASES, masked
@@ -56,6 +55,8 @@ def open_journal(path: Path) -> JournalStorage:
 
 def connect(url: str) -> RDBStorage:
     """Optuna's storage at `url`, with its tables. Raises InputError where there is no driver or no answer."""
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # A connection that a restart of the server has cut is replaced before it is used.
     engine = {"connect_args": {"timeout": WAIT_SECONDS}} if _is_file(url) else {"pool_pre_ping": True}
@@ -79,7 +80,7 @@ def create(storage: BaseStorage, name: str, mode: str, metrics: Sequence[str]) -
         raise InputError(
             f"the database holds a study {name} already, of another storage: give another --name"
         ) from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except _refusals() as error:
         raise StorageError(f"the study's database: {_line(error)}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -94,7 +95,7 @@ def load(storage: BaseStorage, name: str) -> optuna.Study:
     except KeyError as error:
         place = masked(str(storage.url)) if isinstance(storage, RDBStorage) else "its journal"
         raise InputError(f"{place} holds no study {name}") from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except _refusals() as error:
         raise StorageError(f"the study's database: {_line(error)}") from error
 
 
@@ -122,7 +123,7 @@ def patient(method: Callable[P, R]) -> Callable[P, R]:
         while True:
             try:
                 return method(*args, **kwargs)
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            except _refusals() as error:
                 if not _may_return(error) or time.monotonic() - began > PATIENCE_SECONDS:
                     raise StorageError(f"the study's database: {_line(error)}") from error
                 if not warned:
@@ -135,6 +136,8 @@ def patient(method: Callable[P, R]) -> Callable[P, R]:
 
 def _may_return(error: BaseException) -> bool:
     """Whether a server was away; a full disk or a file that cannot be written stays so."""
+    from sqlalchemy.exc import DBAPIError
+
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
         cause = cause.__cause__ or cause.__context__
@@ -145,8 +148,17 @@ def _is_file(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """What a database's refusal is; SQLAlchemy is imported for those alone who open one."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError, optuna.exceptions.StorageInternalError
+
+
 def _line(error: BaseException) -> str:
     """The innermost error in one line, without the statement that met it."""
+    from sqlalchemy.exc import DBAPIError
+
     while error.__cause__ is not None and not isinstance(error, DBAPIError):
         error = error.__cause__
     found = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

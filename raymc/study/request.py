@@ -26,6 +26,7 @@ from raymc.storage.objects import is_uri
 from raymc.storage.shared_folder import is_network
 from raymc.storage.stage_store import Store
 from raymc.study import folder as study
+from raymc.study.counts import check_numbers
 from raymc.study.database import check_url
 from raymc.study.distributions import compile_space
 from raymc.study.earlier import earlier_trials, taken_words
@@ -84,16 +85,6 @@ def resume_line(request: Request, name: str) -> str:
     for option, value in asked.items():
         words += [option, str(value)] if value is not None else []
     return from_here(command_line("tune", words), [name for name in HEEDED if name not in SAID])
-
-
-def check_numbers(overrides: Mapping[str, Value], **given: int | None) -> None:
-    """Raises InputError for a count below one, a negative `seed`, and a seed among the keys."""
-    for option, value in given.items():
-        least = 0 if option == "seed" else 1
-        if value is not None and value < least:
-            raise InputError(f"--{option} {value}: at least {least} is needed")
-    if "seed" in overrides:
-        raise InputError("seed: there are several; the first one is --seed")
 
 
 def _check(request: Request) -> None:
