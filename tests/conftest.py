@@ -141,11 +141,15 @@ Command = Callable[..., dict[str, Any]]
 def command(ray_here: None, capsys: pytest.CaptureFixture[str]) -> Command:
     """`command("tune", *words)` runs that command here, on the shared Ray: the JSON that it ends with.
 
-    Beside its keys are `told`, what went to standard error, and `shown`, to standard output.
+    Beside its keys are `told`, what went to standard error, and `shown`, to standard output. It trains one after the
+    other, since each process more has to import torch.
     """
 
     def run(name: str, *words: str) -> dict[str, Any]:
         from raymc.cli import execute
+
+        if name in ("tune", "stability", "cluster") and "--concurrent" not in words:
+            words = (*words, "--concurrent", "1")
 
         door = importlib.import_module(f"raymc.commands.{name}")
         capsys.readouterr()

@@ -125,6 +125,7 @@ runpy.run_module("benchmarks.gpu_quarter", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_stage1_needs_neither_ray_optuna_mlflow_nor_git_and_leaves_few_files(tmp_path: Path) -> None:
     for name in ("benchmarks", "raymc", "search_spaces"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

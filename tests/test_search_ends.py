@@ -34,6 +34,7 @@ def test_sigterm_while_ray_starts_is_the_commands_and_not_rays(monkeypatch: pyte
     assert received == [signal.SIGTERM]
 
 
+@pytest.mark.slow
 def test_what_rays_processes_say_of_their_end_is_not_among_the_results(capfd: pytest.CaptureFixture[str]) -> None:
     shared_ray.end()
     with ray_session(None, dashboard=False):

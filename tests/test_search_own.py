@@ -173,6 +173,6 @@ def test_own_data_go_all_the_way(work: Path, command: Any) -> None:
     assert result["trials"]["finished"] == 2
     page = Path(result["report"]).read_text()
     assert WORDS["standardise"] in page and "rows" in page
-    steady = command("stability", "s", "--seeds", "2", *common)
+    steady = command("stability", "s", "--seeds", "2", "--concurrent", "2", *common)
     assert steady["dataset"] == "rows" and WORDS["standardise"] in steady["split"] and steady["acc"]["n"] == 2
     assert command("train", path, "workers=2", "--out", "out", *common)["dataset"] == "rows"

@@ -47,6 +47,7 @@ def shadows(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_ray_starts_under_a_long_tmpdir_and_beside_a_file_named_torch(tmp_path: Path, shadows: Path) -> None:
     long = tmp_path / ("of_a_batch_job_" * 6)
     long.mkdir()

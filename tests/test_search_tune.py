@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def slots() -> Iterator[Slots]:
     cloudpickle.unregister_pickle_by_value(search_fakes)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def slot(slots: Slots) -> Slots:
+    """One of them: each task more is a process that imports torch."""
+    return replace(slots, count=1)
 
 
 class Watched(FakeTrainable):
@@ -126,11 +133,11 @@ def test_stopped_trials_unwind_and_their_process_goes_on_with_the_next(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path, slots: Slots) -> None:
+def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path, slot: Slots) -> None:
     study = new_study()
     enqueue(study, [FIRST], SPACE)
     queue = make_queue(tmp_path, study, trials=2, top=1, fresh=(1000,))
-    shown = _run(queue, Mortal(), slots)
+    shown = _run(queue, Mortal(), slot)
     assert "trial 0 goes on in another process: " in shown
     assert queue.counts() == {"finished": 2, "pruned": 0, "failed": 0}
     seeds = tmp_path / "trials" / "0000"
@@ -138,12 +145,12 @@ def test_a_process_that_dies_is_replaced_and_finished_seeds_stay(tmp_path: Path,
     assert (seeds / "seed-0" / "pids").read_text() != (seeds / "seed-1" / "pids").read_text()
 
 
-def test_the_only_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slots: Slots) -> None:
+def test_the_only_machine_without_the_folder_ends_the_search_and_no_trial_is_lost(tmp_path: Path, slot: Slots) -> None:
     study = new_study()
     queue = make_queue(tmp_path / "here", study, trials=2, top=1, fresh=(1000,))
     elsewhere = Plan(tmp_path / "elsewhere", Objective("acc"), "none")
     with Board("test", "acc", queue.left, stream=io.StringIO()) as board, pytest.raises(MachineError) as told:
-        run_work(queue, {"": (elsewhere, Watched())}, slots, board)
+        run_work(queue, {"": (elsewhere, Watched())}, slot, board)
     assert re.fullmatch(
         rf"no machine is left .*: [\d.]+: {tmp_path}/elsewhere is not there: the storage must .*", str(told.value)
     )
@@ -207,14 +214,14 @@ def test_a_stage_of_several_workers_gets_what_idle_processes_hold(tmp_path: Path
 
 @pytest.mark.parametrize("above", [0, 2], ids=["folder", "storage"])
 def test_a_folder_that_is_removed_ends_the_search_in_one_line_and_is_not_made_anew(
-    above: int, tmp_path: Path, slots: Slots, monkeypatch: pytest.MonkeyPatch
+    above: int, tmp_path: Path, slot: Slots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raymc.study.folder.AWAY_SECONDS", 0.1)
     storage = tmp_path / "storage"
     folder = storage / "studies" / "s"
     with pytest.raises(StorageLostError, match=f"{folder} is no longer there: ") as error:
         with locked(folder), attended(folder):
-            _run(make_queue(folder, new_study(), trials=2, top=1, fresh=(1000,)), Removing(above), slots)
+            _run(make_queue(folder, new_study(), trials=2, top=1, fresh=(1000,)), Removing(above), slot)
     assert error.value.exit_code == 1 and "\n" not in str(error.value)
     shutil.rmtree(storage, ignore_errors=True)
     with pytest.raises(StorageLostError):
@@ -272,12 +279,12 @@ def test_what_a_machine_lacks_is_not_charged_to_the_trial(
     error: type[RaymcError],
     told: str,
     tmp_path: Path,
-    slots: Slots,
+    slot: Slots,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("raymc.execution.failures.LIMIT", 1)
     queue = make_queue(tmp_path, new_study(), trials=2, top=1, fresh=(1000,))
     with pytest.raises(error) as found:
-        _run(queue, trainable, slots)
+        _run(queue, trainable, slot)
     assert re.fullmatch(told, str(found.value))
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"

@@ -79,6 +79,7 @@ def test_names_of_methods(names: list[str], told: str) -> None:
     assert told in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(DEPRECATED)
 def test_a_file_of_rows_without_a_space_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., dict[str, Any]]
