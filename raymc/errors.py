@@ -74,6 +74,10 @@ class MachineError(RaymcError):
         return f"{self.machine}: {self.message}" if self.machine else self.message
 
 
+class LostError(RaymcError):
+    """Processes that a training needs were ended by no fault of its own: another try may come to an end."""
+
+
 class StageHeld(RaymcError):
     """Another process is computing the stage `key`, which several workers would have to wait for."""
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import raymc
-from raymc.errors import DivergedError, MachineError
+from raymc.errors import DivergedError, LostError, MachineError
 from raymc.execution.driver import WAITING, Slots, run_work
 from raymc.execution.failures import SETTLE_SECONDS, Failures
 from raymc.execution.live import Board
@@ -26,7 +26,8 @@ from raymc.execution.needs import Needs
 from raymc.execution.relay import run_and_report
 from raymc.execution.requirements import Requirements, required
 from raymc.execution.train_seed import TrainSeed
-from raymc.execution.trial import Plan, Trainable
+from raymc.execution.trial import Plan, Trainable, run_task
+from raymc.execution.worker import run_workers
 from raymc.space.space import Space, make_space
 from raymc.storage.stage_store import Store
 from raymc.study import files
@@ -248,6 +249,29 @@ def test_what_a_machine_lacks_is_said_before_a_training_and_after_one_that_went_
         raise DivergedError("says enough")
     with pytest.raises(MachineError, match=r"\d+ MiB are free in .*, and \d+ are needed"):
         sound.check(gpu=False)
+
+
+def test_workers_that_ray_ends_for_want_of_memory_are_no_fault_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train's controller is ended with them, and its error is none that the training raised."""
+    from ray.exceptions import OutOfMemoryError
+
+    def fit(trainer: Any) -> Any:
+        text = "5 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 1, ID: a) was"
+        raise OutOfMemoryError(f"{text} 21.76GB used / 23.54GB limit (0.92)\nOOM kill reason: …")
+
+    def lost(params: Any, seed: int, epoch: int) -> None:
+        raise LostError("gone")
+
+    trainer = type("Trainer", (), {"__init__": lambda self, *args, **settings: None, "fit": fit})
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", trainer)
+    with pytest.raises(LostError, match=r"^Ray lost processes of the training: the memory of its machine is full"):
+        run_workers(node_kills.job(tmp_path), Needs(2))
+    plan, task = Plan(tmp_path, Objective("acc")), Task("search", 0, {}, (0,), (0,))
+    with pytest.raises(LostError):
+        run_task(plan, task, FakeTrainable(lost), lambda row: None)
+    assert files.read_seed(tmp_path, task, 0) is None, "the seed is still to be trained"
 
 
 class Troubled(Requirements):

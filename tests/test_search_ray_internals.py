@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -54,6 +56,25 @@ def test_rays_are_there_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ray_internals.keep_here({"A_SECRET"})
     assert sent == class_cache.ENV_VARS_TO_PROPAGATE
     assert ray_internals.START_TIMED_OUT in Path(ray._private.node.__file__).read_text()
+
+
+def test_a_call_that_ends_by_whatever_ray_says_is_a_process_that_died() -> None:
+    from ray import exceptions
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    told: list[Exception] = []
+    actor = SimpleNamespace(actor_id=0, _on_error=lambda actor, error: told.append(error))
+    call = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    before = RayActorManager._actor_task_failed
+    full = exceptions.OutOfMemoryError("the node was running low on memory")
+    with ray_internals.lost_calls_are_lost_actors():
+        RayActorManager._actor_task_failed(manager, call, full)
+        RayActorManager._actor_task_failed(manager, call, exceptions.ActorDiedError())
+        with pytest.raises(RuntimeError, match="unexpected"):
+            RayActorManager._actor_task_failed(manager, call, ValueError("no word of Ray's"))
+    assert [type(error) for error in told] == [exceptions.RayActorError, exceptions.ActorDiedError]
+    assert str(told[0]) == f"OutOfMemoryError: {full}" and RayActorManager._actor_task_failed is before
 
 
 def test_the_bound_of_ray_is_behind_the_version_that_was_tested() -> None:

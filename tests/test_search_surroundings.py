@@ -122,7 +122,7 @@ def test_ray_is_where_its_variables_say(name: str, tmp_path: Path, monkeypatch: 
     ],
 )
 def test_why_a_process_failed_is_said_in_one_line(text: str, told: str) -> None:
-    from raymc.execution.searcher import reason_of
+    from raymc.execution.failures import reason_of
 
     assert reason_of(text) == told
 

@@ -288,3 +288,69 @@ def test_what_a_machine_lacks_is_not_charged_to_the_trial(
         _run(queue, trainable, slot)
     assert re.fullmatch(told, str(found.value))
     assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"
+
+
+FULL = (
+    "2 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.7, ID: {node}) was "
+    "22.05GB used / 23.54GB limit (0.93)\nOOM kill reason: Memory usage exceeded\nRefer to the documentation"
+)
+
+
+@pytest.fixture
+def calls_that_end(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """With what the next calls of trials' processes end, as Ray tells Tune; the processes are dead then."""
+    from ray.air.execution._internal.event_manager import RayEventManager
+
+    ends: list[Exception] = []
+    track = RayEventManager.track_future
+
+    def tracked(self: Any, future: Any, on_result: Any = None, on_error: Any = None) -> Any:
+        def resolved(result: Any) -> None:
+            if ends and isinstance(result, dict):  # what a training reports, not that its process is ready
+                os.kill(result["pid"], signal.SIGKILL)
+                on_error(ends.pop(0))
+            else:
+                on_result(result)
+
+        return track(self, future, resolved if on_result else None, on_error)
+
+    monkeypatch.setattr(RayEventManager, "track_future", tracked)
+    monkeypatch.setattr("raymc.execution.searcher.FULL_SECONDS", 0.2)
+    return ends
+
+
+@pytest.mark.slow
+def test_whatever_ray_says_of_a_lost_process_another_one_takes_the_trial_up(
+    tmp_path: Path, slots: Slots, calls_that_end: list[Exception]
+) -> None:
+    """Memory that was full, a machine, an object that is gone: Tune itself knows dead processes only."""
+    from ray import exceptions
+
+    calls_that_end += [
+        exceptions.OutOfMemoryError(FULL.format(node="a1")),
+        exceptions.NodeDiedError("the machine has left"),
+        exceptions.ObjectLostError("00" * 28, None, "here"),
+    ]
+    queue = make_queue(tmp_path, new_study(), trials=4, top=0, fresh=())
+    shown = _run(queue, Watched(), slots)
+    assert not calls_that_end and queue.counts() == {"finished": 4, "pruned": 0, "failed": 0}, shown
+    assert shown.count("goes on in another process: ") == 3, shown
+    assert "the memory of its machine is full (22.05GB used / 23.54GB), and Ray ended it" in shown
+
+
+@pytest.mark.slow
+def test_a_machine_whose_memory_stays_full_is_kept_out_and_the_search_can_go_on_elsewhere(
+    tmp_path: Path, slots: Slots, calls_that_end: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the only one here; no trial is charged."""
+    import ray
+    from ray import exceptions
+
+    monkeypatch.setattr("raymc.execution.failures.LIMIT", 0)
+    node = ray.get_runtime_context().get_node_id()
+    calls_that_end += [exceptions.OutOfMemoryError(FULL.format(node=node))] * 40
+    queue = make_queue(tmp_path, new_study(), trials=2, top=0, fresh=())
+    told = "no machine is left that can train: 10.0.0.7: the memory of its machine is full (22.05GB used / 23.54GB)"
+    with pytest.raises(MachineError, match=re.escape(told)):
+        _run(queue, Watched(), slots)
+    assert queue.counts() == {"finished": 0, "pruned": 0, "failed": 0}, "they go on with --resume"

@@ -19,7 +19,7 @@ from raymc.execution.failures import alive_nodes
 from raymc.execution.live import Board
 from raymc.execution.needs import Needs
 from raymc.execution.nodes import NODE, check_shared, machines
-from raymc.execution.ray_internals import HEAD, keep_here
+from raymc.execution.ray_internals import HEAD, keep_here, lost_calls_are_lost_actors
 from raymc.execution.room import at_a_time, check_room, held
 from raymc.execution.trial import Plan, Trainable
 from raymc.study.records import UNFIT, Resources, Row
@@ -201,7 +201,8 @@ def _fit(work: Work, trainings: Trainings, slots: Slots, board: Board) -> None:
             ),
         )
         try:
-            tuner.fit()
+            with lost_calls_are_lost_actors():
+                tuner.fit()
         except (tune.TuneError, TrainingError):
             if search.unable is not None:
                 raise search.unable from None

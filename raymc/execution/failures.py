@@ -1,7 +1,8 @@
-"""How often a training may fail: as often as its machine is lost, and a few times on machines that live on."""
+"""How often a training may fail: as often as its machine is lost, and a few times on machines that live on; and why."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection
 from typing import NamedTuple
@@ -11,6 +12,11 @@ LIMIT = 3
 
 SETTLE_SECONDS = 30.0
 """Ray notices within that time that a machine is gone; its processes are gone at once."""
+
+ERROR = re.compile(r"[\w.]+(Error|Exception): ")
+"""A line of a trace that names an error; Ray ends it with words of its own."""
+FULL = re.compile(r"due to the node running low on memory.* was (\S+ used / \S+) limit")
+FULL_THERE = re.compile(r"due to the node running low on memory.*\(IP: (\S+), ID: (\w+)\)")
 
 
 class Failure(NamedTuple):
@@ -34,6 +40,10 @@ class Failures:
         """Its processes on the machines with these ids of Ray failed."""
         self._found.append(Failure(nodes, time.monotonic(), vague))
 
+    @property
+    def count(self) -> int:
+        return len(self._found)
+
     def too_many(self, alive: Collection[str]) -> bool:
         """Whether it has failed too often, where these machines are alive now. Lost ones cost nothing."""
         settled = time.monotonic() - SETTLE_SECONDS
@@ -54,3 +64,17 @@ def alive_nodes() -> dict[str, dict[str, float]]:
 
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return {node["NodeID"]: dict(node["Resources"]) for node in nodes if node["Alive"]}
+
+
+def reason_of(text: str) -> str:
+    """Why a process failed, in one line, of what Ray wrote on it: its last error, or that memory was full."""
+    if full := FULL.search(text):
+        return f"the memory of its machine is full ({full[1]}), and Ray ended it"
+    lines = text.splitlines() or ["lost"]
+    return next((line for line in reversed(lines) if ERROR.match(line)), lines[-1].strip())
+
+
+def full_machine(text: str) -> dict[str, str] | None:
+    """Of a process that was ended for want of memory, the `machine` and the `node`, its address and Ray's id."""
+    full = FULL_THERE.search(text)
+    return None if full is None else {"machine": full[1], "node": full[2]}

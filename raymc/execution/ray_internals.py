@@ -82,6 +82,30 @@ def end_idle_processes(tune_controller: Any) -> None:
     tune_controller._tune_controller._cleanup_cached_actors(force_all=True)
 
 
+@contextmanager
+def lost_calls_are_lost_actors() -> Iterator[None]:
+    """In the block, every end that Ray gives the call of a trial's process is one of the process, and not of Tune.
+
+    Tune expects the process's death or an error of its code. Ray also says that memory was full, or that a machine or
+    an object was lost, and Tune would end with "Caught unexpected exception", and the search with it.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    failed = RayActorManager._actor_task_failed
+
+    def settled(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        failed(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = settled  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+
+
 def cores() -> int:
     """Of this machine as Ray counts them: a container may have fewer."""
     from ray._private.utils import get_num_cpus

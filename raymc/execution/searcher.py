@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raymc.errors import InputError, MachineError, RaymcError, StorageError, TrainingError
-from raymc.execution.failures import Failures, alive_nodes, dead_nodes
+from raymc.execution.failures import Failures, alive_nodes, dead_nodes, full_machine, reason_of
 from raymc.execution.live import Board
 from raymc.execution.nodes import others_than
 from raymc.execution.ray_internals import end_idle_processes
@@ -31,9 +30,8 @@ from raymc.study.seed_queue import Work
 OF_ALL = f"{InputError.__module__}.{InputError.__name__}: "
 """How a process's error begins that no other process would escape; what goes wrong in a training itself is recorded."""
 NOT_STARTED = "the trials' processes do not start: "
-ERROR = re.compile(r"[\w.]+(Error|Exception): ")
-"""A line of a trace that names an error; Ray ends it with words of its own."""
-FULL = re.compile(r"due to the node running low on memory.* was (\S+ used / \S+) limit")
+FULL_SECONDS = 5.0
+"""After a process was ended for want of memory the next one waits so long, doubled each time that the task met that."""
 
 
 class TaskSearcher(Searcher):
@@ -77,11 +75,14 @@ class TaskSearcher(Searcher):
         self._failures: defaultdict[str, Failures] = defaultdict(Failures)
         self._locked: set[Path] = set()
         self._able = self._looked = time.monotonic()
+        self._not_before = 0.0
 
     def suggest(self, trial_id: str) -> Any:
         if self.unable is not None:
             self._tasks.clear()  # they stay as they are: the next session takes them up
             raise self.unable
+        if time.monotonic() < self._not_before:
+            return None
         task = self._again.popleft() if self._again else self.work.next()
         if task is None:
             return None if self._tasks or self.work.left else Searcher.FINISHED
@@ -110,15 +111,17 @@ class TaskSearcher(Searcher):
         else:
             self._end(task)
 
-    def failed(self, trial_id: str, error: Exception | None, reason: str) -> None:
-        """A task's process failed: another one takes the task up, unless that happened too often.
+    def failed(self, trial_id: str, error: Exception | None, text: str) -> None:
+        """A task's process failed, as Ray says in `text`: another one takes it up, unless that happened too often.
 
-        Then the task has failed, or, where its process does not even begin with it, the search ends.
+        Then the task has failed. Where its process does not even begin with it, the search ends; but a machine whose
+        memory is full is kept out.
         """
         task, row = self._tasks.pop(trial_id, None), self._rows.pop(trial_id, {})
         gone = dead_nodes() - self._gone.pop(trial_id, set())
         if task is None:
             return
+        reason, full = reason_of(text), full_machine(text)
         if reason.startswith(OF_ALL):
             self.end(reason.removeprefix(OF_ALL))
         why = shorten(reason, 160, placeholder=" …")
@@ -126,8 +129,12 @@ class TaskSearcher(Searcher):
         if not (isinstance(error, RayActorError) and error.preempted):
             # A process that never began says no machine: it is that of one that was lost meanwhile, if one was.
             failures.add({row["node"]} if "node" in row else gone, vague=isinstance(error, ActorUnavailableError))
+        if full is not None:
+            self._not_before = time.monotonic() + FULL_SECONDS * 2 ** min(failures.count - 1, 4)
         if failures.too_many(alive_nodes()):
             if row.get("state", PLACED) == PLACED:
+                if full is not None:
+                    return self._keep_out(task, {**full, "error": why})
                 self.end(f"{NOT_STARTED}{why}")
             self._end(task, f"its process failed again and again: {why}")
         else:
@@ -230,7 +237,7 @@ class Watch(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # As Tune wrote it here; where `get_error` looks, it is copied later.
         text = masked(Path(trial.error_file).read_text().strip()) if trial.error_file else ""
-        self.search.failed(trial.trial_id, _error_of(trial), reason_of(text))
+        self.search.failed(trial.trial_id, _error_of(trial), text)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.search.check_machines()
@@ -244,11 +251,3 @@ def _error_of(trial: Trial) -> Exception | None:
         error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         return error
     return None
-
-
-def reason_of(text: str) -> str:
-    """Why a process failed, in one line, of what Ray wrote on it: its last error, or that memory was full."""
-    if full := FULL.search(text):
-        return f"the memory of its machine is full ({full[1]}), and Ray ended it"
-    lines = text.splitlines() or ["lost"]
-    return next((line for line in reversed(lines) if ERROR.match(line)), lines[-1].strip())

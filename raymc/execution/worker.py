@@ -13,8 +13,8 @@ from typing import Any
 
 from raymc.atomic import write_bytes, write_json
 from raymc.config import Config
-from raymc.errors import MachineError, RaymcError
-from raymc.execution.failures import Failures, alive_nodes
+from raymc.errors import LostError, MachineError, RaymcError
+from raymc.execution.failures import Failures, alive_nodes, reason_of
 from raymc.execution.needs import Needs
 from raymc.execution.nodes import NODE
 from raymc.execution.requirements import Requirements, lacking, required
@@ -57,6 +57,7 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None, node
     `TrainSeed.on_nodes`; empty: on any.
     Raises the error that `run` raised on a worker.
     """
+    from ray.exceptions import RayError, RayTaskError
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -92,6 +93,10 @@ def run_workers(job: Job, needs: Needs, callbacks: list[Any] | None = None, node
             if isinstance(error.controller_failure, RaymcError):
                 raise error.controller_failure from error
             raise
+        except RayTaskError:
+            raise
+        except RayError as error:  # Train's controller was ended, as where memory is full, and with it the workers
+            raise LostError(f"Ray lost processes of the training: {reason_of(str(error))}") from error
     if not files:
         return dict(result)
     for name, content in files.items():
