@@ -22,7 +22,8 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 from benchmarks.machine import facts
-from raymc.distributed import GradientAverage, rows_of, synchronise_batchnorm
+from raymc.distributed import GradientAverage, rows_of
+from raymc.nets.batchnorm import synchronise_batchnorm
 from raymc.ops import gumbel_softmax, mlc_objective, nmce_objective, tcr_objective
 from tests.worker_pool import on_workers
 

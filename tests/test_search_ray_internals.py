@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import ray
 
-from raymc.execution import ray_internals
+from raymc.errors import MachineError
+from raymc.execution import cluster, ray_internals
 from tests.server_process import free_port
 from tests.test_layers import MODULES, imported
 
@@ -55,7 +56,29 @@ def test_rays_are_there_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", {*sent, "A_SECRET"})
     ray_internals.keep_here({"A_SECRET"})
     assert sent == class_cache.ENV_VARS_TO_PROPAGATE
-    assert ray_internals.START_TIMED_OUT in Path(ray._private.node.__file__).read_text()
+    timed_out, no_answer = ray_internals.SLOW_STARTS
+    assert timed_out in Path(ray._private.node.__file__).read_text()
+    assert no_answer in Path(ray._private.state.__file__).read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "tries", "kind"), [*((one, 3, MachineError) for one in ray_internals.SLOW_STARTS), ("no", 1, OSError)]
+)
+def test_a_start_that_is_too_slow_is_tried_again(
+    said: str, tries: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the end it is one line; another error is what it was at once."""
+    asked = []
+
+    def init(**options: Any) -> None:
+        asked.append(options)
+        raise OSError(f"Ray says: {said}")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(kind, match=said) as caught:
+        cluster._start(False, "")
+    assert len(asked) == tries and "\n" not in str(caught.value)
 
 
 def test_a_call_that_ends_by_whatever_ray_says_is_a_process_that_died() -> None:

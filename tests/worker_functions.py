@@ -25,12 +25,12 @@ from raymc.distributed import (
     gather_rows,
     row_counts,
     sum_over_workers,
-    synchronise_batchnorm,
     world,
 )
 from raymc.methods import gcml, gcml_settings, gcml_state
 from raymc.methods.base import Batch
 from raymc.nets.autoencoder import Centers
+from raymc.nets.batchnorm import synchronise_batchnorm
 from raymc.ops.sinkhorn import sinkhorn_columns
 from raymc.training.feed import Feed
 

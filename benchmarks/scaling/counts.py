@@ -27,10 +27,11 @@ from benchmarks.drawn_bank import DrawnBank
 from raymc import distributed as dist
 from raymc.config import Config, StageConfig, resolve
 from raymc.datasets.base import Split, stored
-from raymc.distributed import GradientAverage, Workers, synchronise_batchnorm
+from raymc.distributed import GradientAverage, Workers
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Stage, preset_values, trained_parameters
 from raymc.nets import backbone_width
+from raymc.nets.batchnorm import synchronise_batchnorm
 from raymc.storage.stage_store import Store
 from raymc.training.feature_bank import BankFeed
 from raymc.training.feed import Feed

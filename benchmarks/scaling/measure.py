@@ -25,8 +25,9 @@ from benchmarks.scaling.scores import measured_scores
 from raymc import datasets
 from raymc import distributed as dist
 from raymc.config import Config
-from raymc.distributed import Workers, synchronise_batchnorm, world
+from raymc.distributed import Workers, world
 from raymc.methods import METHODS
+from raymc.nets.batchnorm import synchronise_batchnorm
 from raymc.space.space import load_space
 from raymc.training.feed import Feed
 from raymc.training.loop import Updates, train_epoch

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from raymc.errors import InputError
-from raymc.execution.ray_internals import START_TIMED_OUT, installed_first, on_loopback, own_output
+from raymc.errors import InputError, MachineError
+from raymc.execution.ray_internals import SLOW_STARTS, installed_first, on_loopback, own_output
 from raymc.execution.session_folder import plasma_folder, session_folder
 
 STARTS = 3
@@ -108,7 +108,8 @@ def _start(dashboard: bool, folder: str) -> None:
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    for attempt in range(1, STARTS + 1):
+    reason = ""
+    for _ in range(STARTS):
         try:
             ray.init(
                 address="local",  # without it Ray would attach to any cluster that already runs on this machine
@@ -124,5 +125,7 @@ def _start(dashboard: bool, folder: str) -> None:
             return
         except Exception as error:
             ray.shutdown()
-            if attempt == STARTS or START_TIMED_OUT not in str(error):
+            if not any(words in str(error) for words in SLOW_STARTS):
                 raise
+            reason = str(error)
+    raise MachineError(f"Ray did not start in {STARTS} tries, as on a machine with too much else to do: {reason}")

@@ -14,7 +14,7 @@ from typing import Any
 HEAD = "node:__internal_head__"
 """A resource that the head of every cluster has, and no other machine."""
 
-START_TIMED_OUT = "timed out during startup"
+SLOW_STARTS = ("timed out during startup", "Failed to connect to GCS")
 """What Ray says where one of its own processes was not up in time."""
 
 

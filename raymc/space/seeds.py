@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from raymc.config import Config, parts_of
 from raymc.errors import InputError
-from raymc.methods import METHODS, Method
+from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.rng import PARTS
 from raymc.space.space import Space
@@ -19,7 +18,7 @@ OF_CLUSTERS = {
 """Bare keys that no stage before the clusters reads."""
 
 
-def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = METHODS) -> str:
+def seeds_from(space: Space, config: Config) -> str:
     """The first stage whose seed differs between the seeds of a trial.
 
     `config.seeds_from` where it is given; else the first stage that the space searches, and the method's
@@ -29,15 +28,15 @@ def seeds_from(space: Space, config: Config, methods: Mapping[str, Method] = MET
 
     Raises InputError where `varies` names nothing that these stages draw.
     """
-    first = config.seeds_from or _first_searched(space, config, methods)
-    _check_varies(space, config, first, methods)
+    first = config.seeds_from or _first_searched(space, config)
+    _check_varies(space, config, first)
     return first
 
 
-def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
+def remarks(space: Space) -> list[str]:
     """What is allowed but probably not meant, one line each."""
     config = space.config()
-    stages = methods[space.method].stages(config)
+    stages = METHODS[space.method].stages(config)
     trained = {stage.name: config.stages[stage.name] for stage in stages if config.stages[stage.name].epochs}
     read = {f"{name}.{key}" for name, one in trained.items() for key in vars(one).keys() - one.unread()}
     found = [
@@ -45,7 +44,7 @@ def remarks(space: Space, methods: Mapping[str, Method] = METHODS) -> list[str]:
         for key in space.params
         if key.partition(".")[0] in space.stage_settings and key not in read and not key.endswith(".epochs")
     ]
-    searched = seeds_from(space, dataclasses.replace(config, seeds_from=None), methods)
+    searched = seeds_from(space, dataclasses.replace(config, seeds_from=None))
     order = list(space.stage_settings)
     if config.seeds_from and order.index(config.seeds_from) > order.index(searched):
         found.append(
@@ -67,19 +66,19 @@ def drawn(stage: Stage, config: Config) -> set[str]:
     return found if settings.epochs else found & {"initialisation"}
 
 
-def _check_varies(space: Space, config: Config, first: str, methods: Mapping[str, Method]) -> None:
+def _check_varies(space: Space, config: Config, first: str) -> None:
     """Raises InputError where seeds would vary nothing: all of them would agree, and pass for a steady method."""
     order = list(space.stage_settings)
-    varied = [s for s in methods[space.method].stages(config) if order.index(s.name) >= order.index(first)]
+    varied = [s for s in METHODS[space.method].stages(config) if order.index(s.name) >= order.index(first)]
     there = {name for stage in varied for name in drawn(stage, config)}
     if config.varies != "all" and not there & set(parts_of(config.varies)):
         parts = ", ".join(name for name in PARTS if name in there)
         raise InputError(f"varies: {config.varies} changes nothing from {first} on (there are: {parts})")
 
 
-def _first_searched(space: Space, config: Config, methods: Mapping[str, Method]) -> str:
+def _first_searched(space: Space, config: Config) -> str:
     order = list(space.stage_settings)
-    clustering = [stage.name for stage in methods[space.method].stages(config) if stage.clusters]
+    clustering = [stage.name for stage in METHODS[space.method].stages(config) if stage.clusters]
     parts = {key: key.partition(".")[0] for key in space.params}
     stages = [
         part if part in order else (clustering or order)[0] if key in OF_CLUSTERS else order[0]

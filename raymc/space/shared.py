@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from raymc.methods import METHODS, Method
+from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.space.seeds import OF_CLUSTERS
 from raymc.space.space import Space
@@ -29,12 +28,12 @@ class SharedStage:
         return not self.keys
 
 
-def shared_stages(space: Space, trials: int, methods: Mapping[str, Method] = METHODS) -> list[SharedStage]:
+def shared_stages(space: Space, trials: int) -> list[SharedStage]:
     """The stages, in their order, of which there are fewer different ones than `trials`, and those with resources of
     their own. The last stage is none of them: its result is the training's.
     """
     found = []
-    for stage in methods[space.method].stages(space.config())[:-1]:
+    for stage in METHODS[space.method].stages(space.config())[:-1]:
         keys = {key for key in space.params if _decides(key, stage, list(space.stage_settings))}
         different = math.prod(space.params[key].count or math.inf for key in keys)
         if different < trials or stage.name in space.resources.stages:

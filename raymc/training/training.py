@@ -14,9 +14,10 @@ from raymc import datasets, provenance
 from raymc.bare_keys import cluster_range
 from raymc.config import Config
 from raymc.datasets import Dataset
-from raymc.distributed import Workers, broadcast_object, synchronise_batchnorm
+from raymc.distributed import Workers, broadcast_object
 from raymc.methods import METHODS
 from raymc.methods.base import Method, Stage
+from raymc.nets.batchnorm import synchronise_batchnorm
 from raymc.rng import Seed, part
 from raymc.storage.stage_store import Entry, Store
 from raymc.training import evaluate, inference, snapshots

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from raymc.config import Config
-from raymc.distributed import Workers, synchronise_batchnorm
+from raymc.distributed import Workers
 from raymc.methods import METHODS
 from raymc.methods.base import Batch, Step
+from raymc.nets.batchnorm import synchronise_batchnorm
 from raymc.storage.stage_store import Store
 from raymc.training.feature_bank import Bank, BankedStage
 from raymc.training.feed import Feed
