@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from raymc.errors import InputError
 from raymc.former_keys import with_names_of_now, without_retired
 from raymc.rng import PARTS
-from raymc.validation import STRICT, Key, Whole, wrong
+from raymc.validation import STRICT, Key, Switch, Whole, wrong
 from raymc.validation import Value as Value  # named from here by all that read a configuration
 from raymc.values import parsed
 
@@ -222,7 +222,7 @@ class BareKeys:
         "which",
     )
     compile: bool = Field(default=False, description="torch.compile the nets and, on a GPU, the augmentation")
-    channels_last: Literal["auto", True, False] = Field(
+    channels_last: Switch = Field(
         default="auto",
         description="memory format of image batches; auto: on a GPU, and for bfloat16 on a CPU with AMX",
     )
@@ -341,6 +341,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+NO_KEYS = {"device": "; a GPU is used where there is one, and CUDA_VISIBLE_DEVICES= hides it"}
+"""What is a key elsewhere, and what there is in its place."""
+
 LISTED = 40
 """Names up to which a complaint lists all that there are."""
 
@@ -394,7 +397,7 @@ def resolve(
     staged: dict[str, dict[str, Any]] = {part: {} for part in ("augment", *stage_settings)}
     for key, value in ((k, v) for layer in layers for k, v in with_names_of_now(layer, known).items()):
         if key not in known:
-            raise InputError(f"unknown key {key} of {method}{nearest(key, known)}")
+            raise InputError(f"unknown key {key} of {method}{NO_KEYS.get(key) or nearest(key, known)}")
         checked = known[key].check(key, value)
         part, dot, name = key.partition(".")
         if dot:
