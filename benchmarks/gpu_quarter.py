@@ -29,6 +29,7 @@ import torch
 
 from benchmarks.machine import facts
 from raymc.atomic import write_json
+from raymc.cli import Parser
 from raymc.errors import InputError
 
 LIMITS = {"correctness": 60.0, "speed": 150.0, "stage1": 330.0, "heads": 90.0, "gcml": 60.0}
@@ -44,7 +45,8 @@ Row = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    found = Parser(prog="python -m benchmarks.gpu_quarter", description=__doc__, formatter_class=form)
     found.add_argument("--out", type=Path, required=True, help="what comes back from the machine")
     found.add_argument("--rehearse", action="store_true", help="tiny sizes, for a CPU")
     found.add_argument("--data", help="datasets (default: RAYMC_DATA)")
@@ -109,9 +111,12 @@ def run_part(name: str, args: argparse.Namespace, limit: float, tell: Callable[[
 
 def run(args: argparse.Namespace) -> Row:
     """All parts that are asked for; the content of `summary.json`, which is written as they go."""
-    args.out.mkdir(parents=True, exist_ok=True)
     args.storage = args.storage or args.out.with_name(f"{args.out.name}-storage")
-    args.storage.mkdir(parents=True, exist_ok=True)
+    for folder in (args.out, args.storage):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}") from error
     until = time.monotonic() + 60 * args.minutes
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parts: dict[str, Row] = {}
@@ -147,6 +152,8 @@ def table(summary: Row) -> str:
 
 def main() -> None:
     args = parser().parse_args()
+    if not args.minutes > 0:
+        raise InputError(f"--minutes {args.minutes:g}: more than 0 is needed")
     if args.run_part:
         from benchmarks import quarter_parts
 
@@ -155,6 +162,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     if args.rehearse and shutil.which("nvidia-smi"):
         print("a rehearsal on a machine with a GPU: sizes are tiny")
+    if not args.rehearse and not torch.cuda.is_available():
+        print("no GPU is here, and the sizes are those for one: --rehearse has tiny ones")
     print(table(run(args)))
 
 
@@ -162,6 +171,7 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

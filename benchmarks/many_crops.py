@@ -27,8 +27,10 @@ import torch
 
 from benchmarks.samplers import shown
 from raymc.atomic import write_json
+from raymc.cli import Parser
 from raymc.config import Value
 from raymc.datasets import load
+from raymc.errors import InputError
 from raymc.methods.mlc_presets import PRESETS
 
 WAYS = {"two views": "shared", "20 crops": "emp_ssl"}  # and the preset
@@ -103,14 +105,21 @@ def table(out: Path, seeds: range) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="python -m benchmarks.many_crops", description=__doc__, formatter_class=form)
     parser.add_argument("out", type=Path)
     parser.add_argument("--dataset", choices=("cifar20", "coil20"), default="cifar20")
     parser.add_argument("--images", type=int, default=10_000, help="of CIFAR-100")
     parser.add_argument("--epochs", type=int, default=2, help="of 20 crops; two views have ten times as many")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    for name, least in (("images", 100), ("epochs", 1), ("seeds", 1)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name} {getattr(args, name)}: at least {least} is needed")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{args.out} cannot be written: {error.strerror}") from error
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     for seed in seeds:
         for way in WAYS:
@@ -119,4 +128,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

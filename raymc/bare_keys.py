@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.dataclasses import dataclass
 
-from raymc.validation import STRICT, Key, Value, Whole, wrong
+from raymc.validation import STRICT, Key, Switch, Value, Whole, wrong
 
 LEAST_CLUSTERS, MOST_CLUSTERS = 2, 50
 """Between which numbers of clusters `n_clusters: auto` chooses."""
@@ -109,7 +109,7 @@ class BareKeys:
         "which",
     )
     compile: bool = Field(default=False, description="torch.compile the nets and, on a GPU, the augmentation")
-    channels_last: Literal["auto", True, False] = Field(
+    channels_last: Switch = Field(
         default="auto",
         description="memory format of image batches; auto: on a GPU, and for bfloat16 on a CPU with AMX",
     )

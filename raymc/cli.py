@@ -28,7 +28,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         command, *action = self.prog.removeprefix(MODULE).removeprefix(f"{SCRIPT} ").split()
-        raise InputError(f"{message} ({command_line(command, [*action, '--help'])} lists the options)")
+        ours = self.prog.startswith((MODULE, f"{SCRIPT} "))
+        line = command_line(command, [*action, "--help"]) if ours else f"{self.prog} --help"
+        raise InputError(f"{message} ({line} lists the options)")
 
 
 COMMON: Mapping[str, Mapping[str, Any]] = {

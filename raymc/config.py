@@ -186,6 +186,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+SECTIONS = ("method", "dataset", "preset", "space", "objective", "budget", "sampler", "pruner", "resources")
+NO_KEYS = {"device": "; a GPU is used where there is one, and CUDA_VISIBLE_DEVICES= hides it"}
+NO_KEYS |= dict.fromkeys(SECTIONS, "; it is no hyperparameter, and stands beside fixed: in the space file")
+"""What is no key, and what there is in its place."""
+
 LISTED = 40
 """Names up to which a complaint lists all that there are."""
 
@@ -239,7 +244,9 @@ def resolve(
     staged: dict[str, dict[str, Any]] = {part: {} for part in ("augment", *stage_settings)}
     for key, value in ((k, v) for layer in layers for k, v in with_names_of_now(layer, known).items()):
         if key not in known:
-            raise InputError(f"unknown key {key} of {method}{nearest(key, known)}")
+            raise InputError(
+                f"unknown key {key} of {method}{NO_KEYS.get(key.partition('.')[0]) or nearest(key, known)}"
+            )
         checked = known[key].check(key, value)
         part, dot, name = key.partition(".")
         if dot:

@@ -27,6 +27,16 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 """A whole number, also one that is written 3.0."""
 
 
+def _no_number(value: object) -> object:
+    if type(value) in (int, float):  # as a literal 1 is True
+        raise wrong(f"{value} is not one of auto, true, false")
+    return value
+
+
+Switch = Annotated[Literal["auto", True, False], BeforeValidator(_no_number)]
+"""On, off, or as suits."""
+
+
 class Limits(NamedTuple):
     """The least and the greatest value that a key can have; None: there is none, as where a bound is not a value."""
 

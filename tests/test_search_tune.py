@@ -232,6 +232,11 @@ def test_a_folder_that_is_removed_ends_the_search_in_one_line_and_is_not_made_an
 def test_an_error_in_a_folder_that_is_there_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other"), locked(tmp_path), attended(tmp_path):
         raise ValueError("other")
+    with pytest.raises(StorageLostError, match="^its bucket$"), attended(tmp_path):  # Tune wraps what a trial says
+        try:
+            raise StorageLostError("its bucket")
+        except StorageLostError:
+            raise RuntimeError("TuneError") from None
 
 
 LACKING = r"no machine is left that can train: [\d.]+: a package is missing or broken: libcudnn.*"

@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymc.errors import InputError, MachineError, RaymcError, StorageError, TrainingError
+from raymc.errors import InputError, MachineError, RaymcError, StorageError, StorageLostError, TrainingError
 from raymc.execution.failures import Failures, alive_nodes, dead_nodes, full_machine, reason_of
 from raymc.execution.live import Board
 from raymc.execution.nodes import others_than
@@ -94,7 +94,7 @@ class TaskSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: Row) -> None:
         if result.get("state") == REFUSED:
             self._tasks.clear()  # they stay as they are: the next session takes them up
-            raise StorageError(result["error"])
+            raise (StorageLostError if result.get("lost") else StorageError)(result["error"])
         if (task := self._tasks.get(trial_id)) is not None:
             self._rows[trial_id] = result
             self._attend(self.folders[task.configuration])

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import cloudpickle, tune
 
-from raymc.errors import MachineError, StorageError
+from raymc.errors import MachineError, StorageError, StorageLostError
 from raymc.execution.remote import at_work
 from raymc.execution.requirements import check_space, lacking
 from raymc.execution.trial import Plan, Trainable, WithWorkers, run_task
@@ -36,6 +36,8 @@ def work_on(payload: bytes, config: Mapping[str, Any], place: Mapping[str, str])
         report({"state": UNFIT, "error": masked(error.message), **where})
     except StorageError as error:  # no other process would fare better: the search ends here
         report({"state": REFUSED, "error": str(error)})
+    except StorageLostError as error:
+        report({"state": REFUSED, "error": str(error), "lost": True})
 
 
 def _run(plan: Plan, task: Task, trainable: Trainable, report: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 
 from raymc.config import Value
-from raymc.errors import LostError, MachineError, RaymcError, TrainingError, storage_error
+from raymc.errors import LostError, MachineError, RaymcError, StorageLostError, TrainingError, storage_error
 from raymc.masking import masked
 from raymc.storage.mirror import Mirror
 from raymc.study import files, groups
@@ -117,7 +117,7 @@ def run_task(plan: Plan, task: Task, trainable: Trainable, report: Report) -> Re
         raise refused from error
 
 
-OF_THE_PLACE = (Pruned, MachineError, LostError, ImportError, torch.AcceleratorError)
+OF_THE_PLACE = (Pruned, MachineError, LostError, StorageLostError, ImportError, torch.AcceleratorError)
 """What ends a training and is no fault of its configuration. After an error of CUDA its process can compute no more."""
 
 

@@ -24,8 +24,8 @@ class StageResources(Section):
     cpus_per_worker: Number | None = Field(default=None, description="CPU cores of a worker; left out: a trial's", gt=0)
 
     @model_validator(mode="after")
-    def _fewer(self) -> Self:
-        _check_fewer(self.min_workers, self.workers)
+    def _fits(self) -> Self:
+        _check(self)
         return self
 
 
@@ -54,8 +54,8 @@ class Resources(Section):
         return content
 
     @model_validator(mode="after")
-    def _fewer(self) -> Self:
-        _check_fewer(self.min_workers, self.workers)
+    def _fits(self) -> Self:
+        _check(self)
         return self
 
     @property
@@ -64,9 +64,12 @@ class Resources(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
-def _check_fewer(least: int | None, workers: int) -> None:
-    if least is not None and least > workers:
-        raise wrong(f"min_workers {least} is above workers {workers}")
+def _check(taken: StageResources | Resources) -> None:
+    if taken.min_workers is not None and taken.min_workers > taken.workers:
+        raise wrong(f"min_workers {taken.min_workers} is above workers {taken.workers}")
+    gpus = taken.gpus_per_worker
+    if gpus and gpus > 1 and gpus != int(gpus):
+        raise wrong(f"gpus_per_worker {gpus:g}: a part of a GPU is below 1, and more than one are whole ones")
 
 
 def check_stages(resources: Resources, method: Method, config: Config) -> None:

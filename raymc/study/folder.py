@@ -193,12 +193,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def attended(folder: Path) -> Iterator[None]:
-    """Say of an error in the block that the folder, which is locked, is gone, if it is: StorageLostError."""
+    """Say of an error in the block that the folder, which is locked, or its bucket is gone, if so: StorageLostError."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, StorageLostError):
-            raise
+        found: BaseException | None = error
+        while found is not None:
+            if isinstance(found, StorageLostError):  # Ray wraps what it comes from
+                raise found from None
+            found = found.__cause__ or found.__context__
         try:
             check_there(folder)
         except StorageLostError as lost:
