@@ -29,8 +29,12 @@ for name in ("RAYMC_STORAGE", "RAYMC_CHECKPOINTS", "MLFLOW_TRACKING_URI", "MLFLO
 OPTIONAL = ("ray", "optuna", "mlflow")
 ABSENT = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 # Training needs none of them, the search needs all: without one, its tests are not even imported. Such an environment
-# shows that training and reports do without, on other versions; what computes neither of them is left out there too.
-NEITHER = ["test_benchmark_*.py", "test_cluster_*.py", "test_report*_browser.py", "test_scaling_model.py"]
+# shows that training and reports do without, on other versions; what computes neither of them is left out there too:
+# benchmarks (those of a GPU among them), cluster files, browsers, the wheel, and which room imports which.
+NEITHER = [
+    "test_benchmark_*.py", "test_cluster_*.py", "test_gpu_*.py", "test_layers.py", "test_packaging.py",
+    "test_report*_browser.py", "test_scaling_model.py",
+]  # fmt: skip
 SEARCH = ["test_search_*.py", "*/test_search_*.py", "test_stability*.py", "test_tracking_projection.py"]
 collect_ignore_glob = [*SEARCH, *NEITHER] if ABSENT else []
 
