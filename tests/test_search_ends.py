@@ -50,6 +50,7 @@ COMMANDS = {
     "train": ["nmce_digits", "--out", "out"],
     "stability": ["nmce_digits"],
     "cluster": ["digits", "--methods", "kmeans", "--out", "out"],
+    "studies": ["compare", "a", "b"],
 }
 
 

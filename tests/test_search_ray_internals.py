@@ -92,10 +92,10 @@ def test_a_call_that_ends_by_whatever_ray_says_is_a_process_that_died() -> None:
     before = RayActorManager._actor_task_failed
     full = exceptions.OutOfMemoryError("the node was running low on memory")
     with ray_internals.lost_calls_are_lost_actors():
-        RayActorManager._actor_task_failed(manager, call, full)
-        RayActorManager._actor_task_failed(manager, call, exceptions.ActorDiedError())
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=call, exception=full)
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=call, exception=exceptions.ActorDiedError())
         with pytest.raises(RuntimeError, match="unexpected"):
-            RayActorManager._actor_task_failed(manager, call, ValueError("no word of Ray's"))
+            RayActorManager._actor_task_failed(manager, tracked_actor_task=call, exception=ValueError("not Ray's"))
     assert [type(error) for error in told] == [exceptions.RayActorError, exceptions.ActorDiedError]
     assert str(told[0]) == f"OutOfMemoryError: {full}" and RayActorManager._actor_task_failed is before
 

@@ -94,12 +94,12 @@ def lost_calls_are_lost_actors() -> Iterator[None]:
 
     failed = RayActorManager._actor_task_failed
 
-    def settled(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+    def settled(self: Any, exception: Exception, **call: Any) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        failed(self, tracked_actor_task, exception)
+        failed(self, exception=exception, **call)
 
-    RayActorManager._actor_task_failed = settled  # type: ignore[method-assign]
+    RayActorManager._actor_task_failed = settled  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
