@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from raymc import distributed as dist
+from raymc.nets.batchnorm import GlobalBatchNorm, synchronise_batchnorm
 from tests import worker_functions as work
 from tests.worker_pool import on_workers
 
@@ -93,15 +94,15 @@ def test_synchronising_keeps_parameters_and_refuses_a_bare_norm() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3)))
     before = [id(p) for p in model.parameters()]
     group = object()
-    dist.synchronise_batchnorm(model, group)  # type: ignore[arg-type]
-    assert isinstance(model[1][0], dist.GlobalBatchNorm)
+    synchronise_batchnorm(model, group)  # type: ignore[arg-type]
+    assert isinstance(model[1][0], GlobalBatchNorm)
     assert [id(p) for p in model.parameters()] == before
     with pytest.raises(ValueError, match="holds the BatchNorm"):
-        dist.synchronise_batchnorm(nn.BatchNorm1d(3), group)  # type: ignore[arg-type]
+        synchronise_batchnorm(nn.BatchNorm1d(3), group)  # type: ignore[arg-type]
 
 
 def test_global_batchnorm_without_rows_to_compare() -> None:
-    norm = dist.GlobalBatchNorm(3)
+    norm = GlobalBatchNorm(3)
     with pytest.raises(ValueError, match="more than one value"):
         norm(torch.ones(1, 3))
     with pytest.raises(ValueError, match="axes"):

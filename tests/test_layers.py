@@ -133,7 +133,7 @@ FIELD = {
     "unit_rows": ("", "rows of length one"),
     "UnitLinear": ("nets", "a linear layer whose weights are unit vectors"),
     "arm": ("datasets", "an arm of a spiral"),
-    "num_batches_tracked": ("distributed", "torch's buffer of BatchNorm"),
+    "num_batches_tracked": ("nets", "torch's buffer of BatchNorm"),
 }
 """Names that have such a word because the field calls the thing so, each with its room (empty: all) and the reason."""
 
