@@ -118,7 +118,7 @@ def _holds(path: str, pattern: re.Pattern[bytes]) -> bool:
 def _read_as_zero(path: str, x: Array, columns: Sequence[str], cells: Cells) -> str:
     """ "; " and words for numbers that are too small for a float64. Raises InputError where a column has no others."""
     words = []
-    for at in np.flatnonzero((x == 0).any(0)) if _holds(path, NEAR_ZERO) else ():
+    for at in np.flatnonzero((x == 0).any(0)).tolist() if _holds(path, NEAR_ZERO) else ():
         written = zip(cells(columns[at]), x[:, at] == 0, strict=True)
         lost = sum(bool(NOT_ZERO.match(str(cell))) for cell, zero in written if zero)
         if lost and not x[:, at].any():
