@@ -35,7 +35,7 @@ from raymc.atomic import write_json
 from raymc.cli import Parser, execute, storage_root
 from raymc.config import Config, parse_overrides
 from raymc.datasets import Dataset, data_root, fingerprint, load
-from raymc.errors import InputError
+from raymc.errors import InputError, unwritable
 from raymc.methods import METHODS
 from raymc.methods.base import Stage
 from raymc.metrics.clustering import Labels, as_labels
@@ -167,7 +167,10 @@ def run(args: argparse.Namespace, file: Path | None = None) -> Row:
     data, storage = str(data_root(args.data)), storage_root(args)
     dataset = limited(datasets.load_once(config, data), config)
     labels = _labels(dataset, args.probe, data)
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(args.out, error) from error
     watch = Watch(args.out, until, args.probe_every)
     training = Timed(config, dataset, storage, dict(seeds), ALONE, pick_device(None), watch, smoke=False)
     training.watch = watch
@@ -189,6 +192,8 @@ def run(args: argparse.Namespace, file: Path | None = None) -> Row:
 
 def _asked(args: argparse.Namespace) -> tuple[Config, dict[str, str]]:
     """The configuration, and what a checkpoint's card says of it. Raises InputError where --name is there already."""
+    if not args.minutes > 0:
+        raise InputError(f"--minutes {args.minutes:g}: more than 0 is needed")
     place = args.out / args.name
     if place.exists():
         raise InputError(f"{place} is there already: choose another --out or --name, or move it away")

@@ -425,7 +425,8 @@ def test_where_checkpoints_are_looked_for(
     here, there = tmp_path_factory.mktemp("here"), stage_1.parent
     monkeypatch.chdir(here)
     assert find.folders() == [here / "checkpoints", Path(find.__file__).parents[3] / "checkpoints"]
-    for value, folders in ((f"{there}", [there]), (f"{there}{os.pathsep}.", [there, Path(".")])):
+    own = (f"{stage_1}", [stage_1])  # a checkpoint itself
+    for value, folders in (own, (f"{there}", [there]), (f"{there}{os.pathsep}.", [there, Path(".")])):
         monkeypatch.setenv("RAYMC_CHECKPOINTS", value)
         assert find.folders() == folders and [one.folder for one in find.checkpoints()] == [stage_1]
     handed = find.handed_on()

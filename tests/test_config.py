@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from raymc.config import Config, known_keys, nearest, parse_overrides, resolve
 from raymc.errors import InputError
 from raymc.methods import METHODS
-from raymc.validation import Key, number_hint
+from raymc.validation import Key, Value, number_hint
 
 STAGES = METHODS["nmce"].stage_settings
 KNOWN = known_keys(STAGES)
@@ -173,6 +174,21 @@ def test_a_key_of_another_stage_is_unknown() -> None:
     with pytest.raises(InputError, match=r"unknown key pretrain\.temperature"):
         resolved({"pretrain.temperature": 1.0})
     assert nearest("zzzzzz", KNOWN) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"device": "cuda"}, "unknown key device of nmce; a GPU is used where there is one"),
+        ({"preset": "fast"}, "unknown key preset of nmce; it is no hyperparameter, and stands beside fixed:"),
+        ({"resources.workers": 2}, "unknown key resources.workers of nmce; it is no hyperparameter"),
+        ({"channels_last": 1}, "channels_last: 1 is not one of auto, true, false"),
+        ({"channels_last": "yes"}, "channels_last: 'yes' is not one of auto, true, false"),
+    ],
+)
+def test_what_is_set_otherwise_is_told(values: dict[str, Value], told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        resolved(values)
 
 
 def test_seeds_from_is_a_stage() -> None:

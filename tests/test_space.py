@@ -164,6 +164,7 @@ def test_a_file_that_is_no_space(text: str, told: str, tmp_path: Path) -> None:
         ("budget: {fidelity: epoch}", "budget.fidelity: 'epoch' is not one of none, epochs, seeds"),
         ("budget: null", "budget: null is not a mapping"),
         ("resources: {gpus_per_worker: -1}", "resources.gpus_per_worker: -1 is below 0"),
+        ("resources: {gpus_per_worker: 1.5}", "resources: gpus_per_worker 1.5: a part of a GPU is below 1, and more"),
         ("resources: {workers: 2, min_workers: 0}", "resources.min_workers: 0 is below 1"),
         ("resources: {workers: 2, min_workers: 3}", "resources: min_workers 3 is above workers 2"),
         ("resources: {cpus_per_worker: 0}", "resources.cpus_per_worker: 0 is not above 0"),

@@ -62,7 +62,7 @@ def take_over(handed: str) -> None:
 def checkpoints() -> Iterator[Checkpoint]:
     """All that have a readable card."""
     for folder in folders():
-        for path in sorted(folder.glob(f"*/{CARD}")):
+        for path in (*folder.glob(CARD), *sorted(folder.glob(f"*/{CARD}"))):  # it may be named itself
             try:
                 card = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError, RecursionError):
