@@ -112,13 +112,13 @@ def few_labels(fitted: Tensor, y: Tensor, asked: Tensor, asked_y: Tensor, seed: 
     A draw has a row of every class at least.
     """
     found: dict[str, list[float]] = {}
-    classes = len(y.unique())
-    for size in (size for size in SIZES if classes <= size <= len(y)):
+    classes = sorted(set(y.tolist()))
+    for size in (size for size in SIZES if len(classes) <= size <= len(y)):
         accuracies = []
         for draw in range(DRAWS):
             order = torch.randperm(len(y), generator=generator(seed, "labelled", size, draw))
-            first = torch.stack([order[y[order] == label][0] for label in y.unique()])
-            rest = order[~torch.isin(order, first)][: size - classes]
+            first = torch.stack([order[y[order] == label][0] for label in classes])
+            rest = order[~torch.isin(order, first)][: size - len(classes)]
             rows = torch.cat([first, rest])
             accuracies.append(svm_accuracy(fitted[rows], y[rows], asked, asked_y))
         found[str(size)] = accuracies
