@@ -192,8 +192,8 @@ def run(args: argparse.Namespace, file: Path | None = None) -> Row:
 
 def _asked(args: argparse.Namespace) -> tuple[Config, dict[str, str]]:
     """The configuration, and what a checkpoint's card says of it. Raises InputError where --name is there already."""
-    if not args.minutes > 0:
-        raise InputError(f"--minutes {args.minutes:g}: more than 0 is needed")
+    if not args.minutes >= 0:
+        raise InputError(f"--minutes {args.minutes:g}: 0 or more is needed")
     place = args.out / args.name
     if place.exists():
         raise InputError(f"{place} is there already: choose another --out or --name, or move it away")
