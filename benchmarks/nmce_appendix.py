@@ -229,7 +229,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
     lines += ["| A.6 | SVM, projection | SVM, pool | effective rank | off the diagonal |", "|---|---:|---:|---:|---:|"]
     for loss in rows[0]["losses"]:
         found = [row["losses"][loss] for row in rows]
-        svm = [shown([one["svm"][name] for one in found]) for name in ("projection", "pool")]
+        svm = [shown([one["svm"][name] for one in found], (0.0, 1.0)) for name in ("projection", "pool")]
         rest = [shown([one[name] for one in found]) for name in ("effective_rank", "off_diagonal")]
         lines.append(f"| {loss} | {' | '.join(svm + rest)} |")
     return "\n".join(lines)

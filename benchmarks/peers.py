@@ -163,7 +163,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         there = [row for row in rows if row["dataset"] == dataset and row["acc"] is not None]
         groups = [[row for row in there if row["method"] == one] for one in {row["method"] for row in there}]
         for group in sorted(groups, key=lambda group: -fmean(row["acc"] for row in group)):
-            scores = [shown([row[name] for row in group]) for name in ("acc", "nmi")]
+            scores = [shown([row[name] for row in group], (0.0, 1.0)) for name in ("acc", "nmi")]
             keys = ("clusters", "seconds", "cpu_seconds", "peak_mb")
             costs = [f"{fmean(row[name] for row in group):.0f}" for name in keys]
             cells = [dataset, group[0]["method"], group[0]["library"], str(len(group)), *scores, *costs]

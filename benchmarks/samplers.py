@@ -181,10 +181,11 @@ def tables(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def shown(values: Sequence[float]) -> str:
+def shown(values: Sequence[float], within: tuple[float, float] | None = None) -> str:
+    """Mean and its 95 % interval, which lies `within` where a figure can only be there."""
     if len(values) < 2:
         return f"{values[0]:.4f}" if values else "–"
-    found = summary(values)
+    found = summary(values, within)
     return f"{found['mean']:.4f} ({found['ci95'][0]:.4f} to {found['ci95'][1]:.4f})"
 
 
