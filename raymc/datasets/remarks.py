@@ -78,7 +78,7 @@ class _Columns:
             said.append(f"{self.called(far)}: few far values leave float32 no digits for the others")
         if small:
             said.append(f"{self.called(small)}: too small for float32, which has no digits below {SMALLEST:.0e}")
-        constant = d - len(self.varied)
+        constant = d - len(self.varied) if self.names else 0  # without names they may be pixels, and some always are
         return [*said, f"{constant:,} of {d:,} columns are constant"] if constant else said
 
     def _is_id(self, at: int) -> bool:
