@@ -51,6 +51,7 @@ CORE = {"Alive": True, "Resources": {"CPU": 1.0}, "Labels": {}}
         (Needs(2, 1.0, 4.0), [HEAD, GPU, GPU], None, None),
         (Needs(3, 1.0, 4.0), [HEAD, GPU, GPU, GONE], None, "workers: 3 of 4 CPU and 1 GPU each are needed, .* holds 2"),
         (Needs(9, 1.0, 4.0, min_workers=2), [GPU, GPU], None, None),
+        (Needs(1), [HEAD, GONE], None, None),  # its machines have not joined yet, or all were lost
         (Needs(9, 1.0, 4.0), [TYPED], None, None),  # KubeRay's autoscaler says nothing: it is waited for
         (Needs(10, 1.0, 4.0), [HEAD], AWS, None),  # 8 on spot and 2 on demand may be started
         (Needs(11, 1.0, 4.0), [HEAD], AWS, "workers: 11 of 4 CPU and 1 GPU each are needed, .* can grow to 10"),

@@ -30,7 +30,8 @@ def check_room(needs: Needs, machines: Sequence[Row] | None = None) -> None:
 
     `machines`: those of a cluster, as `ray.nodes` gives them; None: this machine alone, where a worker needs a core,
     before Ray starts them all. What a cluster can grow to counts, as far as the head's autoscaler says so in a file
-    (`BOOTSTRAP`). Machines of another autoscaler, such as KubeRay's, say nothing of it; there the training waits.
+    (`BOOTSTRAP`). Machines of another autoscaler, such as KubeRay's, say nothing of it; there the training waits, as it
+    does where none but a head without cores is there yet.
     """
     for key, one in needs.named.items():
         if machines is None:
@@ -48,6 +49,8 @@ def check_workers(workers: int, key: str = "workers") -> None:
 def _check_cluster(needs: Needs, machines: Sequence[Row], key: str) -> None:
     nodes, limits = [node for node in machines if node["Alive"]], _limits()
     if limits is None and (_bootstrap().exists() or any(TYPED in node.get("Labels", {}) for node in nodes)):
+        return
+    if limits is None and not any(node["Resources"].get("CPU") for node in nodes):
         return
     there = sum(held(node["Resources"], needs.each) for node in nodes)
     most = there if limits is None else max(there, most_held(limits, needs.each))

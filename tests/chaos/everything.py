@@ -188,12 +188,11 @@ def run(work: Path, trials: int, kills: int, seed: int) -> dict[str, Any]:
         try:
             for _ in range(kills):
                 command = search(work, "hurt", trials, temporary, server.uri, cluster.address)
-                end = time.monotonic() + dice.uniform(15, 60)
-                while time.monotonic() < end and not command.ended:
+                end = time.monotonic() + dice.uniform(15, 40)
+                while time.monotonic() < end:
+                    assert not command.ended, f"a driver ended by itself: {command.said[-3000:]}"
                     time.sleep(0.2)
                 words.append(command.said)
-                if command.ended:
-                    break
                 command.end_all()
             last = search(work, "hurt", trials, temporary, server.uri, cluster.address)
             code = last.wait(3600)
