@@ -110,7 +110,8 @@ class Machines:
         cover = self._cover.get(address, "true")
         with (self.work / "ray.log").open("a") as log:
             subprocess.Popen(
-                [*within(address), "sh", "-c", f'{cover} && exec "$@"', "sh", *words],
+                # Of two that start at a time one may take the other's socket, and end.
+                [*within(address), "sh", "-c", f'{cover} && until "$@"; do sleep 2; done', "sh", *words],
                 env=settings(), cwd=self.work, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
@@ -209,6 +210,8 @@ def run(work: Path, trials: int, kills: int, seed: int) -> dict[str, Any]:
             sum(one["event"] == "begin" for one in read_events(path)) for path in hurt.glob(f"*/*/seed-*/{EVENTS}")
         ]
         kept_out = sorted({line for text in (*words, said) for line in text.splitlines() if "no more trials" in line})
+        for address in (NO_DATA, OTHER_DATA):
+            assert any(address in line for line in kept_out), f"{address} took no trial, or was not kept out"
         with in_head(server, work) as there:
             shipped = search(work, "hurt", trials, temporary, there.uri, None)
             assert shipped.wait() == 0, shipped.said[-3000:]
