@@ -18,7 +18,7 @@ from raymc.commands import cluster as door
 from raymc.config import OwnData
 from raymc.datasets import Dataset, Split
 from raymc.errors import CollapsedError, InputError
-from raymc.reporting.cluster import page, sentences
+from raymc.reporting.cluster import folder, page, sentences
 from raymc.reporting.cluster.pictures import thumbnails
 from raymc.space.space import make_space
 from raymc.stability import cluster
@@ -219,15 +219,15 @@ def test_results_of_other_data_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     mine, other = Source.of("a/data.csv"), Source.of("b/data.csv")
     assert mine.name == other.name
     out = tmp_path / "out"
-    page.make_folder(out, mine, default=True)
-    page.write_json(out / page.SCORES_FILE, {**mine.origin, "chosen": "kmeans", "arms": []})
-    page.make_folder(out, Source.of("a/data.csv", label="kind"), default=True)
-    page.make_folder(out, other, default=False)
+    folder.make_folder(out, mine, default=True)
+    page.write_json(out / folder.SCORES_FILE, {**mine.origin, "chosen": "kmeans", "arms": []})
+    folder.make_folder(out, Source.of("a/data.csv", label="kind"), default=True)
+    folder.make_folder(out, other, default=False)
     with pytest.raises(InputError, match=r"out holds the results of .*a/data.csv; give --out"):
-        page.make_folder(out, other, default=True)
+        folder.make_folder(out, other, default=True)
     seen, again = (Source.of("a", encoder=f"timm:{net}") for net in ("one", "two"))
-    page.write_json(out / page.SCORES_FILE, {**seen.origin, "chosen": "kmeans", "arms": []})
+    page.write_json(out / folder.SCORES_FILE, {**seen.origin, "chosen": "kmeans", "arms": []})
     with pytest.raises(InputError, match=r"/a by timm:one; give --out"):
-        page.make_folder(out, again, default=True)
-    page.write_json(out / page.SCORES_FILE, {"chosen": "kmeans", "arms": []})  # of an earlier version
-    page.make_folder(out, mine, default=True)
+        folder.make_folder(out, again, default=True)
+    page.write_json(out / folder.SCORES_FILE, {"chosen": "kmeans", "arms": []})  # of an earlier version
+    folder.make_folder(out, mine, default=True)

@@ -46,9 +46,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"{path} is missing; expected: a file of rows, a folder of photos or a known dataset's name")
     check_numbers({}, seeds=args.seeds, seed=args.seed, concurrent=args.concurrent)
     machines = check_address(args.address)
-    from raymc.reporting.cluster.page import make_folder, write_clustering
-    from raymc.reporting.cluster.text import terminal_text
-    from raymc.stability.cluster import cluster
     from raymc.stability.side_by_side import DEFAULT_METHODS, Source, check_names
 
     keys = {name: getattr(args, name) for name in ("encoder", "weights", "features", "label", "id", "text")}
@@ -56,6 +53,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     methods = tuple(name.strip() for name in args.methods.split(",")) if args.methods is not None else DEFAULT_METHODS
     check_names(methods)
     out = (args.out or Path("runs") / f"cluster-{source.name}").expanduser().resolve()
+    from raymc.reporting.cluster.folder import make_folder
+    from raymc.stability.cluster import cluster
+
     make_folder(out, source, default=args.out is None)
     try:
         found = cluster(request_of(args, "", machines=machines), source, methods, clusters)
@@ -65,6 +65,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with files stays
             out.rmdir()
         raise
+    from raymc.reporting.cluster.page import write_clustering
+    from raymc.reporting.cluster.text import terminal_text
+
     page = write_clustering(found, out)
     print(terminal_text(found), file=results(args))
     print(f"report: {page}", file=results(args))

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raymc.atomic import copy_file, write_json, write_text
-from raymc.errors import InputError, unwritable
+from raymc.errors import unwritable
 from raymc.metrics.consensus import evidence_accumulation, renamed
 from raymc.program import own_command
 from raymc.reporting import words
 from raymc.reporting.charts.coding_lengths import length_curves
+from raymc.reporting.cluster.folder import SCORES_FILE
 from raymc.reporting.cluster.pictures import thumbnails
 from raymc.reporting.cluster.samples import cluster_views
 from raymc.reporting.cluster.sentences import trust, verdict
 from raymc.reporting.page import render
 from raymc.space.again import CONFIG, write_config
 from raymc.stability.cluster import Clustering
-from raymc.stability.side_by_side import Source
-from raymc.study.files import load_json
 from raymc.study.words import about_the_data
 from raymc.training import model_files, rows
 
-REPORT, SCORES_FILE = "report.html", "arms.json"
-
-
-def make_folder(out: Path, source: Source, default: bool) -> None:
-    """Make the folder `out` before anything is trained.
-
-    Raises InputError where it cannot be made or written in, or where the user did not name it (`default`) and it has
-    the results of other data.
-    """
-    before = load_json(out / SCORES_FILE) or {}
-    theirs = {key: before.get(key) for key in source.origin}
-    if default and theirs["data"] is not None and theirs != source.origin:
-        by = f" by {theirs['encoder']}" if theirs["encoder"] else ""
-        raise InputError(f"{out} holds the results of {theirs['data']}{by}; give --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise unwritable(out, error, not default) from error
+REPORT = "report.html"
 
 
 def write_clustering(found: Clustering, out: Path) -> Path:
