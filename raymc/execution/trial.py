@@ -49,9 +49,8 @@ class Trainable(Protocol):
     def __call__(self, params: Mapping[str, Value], seed: int, out: Path, report: Report) -> Row:
         """Train, leave files in `out`, call `report` with the events of `raymc.training`, return metrics.json.
 
-        Of it are read `metrics`, `stages` and, by the gates, `n_clusters`.
-
-        Raises TrainingError where the training ended without a usable result.
+        Of it are read `metrics`, `stages` and, by the gates, `n_clusters`. Raises TrainingError where the training
+        ended without a usable result.
         """
 
     def epochs(self, params: Mapping[str, Value]) -> Mapping[str, int]:
