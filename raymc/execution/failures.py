@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
+from raymc.execution.nodes import machines
+
 LIMIT = 3
 """Failures on living machines after which another one is the last."""
 
@@ -53,17 +55,12 @@ class Failures:
 
 def dead_nodes() -> set[str]:
     """Ray's ids of the machines that were in its cluster and are gone."""
-    import ray
-
-    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}  # type: ignore[no-untyped-call]
+    return {node["NodeID"] for node in machines() if not node["Alive"]}
 
 
 def alive_nodes() -> dict[str, dict[str, float]]:
     """The resources (`CPU`, `GPU`, …) of each machine that Ray believes alive, by Ray's id of it."""
-    import ray
-
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"]: dict(node["Resources"]) for node in nodes if node["Alive"]}
+    return {node["NodeID"]: dict(node["Resources"]) for node in machines() if node["Alive"]}
 
 
 def reason_of(text: str) -> str:
