@@ -19,7 +19,7 @@ from raymc.estimators.base import ManifoldClusterer
 from raymc.estimators.gcml import GCML
 from raymc.estimators.mlc import MLC
 from raymc.estimators.nmce import NMCE
-from raymc.estimators.study_data import _space_file
+from raymc.estimators.study_data import space_file
 from raymc.reporting.search.page import notebook_page, write_report
 from raymc.reporting.search.trials_table import trial_rows
 from raymc.space.space import load_space
@@ -251,7 +251,7 @@ def run_study(
     going_on = resume is True or (resume == "auto" and name in study_names(place))
     with tempfile.TemporaryDirectory(prefix="raymc-") as scratch:
         request = Request(
-            space=_space_file(space, data, labels, place, Path(scratch)),
+            space=space_file(space, data, labels, place, Path(scratch)),
             overrides=dict(overrides or {}),
             storage=place,
             data=str(data_root(data_folder)),

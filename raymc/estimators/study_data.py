@@ -78,7 +78,7 @@ def _parquet(frame: Any, y: Any) -> bytes:
     return bytes(frame.rename(columns=str).to_parquet(None, index=False))
 
 
-def _space_file(space: str | Path | Mapping[str, Any], data: Any, labels: Any, storage: str, scratch: Path) -> str:
+def space_file(space: str | Path | Mapping[str, Any], data: Any, labels: Any, storage: str, scratch: Path) -> str:
     """A name or path that `tune` takes: a file of its own where the space or the data are given in Python."""
     if data is None and not isinstance(space, Mapping):
         return str(space)

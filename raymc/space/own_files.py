@@ -7,7 +7,6 @@ from pathlib import Path
 from raymc.config import OwnData
 from raymc.datasets import NAMES
 from raymc.space.format import OwnFiles
-from raymc.space.names import space_names as space_names
 
 
 def own_data(dataset: str | OwnFiles, path: Path) -> OwnData | None:
