@@ -120,6 +120,8 @@ def _start(dashboard: bool, folder: str) -> None:
                 logging_level=logging.ERROR,
                 _temp_dir=folder,
                 _plasma_directory=plasma_folder(folder),
+                # One process a core that Ray starts ahead is never used: a trial's has variables of its own.
+                _system_config={"prestart_worker_first_driver": False},
                 job_config=installed_first(),
             )
             return
