@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
             UNIT, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 1, "epochs": 9}
         )
         board.on_report(UNIT, {"state": "running", "seeds_done": 1, "running": 0.8})
-        board.ended(UNIT, _record())
+        board.ended(UNIT, _record(), left=2)
     lines = stream.getvalue().splitlines()
     assert lines[:3] == [
         "study s",
@@ -142,10 +143,21 @@ def test_without_a_terminal_each_event_is_one_line() -> None:
     assert len(lines) == 4 and ticks == [1]
 
 
+def test_what_is_left_follows_what_the_queue_knows() -> None:
+    """A default that is among the best is confirmed once, which is known when the search has ended."""
+    board, stream = _board()
+    for seed, left in ((1000, 9), (1001, 1)):
+        task = Task("confirm", 4, {}, (seed,), (1000, 1001))
+        board.started(task)
+        board.ended(task, _record(per_seed=[{"seed": seed, "state": "finished"}]), left)
+    ends = [line for line in stream.getvalue().splitlines() if " finished " in line]
+    assert [re.findall(r"\d+ of \d+", line) for line in ends] == [["1 of 10"], ["2 of 3"]]
+
+
 def test_a_failure_says_why_in_its_line() -> None:
     board, stream = _board()
     board.started(UNIT)
-    board.ended(UNIT, _record(state="failed", error="Traceback\n  …\nValueError: oh", per_seed=[]))
+    board.ended(UNIT, _record(state="failed", error="Traceback\n  …\nValueError: oh", per_seed=[]), left=0)
     assert "trial 4 failed (ValueError: oh)" in stream.getvalue()
 
 
@@ -155,7 +167,7 @@ def test_on_a_terminal_a_table_shows_running_tasks_last() -> None:
     board.started(other)
     board.started(UNIT)
     board.on_report(other, {"state": "running", "seeds_done": 0, "seed": 0, "stage": "heads", "epoch": 2, "epochs": 9})
-    board.ended(UNIT, _record())
+    board.ended(UNIT, _record(), left=1)
     screen = io.StringIO()
     Console(file=screen, width=120, force_terminal=True, no_color=True).print(board.table())
     text = screen.getvalue()

@@ -45,7 +45,7 @@ class Board:
     """Keeps what is known of the tasks of this session and shows it.
 
     Args:
-        total: tasks that the session has to run, at most.
+        total: tasks that the session has to run, at most; known better with every task that ends.
         tick: called when a task has ended.
     """
 
@@ -91,9 +91,10 @@ class Board:
         line.score = row.get("running", line.score)
         line.place = f"{row['stage']} {row['epoch']}/{row['epochs']}" if "stage" in row else ""
 
-    def ended(self, task: Task, record: Record) -> None:
-        """The task's group stands as `record` says."""
+    def ended(self, task: Task, record: Record, left: int) -> None:
+        """The task's group stands as `record` says; `left` tasks are still to be started, at most."""
         line = self.lines[task.name]
+        self.total = sum(not line.task.stage for line in self.lines.values()) + left
         line.ended, line.place = time.monotonic(), ""
         own = None if task.kind == "search" else next(run for run in record.seeds if run.seed in task.seeds)
         line.score = record.score if own is None else own.metrics.get(self.metric)

@@ -143,7 +143,8 @@ class TaskSearcher(Searcher):
 
     def _end(self, task: Task, why: str | None = None) -> None:
         try:
-            self.board.ended(task, self.work.ended(task, why))
+            record = self.work.ended(task, why)
+            self.board.ended(task, record, self.work.left)
         except TrainingError as error:  # Tune would log one that is raised here, and go on
             self.unable = error
 
