@@ -22,6 +22,7 @@ from torch.distributed import ProcessGroup
 from raymc.config import Config, StageConfig, Value
 from raymc.errors import InputError
 from raymc.methods.base import Batch, Group, Method, Stage, Step
+from raymc.methods.nmce_init import kmeans_head, pre_features
 from raymc.methods.nmce_presets import PRESETS
 from raymc.methods.settings import ClusterHead, CodingRate, FeatureBank, check_views
 from raymc.nets import UnitLinear, backbone_width, build_backbone, pre_feature_layer
@@ -71,12 +72,20 @@ class Clustering(ClusterHead):
 class Heads(Clustering):
     """Settings of eq. 4 on a frozen net."""
 
-    KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {**Clustering.KEYED_IF_CHANGED, "feature_bank": 0}
+    KEYED_IF_CHANGED: ClassVar[Mapping[str, Value]] = {
+        **Clustering.KEYED_IF_CHANGED,
+        "feature_bank": 0,
+        "cluster_init": "random",
+    }
 
     keep_feature_head: bool = Field(
         default=False, description="the head of z starts as the stage before left it, not anew"
     )
     feature_bank: FeatureBank = 0
+    cluster_init: Literal["random", "kmeans"] = Field(
+        default="random",
+        description="first weights of the cluster head: random (paper), or kmeans: by the nearest of its centres",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -93,7 +102,7 @@ def tcr_loss(
     model: nn.ModuleDict, batch: Batch, config: Pretrain, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 5 on the projections of the views; how they enter the rate is `config.views`."""
-    z = model["projection"](_pre_features(model, torch.cat(batch.views)))
+    z = model["projection"](pre_features(model, torch.cat(batch.views)))
     views = z.chunk(len(batch.views))
     return tcr_objective(views, config.eps_sq, config.similarity_weight, config.views, group)
 
@@ -102,7 +111,7 @@ def nmce_loss(
     model: nn.ModuleDict, batch: Batch, config: Clustering, group: ProcessGroup | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 4 on the views' mean z and mean membership, each membership a Gumbel-softmax sample of its own."""
-    h = _pre_features(model, torch.cat(batch.views))
+    h = pre_features(model, torch.cat(batch.views))
     z = model["subspace"](h).chunk(len(batch.views))
     logits = model["cluster"](h).chunk(len(batch.views))
     pi = tuple(
@@ -150,6 +159,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
             copies=(("subspace", "projection"),) if keep_head else (),
             drop=("projection",),
             clusters=True,
+            begin=kmeans_head if heads.cluster_init == "kmeans" else None,
         ),
         Stage(
             "finetune",
@@ -190,14 +200,9 @@ def features(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
 
 def heads(model: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """z `[n, d]` and the logits of the clusters `[n, k]`, None after stage 1, for samples `[n, ...]`."""
-    h = _pre_features(model, x)
+    h = pre_features(model, x)
     z = model["subspace" if "subspace" in model else "projection"](h)
     return z, model["cluster"](h) if "cluster" in model else None
-
-
-def _pre_features(model: nn.ModuleDict, x: Tensor) -> Tensor:
-    h: Tensor = model["pre_feature"](model["backbone"](x))
-    return h
 
 
 METHOD = Method(

@@ -216,6 +216,7 @@ def _own(facts: Facts) -> Preset:
         **{f"{name}.batch_size": batch for name, batch in batches.items()},
         **in_stages("heads", "finetune", optimizer="adam", weight_decay=1e-5, similarity_weight=20.0, eps_sq=0.2),
         "heads.learning_rate": 1e-2,
+        "heads.cluster_init": "kmeans",
         "finetune.learning_rate": 1e-3,
         **{f"{name}.epochs": count for name, count in lengths.items()},
         "evaluate_every": max(1, lengths["heads"] // 3),
