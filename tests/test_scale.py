@@ -70,7 +70,7 @@ def _trained(group: ProcessGroup | None, folder: str, config: Config) -> dict[st
 
 
 def test_two_workers_under_ray_train_give_the_losses_and_metrics_of_one(tmp_path: Path, ray_here: None) -> None:
-    config = _config()
+    config = _config(heads__cluster_init="kmeans")
     one = _trained(None, str(tmp_path / "one"), config)
     two = run_workers(_job(config, tmp_path / "two"), Needs(2, 0.0, 0.5))
     _assert_same(one, two, tmp_path / "one", tmp_path / "two", len(config.stages))
