@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -144,6 +147,38 @@ def test_google_needs_rights_to_objects_alone_and_makes_a_file_once(google: Fake
     path = f"{root}/driver.lease"
     assert race(lambda: driver_lease(fs, path), 4, 4) == 16
     assert not [one for one in google.requests if f"/b/{BUCKET}?" in one or one.endswith(f"/b/{BUCKET}")]
+
+
+SLOW_OBSTORE = {
+    "__init__": "import time\nfrom . import exceptions, store\ntime.sleep(1)\nput = lambda: None",
+    "exceptions": "class BaseError(Exception): ...\nAlreadyExistsError = NotSupportedError = BaseError",
+    "store": "import obstore\nclass Store:\n    put = lambda self, *words, **more: obstore.put()\n"
+    "from_url = lambda *words, **more: Store()",
+}
+THREADS = """
+import threading
+from types import SimpleNamespace
+from raymc.storage.exclusive_lease import create
+
+fs, made = SimpleNamespace(fs=SimpleNamespace(type_name="gcs"), protocol=("gs",)), []
+threads = [threading.Thread(target=lambda: made.append(create(fs, "bucket/key", b""))) for _ in range(3)]
+for number, thread in enumerate(threads):
+    thread.start()
+    threads[0].join(0.5)  # the others come while obstore is being imported
+for thread in threads:
+    thread.join()
+print(made)
+"""
+
+
+def test_threads_that_need_obstore_first_wait_until_it_is_whole(tmp_path: Path) -> None:
+    package = tmp_path / "obstore"
+    package.mkdir()
+    for name, text in SLOW_OBSTORE.items():
+        (package / f"{name}.py").write_text(text)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
+    done = subprocess.run([sys.executable, "-c", THREADS], env=env, text=True, capture_output=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("[True, True, True]\n", "")
 
 
 def test_a_store_that_does_not_refuse_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,16 +72,16 @@ def create(fs: AbstractFileSystem, path: str, content: bytes) -> bool | None:
         except FileExistsError:
             return False
         return True
-    from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
+    from obstore import exceptions  # of the whole package: for a thread its parts are there before it is
 
     bucket, _, key = path.partition("/")
     try:
         _store(f"{scheme}://{bucket}", getattr(fs.fs, "region", None)).put(key, content, mode="create")
-    except AlreadyExistsError:
+    except exceptions.AlreadyExistsError:
         return False
-    except NotSupportedError:
+    except exceptions.NotSupportedError:
         return None
-    except BaseError as error:
+    except exceptions.BaseError as error:
         if "501 Not Implemented" in str(error):
             return None
         raise OSError(str(error)) from error
