@@ -45,6 +45,10 @@ class Workers:
             self.pulse.meet()
         return broadcast_object(obj, self.group)
 
+    def by_first(self, make: Callable[[], T]) -> T:
+        """What `make()` gives on worker 0, which alone calls it: on others threads may differ in the last bit."""
+        return self.broadcast(cast(T, make() if self.rank == 0 else None))
+
     def meet(self) -> None:
         """Wait until every worker is here, for hours if one has more to do. Raises RuntimeError for one that hangs."""
         if self.pulse is None:

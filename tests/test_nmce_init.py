@@ -24,9 +24,8 @@ def groups(n: int = 200, width: int = 8, offset: float = 0.0) -> tuple[torch.Ten
     """Rows in K groups that overlap a little, and the group of each."""
     draw = np.random.default_rng(3)
     y = np.arange(n) % K
-    return torch.as_tensor(
-        draw.normal(size=(K, width))[y] * 3 + draw.normal(size=(n, width)) + offset
-    ), torch.as_tensor(y)
+    rows = draw.normal(size=(K, width))[y] * 3 + draw.normal(size=(n, width)) + offset
+    return torch.as_tensor(rows), torch.as_tensor(y)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
@@ -68,7 +67,6 @@ def test_of_many_points_some_are_taken() -> None:
 
 def test_a_stage_sets_the_head_alone_where_it_is_asked_to() -> None:
     data = load("digits")
-    rows = data.train.x.flatten(1).double()
     model = nn.ModuleDict({"backbone": nn.Flatten(), "pre_feature": nn.Identity(), "cluster": nn.Linear(64, 10)})
     model["subspace"] = nn.Linear(64, 4)
     model.double()
@@ -78,7 +76,7 @@ def test_a_stage_sets_the_head_alone_where_it_is_asked_to() -> None:
     seen = feed.map(model["backbone"])
     expected = seen @ (layer := nearest_centre_layer(seen, 10, 0))[0].T + layer[1]
     torch.testing.assert_close(model["cluster"](seen), expected)
-    assert len(rows) == len(seen) and torch.equal(before, model["subspace"].weight)
+    assert len(data.train) == len(seen) and torch.equal(before, model["subspace"].weight)
 
     def heads(**over: Any) -> Any:
         return nmce.stages(resolve("nmce", "digits", "paper", nmce.STAGES, nmce.PRESETS["digits"]["paper"], over))[1]

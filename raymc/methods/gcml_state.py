@@ -9,7 +9,7 @@ from torch.nn import functional
 from raymc.clusterers.kmeans import kmeans
 from raymc.clusterers.mixture import gaussian_mixture
 from raymc.clusterers.tsne import tsne
-from raymc.distributed import leads, sum_over_workers
+from raymc.distributed import sum_over_workers
 from raymc.methods.base import Whole
 from raymc.methods.gcml_settings import Finetune
 from raymc.ops import cluster_means, neighbours_within, student_t_assignment, target_distribution
@@ -87,10 +87,7 @@ def first_centers(model: nn.ModuleDict, whole: Whole, config: Finetune, seed: in
     """The means in the latent space of clusters that were found in a t-SNE of it (section 4.1) or in itself."""
     z = whole.map(model["encoder"])
     centers = centers_of(model)
-    # By one worker for all: threads may differ in the last bit.
-    found = _found_centers(z, len(centers), config, seed) if leads(whole.group) else None
-    found = whole.workers.broadcast(found)
-    assert found is not None
+    found = whole.workers.by_first(lambda: _found_centers(z, len(centers), config, seed))
     with torch.no_grad():
         centers.copy_(found[0].to(centers))
     model["centers"].first = found[1].to(z.device)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from raymc.clusterers.kmeans import kmeans
-from raymc.distributed import leads
 from raymc.methods.base import Whole
 from raymc.rng import derive_seed, generator, seed32
 
@@ -30,12 +29,9 @@ def kmeans_head(model: nn.ModuleDict, whole: Whole, config: object, seed: int) -
     from there many seeds end in one (reports/2026-11-29-nmce-head).
     """
     h = whole.map(lambda x: pre_features(model, x))
-    # By one worker for all: threads may differ in the last bit.
     head = model["cluster"]
     assert isinstance(head, nn.Linear)
-    found = nearest_centre_layer(h, head.out_features, seed) if leads(whole.group) else None
-    found = whole.workers.broadcast(found)
-    assert found is not None
+    found = whole.workers.by_first(lambda: nearest_centre_layer(h, head.out_features, seed))
     with torch.no_grad():
         for parameter, value in zip(head.parameters(), found, strict=True):
             parameter.copy_(value.to(parameter))
